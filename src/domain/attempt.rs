@@ -1,0 +1,129 @@
+//! What a worker and the child process that runs one attempt say to each other.
+//!
+//! The child reads one [`AttemptSpec`] as one line of JSON on its standard input, then writes one
+//! [`AttemptMessage`] per line on its standard output. The last line is `succeeded` or `failed`; a child that
+//! ends without either has crashed. End of file on the child's standard input means that its worker is gone:
+//! the child then ends at once.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::code::ErrorCode;
+use super::manifest::Manifest;
+use super::spec::PruneSpec;
+
+/// One attempt at one job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttemptSpec {
+    /// The job, for logs.
+    pub job_id: String,
+    /// 1 for the first attempt.
+    pub attempt: u32,
+    /// What to do.
+    pub spec: PruneSpec,
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+    /// Threads to compute with.
+    pub threads: usize,
+    /// This job's own directory, kept between attempts: downloads in progress, the unfinished artifact, the
+    /// checkpoint. The finished artifact lies in `artifact/` below it.
+    pub scratch: PathBuf,
+    /// Where local models lie (`SECATEUR_MODELS_DIR`).
+    pub models_dir: Option<PathBuf>,
+    /// Where data sets lie (`SECATEUR_DATA_DIR`).
+    pub data_dir: Option<PathBuf>,
+}
+
+/// What the job is doing now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Finding the model and checking that it can be pruned.
+    Resolving,
+    /// Fetching files from the hub.
+    Downloading,
+    /// Drawing the calibration windows.
+    Calibrating,
+    /// Observing and pruning, block by block.
+    Pruning,
+    /// Measuring perplexity, dense and pruned.
+    Evaluating,
+    /// Storing the artifact.
+    Publishing,
+}
+
+impl Phase {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Resolving => "resolving",
+            Self::Downloading => "downloading",
+            Self::Calibrating => "calibrating",
+            Self::Pruning => "pruning",
+            Self::Evaluating => "evaluating",
+            Self::Publishing => "publishing",
+        }
+    }
+}
+
+/// How far one step of a phase is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Step {
+    /// Such as `blocks`, `dense perplexity`, or a file name.
+    pub name: String,
+    /// Units done.
+    pub finished: u64,
+    /// Units in all.
+    pub total: u64,
+    /// `blocks`, `tokens` or `bytes`.
+    pub unit: String,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AttemptFailure {
+    /// The stable reason.
+    pub code: ErrorCode,
+    /// What failed, for which input.
+    pub message: String,
+    /// Where it failed; `null` before the first phase.
+    pub phase: Option<Phase>,
+    /// Whether another attempt may succeed.
+    pub retryable: bool,
+}
+
+/// One line of a child's standard output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum AttemptMessage {
+    /// A phase has begun.
+    Phase {
+        /// Which one.
+        phase: Phase,
+    },
+    /// The current phase moved on.
+    Progress {
+        /// How far.
+        #[serde(flatten)]
+        step: Step,
+    },
+    /// The attempt goes on from a checkpoint of an earlier one.
+    Resumed {
+        /// The first block that is pruned again.
+        block: usize,
+        /// Number of blocks.
+        blocks: usize,
+    },
+    /// The artifact lies finished in the scratch directory.
+    Succeeded {
+        /// The content of its `secateur.json`.
+        manifest: Box<Manifest>,
+    },
+    /// The attempt ended with an error.
+    Failed {
+        /// Which one.
+        #[serde(flatten)]
+        failure: AttemptFailure,
+    },
+}

@@ -1,0 +1,127 @@
+//! Every way a request or a job can fail, as a stable word.
+//!
+//! Clients branch on these words, so a code is never renamed; `docs/API.md` lists them.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! error_codes {
+    ($($(#[$doc:meta])* $variant:ident = $word:literal, retryable: $retryable:literal;)*) => {
+        /// A stable, machine-readable reason of failure.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+        #[serde(rename_all = "snake_case")]
+        pub enum ErrorCode {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl ErrorCode {
+            /// Every code, in the order of this file.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The word on the wire.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+
+            /// Whether the same work may succeed when it is tried again.
+            pub fn retryable(self) -> bool {
+                match self { $(Self::$variant => $retryable,)* }
+            }
+        }
+    };
+}
+
+error_codes! {
+    /// The request body, a query parameter or a header is not what the API takes; `errors` says where.
+    InvalidRequest = "invalid_request", retryable: false;
+    /// The request body is larger than the limit.
+    PayloadTooLarge = "payload_too_large", retryable: false;
+    /// The request body is not JSON by its `Content-Type`, or is compressed.
+    UnsupportedMediaType = "unsupported_media_type", retryable: false;
+    /// No such route.
+    RouteNotFound = "route_not_found", retryable: false;
+    /// The route exists, the method does not.
+    MethodNotAllowed = "method_not_allowed", retryable: false;
+    /// No job has this id.
+    JobNotFound = "job_not_found", retryable: false;
+    /// The job has no artifact of this name (yet).
+    ArtifactNotFound = "artifact_not_found", retryable: false;
+    /// The job has no results (yet).
+    ResultsNotReady = "results_not_ready", retryable: true;
+    /// The job's state does not allow this; `allowed` lists what does.
+    InvalidTransition = "invalid_transition", retryable: false;
+    /// The range asked for lies outside the file.
+    RangeNotSatisfiable = "range_not_satisfiable", retryable: false;
+    /// The request took longer than the server allows.
+    RequestTimeout = "request_timeout", retryable: true;
+    /// The database or the artifact store does not answer.
+    Unavailable = "unavailable", retryable: true;
+    /// A defect of the service; the request id leads to its log.
+    Internal = "internal", retryable: true;
+
+    /// No model of this id, or no such revision.
+    ModelNotFound = "model_not_found", retryable: false;
+    /// The hub refuses this token (or none) for this model.
+    ModelAccessDenied = "model_access_denied", retryable: false;
+    /// The hub cannot be reached or answers with an error.
+    HubUnavailable = "hub_unavailable", retryable: true;
+    /// A downloaded file differs from what the hub lists, also after it was fetched again.
+    DownloadCorrupt = "download_corrupt", retryable: true;
+    /// The model's architecture, or a setting of it, is not supported.
+    UnsupportedArchitecture = "unsupported_architecture", retryable: false;
+    /// The weights are in a format that can run code or that is not safetensors.
+    UnsafeFormat = "unsafe_format", retryable: false;
+    /// `config.json` is missing or does not say what it must.
+    InvalidConfig = "invalid_config", retryable: false;
+    /// A safetensors file is truncated, or its header lies.
+    MalformedCheckpoint = "malformed_checkpoint", retryable: false;
+    /// The index names a shard that is not there.
+    MissingShard = "missing_shard", retryable: false;
+    /// A tensor that the architecture needs is not there, or has another shape or dtype.
+    MissingTensor = "missing_tensor", retryable: false;
+    /// The pattern does not fit this model, such as 2:4 on a width that 4 does not divide.
+    PatternMismatch = "pattern_mismatch", retryable: false;
+    /// The model directory has no `tokenizer.json`, and the job needs one.
+    TokenizerMissing = "tokenizer_missing", retryable: false;
+    /// `tokenizer.json` cannot be read, or gives ids that the model has no embedding for.
+    TokenizerInvalid = "tokenizer_invalid", retryable: false;
+    /// No data set of this name or path.
+    DatasetNotFound = "dataset_not_found", retryable: false;
+    /// A data set file is not readable as text, JSONL or token ids.
+    DatasetInvalid = "dataset_invalid", retryable: false;
+    /// The text has too few tokens for the windows asked for.
+    TextTooShort = "text_too_short", retryable: false;
+    /// The windows are longer than the model's context.
+    SeqLenTooLong = "seq_len_too_long", retryable: false;
+    /// A NaN or an infinity in activations, scores or losses; the block and the linear are named.
+    NonFinite = "non_finite", retryable: false;
+    /// The output directory exists already.
+    OutputExists = "output_exists", retryable: false;
+    /// The disk is full, or would be.
+    InsufficientDisk = "insufficient_disk", retryable: true;
+    /// The device asked for is not there.
+    DeviceUnavailable = "device_unavailable", retryable: true;
+    /// Reading or writing failed.
+    Io = "io", retryable: true;
+    /// The process that ran the attempt died.
+    WorkerCrashed = "worker_crashed", retryable: true;
+    /// The job was cancelled.
+    Cancelled = "cancelled", retryable: false;
+}
+
+impl std::fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_of_a_code_is_the_word_on_the_wire() {
+        for code in ErrorCode::ALL {
+            assert_eq!(serde_json::json!(code), serde_json::json!(code.as_str()));
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! `secateur.json`: what was done to a model, with which inputs, and what came out.
+//!
+//! The same document is the artifact's provenance file, the answer of `GET /v1/jobs/{id}/report`, and what
+//! `secateur prune --json` prints.
+
+use serde::{Deserialize, Serialize};
+
+use super::spec::PruneSpec;
+
+/// The version of this document's layout.
+pub const MANIFEST_VERSION: u32 = 1;
+
+/// The whole document.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Manifest {
+    /// [`MANIFEST_VERSION`].
+    pub manifest_version: u32,
+    /// Version of the program that wrote it.
+    pub tool_version: String,
+    /// SHA-256 over the artifact's weight files (names, then digests, sorted): equal for equal weights.
+    pub digest: String,
+    /// Where the model came from.
+    pub model: ModelProvenance,
+    /// What was asked for; `null` where the command line took files instead of registered data sets.
+    pub spec: Option<PruneSpec>,
+    /// `wanda` or `magnitude`.
+    pub method: String,
+    /// `unstructured` or `N:M`.
+    pub pattern: String,
+    /// Over all pruned linears.
+    pub sparsity: Sparsity,
+    /// The windows that activations were observed on; `null` for magnitude without any.
+    pub calibration: Option<Calibration>,
+    /// Every pruned linear, in order.
+    pub linears: Vec<LinearReport>,
+    /// What was measured.
+    pub results: Results,
+    /// Where and how it was computed.
+    pub device: String,
+    /// The dtype of the computation, such as `f32`.
+    pub compute_dtype: String,
+    /// Seconds per phase, and `total`.
+    pub timings_s: std::collections::BTreeMap<String, f64>,
+    /// Peak resident memory of the process.
+    pub peak_rss_bytes: u64,
+    /// Every file of the artifact but this one.
+    pub files: Vec<FileEntry>,
+}
+
+/// Where the model came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ModelProvenance {
+    /// `hub` or `local`.
+    pub source: String,
+    /// The id that was asked for.
+    pub id: String,
+    /// The hub's commit; `null` for local models.
+    pub commit: Option<String>,
+    /// The architecture named in `config.json`.
+    pub architecture: String,
+    /// Number of decoder blocks.
+    pub blocks: usize,
+    /// Number of weights in all tensors.
+    pub parameters: u64,
+    /// Bytes of the weight files.
+    pub size_bytes: u64,
+    /// SHA-256 of each weight file of the source.
+    pub files: Vec<FileEntry>,
+}
+
+/// Fractions of zeros over all pruned linears.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Sparsity {
+    /// Asked for.
+    pub requested: f64,
+    /// Counted in the written tensors.
+    pub achieved: f64,
+}
+
+/// The calibration windows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Calibration {
+    /// Name or file.
+    pub dataset: String,
+    /// SHA-256 of the text it was drawn from; `null` when token ids were given.
+    pub text_sha256: Option<String>,
+    /// `paper` or `given`.
+    pub sampler: String,
+    /// Number of windows.
+    pub n_samples: usize,
+    /// Tokens per window.
+    pub seq_len: usize,
+    /// Seed of the sampler; `null` when token ids were given.
+    pub seed: Option<u64>,
+    /// SHA-256 of the ids, row by row, as little-endian 64-bit integers.
+    pub window_sha256: String,
+}
+
+/// One pruned linear.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LinearReport {
+    /// Name of its tensor without `.weight`.
+    pub name: String,
+    /// Output features.
+    pub rows: usize,
+    /// Input features.
+    pub cols: usize,
+    /// Zeros in the written tensor.
+    pub zeros: u64,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Results {
+    /// One entry per text.
+    pub perplexity: Vec<PerplexityResult>,
+}
+
+/// Perplexity on one text, dense and pruned, under one protocol.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PerplexityResult {
+    /// Name or file.
+    pub dataset: String,
+    /// SHA-256 of the text.
+    pub text_sha256: String,
+    /// `paper`: consecutive windows, the first token of each unscored, tail dropped.
+    pub protocol: String,
+    /// Tokens per window.
+    pub seq_len: usize,
+    /// Number of windows.
+    pub windows: usize,
+    /// Tokens fed: windows times `seq_len`.
+    pub tokens: usize,
+    /// Dtype of the computation.
+    pub dtype: String,
+    /// Device of the computation.
+    pub device: String,
+    /// Of the dense model.
+    pub before: Option<f64>,
+    /// Of the pruned artifact, read back from disk.
+    pub after: Option<f64>,
+}
+
+/// One file, by content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct FileEntry {
+    /// Its name within the directory.
+    pub name: String,
+    /// Its length.
+    pub size_bytes: u64,
+    /// Its SHA-256, in hexadecimal.
+    pub sha256: String,
+}

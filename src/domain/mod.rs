@@ -1,0 +1,14 @@
+//! The words of the service: plain data, no I/O, no framework.
+//!
+//! Everything here can be written as JSON and read back. What a value means is said where its type stands.
+
+pub mod attempt;
+pub mod code;
+pub mod job;
+pub mod manifest;
+pub mod spec;
+
+pub use attempt::{AttemptFailure, AttemptMessage, AttemptSpec};
+pub use code::ErrorCode;
+pub use manifest::Manifest;
+pub use spec::{Method, ModelRef, Pattern, PruneSpec};

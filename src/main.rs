@@ -1,0 +1,3 @@
+//! The `secateur` program.
+
+fn main() {}
