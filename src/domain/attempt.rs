@@ -33,6 +33,8 @@ pub struct AttemptSpec {
     pub models_dir: Option<PathBuf>,
     /// Where data sets lie (`SECATEUR_DATA_DIR`).
     pub data_dir: Option<PathBuf>,
+    /// Where the bundled model and its text were unpacked.
+    pub bundled_dir: PathBuf,
 }
 
 /// What the job is doing now.
