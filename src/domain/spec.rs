@@ -62,7 +62,9 @@ impl FromStr for Method {
         match text {
             "wanda" => Ok(Self::Wanda),
             "magnitude" => Ok(Self::Magnitude),
-            other => Err(format!("unknown method {other:?}, expected wanda or magnitude")),
+            other => Err(format!(
+                "unknown method {other:?}, expected wanda or magnitude"
+            )),
         }
     }
 }
@@ -91,12 +93,24 @@ impl FromStr for Pattern {
         if text == "unstructured" {
             return Ok(Self::Unstructured);
         }
-        let digits = |part: &str| (!part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())).then(|| part.parse().ok()).flatten();
-        let numbers = text.split_once(':').and_then(|(n, m)| Some((digits(n)?, digits(m)?)));
+        let digits = |part: &str| {
+            (!part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
+                .then(|| part.parse().ok())
+                .flatten()
+        };
+        let numbers = text
+            .split_once(':')
+            .and_then(|(n, m)| Some((digits(n)?, digits(m)?)));
         match numbers {
-            Some((kept, group)) if kept >= 1 && kept < group && group <= MAX_GROUP => Ok(Self::KeptOfGroup { kept, group }),
-            Some(_) => Err(format!("in the pattern {text:?}, N:M needs 1 <= N < M <= {MAX_GROUP}")),
-            None => Err(format!("unknown pattern {text:?}, expected \"unstructured\" or \"N:M\" such as \"2:4\"")),
+            Some((kept, group)) if kept >= 1 && kept < group && group <= MAX_GROUP => {
+                Ok(Self::KeptOfGroup { kept, group })
+            }
+            Some(_) => Err(format!(
+                "in the pattern {text:?}, N:M needs 1 <= N < M <= {MAX_GROUP}"
+            )),
+            None => Err(format!(
+                "unknown pattern {text:?}, expected \"unstructured\" or \"N:M\" such as \"2:4\""
+            )),
         }
     }
 }
@@ -118,7 +132,9 @@ impl Serialize for Pattern {
 
 impl<'de> Deserialize<'de> for Pattern {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 

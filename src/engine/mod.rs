@@ -1,1 +1,42 @@
-//! (to be written)
+//! A synchronous, deterministic library that prunes the decoder blocks of a language model, one block at a time.
+//!
+//! It knows nothing of jobs, HTTP or databases, and compiles alone with `--no-default-features`.
+//!
+//! For each block, in order: forward the calibration windows through the dense block and observe Σx² at the
+//! inputs of its linears, zero the weights with the lowest scores, forward the windows again through the pruned
+//! block; that output is the next block's input. One block is resident at a time: it is read from the source
+//! checkpoint and its pruned linears are written into a copy of that checkpoint, tensor by tensor.
+//!
+//! # Words
+//!
+//! - *block*: one decoder layer; *linear*: one weight matrix `[d_out, d_in]`
+//! - *sparsity*: fraction of zeros, in [0, 1)
+//! - *window*: `seq_len` token ids; `n_samples` of them are the calibration set
+//! - `hidden`: width of the residual stream; `n_tokens`: tokens of a batch, windows laid end to end
+//!
+//! "Layer" alone is ambiguous and not used.
+
+mod activation;
+pub mod checkpoint;
+mod error;
+mod journal;
+pub mod mask;
+pub mod model;
+mod observer;
+pub mod ops;
+mod perplexity;
+mod prune;
+mod simd;
+mod windows;
+
+pub use activation::InputStatistic;
+pub use checkpoint::{Checkpoint, PrunedCopy, Weights};
+pub use error::{EngineError, Result};
+pub use journal::Journal;
+pub use mask::{Saliency, Sparsity};
+pub use model::{Decoder, ModelConfig};
+pub use observer::{Observer, Progress, Silent};
+pub use perplexity::{Perplexity, perplexity};
+pub use prune::{PruneOptions, PrunedLinear, prune};
+pub use simd::Isa;
+pub use windows::TokenWindows;

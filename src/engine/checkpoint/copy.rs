@@ -1,0 +1,113 @@
+//! The pruned copy of a checkpoint: same files, same names, same layout, with the pruned tensors overwritten.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::{Checkpoint, Weights};
+use crate::engine::error::{EngineError, Result};
+
+/// What belongs to a model besides its shards. Weights in other formats, caches and subdirectories do not.
+const COMPANION_SUFFIXES: &[&str] = &[".json", ".model", ".txt", ".jinja", ".md"];
+const COMPANION_STEMS: &[&str] = &["LICENSE", "NOTICE", "USE_POLICY"];
+/// Provenance of an earlier pruning does not describe this one.
+const NOT_COPIED: &[&str] = &["secateur.json"];
+
+/// A copy of a [`Checkpoint`] whose tensors can be overwritten. Pruning keeps dtype and shape, so every tensor has
+/// its place already: the whole model is never in memory, and unpruned tensors stay byte-identical.
+#[derive(Debug)]
+pub struct PrunedCopy {
+    dir: PathBuf,
+    shards: BTreeMap<String, File>,
+}
+
+impl PrunedCopy {
+    /// Copies `source` into the existing directory `dir`.
+    pub fn create(source: &Checkpoint, dir: &Path) -> Result<Self> {
+        for name in companion_files(source.dir())? {
+            copy_file(&source.dir().join(&name), &dir.join(&name))?;
+        }
+        for name in source.shard_names() {
+            copy_file(&source.dir().join(name), &dir.join(name))?;
+        }
+        Self::open(source, dir)
+    }
+
+    /// Opens a copy made earlier, to go on with it.
+    pub fn open(source: &Checkpoint, dir: &Path) -> Result<Self> {
+        let mut shards = BTreeMap::new();
+        for name in source.shard_names() {
+            let path = dir.join(name);
+            let file = OpenOptions::new()
+                .write(true)
+                .open(&path)
+                .map_err(EngineError::io("open", &path))?;
+            shards.insert(name.to_owned(), file);
+        }
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            shards,
+        })
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Overwrites one tensor; `weights` must have the dtype and length it has in `source`.
+    pub(crate) fn overwrite(
+        &self,
+        source: &Checkpoint,
+        name: &str,
+        weights: &Weights,
+    ) -> Result<()> {
+        let (shard, entry) = source.find(name)?;
+        debug_assert_eq!(
+            entry.len,
+            weights.as_bytes().len() as u64,
+            "{name} changed its length"
+        );
+        self.shards[&shard.name]
+            .write_all_at(weights.as_bytes(), entry.offset)
+            .map_err(EngineError::io("write", &self.dir.join(&shard.name)))
+    }
+
+    /// Waits until everything written so far is on disk.
+    pub fn sync(&self) -> Result<()> {
+        for (name, file) in &self.shards {
+            file.sync_data()
+                .map_err(EngineError::io("sync", &self.dir.join(name)))?;
+        }
+        Ok(())
+    }
+}
+
+fn companion_files(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(EngineError::io("list", dir))? {
+        let entry = entry.map_err(EngineError::io("list", dir))?;
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        let belongs = COMPANION_SUFFIXES
+            .iter()
+            .any(|suffix| name.ends_with(suffix))
+            || COMPANION_STEMS.iter().any(|stem| name.starts_with(stem));
+        // `metadata` follows links: the hub's cache keeps files as links to blobs.
+        let is_file = fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_file());
+        if belongs && is_file && !name.starts_with('.') && !NOT_COPIED.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Copies content, not mode: a read-only source must give a copy that can be written to.
+fn copy_file(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).map_err(EngineError::io("copy", from))?;
+    fs::set_permissions(to, fs::Permissions::from_mode(0o644))
+        .map_err(EngineError::io("set the mode of", to))
+}

@@ -1,0 +1,281 @@
+//! Hugging Face model directories: opened without trust, read tensor by tensor, copied with pruned tensors in place.
+
+mod copy;
+mod header;
+mod weights;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+pub use copy::PrunedCopy;
+pub use header::TensorEntry;
+pub use weights::Weights;
+
+use super::error::{EngineError, Result};
+
+const SINGLE_FILE: &str = "model.safetensors";
+const INDEX_FILE: &str = "model.safetensors.index.json";
+/// Longest `config.json` or index that is read.
+const MAX_JSON_BYTES: u64 = 64 << 20;
+
+/// An open model directory. Tensors are read by position (`pread`), so that nothing of a file stays mapped.
+#[derive(Debug)]
+pub struct Checkpoint {
+    dir: PathBuf,
+    shards: Vec<Shard>,
+    /// Tensor name → index of its shard.
+    places: BTreeMap<String, usize>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    name: String,
+    file: File,
+    header: header::Header,
+}
+
+impl Checkpoint {
+    /// Opens the shards of `dir` and checks their headers, and that the index and the shards agree.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let listed = shard_names(dir)?;
+        let mut shards = Vec::with_capacity(listed.names.len());
+        let mut places = BTreeMap::new();
+        for name in listed.names {
+            let path = dir.join(&name);
+            let mut file = File::open(&path).map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => EngineError::MissingShard {
+                    shard: name.clone(),
+                    dir: dir.to_path_buf(),
+                },
+                _ => EngineError::Io {
+                    action: "open",
+                    path: path.clone(),
+                    source: error,
+                },
+            })?;
+            let header = header::read_header(&mut file, &path)?;
+            for tensor in header.keys() {
+                if places.insert(tensor.clone(), shards.len()).is_some() {
+                    let reason = format!("tensor {tensor:?} stands in an earlier shard too");
+                    return Err(EngineError::MalformedCheckpoint { path, reason });
+                }
+            }
+            shards.push(Shard { name, file, header });
+        }
+        for (tensor, shard) in &listed.weight_map {
+            if places
+                .get(tensor)
+                .is_none_or(|&place| shards[place].name != *shard)
+            {
+                let reason =
+                    format!("the index places tensor {tensor:?} in {shard}, where it is not");
+                return Err(EngineError::MalformedCheckpoint {
+                    path: dir.join(INDEX_FILE),
+                    reason,
+                });
+            }
+        }
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            shards,
+            places,
+        })
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// File names of the shards, sorted.
+    pub fn shard_names(&self) -> impl Iterator<Item = &str> {
+        self.shards.iter().map(|shard| shard.name.as_str())
+    }
+
+    /// Number of weights in all tensors.
+    pub fn parameters(&self) -> u64 {
+        self.shards
+            .iter()
+            .flat_map(|shard| shard.header.values())
+            .map(TensorEntry::elements)
+            .sum()
+    }
+
+    /// Bytes of all tensors.
+    pub fn tensor_bytes(&self) -> u64 {
+        self.shards
+            .iter()
+            .flat_map(|shard| shard.header.values())
+            .map(|entry| entry.len)
+            .sum()
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.places.contains_key(name)
+    }
+
+    /// Where a tensor lies; checked to have this shape and a float dtype.
+    pub(crate) fn expect(&self, name: &str, shape: &[usize]) -> Result<&TensorEntry> {
+        let (_, entry) = self.find(name)?;
+        if entry.shape != shape {
+            let (actual, expected) = (entry.shape.clone(), shape.to_vec());
+            return Err(EngineError::ShapeMismatch {
+                name: name.to_owned(),
+                actual,
+                expected,
+            });
+        }
+        if Weights::zeros(&entry.dtype, 0).is_none() {
+            return Err(EngineError::UnsupportedDtype {
+                name: name.to_owned(),
+                dtype: entry.dtype.clone(),
+            });
+        }
+        Ok(entry)
+    }
+
+    /// Reads a whole tensor.
+    pub fn read(&self, name: &str) -> Result<Weights> {
+        let (shard, entry) = self.find(name)?;
+        self.read_range(shard, entry, name, 0, entry.len)
+    }
+
+    /// Reads row `row` of a matrix `[rows, cols]`.
+    pub(crate) fn read_row(&self, name: &str, row: usize) -> Result<Weights> {
+        let (shard, entry) = self.find(name)?;
+        let row_bytes = entry.len / entry.shape[0] as u64;
+        self.read_range(shard, entry, name, row as u64 * row_bytes, row_bytes)
+    }
+
+    fn find(&self, name: &str) -> Result<(&Shard, &TensorEntry)> {
+        let shard = &self.shards[*self
+            .places
+            .get(name)
+            .ok_or_else(|| EngineError::MissingTensor(name.to_owned()))?];
+        Ok((shard, &shard.header[name]))
+    }
+
+    fn read_range(
+        &self,
+        shard: &Shard,
+        entry: &TensorEntry,
+        name: &str,
+        start: u64,
+        len: u64,
+    ) -> Result<Weights> {
+        let element_bytes = entry.len / entry.elements().max(1);
+        let elements = usize::try_from(len / element_bytes.max(1)).unwrap_or(usize::MAX);
+        let mut weights = Weights::zeros(&entry.dtype, elements).ok_or_else(|| {
+            EngineError::UnsupportedDtype {
+                name: name.to_owned(),
+                dtype: entry.dtype.clone(),
+            }
+        })?;
+        shard
+            .file
+            .read_exact_at(weights.as_bytes_mut(), entry.offset + start)
+            .map_err(EngineError::io("read", &self.dir.join(&shard.name)))?;
+        Ok(weights)
+    }
+}
+
+struct ListedShards {
+    names: Vec<String>,
+    /// Empty without an index.
+    weight_map: BTreeMap<String, String>,
+}
+
+fn shard_names(dir: &Path) -> Result<ListedShards> {
+    let index_path = dir.join(INDEX_FILE);
+    match read_small_file(&index_path) {
+        Ok(bytes) => {
+            let malformed = |reason: String| EngineError::MalformedCheckpoint {
+                path: index_path.clone(),
+                reason,
+            };
+            #[derive(serde::Deserialize)]
+            struct Index {
+                weight_map: BTreeMap<String, String>,
+            }
+            let index: Index =
+                serde_json::from_slice(&bytes).map_err(|e| malformed(e.to_string()))?;
+            let names: BTreeSet<String> = index.weight_map.values().cloned().collect();
+            if names.is_empty() {
+                return Err(malformed("the index names no shard".to_owned()));
+            }
+            if let Some(name) = names.iter().find(|name| !is_shard_name(name)) {
+                return Err(malformed(format!(
+                    "{name:?} is not a name of a safetensors file in this directory"
+                )));
+            }
+            Ok(ListedShards {
+                names: names.into_iter().collect(),
+                weight_map: index.weight_map,
+            })
+        }
+        Err(EngineError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            refuse_pickles(dir)?;
+            Ok(ListedShards {
+                names: vec![SINGLE_FILE.to_owned()],
+                weight_map: BTreeMap::new(),
+            })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A plain file name ending in `.safetensors`: an index must not lead out of its directory.
+fn is_shard_name(name: &str) -> bool {
+    name.strip_suffix(".safetensors").is_some_and(|stem| {
+        !stem.is_empty()
+            && !stem.starts_with('.')
+            && stem
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    })
+}
+
+/// A directory with weights of another format only gets an error that says so.
+fn refuse_pickles(dir: &Path) -> Result<()> {
+    if dir
+        .join(SINGLE_FILE)
+        .try_exists()
+        .map_err(EngineError::io("look for", &dir.join(SINGLE_FILE)))?
+    {
+        return Ok(());
+    }
+    let entries = std::fs::read_dir(dir).map_err(EngineError::io("list", dir))?;
+    for entry in entries {
+        let name = entry.map_err(EngineError::io("list", dir))?.file_name();
+        let name = name.to_string_lossy();
+        if [
+            ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".gguf", ".npz", ".h5",
+        ]
+        .iter()
+        .any(|suffix| name.ends_with(suffix))
+        {
+            return Err(EngineError::UnsafeFormat(format!(
+                "the model has {name} and no {SINGLE_FILE}; only safetensors is accepted"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Reads a JSON file of bounded size.
+pub(crate) fn read_small_file(path: &Path) -> Result<Vec<u8>> {
+    let len = std::fs::metadata(path)
+        .map_err(EngineError::io("read", path))?
+        .len();
+    if len > MAX_JSON_BYTES {
+        let reason = format!("the file has {len} bytes, the limit is {MAX_JSON_BYTES}");
+        return Err(EngineError::MalformedCheckpoint {
+            path: path.to_path_buf(),
+            reason,
+        });
+    }
+    std::fs::read(path).map_err(EngineError::io("read", path))
+}

@@ -1,0 +1,78 @@
+//! The values of one tensor in the dtype of its file.
+
+use candle_core::{Device, Tensor};
+use half::slice::HalfFloatSliceExt as _;
+use half::{bf16, f16};
+
+use crate::engine::error::Result;
+
+/// A tensor's values, row-major. Pruning works on these, so kept weights stay bit-identical in their own dtype.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Weights {
+    /// 32-bit.
+    F32(Vec<f32>),
+    /// IEEE half precision.
+    F16(Vec<f16>),
+    /// The upper half of an f32.
+    Bf16(Vec<bf16>),
+}
+
+impl Weights {
+    /// `n` zeros of a file's dtype; `None` if it is not a float of 16 or 32 bits.
+    pub(crate) fn zeros(dtype: &str, n: usize) -> Option<Self> {
+        match dtype {
+            "F32" => Some(Self::F32(vec![0.0; n])),
+            "F16" => Some(Self::F16(vec![f16::ZERO; n])),
+            "BF16" => Some(Self::Bf16(vec![bf16::ZERO; n])),
+            _ => None,
+        }
+    }
+
+    /// The bytes as they stand in the file (on little-endian machines, the only ones supported).
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::F32(values) => bytemuck::cast_slice(values),
+            Self::F16(values) => bytemuck::cast_slice(values),
+            Self::Bf16(values) => bytemuck::cast_slice(values),
+        }
+    }
+
+    /// The same bytes, to be read into.
+    pub(crate) fn as_bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::F32(values) => bytemuck::cast_slice_mut(values),
+            Self::F16(values) => bytemuck::cast_slice_mut(values),
+            Self::Bf16(values) => bytemuck::cast_slice_mut(values),
+        }
+    }
+
+    /// Number of zeros, of either sign.
+    pub fn count_zeros(&self) -> u64 {
+        fn count<T: Copy>(values: &[T], is_zero: impl Fn(T) -> bool) -> u64 {
+            values.iter().filter(|&&value| is_zero(value)).count() as u64
+        }
+        match self {
+            Self::F32(values) => count(values, |v| v == 0.0),
+            Self::F16(values) => count(values, |v| v.to_bits() << 1 == 0),
+            Self::Bf16(values) => count(values, |v| v.to_bits() << 1 == 0),
+        }
+    }
+
+    /// The values in f32.
+    pub fn into_f32(self) -> Vec<f32> {
+        match self {
+            Self::F32(values) => values,
+            Self::F16(values) => {
+                let mut wide = vec![0.0; values.len()];
+                values.convert_to_f32_slice(&mut wide);
+                wide
+            }
+            Self::Bf16(values) => values.iter().map(|v| v.to_f32()).collect(),
+        }
+    }
+
+    /// An f32 tensor of these values.
+    pub(crate) fn into_tensor(self, shape: &[usize], device: &Device) -> Result<Tensor> {
+        Ok(Tensor::from_vec(self.into_f32(), shape, device)?)
+    }
+}

@@ -1,0 +1,114 @@
+//! Everything that can go wrong in the engine, with the facts that tell why.
+
+use std::path::{Path, PathBuf};
+
+/// The engine's result.
+pub type Result<T, E = EngineError> = std::result::Result<T, E>;
+
+/// Why the engine stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Reading or writing a file failed.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried, such as `read`.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// `config.json` does not say what it must.
+    #[error("config.json: {0}")]
+    InvalidConfig(String),
+    /// The architecture, or a setting of it, cannot be run.
+    #[error("unsupported architecture: {0}")]
+    UnsupportedArchitecture(String),
+    /// The weights are not safetensors.
+    #[error("unsafe weight format: {0}")]
+    UnsafeFormat(String),
+    /// A safetensors file is truncated, or its header lies.
+    #[error("malformed safetensors file {}: {reason}", path.display())]
+    MalformedCheckpoint {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The index names a shard that is not there.
+    #[error("shard {shard} is missing in {}", dir.display())]
+    MissingShard {
+        /// File name of the shard.
+        shard: String,
+        /// The model directory.
+        dir: PathBuf,
+    },
+    /// No tensor of this name.
+    #[error("tensor \"{0}\" is missing")]
+    MissingTensor(String),
+    /// A tensor's shape is not what the configuration says.
+    #[error("tensor \"{name}\" has shape {actual:?}, expected {expected:?}")]
+    ShapeMismatch {
+        /// Which tensor.
+        name: String,
+        /// Its shape in the file.
+        actual: Vec<usize>,
+        /// The shape by the configuration.
+        expected: Vec<usize>,
+    },
+    /// A tensor's dtype cannot be pruned.
+    #[error("tensor \"{name}\" has dtype {dtype}, expected F32, F16 or BF16")]
+    UnsupportedDtype {
+        /// Which tensor.
+        name: String,
+        /// Its dtype in the file.
+        dtype: String,
+    },
+    /// The N:M pattern does not fit a linear.
+    #[error("linear \"{linear}\" has {d_in} input features, which groups of {group} do not divide")]
+    PatternMismatch {
+        /// Which linear.
+        linear: String,
+        /// Its input features.
+        d_in: usize,
+        /// M of N:M.
+        group: usize,
+    },
+    /// The windows cannot be used with this model.
+    #[error("{0}")]
+    InvalidWindows(String),
+    /// A token id has no embedding.
+    #[error("token id {id} is outside the vocabulary of {vocab}")]
+    TokenOutOfVocabulary {
+        /// The id.
+        id: u32,
+        /// Size of the vocabulary.
+        vocab: usize,
+    },
+    /// NaN or infinity.
+    #[error("non-finite values in {what} of {place}")]
+    NonFinite {
+        /// `activations`, `scores`, `weights` or `losses`.
+        what: &'static str,
+        /// The block and linear, or the window.
+        place: String,
+    },
+    /// The observer asked to stop.
+    #[error("stopped on request")]
+    Stopped,
+    /// The tensor library failed.
+    #[error("tensor operation failed")]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl EngineError {
+    /// For `map_err` on I/O: names the action and the file.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}

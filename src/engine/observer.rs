@@ -1,0 +1,38 @@
+//! How the engine tells how far it is, and how it is told to stop.
+
+/// How far a pass over the model is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Blocks finished.
+    pub blocks: usize,
+    /// Blocks in all.
+    pub total_blocks: usize,
+    /// Tokens forwarded through one block so far, summed over blocks and passes.
+    pub tokens: u64,
+    /// The same when the pass is done.
+    pub total_tokens: u64,
+}
+
+/// Watches a pass over the model.
+pub trait Observer {
+    /// Called after every batch and every block.
+    fn progress(&mut self, progress: Progress);
+
+    /// Called once, when work goes on from a journal instead of from block 0.
+    fn resumed(&mut self, block: usize, total_blocks: usize) {
+        let _: (usize, usize) = (block, total_blocks);
+    }
+
+    /// Asked between batches; true ends the pass with [`super::EngineError::Stopped`].
+    fn should_stop(&self) -> bool {
+        false
+    }
+}
+
+/// Watches nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn progress(&mut self, _progress: Progress) {}
+}

@@ -1,0 +1,35 @@
+//! Tensor operations that candle lacks or runs slowly on the CPU.
+//!
+//! Each has a CPU version (fused, parallel, the same bits for any number of threads) and a version composed of
+//! candle's own operations for other devices; tests compare the two.
+
+mod attention;
+mod column_sum_squares;
+mod matmul;
+mod nll;
+mod rms_norm;
+mod silu_mul;
+
+use candle_core::{CpuStorage, Layout, Tensor};
+
+pub use attention::{CausalAttention, causal_attention};
+pub use column_sum_squares::column_sum_squares;
+pub use nll::negative_log_likelihoods;
+pub use rms_norm::rms_norm;
+pub use silu_mul::silu_mul;
+
+/// Rows of work that are worth a task of their own.
+const ROWS_PER_TASK: usize = 16;
+
+/// The f32 values of a contiguous CPU tensor.
+fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
+    let values = storage.as_slice::<f32>()?;
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&values[start..end]),
+        None => candle_core::bail!("expected a contiguous tensor, got {layout:?}"),
+    }
+}
+
+fn on_cpu(tensor: &Tensor) -> bool {
+    tensor.device().is_cpu()
+}

@@ -1,0 +1,278 @@
+//! The block loop: observe, score, prune, forward again.
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::activation::InputStatistic;
+use super::checkpoint::PrunedCopy;
+use super::error::{EngineError, Result};
+use super::journal::{Journal, Saved};
+use super::mask::{Saliency, Sparsity, prune_weights};
+use super::model::{Block, BlockContext, Decoder, LinearInput, LinearKind};
+use super::observer::{Observer, Progress};
+use super::windows::TokenWindows;
+
+/// What to prune by.
+#[derive(Debug)]
+pub struct PruneOptions<'a> {
+    /// How weights are ranked.
+    pub saliency: Saliency,
+    /// How many become zero, and among which.
+    pub sparsity: Sparsity,
+    /// Calibration windows; [`Saliency::Magnitude`] does not look at them.
+    pub windows: Option<&'a TokenWindows>,
+    /// Where to keep the state between blocks; `None` = nowhere.
+    pub journal: Option<&'a Journal>,
+}
+
+/// What became of one linear.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrunedLinear {
+    /// The module's name; its tensor is `NAME.weight`.
+    pub name: String,
+    /// Output features.
+    pub d_out: usize,
+    /// Input features.
+    pub d_in: usize,
+    /// Zeros in the written tensor.
+    pub zeros: u64,
+}
+
+/// Prunes every linear of every block of `decoder` into `target`, block by block.
+///
+/// For Wanda, each block is observed dense on inputs that come from the pruned blocks before it (arXiv 2306.11695,
+/// algorithm 1). The last block's output is not computed. `statistics`, if given, sees Σx² of every input.
+pub fn prune(
+    decoder: &Decoder<'_>,
+    target: &PrunedCopy,
+    options: &PruneOptions<'_>,
+    observer: &mut dyn Observer,
+    mut statistics: Option<&mut dyn FnMut(usize, LinearInput, &InputStatistic)>,
+) -> Result<Vec<PrunedLinear>> {
+    decoder.config().check_pattern(options.sparsity)?;
+    let pass = Pass {
+        decoder,
+        target,
+        options,
+    };
+    let windows = match options.saliency {
+        Saliency::Magnitude => return pass.by_magnitude(observer),
+        Saliency::Wanda => options.windows.ok_or_else(|| {
+            EngineError::InvalidWindows("wanda needs calibration windows".to_owned())
+        })?,
+    };
+    let blocks = decoder.config().blocks;
+    let rope = decoder.rope(windows.seq_len())?;
+    let context = BlockContext {
+        config: decoder.config(),
+        rope: &rope,
+        seq_len: windows.seq_len(),
+    };
+    let (mut linears, mut batches, first) = pass.start(windows, observer)?;
+    let mut meter = Meter::new(windows, blocks, first);
+    for index in first..blocks {
+        let mut block = decoder.block(index)?;
+        let mut inputs = Inputs::new(decoder);
+        for x in &batches {
+            block.observe(x, &context, &mut |input, x| inputs.add(input, x))?;
+            meter.forwarded(x, observer)?;
+        }
+        inputs.check(index)?;
+        if let Some(see) = &mut statistics {
+            LinearInput::ALL
+                .iter()
+                .for_each(|&input| see(index, input, inputs.of(input)));
+        }
+        for kind in LinearKind::ALL {
+            let norms = inputs.of(kind.input()).norms(windows.len());
+            linears.push(pass.prune_linear(index, kind, Some(&norms), Some(&mut block))?);
+        }
+        if index + 1 < blocks {
+            for x in &mut batches {
+                *x = block.forward(x, &context)?;
+                meter.forwarded(x, observer)?;
+            }
+            drop(block);
+            pass.save(index + 1, &linears, &batches)?;
+        }
+        meter.block_done(index, observer);
+    }
+    target.sync()?;
+    Ok(linears)
+}
+
+struct Pass<'a> {
+    decoder: &'a Decoder<'a>,
+    target: &'a PrunedCopy,
+    options: &'a PruneOptions<'a>,
+}
+
+impl Pass<'_> {
+    fn by_magnitude(&self, observer: &mut dyn Observer) -> Result<Vec<PrunedLinear>> {
+        let blocks = self.decoder.config().blocks;
+        let mut linears = Vec::new();
+        for index in 0..blocks {
+            if observer.should_stop() {
+                return Err(EngineError::Stopped);
+            }
+            for kind in LinearKind::ALL {
+                linears.push(self.prune_linear(index, kind, None, None)?);
+            }
+            observer.progress(Progress {
+                blocks: index + 1,
+                total_blocks: blocks,
+                tokens: 0,
+                total_tokens: 0,
+            });
+        }
+        self.target.sync()?;
+        Ok(linears)
+    }
+
+    /// From the journal if it has a state, from the embeddings otherwise.
+    fn start(
+        &self,
+        windows: &TokenWindows,
+        observer: &mut dyn Observer,
+    ) -> Result<(Vec<PrunedLinear>, Vec<Tensor>, usize)> {
+        let hidden = self.decoder.config().hidden;
+        if let Some(Saved {
+            next_block,
+            linears,
+            activations,
+        }) = self.options.journal.and_then(Journal::load)
+            && activations.len() == windows.n_tokens() * hidden
+        {
+            observer.resumed(next_block, self.decoder.config().blocks);
+            let mut rest = activations.as_slice();
+            let mut batches = Vec::new();
+            for ids in windows.batches() {
+                let (batch, after) = rest.split_at(ids.len() * hidden);
+                batches.push(Tensor::from_slice(
+                    batch,
+                    (ids.len(), hidden),
+                    self.decoder.device(),
+                )?);
+                rest = after;
+            }
+            return Ok((linears, batches, next_block));
+        }
+        let batches = windows
+            .batches()
+            .map(|ids| self.decoder.embed(ids))
+            .collect::<Result<_>>()?;
+        Ok((Vec::new(), batches, 0))
+    }
+
+    fn save(&self, next_block: usize, linears: &[PrunedLinear], batches: &[Tensor]) -> Result<()> {
+        let Some(journal) = self.options.journal else {
+            return Ok(());
+        };
+        self.target.sync()?;
+        let values = batches
+            .iter()
+            .map(|x| x.flatten_all()?.to_vec1())
+            .collect::<candle_core::Result<Vec<Vec<f32>>>>()?;
+        journal.save(next_block, linears, &values)
+    }
+
+    /// Reads a linear, zeroes its least salient weights in the file's own dtype, writes it, and puts it into `block`.
+    fn prune_linear(
+        &self,
+        index: usize,
+        kind: LinearKind,
+        norms: Option<&[f32]>,
+        block: Option<&mut Block>,
+    ) -> Result<PrunedLinear> {
+        let name = kind.name(index);
+        let tensor = format!("{name}.weight");
+        let (d_out, d_in) = kind.shape(self.decoder.config());
+        let checkpoint = self.decoder.checkpoint();
+        let mut weights = checkpoint.read(&tensor)?;
+        prune_weights(&mut weights, d_in, norms, self.options.sparsity).map_err(|_| {
+            EngineError::NonFinite {
+                what: "scores",
+                place: name.clone(),
+            }
+        })?;
+        self.target.overwrite(checkpoint, &tensor, &weights)?;
+        let zeros = weights.count_zeros();
+        if let Some(block) = block {
+            block.replace(kind, weights)?;
+        }
+        Ok(PrunedLinear {
+            name,
+            d_out,
+            d_in,
+            zeros,
+        })
+    }
+}
+
+/// The statistics of one block's four inputs.
+struct Inputs([InputStatistic; 4]);
+
+impl Inputs {
+    fn new(decoder: &Decoder<'_>) -> Self {
+        let config = decoder.config();
+        let q_width = config.heads * config.head_dim;
+        Self([config.hidden, q_width, config.hidden, config.intermediate].map(InputStatistic::new))
+    }
+
+    fn of(&self, input: LinearInput) -> &InputStatistic {
+        &self.0[input as usize]
+    }
+
+    fn add(&mut self, input: LinearInput, x: &Tensor) -> Result<()> {
+        self.0[input as usize].add(x)
+    }
+
+    /// A NaN that reaches a sum stays in it, so one look per block is enough.
+    fn check(&self, block: usize) -> Result<()> {
+        for kind in LinearKind::ALL {
+            if !self.of(kind.input()).is_finite() {
+                return Err(EngineError::NonFinite {
+                    what: "activations",
+                    place: kind.name(block),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Counts tokens and tells the observer.
+struct Meter {
+    progress: Progress,
+}
+
+impl Meter {
+    /// Every block but the last is passed twice.
+    fn new(windows: &TokenWindows, blocks: usize, first: usize) -> Self {
+        let tokens = windows.n_tokens() as u64;
+        let total_tokens = tokens * (2 * blocks as u64 - 1);
+        Self {
+            progress: Progress {
+                blocks: first,
+                total_blocks: blocks,
+                tokens: tokens * 2 * first as u64,
+                total_tokens,
+            },
+        }
+    }
+
+    fn forwarded(&mut self, x: &Tensor, observer: &mut dyn Observer) -> Result<()> {
+        self.progress.tokens += x.dim(0)? as u64;
+        observer.progress(self.progress);
+        if observer.should_stop() {
+            Err(EngineError::Stopped)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn block_done(&mut self, index: usize, observer: &mut dyn Observer) {
+        self.progress.blocks = index + 1;
+        observer.progress(self.progress);
+    }
+}
