@@ -1,1 +1,117 @@
-//! (to be written)
+//! One job's work, from a plan to a finished artifact directory. Used by a worker's child process and by the command
+//! line; knows nothing of the database.
+//!
+//! [`run`] reads top to bottom: resolve → calibrate → prune → evaluate → publish.
+
+mod artifact;
+mod calibration;
+mod datasets;
+mod error;
+mod evaluation;
+mod listener;
+mod plan;
+mod python_random;
+mod resolve;
+mod stopwatch;
+mod tokenizer;
+
+use std::path::{Path, PathBuf};
+
+pub use error::PipelineError;
+pub use evaluation::{Evaluation, evaluate};
+pub use listener::{Listener, SilentListener};
+pub use plan::{CalibrationPlan, Corpus, EvaluationPlan, ModelSource, Plan};
+pub use resolve::ResolvedModel;
+pub use stopwatch::peak_rss_bytes;
+
+use crate::domain::attempt::Phase;
+use crate::domain::manifest::{Calibration, LinearReport, Manifest, PerplexityResult};
+use crate::engine::{Checkpoint, Decoder, Journal, PruneOptions, PrunedCopy, PrunedLinear, Saliency, prune};
+use listener::EngineObserver;
+use stopwatch::Stopwatch;
+
+/// Where a job may write.
+#[derive(Debug, Clone)]
+pub struct Workspace {
+    /// Where the artifact is made. It must not exist yet, unless a journal says how far it is.
+    pub artifact: PathBuf,
+    /// Where the state between blocks is kept; `None` = a killed job starts over.
+    pub journal: Option<PathBuf>,
+}
+
+/// Does the whole job. When it returns, the artifact lies complete and synced in `workspace.artifact`.
+pub fn run(plan: &Plan, workspace: &Workspace, listener: &mut dyn Listener) -> Result<Manifest, PipelineError> {
+    let mut stopwatch = Stopwatch::start();
+    stopwatch.enter(Phase::Resolving, listener);
+    let device = plan.device.open()?;
+    let model = resolve::resolve(&plan.model, &mut stopwatch, listener)?;
+    stopwatch.enter(Phase::Calibrating, listener);
+    let source = Checkpoint::open(&model.dir)?;
+    let decoder = Decoder::open(&source, &device)?;
+    decoder.config().check_pattern(plan.sparsity)?;
+    let texts = evaluation::prepare(&plan.evaluation, &model.dir, decoder.config())?;
+    let calibration = match plan.saliency {
+        Saliency::Magnitude => None,
+        Saliency::Wanda => Some(calibration::windows(&plan.calibration, &model.dir, decoder.config())?),
+    };
+
+    stopwatch.enter(Phase::Pruning, listener);
+    let provenance = artifact::provenance(&model, &source, decoder.config())?;
+    let fingerprint = artifact::fingerprint(&provenance, plan, calibration.as_ref().map(|c| &c.record));
+    let windows = calibration.as_ref().map(|c| &c.windows);
+    let linears = prune_into(&decoder, plan, workspace, &fingerprint, windows, listener)?;
+
+    stopwatch.enter(Phase::Evaluating, listener);
+    let before = evaluation::measure_all(&model.dir, &device, &texts, "dense", listener)?;
+    let after = evaluation::measure_all(&workspace.artifact, &device, &texts, "pruned", listener)?;
+    let perplexity = evaluation::results(&texts, &before, &after, plan.device.name());
+
+    stopwatch.enter(Phase::Publishing, listener);
+    let calibration = calibration.map(|c| c.record);
+    let outcome = Outcome { provenance, calibration, linears, perplexity };
+    artifact::finish(plan, outcome, &workspace.artifact, stopwatch)
+}
+
+/// What the manifest is made of.
+pub(crate) struct Outcome {
+    provenance: crate::domain::manifest::ModelProvenance,
+    calibration: Option<Calibration>,
+    linears: Vec<LinearReport>,
+    perplexity: Vec<PerplexityResult>,
+}
+
+fn prune_into(
+    decoder: &Decoder<'_>,
+    plan: &Plan,
+    workspace: &Workspace,
+    fingerprint: &str,
+    windows: Option<&crate::engine::TokenWindows>,
+    listener: &mut dyn Listener,
+) -> Result<Vec<LinearReport>, PipelineError> {
+    let journal = workspace.journal.as_deref().map(|dir| Journal::open(dir, fingerprint)).transpose()?;
+    let goes_on = journal.as_ref().is_some_and(Journal::has_state) && workspace.artifact.is_dir();
+    let target = if goes_on {
+        PrunedCopy::open(decoder.checkpoint(), &workspace.artifact)?
+    } else {
+        fresh_directory(&workspace.artifact)?;
+        PrunedCopy::create(decoder.checkpoint(), &workspace.artifact)?
+    };
+    let options = PruneOptions { saliency: plan.saliency, sparsity: plan.sparsity, windows, journal: journal.as_ref() };
+    let linears = prune(decoder, &target, &options, &mut EngineObserver::blocks(listener), None)?;
+    Ok(linears.into_iter().map(report).collect())
+}
+
+/// An empty directory, whatever an earlier attempt left there.
+fn fresh_directory(dir: &Path) -> Result<(), PipelineError> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(PipelineError::io("remove", dir, error));
+        }
+        _ => {}
+    }
+    std::fs::create_dir_all(dir).map_err(|error| PipelineError::io("create", dir, error))
+}
+
+fn report(linear: PrunedLinear) -> LinearReport {
+    LinearReport { name: linear.name, rows: linear.d_out, cols: linear.d_in, zeros: linear.zeros }
+}

@@ -43,10 +43,10 @@ impl TensorEntry {
 }
 
 /// A header's tensors by name.
-pub(super) type Header = BTreeMap<String, TensorEntry>;
+pub(in crate::engine) type Header = BTreeMap<String, TensorEntry>;
 
 /// Reads and checks the header of an open file.
-pub(super) fn read_header(file: &mut File, path: &Path) -> Result<Header> {
+pub(in crate::engine) fn read_header(file: &mut File, path: &Path) -> Result<Header> {
     let malformed = |reason: String| EngineError::MalformedCheckpoint {
         path: path.to_path_buf(),
         reason,

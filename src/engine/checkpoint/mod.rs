@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 pub use copy::PrunedCopy;
 pub use header::TensorEntry;
+pub(super) use header::read_header;
 pub use weights::Weights;
 
 use super::error::{EngineError, Result};

@@ -1,0 +1,158 @@
+//! Calibration windows, drawn as the paper's code draws them.
+
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+
+use super::PipelineError;
+use super::datasets::{Content, Text};
+use super::plan::{CalibrationPlan, Corpus, window_len};
+use super::python_random::PythonRandom;
+use super::tokenizer::ModelTokenizer;
+use crate::domain::ErrorCode;
+use crate::domain::manifest::Calibration;
+use crate::engine::{ModelConfig, TokenWindows};
+
+/// The windows and what the manifest says of them.
+pub(super) struct CalibrationWindows {
+    pub(super) windows: TokenWindows,
+    pub(super) record: Calibration,
+}
+
+/// Reads or draws the windows of a plan.
+pub(super) fn windows(plan: &CalibrationPlan, model_dir: &Path, config: &ModelConfig) -> Result<CalibrationWindows, PipelineError> {
+    match &plan.corpus {
+        Corpus::Ids(path) => given(path, config),
+        Corpus::Text { name, path } => drawn(plan, name, path, model_dir, config),
+    }
+}
+
+fn given(path: &Path, config: &ModelConfig) -> Result<CalibrationWindows, PipelineError> {
+    let windows = TokenWindows::read(path)?;
+    window_len(Some(windows.seq_len()), config)?;
+    let dataset = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let record = record(&windows, dataset, "given", None, None);
+    Ok(CalibrationWindows { windows, record })
+}
+
+fn drawn(
+    plan: &CalibrationPlan,
+    name: &str,
+    path: &Path,
+    model_dir: &Path,
+    config: &ModelConfig,
+) -> Result<CalibrationWindows, PipelineError> {
+    let seq_len = window_len(plan.seq_len, config)?;
+    let tokenizer = ModelTokenizer::load(model_dir, config.vocab)?;
+    let text = Text::read(path)?;
+    let mut random = PythonRandom::seed(plan.seed);
+    let ids = match &text.content {
+        Content::Rows(_) => {
+            let tokens = tokenizer.encode(&text.joined(" "))?;
+            draw_from_text(&tokens, plan.n_samples, seq_len, &mut random)
+        }
+        Content::Documents(documents) => draw_from_documents(documents, &tokenizer, plan.n_samples, seq_len, &mut random)?,
+    };
+    let ids = ids.map_err(|too_short| too_short.of(name))?;
+    let windows = TokenWindows::new(ids, seq_len)?;
+    let record = record(&windows, name.to_owned(), "paper", Some(plan.seed), Some(text.sha256));
+    Ok(CalibrationWindows { windows, record })
+}
+
+struct TooShort(String);
+
+impl TooShort {
+    fn of(self, name: &str) -> PipelineError {
+        PipelineError::refused(ErrorCode::TextTooShort, format!("calibration text {name:?} {}", self.0))
+    }
+}
+
+/// As the paper's code does for WikiText-2: `i = randint(0, len − seq_len − 1)`, window = `tokens[i : i + seq_len]`.
+fn draw_from_text(tokens: &[u32], n_samples: usize, seq_len: usize, random: &mut PythonRandom) -> Result<Vec<u32>, TooShort> {
+    let Some(last) = tokens.len().checked_sub(seq_len + 1) else {
+        return Err(TooShort(format!("has {} tokens, windows of {seq_len} need {}", tokens.len(), seq_len + 1)));
+    };
+    let mut ids = Vec::with_capacity(n_samples * seq_len);
+    for _ in 0..n_samples {
+        let start = random.randint(last);
+        ids.extend_from_slice(&tokens[start..start + seq_len]);
+    }
+    Ok(ids)
+}
+
+/// As the paper's code does for C4: documents are drawn until one is longer than a window, then a place in it.
+fn draw_from_documents(
+    documents: &[String],
+    tokenizer: &ModelTokenizer,
+    n_samples: usize,
+    seq_len: usize,
+    random: &mut PythonRandom,
+) -> Result<Result<Vec<u32>, TooShort>, PipelineError> {
+    let mut tokens_of: Vec<Option<Vec<u32>>> = vec![None; documents.len()];
+    let mut too_short = vec![false; documents.len()];
+    let mut ids = Vec::with_capacity(n_samples * seq_len);
+    while ids.len() < n_samples * seq_len {
+        // The paper's code would draw for ever.
+        if too_short.iter().all(|&short| short) {
+            let count = documents.len();
+            return Ok(Err(TooShort(format!("has no document of more than {seq_len} tokens among {count}"))));
+        }
+        let document = random.randint(documents.len() - 1);
+        if too_short[document] {
+            continue;
+        }
+        let tokens = match &mut tokens_of[document] {
+            Some(tokens) => tokens,
+            empty => empty.insert(tokenizer.encode(&documents[document])?),
+        };
+        if tokens.len() <= seq_len {
+            too_short[document] = true;
+            tokens_of[document] = None;
+            continue;
+        }
+        let start = random.randint(tokens.len() - seq_len - 1);
+        ids.extend_from_slice(&tokens[start..start + seq_len]);
+    }
+    Ok(Ok(ids))
+}
+
+fn record(windows: &TokenWindows, dataset: String, sampler: &str, seed: Option<u64>, text_sha256: Option<String>) -> Calibration {
+    Calibration {
+        dataset,
+        text_sha256,
+        sampler: sampler.to_owned(),
+        n_samples: windows.len(),
+        seq_len: windows.seq_len(),
+        seed,
+        window_sha256: window_sha256(windows),
+    }
+}
+
+/// SHA-256 of the ids, row by row, as little-endian 64-bit integers.
+fn window_sha256(windows: &TokenWindows) -> String {
+    let mut digest = Sha256::new();
+    windows.ids().iter().for_each(|&id| digest.update(u64::from(id).to_le_bytes()));
+    hex::encode(digest.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_begin_where_python_would_begin_them() {
+        // random.seed(3); [random.randint(0, 100 - 8 - 1) for _ in range(4)] == [30, 75, 69, 16]
+        let tokens: Vec<u32> = (0..100).collect();
+        let ids = draw_from_text(&tokens, 4, 8, &mut PythonRandom::seed(3)).unwrap_or_else(|e| panic!("{}", e.0));
+        let starts: Vec<u32> = ids.chunks(8).map(|window| window[0]).collect();
+        assert_eq!(starts, [30, 75, 69, 16]);
+        assert!(ids.chunks(8).all(|window| window.windows(2).all(|pair| pair[1] == pair[0] + 1)));
+    }
+
+    #[test]
+    fn a_text_needs_one_token_more_than_a_window() {
+        let tokens: Vec<u32> = (0..9).collect();
+        assert!(draw_from_text(&tokens, 2, 8, &mut PythonRandom::seed(0)).is_ok());
+        assert!(draw_from_text(&tokens, 2, 9, &mut PythonRandom::seed(0)).is_err());
+    }
+}

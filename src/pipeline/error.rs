@@ -1,0 +1,92 @@
+//! Why a job's work stopped, with its stable code.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::domain::ErrorCode;
+use crate::engine::EngineError;
+
+/// Why a job's work stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The engine stopped.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// An input is not what the job needs.
+    #[error("{message}")]
+    Refused {
+        /// The stable reason.
+        code: ErrorCode,
+        /// What is wrong, with the facts.
+        message: String,
+    },
+    /// Reading or writing a file failed.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl PipelineError {
+    pub(crate) fn refused(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self::Refused { code, message: message.into() }
+    }
+
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { action, path: path.to_path_buf(), source }
+    }
+
+    /// The stable reason.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Engine(error) => engine_code(error),
+            Self::Refused { code, .. } => *code,
+            Self::Io { source, .. } => io_code(source),
+        }
+    }
+
+    /// The whole chain in one line.
+    pub fn chain(&self) -> String {
+        let mut line = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            line.push_str(": ");
+            line.push_str(&error.to_string());
+            source = error.source();
+        }
+        line
+    }
+}
+
+/// The stable reason of an engine error.
+pub(crate) fn engine_code(error: &EngineError) -> ErrorCode {
+    match error {
+        EngineError::Io { source, .. } => io_code(source),
+        EngineError::InvalidConfig(_) => ErrorCode::InvalidConfig,
+        EngineError::UnsupportedArchitecture(_) => ErrorCode::UnsupportedArchitecture,
+        EngineError::UnsafeFormat(_) => ErrorCode::UnsafeFormat,
+        EngineError::MalformedCheckpoint { .. } => ErrorCode::MalformedCheckpoint,
+        EngineError::MissingShard { .. } => ErrorCode::MissingShard,
+        EngineError::MissingTensor(_) | EngineError::ShapeMismatch { .. } | EngineError::UnsupportedDtype { .. } => {
+            ErrorCode::MissingTensor
+        }
+        EngineError::PatternMismatch { .. } => ErrorCode::PatternMismatch,
+        EngineError::InvalidWindows(_) => ErrorCode::DatasetInvalid,
+        EngineError::TokenOutOfVocabulary { .. } => ErrorCode::TokenizerInvalid,
+        EngineError::NonFinite { .. } => ErrorCode::NonFinite,
+        EngineError::Stopped => ErrorCode::Cancelled,
+        EngineError::Tensor(_) => ErrorCode::Internal,
+    }
+}
+
+fn io_code(error: &io::Error) -> ErrorCode {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorCode::InsufficientDisk,
+        _ => ErrorCode::Io,
+    }
+}

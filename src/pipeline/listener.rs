@@ -1,0 +1,72 @@
+//! How a job tells how far it is.
+
+use crate::domain::attempt::{Phase, Step};
+use crate::engine::{Observer, Progress};
+
+/// Hears of a job's progress.
+pub trait Listener {
+    /// A phase has begun.
+    fn phase(&mut self, phase: Phase);
+
+    /// The current phase moved on.
+    fn progress(&mut self, step: Step);
+
+    /// The job goes on from a journal.
+    fn resumed(&mut self, block: usize, blocks: usize);
+
+    /// Asked often; true stops the job.
+    fn should_stop(&self) -> bool {
+        false
+    }
+}
+
+/// Hears nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SilentListener;
+
+impl Listener for SilentListener {
+    fn phase(&mut self, _phase: Phase) {}
+
+    fn progress(&mut self, _step: Step) {}
+
+    fn resumed(&mut self, _block: usize, _blocks: usize) {}
+}
+
+/// Passes the engine's progress on, as steps of this name.
+pub(super) struct EngineObserver<'a> {
+    listener: &'a mut dyn Listener,
+    name: String,
+}
+
+impl<'a> EngineObserver<'a> {
+    /// For the block loop.
+    pub(super) fn blocks(listener: &'a mut dyn Listener) -> Self {
+        Self { listener, name: "blocks".to_owned() }
+    }
+
+    /// For a measurement named `name`.
+    pub(super) fn tokens(listener: &'a mut dyn Listener, name: String) -> Self {
+        Self { listener, name }
+    }
+}
+
+impl Observer for EngineObserver<'_> {
+    fn progress(&mut self, progress: Progress) {
+        let without_tokens = progress.total_tokens == 0;
+        let (finished, total, unit) = if without_tokens {
+            (progress.blocks as u64, progress.total_blocks as u64, "blocks")
+        } else {
+            (progress.tokens, progress.total_tokens, "tokens")
+        };
+        let name = if without_tokens { self.name.clone() } else { format!("{} {}/{}", self.name, progress.blocks, progress.total_blocks) };
+        self.listener.progress(Step { name, finished, total, unit: unit.to_owned() });
+    }
+
+    fn resumed(&mut self, block: usize, total_blocks: usize) {
+        self.listener.resumed(block, total_blocks);
+    }
+
+    fn should_stop(&self) -> bool {
+        self.listener.should_stop()
+    }
+}

@@ -1,0 +1,47 @@
+//! Seconds per phase, and the process's peak memory.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::Listener;
+use crate::domain::attempt::Phase;
+
+/// Measures phases that follow one another.
+pub(crate) struct Stopwatch {
+    started: Instant,
+    current: Option<(Phase, Instant)>,
+    seconds: BTreeMap<String, f64>,
+}
+
+impl Stopwatch {
+    pub(super) fn start() -> Self {
+        Self { started: Instant::now(), current: None, seconds: BTreeMap::new() }
+    }
+
+    /// Ends the current phase and begins `phase`.
+    pub(super) fn enter(&mut self, phase: Phase, listener: &mut dyn Listener) {
+        self.leave();
+        self.current = Some((phase, Instant::now()));
+        listener.phase(phase);
+    }
+
+    fn leave(&mut self) {
+        if let Some((phase, began)) = self.current.take() {
+            *self.seconds.entry(phase.as_str().to_owned()).or_default() += began.elapsed().as_secs_f64();
+        }
+    }
+
+    /// Seconds of every phase, and `total`.
+    pub(super) fn stop(mut self) -> BTreeMap<String, f64> {
+        self.leave();
+        self.seconds.insert("total".to_owned(), self.started.elapsed().as_secs_f64());
+        self.seconds
+    }
+}
+
+/// Peak resident memory of this process; 0 where the system does not tell.
+pub fn peak_rss_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+}
