@@ -1,1 +1,4 @@
-//! (to be written)
+//! One job's work.
+
+pub mod disk;
+pub mod hub;
