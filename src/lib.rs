@@ -24,6 +24,8 @@ pub mod app;
 #[cfg(feature = "server")]
 pub mod artifacts;
 #[cfg(feature = "server")]
+pub mod bundled;
+#[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "server")]
 pub mod clock;

@@ -1,3 +1,52 @@
 //! The `secateur` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use secateur::cli;
+
+/// Keeps freed memory for reuse: a forward pass allocates and frees the same large buffers over and over, and giving
+/// them back to the system costs more than the arithmetic on them. docs/PERFORMANCE.md has the measurement.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+#[expect(
+    unsafe_code,
+    reason = "jemalloc reads its settings from a symbol of this name"
+)]
+// SAFETY: the name is jemalloc's own and nothing else in this program defines it.
+#[unsafe(export_name = "_rjem_malloc_conf")]
+static ALLOCATOR_SETTINGS: &u8 =
+    &b"retain:true,dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always,oversize_threshold:0\0"[0];
+
+/// Prunes large language models, proves what that did, and hands back a model that loads.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+enum Command {
+    Prune(cli::prune::Args),
+    Evaluate(cli::evaluate::Args),
+    #[command(hide = true)]
+    RunAttempt(cli::run_attempt::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Command::parse() {
+        Command::Prune(args) => cli::prune::run(&args),
+        Command::Evaluate(args) => cli::evaluate::run(&args),
+        Command::RunAttempt(args) => cli::run_attempt::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let chain = format!("{error:#}").replace('\n', " ");
+            #[expect(
+                clippy::print_stderr,
+                reason = "the one line that tells why the program ends"
+            )]
+            {
+                eprintln!("error: {chain}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -28,23 +28,46 @@ impl TokenWindows {
 
     /// Reads the tensor `input_ids` `[n_windows, seq_len]` (integers of 32 or 64 bits) of a safetensors file.
     pub fn read(path: &Path) -> Result<Self> {
-        let invalid = |reason: String| EngineError::InvalidWindows(format!("{}: {reason}", path.display()));
+        let invalid =
+            |reason: String| EngineError::InvalidWindows(format!("{}: {reason}", path.display()));
         let mut file = File::open(path).map_err(EngineError::io("open", path))?;
         let header = read_header(&mut file, path)?;
-        let entry = header.get("input_ids").ok_or_else(|| invalid("there is no tensor \"input_ids\"".to_owned()))?;
+        let entry = header
+            .get("input_ids")
+            .ok_or_else(|| invalid("there is no tensor \"input_ids\"".to_owned()))?;
         let &[_, seq_len] = entry.shape.as_slice() else {
-            return Err(invalid(format!("input_ids has shape {:?}, expected [n_windows, seq_len]", entry.shape)));
+            return Err(invalid(format!(
+                "input_ids has shape {:?}, expected [n_windows, seq_len]",
+                entry.shape
+            )));
         };
         let mut bytes = Vec::new();
         file.seek(SeekFrom::Start(entry.offset))
             .and_then(|_| file.take(entry.len).read_to_end(&mut bytes))
             .map_err(EngineError::io("read", path))?;
         let ids: Option<Vec<u32>> = match entry.dtype.as_str() {
-            "I64" | "U64" => bytes.as_chunks().0.iter().map(|&b| u32::try_from(i64::from_le_bytes(b)).ok()).collect(),
-            "I32" | "U32" => bytes.as_chunks().0.iter().map(|&b| u32::try_from(i32::from_le_bytes(b)).ok()).collect(),
-            dtype => return Err(invalid(format!("input_ids has dtype {dtype}, expected integers of 32 or 64 bits"))),
+            "I64" | "U64" => bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|&b| u32::try_from(i64::from_le_bytes(b)).ok())
+                .collect(),
+            "I32" | "U32" => bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|&b| u32::try_from(i32::from_le_bytes(b)).ok())
+                .collect(),
+            dtype => {
+                return Err(invalid(format!(
+                    "input_ids has dtype {dtype}, expected integers of 32 or 64 bits"
+                )));
+            }
         };
-        Self::new(ids.ok_or_else(|| invalid("a token id is negative or too large".to_owned()))?, seq_len)
+        Self::new(
+            ids.ok_or_else(|| invalid("a token id is negative or too large".to_owned()))?,
+            seq_len,
+        )
     }
 
     /// All ids, row by row.

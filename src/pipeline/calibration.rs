@@ -20,7 +20,11 @@ pub(super) struct CalibrationWindows {
 }
 
 /// Reads or draws the windows of a plan.
-pub(super) fn windows(plan: &CalibrationPlan, model_dir: &Path, config: &ModelConfig) -> Result<CalibrationWindows, PipelineError> {
+pub(super) fn windows(
+    plan: &CalibrationPlan,
+    model_dir: &Path,
+    config: &ModelConfig,
+) -> Result<CalibrationWindows, PipelineError> {
     match &plan.corpus {
         Corpus::Ids(path) => given(path, config),
         Corpus::Text { name, path } => drawn(plan, name, path, model_dir, config),
@@ -30,7 +34,9 @@ pub(super) fn windows(plan: &CalibrationPlan, model_dir: &Path, config: &ModelCo
 fn given(path: &Path, config: &ModelConfig) -> Result<CalibrationWindows, PipelineError> {
     let windows = TokenWindows::read(path)?;
     window_len(Some(windows.seq_len()), config)?;
-    let dataset = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let dataset = path
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let record = record(&windows, dataset, "given", None, None);
     Ok(CalibrationWindows { windows, record })
 }
@@ -51,11 +57,19 @@ fn drawn(
             let tokens = tokenizer.encode(&text.joined(" "))?;
             draw_from_text(&tokens, plan.n_samples, seq_len, &mut random)
         }
-        Content::Documents(documents) => draw_from_documents(documents, &tokenizer, plan.n_samples, seq_len, &mut random)?,
+        Content::Documents(documents) => {
+            draw_from_documents(documents, &tokenizer, plan.n_samples, seq_len, &mut random)?
+        }
     };
     let ids = ids.map_err(|too_short| too_short.of(name))?;
     let windows = TokenWindows::new(ids, seq_len)?;
-    let record = record(&windows, name.to_owned(), "paper", Some(plan.seed), Some(text.sha256));
+    let record = record(
+        &windows,
+        name.to_owned(),
+        "paper",
+        Some(plan.seed),
+        Some(text.sha256),
+    );
     Ok(CalibrationWindows { windows, record })
 }
 
@@ -63,14 +77,26 @@ struct TooShort(String);
 
 impl TooShort {
     fn of(self, name: &str) -> PipelineError {
-        PipelineError::refused(ErrorCode::TextTooShort, format!("calibration text {name:?} {}", self.0))
+        PipelineError::refused(
+            ErrorCode::TextTooShort,
+            format!("calibration text {name:?} {}", self.0),
+        )
     }
 }
 
 /// As the paper's code does for WikiText-2: `i = randint(0, len − seq_len − 1)`, window = `tokens[i : i + seq_len]`.
-fn draw_from_text(tokens: &[u32], n_samples: usize, seq_len: usize, random: &mut PythonRandom) -> Result<Vec<u32>, TooShort> {
+fn draw_from_text(
+    tokens: &[u32],
+    n_samples: usize,
+    seq_len: usize,
+    random: &mut PythonRandom,
+) -> Result<Vec<u32>, TooShort> {
     let Some(last) = tokens.len().checked_sub(seq_len + 1) else {
-        return Err(TooShort(format!("has {} tokens, windows of {seq_len} need {}", tokens.len(), seq_len + 1)));
+        return Err(TooShort(format!(
+            "has {} tokens, windows of {seq_len} need {}",
+            tokens.len(),
+            seq_len + 1
+        )));
     };
     let mut ids = Vec::with_capacity(n_samples * seq_len);
     for _ in 0..n_samples {
@@ -95,7 +121,9 @@ fn draw_from_documents(
         // The paper's code would draw for ever.
         if too_short.iter().all(|&short| short) {
             let count = documents.len();
-            return Ok(Err(TooShort(format!("has no document of more than {seq_len} tokens among {count}"))));
+            return Ok(Err(TooShort(format!(
+                "has no document of more than {seq_len} tokens among {count}"
+            ))));
         }
         let document = random.randint(documents.len() - 1);
         if too_short[document] {
@@ -116,7 +144,13 @@ fn draw_from_documents(
     Ok(Ok(ids))
 }
 
-fn record(windows: &TokenWindows, dataset: String, sampler: &str, seed: Option<u64>, text_sha256: Option<String>) -> Calibration {
+fn record(
+    windows: &TokenWindows,
+    dataset: String,
+    sampler: &str,
+    seed: Option<u64>,
+    text_sha256: Option<String>,
+) -> Calibration {
     Calibration {
         dataset,
         text_sha256,
@@ -131,7 +165,10 @@ fn record(windows: &TokenWindows, dataset: String, sampler: &str, seed: Option<u
 /// SHA-256 of the ids, row by row, as little-endian 64-bit integers.
 fn window_sha256(windows: &TokenWindows) -> String {
     let mut digest = Sha256::new();
-    windows.ids().iter().for_each(|&id| digest.update(u64::from(id).to_le_bytes()));
+    windows
+        .ids()
+        .iter()
+        .for_each(|&id| digest.update(u64::from(id).to_le_bytes()));
     hex::encode(digest.finalize())
 }
 
@@ -143,10 +180,14 @@ mod tests {
     fn windows_begin_where_python_would_begin_them() {
         // random.seed(3); [random.randint(0, 100 - 8 - 1) for _ in range(4)] == [30, 75, 69, 16]
         let tokens: Vec<u32> = (0..100).collect();
-        let ids = draw_from_text(&tokens, 4, 8, &mut PythonRandom::seed(3)).unwrap_or_else(|e| panic!("{}", e.0));
+        let ids = draw_from_text(&tokens, 4, 8, &mut PythonRandom::seed(3))
+            .unwrap_or_else(|e| panic!("{}", e.0));
         let starts: Vec<u32> = ids.chunks(8).map(|window| window[0]).collect();
         assert_eq!(starts, [30, 75, 69, 16]);
-        assert!(ids.chunks(8).all(|window| window.windows(2).all(|pair| pair[1] == pair[0] + 1)));
+        assert!(
+            ids.chunks(8)
+                .all(|window| window.windows(2).all(|pair| pair[1] == pair[0] + 1))
+        );
     }
 
     #[test]

@@ -37,23 +37,36 @@ impl DataRoots {
     /// The file of a data set. Its name has been checked; whether the file is there is checked here.
     pub fn locate(&self, dataset: &DatasetRef, purpose: Use) -> Result<PathBuf, PipelineError> {
         let candidates: Vec<PathBuf> = match (dataset, purpose) {
-            (DatasetRef::Demo, Use::Calibration) => vec![self.bundled_dir.join("demo/calibration.txt")],
+            (DatasetRef::Demo, Use::Calibration) => {
+                vec![self.bundled_dir.join("demo/calibration.txt")]
+            }
             (DatasetRef::Demo, Use::Evaluation) => vec![self.bundled_dir.join("demo/test.txt")],
-            (DatasetRef::Wikitext2, Use::Calibration) => self.below(&["wikitext2/wiki.train.raw", "wikitext2/wiki.valid.raw"]),
+            (DatasetRef::Wikitext2, Use::Calibration) => {
+                self.below(&["wikitext2/wiki.train.raw", "wikitext2/wiki.valid.raw"])
+            }
             (DatasetRef::Wikitext2, Use::Evaluation) => self.below(&["wikitext2/wiki.test.raw"]),
             (DatasetRef::C4, Use::Calibration) => self.below(&[
                 "c4/en_train.jsonl",
                 "c4/en_train.jsonl.gz",
                 "c4/en_train_first1000.jsonl.gz",
             ]),
-            (DatasetRef::C4, Use::Evaluation) => self.below(&["c4/en_validation.jsonl", "c4/en_validation.jsonl.gz"]),
+            (DatasetRef::C4, Use::Evaluation) => {
+                self.below(&["c4/en_validation.jsonl", "c4/en_validation.jsonl.gz"])
+            }
             (DatasetRef::Local { path }, _) => self.below(&[path]),
         };
-        candidates.iter().find(|path| path.is_file()).cloned().ok_or_else(|| self.not_found(dataset, &candidates))
+        candidates
+            .iter()
+            .find(|path| path.is_file())
+            .cloned()
+            .ok_or_else(|| self.not_found(dataset, &candidates))
     }
 
     fn below(&self, names: &[&str]) -> Vec<PathBuf> {
-        self.data_dir.iter().flat_map(|dir| names.iter().map(|name| dir.join(name))).collect()
+        self.data_dir
+            .iter()
+            .flat_map(|dir| names.iter().map(|name| dir.join(name)))
+            .collect()
     }
 
     fn not_found(&self, dataset: &DatasetRef, candidates: &[PathBuf]) -> PipelineError {
@@ -61,8 +74,14 @@ impl DataRoots {
         let message = if self.data_dir.is_none() {
             format!("data set {name:?} is not there: no data directory is set (SECATEUR_DATA_DIR)")
         } else {
-            let looked: Vec<String> = candidates.iter().map(|path| path.display().to_string()).collect();
-            format!("data set {name:?} is not there; looked for {}", looked.join(", "))
+            let looked: Vec<String> = candidates
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect();
+            format!(
+                "data set {name:?} is not there; looked for {}",
+                looked.join(", ")
+            )
         };
         PipelineError::refused(ErrorCode::DatasetNotFound, message)
     }
@@ -87,16 +106,21 @@ impl Text {
     pub(super) fn read(path: &Path) -> Result<Self, PipelineError> {
         let name = path.to_string_lossy();
         let mut file = File::open(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                PipelineError::refused(ErrorCode::DatasetNotFound, format!("there is no file {}", path.display()))
-            }
+            std::io::ErrorKind::NotFound => PipelineError::refused(
+                ErrorCode::DatasetNotFound,
+                format!("there is no file {}", path.display()),
+            ),
             _ => PipelineError::io("open", path, error),
         })?;
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(|error| PipelineError::io("read", path, error))?;
+        file.read_to_end(&mut bytes)
+            .map_err(|error| PipelineError::io("read", path, error))?;
         let sha256 = hex::encode(Sha256::digest(&bytes));
         let content = if name.ends_with(".jsonl.gz") {
-            documents(BufReader::new(flate2::read::MultiGzDecoder::new(bytes.as_slice())), path)?
+            documents(
+                BufReader::new(flate2::read::MultiGzDecoder::new(bytes.as_slice())),
+                path,
+            )?
         } else if name.ends_with(".jsonl") {
             documents(bytes.as_slice(), path)?
         } else {
@@ -114,8 +138,15 @@ impl Text {
 }
 
 fn rows(bytes: Vec<u8>, path: &Path) -> Result<Content, PipelineError> {
-    let text = String::from_utf8(bytes).map_err(|error| invalid(path, format!("it is not UTF-8: {error}")))?;
-    let row = |line: &str| if line.trim().is_empty() { String::new() } else { format!("{line}\n") };
+    let text = String::from_utf8(bytes)
+        .map_err(|error| invalid(path, format!("it is not UTF-8: {error}")))?;
+    let row = |line: &str| {
+        if line.trim().is_empty() {
+            String::new()
+        } else {
+            format!("{line}\n")
+        }
+    };
     Ok(Content::Rows(text.lines().map(row).collect()))
 }
 
@@ -130,13 +161,16 @@ fn documents(reader: impl BufRead, path: &Path) -> Result<Content, PipelineError
         if line.trim().is_empty() {
             continue;
         }
-        let document: Document =
-            serde_json::from_str(&line).map_err(|error| invalid(path, format!("line {}: {error}", number + 1)))?;
+        let document: Document = serde_json::from_str(&line)
+            .map_err(|error| invalid(path, format!("line {}: {error}", number + 1)))?;
         documents.push(document.text);
     }
     Ok(Content::Documents(documents))
 }
 
 fn invalid(path: &Path, reason: String) -> PipelineError {
-    PipelineError::refused(ErrorCode::DatasetInvalid, format!("{} cannot be read: {reason}", path.display()))
+    PipelineError::refused(
+        ErrorCode::DatasetInvalid,
+        format!("{} cannot be read: {reason}", path.display()),
+    )
 }

@@ -3,8 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::disk::DiskError;
+use super::hub::HubError;
 use crate::domain::ErrorCode;
 use crate::engine::EngineError;
+use crate::models::ModelNotFound;
 
 /// Why a job's work stopped.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +15,15 @@ pub enum PipelineError {
     /// The engine stopped.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The model cannot be had from the hub.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// The disk cannot take the work.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// There is no such local model.
+    #[error(transparent)]
+    Model(#[from] ModelNotFound),
     /// An input is not what the job needs.
     #[error("{message}")]
     Refused {
@@ -34,17 +46,27 @@ pub enum PipelineError {
 
 impl PipelineError {
     pub(crate) fn refused(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self::Refused { code, message: message.into() }
+        Self::Refused {
+            code,
+            message: message.into(),
+        }
     }
 
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io { action, path: path.to_path_buf(), source }
+        Self::Io {
+            action,
+            path: path.to_path_buf(),
+            source,
+        }
     }
 
     /// The stable reason.
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Engine(error) => engine_code(error),
+            Self::Hub(error) => error.code(),
+            Self::Disk(error) => error.code(),
+            Self::Model(_) => ErrorCode::ModelNotFound,
             Self::Refused { code, .. } => *code,
             Self::Io { source, .. } => io_code(source),
         }
@@ -72,9 +94,9 @@ pub(crate) fn engine_code(error: &EngineError) -> ErrorCode {
         EngineError::UnsafeFormat(_) => ErrorCode::UnsafeFormat,
         EngineError::MalformedCheckpoint { .. } => ErrorCode::MalformedCheckpoint,
         EngineError::MissingShard { .. } => ErrorCode::MissingShard,
-        EngineError::MissingTensor(_) | EngineError::ShapeMismatch { .. } | EngineError::UnsupportedDtype { .. } => {
-            ErrorCode::MissingTensor
-        }
+        EngineError::MissingTensor(_)
+        | EngineError::ShapeMismatch { .. }
+        | EngineError::UnsupportedDtype { .. } => ErrorCode::MissingTensor,
         EngineError::PatternMismatch { .. } => ErrorCode::PatternMismatch,
         EngineError::InvalidWindows(_) => ErrorCode::DatasetInvalid,
         EngineError::TokenOutOfVocabulary { .. } => ErrorCode::TokenizerInvalid,

@@ -4,7 +4,7 @@ use crate::domain::attempt::{Phase, Step};
 use crate::engine::{Observer, Progress};
 
 /// Hears of a job's progress.
-pub trait Listener {
+pub trait Listener: Send {
     /// A phase has begun.
     fn phase(&mut self, phase: Phase);
 
@@ -41,7 +41,10 @@ pub(super) struct EngineObserver<'a> {
 impl<'a> EngineObserver<'a> {
     /// For the block loop.
     pub(super) fn blocks(listener: &'a mut dyn Listener) -> Self {
-        Self { listener, name: "blocks".to_owned() }
+        Self {
+            listener,
+            name: "blocks".to_owned(),
+        }
     }
 
     /// For a measurement named `name`.
@@ -54,12 +57,28 @@ impl Observer for EngineObserver<'_> {
     fn progress(&mut self, progress: Progress) {
         let without_tokens = progress.total_tokens == 0;
         let (finished, total, unit) = if without_tokens {
-            (progress.blocks as u64, progress.total_blocks as u64, "blocks")
+            (
+                progress.blocks as u64,
+                progress.total_blocks as u64,
+                "blocks",
+            )
         } else {
             (progress.tokens, progress.total_tokens, "tokens")
         };
-        let name = if without_tokens { self.name.clone() } else { format!("{} {}/{}", self.name, progress.blocks, progress.total_blocks) };
-        self.listener.progress(Step { name, finished, total, unit: unit.to_owned() });
+        let name = if without_tokens {
+            self.name.clone()
+        } else {
+            format!(
+                "{} {}/{}",
+                self.name, progress.blocks, progress.total_blocks
+            )
+        };
+        self.listener.progress(Step {
+            name,
+            finished,
+            total,
+            unit: unit.to_owned(),
+        });
     }
 
     fn resumed(&mut self, block: usize, total_blocks: usize) {

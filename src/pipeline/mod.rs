@@ -6,8 +6,10 @@
 mod artifact;
 mod calibration;
 mod datasets;
+pub mod disk;
 mod error;
 mod evaluation;
+pub mod hub;
 mod listener;
 mod plan;
 mod python_random;
@@ -17,16 +19,22 @@ mod tokenizer;
 
 use std::path::{Path, PathBuf};
 
+pub use datasets::{DataRoots, Use};
 pub use error::PipelineError;
-pub use evaluation::{Evaluation, evaluate};
+pub use evaluation::evaluate;
 pub use listener::{Listener, SilentListener};
-pub use plan::{CalibrationPlan, Corpus, EvaluationPlan, ModelSource, Plan};
+pub use plan::{
+    CalibrationPlan, Corpus, DeviceName, EvaluationPlan, EvaluationText, ModelSource, Plan,
+};
+pub(crate) use plan::{saliency, sparsity};
 pub use resolve::ResolvedModel;
 pub use stopwatch::peak_rss_bytes;
 
 use crate::domain::attempt::Phase;
 use crate::domain::manifest::{Calibration, LinearReport, Manifest, PerplexityResult};
-use crate::engine::{Checkpoint, Decoder, Journal, PruneOptions, PrunedCopy, PrunedLinear, Saliency, prune};
+use crate::engine::{
+    Checkpoint, Decoder, Journal, PruneOptions, PrunedCopy, PrunedLinear, Saliency, prune,
+};
 use listener::EngineObserver;
 use stopwatch::Stopwatch;
 
@@ -40,7 +48,11 @@ pub struct Workspace {
 }
 
 /// Does the whole job. When it returns, the artifact lies complete and synced in `workspace.artifact`.
-pub fn run(plan: &Plan, workspace: &Workspace, listener: &mut dyn Listener) -> Result<Manifest, PipelineError> {
+pub fn run(
+    plan: &Plan,
+    workspace: &Workspace,
+    listener: &mut dyn Listener,
+) -> Result<Manifest, PipelineError> {
     let mut stopwatch = Stopwatch::start();
     stopwatch.enter(Phase::Resolving, listener);
     let device = plan.device.open()?;
@@ -52,12 +64,17 @@ pub fn run(plan: &Plan, workspace: &Workspace, listener: &mut dyn Listener) -> R
     let texts = evaluation::prepare(&plan.evaluation, &model.dir, decoder.config())?;
     let calibration = match plan.saliency {
         Saliency::Magnitude => None,
-        Saliency::Wanda => Some(calibration::windows(&plan.calibration, &model.dir, decoder.config())?),
+        Saliency::Wanda => Some(calibration::windows(
+            &plan.calibration,
+            &model.dir,
+            decoder.config(),
+        )?),
     };
 
     stopwatch.enter(Phase::Pruning, listener);
     let provenance = artifact::provenance(&model, &source, decoder.config())?;
-    let fingerprint = artifact::fingerprint(&provenance, plan, calibration.as_ref().map(|c| &c.record));
+    let fingerprint =
+        artifact::fingerprint(&provenance, plan, calibration.as_ref().map(|c| &c.record));
     let windows = calibration.as_ref().map(|c| &c.windows);
     let linears = prune_into(&decoder, plan, workspace, &fingerprint, windows, listener)?;
 
@@ -68,7 +85,12 @@ pub fn run(plan: &Plan, workspace: &Workspace, listener: &mut dyn Listener) -> R
 
     stopwatch.enter(Phase::Publishing, listener);
     let calibration = calibration.map(|c| c.record);
-    let outcome = Outcome { provenance, calibration, linears, perplexity };
+    let outcome = Outcome {
+        provenance,
+        calibration,
+        linears,
+        perplexity,
+    };
     artifact::finish(plan, outcome, &workspace.artifact, stopwatch)
 }
 
@@ -88,7 +110,11 @@ fn prune_into(
     windows: Option<&crate::engine::TokenWindows>,
     listener: &mut dyn Listener,
 ) -> Result<Vec<LinearReport>, PipelineError> {
-    let journal = workspace.journal.as_deref().map(|dir| Journal::open(dir, fingerprint)).transpose()?;
+    let journal = workspace
+        .journal
+        .as_deref()
+        .map(|dir| Journal::open(dir, fingerprint))
+        .transpose()?;
     let goes_on = journal.as_ref().is_some_and(Journal::has_state) && workspace.artifact.is_dir();
     let target = if goes_on {
         PrunedCopy::open(decoder.checkpoint(), &workspace.artifact)?
@@ -96,8 +122,19 @@ fn prune_into(
         fresh_directory(&workspace.artifact)?;
         PrunedCopy::create(decoder.checkpoint(), &workspace.artifact)?
     };
-    let options = PruneOptions { saliency: plan.saliency, sparsity: plan.sparsity, windows, journal: journal.as_ref() };
-    let linears = prune(decoder, &target, &options, &mut EngineObserver::blocks(listener), None)?;
+    let options = PruneOptions {
+        saliency: plan.saliency,
+        sparsity: plan.sparsity,
+        windows,
+        journal: journal.as_ref(),
+    };
+    let linears = prune(
+        decoder,
+        &target,
+        &options,
+        &mut EngineObserver::blocks(listener),
+        None,
+    )?;
     Ok(linears.into_iter().map(report).collect())
 }
 
@@ -113,5 +150,10 @@ fn fresh_directory(dir: &Path) -> Result<(), PipelineError> {
 }
 
 fn report(linear: PrunedLinear) -> LinearReport {
-    LinearReport { name: linear.name, rows: linear.d_out, cols: linear.d_in, zeros: linear.zeros }
+    LinearReport {
+        name: linear.name,
+        rows: linear.d_out,
+        cols: linear.d_in,
+        zeros: linear.zeros,
+    }
 }

@@ -29,7 +29,11 @@ impl PythonRandom {
     /// As `random.getrandbits(bits)` for 1 to 64 bits: the low 32 are drawn first.
     fn getrandbits(&mut self, bits: u32) -> u64 {
         let mut draw = |bits: u32| u64::from(self.0.next_u32() >> (32 - bits));
-        if bits <= 32 { draw(bits) } else { draw(32) | draw(bits - 32) << 32 }
+        if bits <= 32 {
+            draw(bits)
+        } else {
+            draw(32) | draw(bits - 32) << 32
+        }
     }
 }
 
@@ -41,9 +45,15 @@ mod tests {
     fn draws_are_those_of_python() {
         // random.seed(0); [random.randint(0, 999) for _ in range(5)]
         let mut random = PythonRandom::seed(0);
-        assert_eq!([(); 5].map(|()| random.randint(999)), [864, 394, 776, 911, 430]);
+        assert_eq!(
+            [(); 5].map(|()| random.randint(999)),
+            [864, 394, 776, 911, 430]
+        );
         // random.seed(2**40 + 7); [random.randint(0, 2**33) for _ in range(3)]
         let mut random = PythonRandom::seed((1 << 40) + 7);
-        assert_eq!([(); 3].map(|()| random.randint(1 << 33)), [6_339_045_738, 7_386_341_067, 5_983_660_769]);
+        assert_eq!(
+            [(); 3].map(|()| random.randint(1 << 33)),
+            [6_339_045_738, 7_386_341_067, 5_983_660_769]
+        );
     }
 }

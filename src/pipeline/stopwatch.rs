@@ -15,7 +15,11 @@ pub(crate) struct Stopwatch {
 
 impl Stopwatch {
     pub(super) fn start() -> Self {
-        Self { started: Instant::now(), current: None, seconds: BTreeMap::new() }
+        Self {
+            started: Instant::now(),
+            current: None,
+            seconds: BTreeMap::new(),
+        }
     }
 
     /// Ends the current phase and begins `phase`.
@@ -27,14 +31,16 @@ impl Stopwatch {
 
     fn leave(&mut self) {
         if let Some((phase, began)) = self.current.take() {
-            *self.seconds.entry(phase.as_str().to_owned()).or_default() += began.elapsed().as_secs_f64();
+            *self.seconds.entry(phase.as_str().to_owned()).or_default() +=
+                began.elapsed().as_secs_f64();
         }
     }
 
     /// Seconds of every phase, and `total`.
     pub(super) fn stop(mut self) -> BTreeMap<String, f64> {
         self.leave();
-        self.seconds.insert("total".to_owned(), self.started.elapsed().as_secs_f64());
+        self.seconds
+            .insert("total".to_owned(), self.started.elapsed().as_secs_f64());
         self.seconds
     }
 }
@@ -43,5 +49,6 @@ impl Stopwatch {
 pub fn peak_rss_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+    line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok())
+        .map_or(0, |kib| kib * 1024)
 }

@@ -25,7 +25,10 @@ impl ModelTokenizer {
             _ => PipelineError::io("read", &path, error),
         })?;
         let invalid = |error: tokenizers::Error| {
-            PipelineError::refused(ErrorCode::TokenizerInvalid, format!("tokenizer.json cannot be used: {error}"))
+            PipelineError::refused(
+                ErrorCode::TokenizerInvalid,
+                format!("tokenizer.json cannot be used: {error}"),
+            )
         };
         let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(invalid)?;
         tokenizer.with_truncation(None).map_err(invalid)?;
@@ -35,11 +38,18 @@ impl ModelTokenizer {
 
     /// Token ids with the tokenizer's default special tokens.
     pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>, PipelineError> {
-        let invalid = |message: String| PipelineError::refused(ErrorCode::TokenizerInvalid, message);
-        let encoding = self.tokenizer.encode_fast(text, true).map_err(|error| invalid(error.to_string()))?;
+        let invalid =
+            |message: String| PipelineError::refused(ErrorCode::TokenizerInvalid, message);
+        let encoding = self
+            .tokenizer
+            .encode_fast(text, true)
+            .map_err(|error| invalid(error.to_string()))?;
         let ids = encoding.get_ids();
         match ids.iter().find(|&&id| id as usize >= self.vocab) {
-            Some(id) => Err(invalid(format!("the tokenizer gives token id {id}, the model has {} embeddings", self.vocab))),
+            Some(id) => Err(invalid(format!(
+                "the tokenizer gives token id {id}, the model has {} embeddings",
+                self.vocab
+            ))),
             None => Ok(ids.to_vec()),
         }
     }

@@ -1,3 +1,11 @@
-//! The one integration test binary: each further one would link everything again.
+//! The integration tests: one binary, as each further one would link everything again.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail by panicking, as tests do"
+)]
+
+mod hub;
+mod hub_token;
+mod mock_hub;
 mod reference;

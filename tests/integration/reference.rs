@@ -10,7 +10,8 @@ use candle_core::Device;
 use safetensors::SafeTensors;
 use secateur::engine::model::{LinearInput, LinearKind};
 use secateur::engine::{
-    Checkpoint, Decoder, InputStatistic, PruneOptions, PrunedCopy, Saliency, Silent, Sparsity, TokenWindows, perplexity, prune,
+    Checkpoint, Decoder, InputStatistic, PruneOptions, PrunedCopy, Saliency, Silent, Sparsity,
+    TokenWindows, perplexity, prune,
 };
 
 const WANDA_50: (&str, Sparsity) = ("wanda-50", Sparsity::Ratio(0.5));
@@ -19,13 +20,22 @@ const FOUR_OF_EIGHT: (&str, Sparsity) = ("wanda-4of8", Sparsity::KeptOfGroup { k
 
 /// The folder of reference results, if it is there.
 pub(crate) fn reference_dir() -> Option<PathBuf> {
-    let dir = std::env::var_os("SECATEUR_REFERENCE_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference"), PathBuf::from);
+    let dir = std::env::var_os("SECATEUR_REFERENCE_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference"),
+        PathBuf::from,
+    );
     if dir.is_dir() {
         return Some(dir);
     }
-    assert!(std::env::var_os("CI").is_none(), "no reference results in {}", dir.display());
-    eprintln!("NOT RUN: there are no reference results in {}", dir.display());
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "no reference results in {}",
+        dir.display()
+    );
+    eprintln!(
+        "NOT RUN: there are no reference results in {}",
+        dir.display()
+    );
     None
 }
 
@@ -36,19 +46,35 @@ impl Tensors {
     pub(crate) fn read(path: &Path) -> Self {
         let bytes = std::fs::read(path).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
-        Self(file.tensors().into_iter().map(|(name, t)| (name, (t.shape().to_vec(), t.data().to_vec()))).collect())
+        Self(
+            file.tensors()
+                .into_iter()
+                .map(|(name, t)| (name, (t.shape().to_vec(), t.data().to_vec())))
+                .collect(),
+        )
     }
 
     pub(crate) fn bytes(&self, name: &str) -> &[u8] {
-        &self.0.get(name).unwrap_or_else(|| panic!("no tensor {name}")).1
+        &self
+            .0
+            .get(name)
+            .unwrap_or_else(|| panic!("no tensor {name}"))
+            .1
     }
 
     fn f32(&self, name: &str) -> Vec<f32> {
-        self.bytes(name).chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+        self.bytes(name)
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+            .collect()
     }
 
     pub(crate) fn windows(&self, name: &str) -> TokenWindows {
-        let ids = self.bytes(name).chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap())).map(|id| id as u32);
+        let ids = self
+            .bytes(name)
+            .chunks_exact(8)
+            .map(|b| i64::from_le_bytes(b.try_into().unwrap()))
+            .map(|id| id as u32);
         TokenWindows::new(ids.collect(), self.0[name].0[1]).unwrap()
     }
 }
@@ -59,18 +85,31 @@ pub(crate) struct Pruned {
     pub(crate) sums: BTreeMap<String, Vec<f64>>,
 }
 
-pub(crate) fn prune_model(model: &Path, saliency: Saliency, sparsity: Sparsity, windows: &TokenWindows) -> Pruned {
+pub(crate) fn prune_model(
+    model: &Path,
+    saliency: Saliency,
+    sparsity: Sparsity,
+    windows: &TokenWindows,
+) -> Pruned {
     let dir = tempfile::tempdir().unwrap();
     let source = Checkpoint::open(model).unwrap();
     let decoder = Decoder::open(&source, &Device::Cpu).unwrap();
     let target = PrunedCopy::create(&source, dir.path()).unwrap();
     let mut sums = BTreeMap::new();
     let mut see = |block: usize, input: LinearInput, statistic: &InputStatistic| {
-        for kind in LinearKind::ALL.into_iter().filter(|kind| kind.input() == input) {
+        for kind in LinearKind::ALL
+            .into_iter()
+            .filter(|kind| kind.input() == input)
+        {
             sums.insert(kind.name(block), statistic.sums().to_vec());
         }
     };
-    let options = PruneOptions { saliency, sparsity, windows: Some(windows), journal: None };
+    let options = PruneOptions {
+        saliency,
+        sparsity,
+        windows: Some(windows),
+        journal: None,
+    };
     prune(&decoder, &target, &options, &mut Silent, Some(&mut see)).unwrap();
     Pruned { dir, sums }
 }
@@ -83,46 +122,89 @@ pub(crate) fn perplexity_of(model: &Path, windows: &TokenWindows) -> f64 {
 
 /// Which weights of the pruned copy are zero.
 fn zeros(dir: &Path, linear: &str) -> Vec<bool> {
-    let weights = Checkpoint::open(dir).unwrap().read(&format!("{linear}.weight")).unwrap();
+    let weights = Checkpoint::open(dir)
+        .unwrap()
+        .read(&format!("{linear}.weight"))
+        .unwrap();
     weights.into_f32().iter().map(|&w| w == 0.0).collect()
 }
 
 fn assert_close(actual: f64, expected: f64, relative: f64, what: &str) {
     let off = (actual - expected).abs() / expected.abs();
-    assert!(off <= relative, "{what}: {actual}, expected {expected}, off by {off:.2e}");
+    assert!(
+        off <= relative,
+        "{what}: {actual}, expected {expected}, off by {off:.2e}"
+    );
 }
 
-fn check_masks_and_statistics(pruned: &Pruned, mask: impl Fn(&str) -> Vec<u8>, sum: impl Fn(&str) -> Vec<f64>, run: &str) {
+fn check_masks_and_statistics(
+    pruned: &Pruned,
+    mask: impl Fn(&str) -> Vec<u8>,
+    sum: impl Fn(&str) -> Vec<f64>,
+    run: &str,
+) {
     for (linear, sums) in &pruned.sums {
         let expected: Vec<bool> = mask(linear).iter().map(|&m| m == 1).collect();
-        assert!(zeros(pruned.dir.path(), linear) == expected, "{run}: the mask of {linear} differs");
+        assert!(
+            zeros(pruned.dir.path(), linear) == expected,
+            "{run}: the mask of {linear} differs"
+        );
         for (actual, expected) in sums.iter().zip(sum(linear)) {
-            assert_close(*actual, expected, 1e-5, &format!("{run}: statistic of {linear}"));
+            assert_close(
+                *actual,
+                expected,
+                1e-5,
+                &format!("{run}: statistic of {linear}"),
+            );
         }
     }
 }
 
 fn check_tiny(name: &str) {
-    let Some(dir) = reference_dir().map(|dir| dir.join(name)) else { return };
+    let Some(dir) = reference_dir().map(|dir| dir.join(name)) else {
+        return;
+    };
     let windows = Tensors::read(&dir.join("calib_ids.safetensors")).windows("input_ids");
     let eval = Tensors::read(&dir.join("eval.safetensors")).windows("eval_ids");
-    let (masks, scaler) = (Tensors::read(&dir.join("masks.safetensors")), Tensors::read(&dir.join("scaler_row.safetensors")));
-    let expected: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.join("reference.json")).unwrap()).unwrap();
+    let (masks, scaler) = (
+        Tensors::read(&dir.join("masks.safetensors")),
+        Tensors::read(&dir.join("scaler_row.safetensors")),
+    );
+    let expected: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(dir.join("reference.json")).unwrap()).unwrap();
     let ppl = |run: &str| expected["runs"][run]["ppl"].as_f64().unwrap();
 
-    assert_close(perplexity_of(&dir, &eval), ppl("dense"), 1e-4, "dense perplexity");
+    assert_close(
+        perplexity_of(&dir, &eval),
+        ppl("dense"),
+        1e-4,
+        "dense perplexity",
+    );
     for (run, sparsity) in [WANDA_50, TWO_OF_FOUR, FOUR_OF_EIGHT] {
         let pruned = prune_model(&dir, Saliency::Wanda, sparsity, &windows);
         let sum = |linear: &str| {
             let statistic = scaler.f32(&format!("{run}/{linear}"));
-            statistic.into_iter().map(|s| f64::from(s) * windows.len() as f64).collect()
+            statistic
+                .into_iter()
+                .map(|s| f64::from(s) * windows.len() as f64)
+                .collect()
         };
-        check_masks_and_statistics(&pruned, |linear| masks.bytes(&format!("{run}/{linear}")).to_vec(), sum, run);
+        check_masks_and_statistics(
+            &pruned,
+            |linear| masks.bytes(&format!("{run}/{linear}")).to_vec(),
+            sum,
+            run,
+        );
         assert_close(perplexity_of(pruned.dir.path(), &eval), ppl(run), 1e-4, run);
     }
     let magnitude = prune_model(&dir, Saliency::Magnitude, Sparsity::Ratio(0.5), &windows);
     // The reference zeroes one weight more per linear: all that are not above the threshold.
-    assert_close(perplexity_of(magnitude.dir.path(), &eval), ppl("magnitude-50"), 0.03, "magnitude-50");
+    assert_close(
+        perplexity_of(magnitude.dir.path(), &eval),
+        ppl("magnitude-50"),
+        0.03,
+        "magnitude-50",
+    );
 }
 
 #[test]
@@ -142,24 +224,48 @@ fn mean_nll(model: &Path, windows: &TokenWindows) -> f64 {
 
 /// `family`'s block settings, with a `model_type` that is accepted.
 fn check_family(family: &str, as_llama: bool) {
-    let Some(dir) = reference_dir().map(|dir| dir.join("families").join(family)) else { return };
+    let Some(dir) = reference_dir().map(|dir| dir.join("families").join(family)) else {
+        return;
+    };
     let model = tempfile::tempdir().unwrap();
-    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.join("config.json")).unwrap()).unwrap();
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(dir.join("config.json")).unwrap()).unwrap();
     if as_llama {
         config["model_type"] = "llama".into();
         config["architectures"] = serde_json::json!(["LlamaForCausalLM"]);
     }
     std::fs::write(model.path().join("config.json"), config.to_string()).unwrap();
-    std::fs::copy(dir.join("model.safetensors"), model.path().join("model.safetensors")).unwrap();
+    std::fs::copy(
+        dir.join("model.safetensors"),
+        model.path().join("model.safetensors"),
+    )
+    .unwrap();
 
     let golden = Tensors::read(&dir.join("golden.safetensors"));
-    let expected: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.join("golden.json")).unwrap()).unwrap();
+    let expected: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(dir.join("golden.json")).unwrap()).unwrap();
     let windows = golden.windows("input_ids");
-    assert_close(mean_nll(model.path(), &windows), expected["dense_mean_nll"].as_f64().unwrap(), 1e-5, "dense");
+    assert_close(
+        mean_nll(model.path(), &windows),
+        expected["dense_mean_nll"].as_f64().unwrap(),
+        1e-5,
+        "dense",
+    );
     for (run, sparsity) in [WANDA_50, TWO_OF_FOUR] {
         let pruned = prune_model(model.path(), Saliency::Wanda, sparsity, &windows);
-        let sum = |linear: &str| golden.f32(&format!("{run}/sum_sq/{linear}")).into_iter().map(f64::from).collect();
-        check_masks_and_statistics(&pruned, |linear| golden.bytes(&format!("{run}/{linear}")).to_vec(), sum, run);
+        let sum = |linear: &str| {
+            golden
+                .f32(&format!("{run}/sum_sq/{linear}"))
+                .into_iter()
+                .map(f64::from)
+                .collect()
+        };
+        check_masks_and_statistics(
+            &pruned,
+            |linear| golden.bytes(&format!("{run}/{linear}")).to_vec(),
+            sum,
+            run,
+        );
         let expected = expected["runs"][run]["mean_nll"].as_f64().unwrap();
         assert_close(mean_nll(pruned.dir.path(), &windows), expected, 1e-5, run);
     }

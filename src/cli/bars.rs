@@ -1,0 +1,71 @@
+//! Progress bars on a terminal; nothing elsewhere.
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::interrupt::Interrupt;
+use crate::domain::attempt::{Phase, Step};
+use crate::pipeline::Listener;
+
+const COUNTING: &str =
+    "{msg:32!} {wide_bar:.green/dim} {percent:>3} %  {per_sec:>16}  ETA {eta:>4}";
+const WAITING: &str = "{spinner} {msg}";
+
+/// Shows one bar for the step at hand. Draws on standard error, and only if that is a terminal.
+pub(super) struct Bars {
+    bar: ProgressBar,
+    step: String,
+    interrupt: Interrupt,
+}
+
+impl Bars {
+    pub(super) fn new(interrupt: Interrupt) -> Self {
+        Self {
+            bar: ProgressBar::hidden(),
+            step: String::new(),
+            interrupt,
+        }
+    }
+
+    fn replace(&mut self, bar: ProgressBar, template: &str) {
+        self.bar.finish_and_clear();
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("━━─"));
+        }
+        self.bar = bar;
+    }
+}
+
+impl Listener for Bars {
+    fn phase(&mut self, phase: Phase) {
+        self.step.clear();
+        self.replace(ProgressBar::new_spinner(), WAITING);
+        self.bar.set_message(phase.as_str());
+        self.bar.tick();
+    }
+
+    fn progress(&mut self, step: Step) {
+        // Names of block steps carry their count at the end: "blocks 3/30" goes on with "blocks 4/30".
+        let stem = step.name.rsplit_once(' ').map_or("", |(stem, _)| stem);
+        if self.step != stem || self.bar.length() != Some(step.total) {
+            stem.clone_into(&mut self.step);
+            self.replace(ProgressBar::new(step.total), COUNTING);
+        }
+        self.bar.set_message(step.name);
+        self.bar.set_position(step.finished);
+    }
+
+    fn resumed(&mut self, block: usize, blocks: usize) {
+        self.bar
+            .set_message(format!("going on at block {block} of {blocks}"));
+    }
+
+    fn should_stop(&self) -> bool {
+        self.interrupt.requested()
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

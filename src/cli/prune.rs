@@ -1,0 +1,201 @@
+//! `secateur prune`: one job without a server.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use super::bars::Bars;
+use super::interrupt::Interrupt;
+use super::model_argument::ModelArgument;
+use super::{table, use_threads};
+use crate::domain::spec::{Method, Pattern};
+use crate::pipeline::{
+    self, CalibrationPlan, Corpus, DeviceName, EvaluationPlan, EvaluationText, Plan, Workspace,
+    saliency, sparsity,
+};
+
+/// Prune a model and measure what that did to it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A model directory, a hub id (org/name), or `demo` for the bundled model
+    #[arg(long)]
+    pub model: String,
+    /// Branch, tag or commit of a hub model
+    #[arg(long, default_value = "main")]
+    pub revision: String,
+    /// How weights are ranked: wanda or magnitude
+    #[arg(long, default_value = "wanda")]
+    pub method: Method,
+    /// Fraction of zeros, in [0, 1); with an N:M pattern it may be left out
+    #[arg(long)]
+    pub sparsity: Option<f64>,
+    /// `unstructured`, or `N:M` to keep N of every M
+    #[arg(long, default_value = "unstructured")]
+    pub pattern: Pattern,
+    /// Text to draw calibration windows from: plain text, .jsonl or .jsonl.gz
+    #[arg(long, conflicts_with = "calibration_ids")]
+    pub calibration_file: Option<PathBuf>,
+    /// The calibration windows themselves: safetensors with `input_ids` [n_samples, seq_len]
+    #[arg(long)]
+    pub calibration_ids: Option<PathBuf>,
+    /// Number of calibration windows to draw
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub n_samples: u32,
+    /// Tokens per calibration window [default: the smaller of the model's context and 2048]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(2..))]
+    pub seq_len: Option<u32>,
+    /// Seed of the calibration sampler
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub(super) evaluation: EvaluationArgs,
+    /// Where the pruned model is put; must not exist
+    #[arg(long)]
+    pub out: PathBuf,
+    /// `cpu` or `cuda:N`
+    #[arg(long, default_value = "cpu")]
+    pub device: DeviceName,
+    /// Threads to compute with [default: one per core]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Print the manifest as one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is measured.
+#[derive(Debug, clap::Args)]
+pub(super) struct EvaluationArgs {
+    /// Text to measure perplexity on; may be given several times
+    #[arg(long)]
+    pub(super) eval_file: Vec<PathBuf>,
+    /// Tokens per evaluation window [default: the smaller of the model's context and 2048]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(2..))]
+    pub(super) eval_seq_len: Option<u32>,
+    /// Measure the first so many windows only
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) eval_windows: Option<u32>,
+}
+
+impl EvaluationArgs {
+    /// The bundled model is measured on its own text unless another is given.
+    pub(super) fn plan(&self, model: &ModelArgument) -> EvaluationPlan {
+        let files = if self.eval_file.is_empty() {
+            model.bundled_text("test.txt").into_iter().collect()
+        } else {
+            self.eval_file.clone()
+        };
+        EvaluationPlan {
+            texts: files
+                .into_iter()
+                .map(|path| EvaluationText {
+                    name: file_name(&path),
+                    path,
+                })
+                .collect(),
+            seq_len: self.eval_seq_len.map(|len| len as usize),
+            windows: self.eval_windows.map(|count| count as usize),
+        }
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let ratio = checked_ratio(args.sparsity, args.pattern)?;
+    let model = ModelArgument::find(&args.model, &args.revision)?;
+    let plan = Plan {
+        model: model.source.clone(),
+        saliency: saliency(args.method),
+        sparsity: sparsity(args.pattern, ratio),
+        calibration: CalibrationPlan {
+            corpus: corpus(args, &model)?,
+            n_samples: args.n_samples as usize,
+            seq_len: args.seq_len.map(|len| len as usize),
+            seed: args.seed,
+        },
+        evaluation: args.evaluation.plan(&model),
+        device: args.device.clone(),
+        spec: None,
+    };
+    use_threads(args.threads)?;
+    if fs::symlink_metadata(&args.out).is_ok() {
+        bail!("output_exists: {} exists already", args.out.display());
+    }
+    // Made beside its destination and renamed at the end: `--out` is never half-written.
+    let parent = args
+        .out
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let beside = tempfile::Builder::new()
+        .prefix(".secateur-")
+        .tempdir_in(parent)
+        .with_context(|| format!("io: cannot write to {}", parent.display()))?;
+    let workspace = Workspace {
+        artifact: beside.path().join("artifact"),
+        journal: None,
+    };
+    let mut bars = Bars::new(Interrupt::listen());
+    let manifest = pipeline::run(&plan, &workspace, &mut bars)
+        .map_err(|error| anyhow::anyhow!("{}: {}", error.code(), error.chain()))?;
+    drop(bars);
+    fs::rename(&workspace.artifact, &args.out)
+        .with_context(|| format!("io: cannot move the artifact to {}", args.out.display()))?;
+    let mut stdout = std::io::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut stdout, &manifest)?;
+        writeln!(stdout)?;
+    } else {
+        write!(stdout, "{}", table::of_manifest(&manifest))?;
+        writeln!(stdout, "\n  {}", args.out.display())?;
+    }
+    Ok(())
+}
+
+fn corpus(args: &Args, model: &ModelArgument) -> anyhow::Result<Corpus> {
+    if let Some(path) = &args.calibration_ids {
+        return Ok(Corpus::Ids(path.clone()));
+    }
+    let path = args
+        .calibration_file
+        .clone()
+        .or_else(|| model.bundled_text("calibration.txt"));
+    match path {
+        Some(path) => Ok(Corpus::Text {
+            name: file_name(&path),
+            path,
+        }),
+        None if args.method == Method::Magnitude => Ok(Corpus::Ids(PathBuf::new())),
+        None => bail!("invalid_request: wanda needs --calibration-file or --calibration-ids"),
+    }
+}
+
+fn checked_ratio(asked: Option<f64>, pattern: Pattern) -> anyhow::Result<f64> {
+    match (pattern, asked) {
+        (_, Some(ratio)) if !(0.0..1.0).contains(&ratio) => {
+            bail!("invalid_request: --sparsity is {ratio}, expected a fraction in [0, 1)")
+        }
+        (Pattern::Unstructured, Some(ratio)) => Ok(ratio),
+        (Pattern::Unstructured, None) => {
+            bail!("invalid_request: --sparsity is needed with the unstructured pattern")
+        }
+        (Pattern::KeptOfGroup { kept, group }, asked) => {
+            let ratio = 1.0 - kept as f64 / group as f64;
+            match asked {
+                Some(asked) if (asked - ratio).abs() > 1e-9 => {
+                    bail!(
+                        "invalid_request: --sparsity {asked} disagrees with the pattern {pattern}, which has {ratio}"
+                    )
+                }
+                _ => Ok(ratio),
+            }
+        }
+    }
+}

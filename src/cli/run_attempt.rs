@@ -1,0 +1,131 @@
+//! `secateur run-attempt`: one attempt at a job, as a child process of a worker.
+//!
+//! Speaks the protocol of [`crate::domain::attempt`] on standard input and output.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, Read as _, Write as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use super::use_threads;
+use crate::domain::attempt::{AttemptFailure, AttemptMessage, AttemptSpec, Phase, Step};
+use crate::domain::{ErrorCode, Manifest};
+use crate::pipeline::{self, Listener, PipelineError, Plan, Workspace};
+
+/// Progress is told at most this often.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+/// Exit code when the worker is gone.
+const ORPHANED: i32 = 3;
+
+/// Run one attempt at a job (started by a worker).
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs the command.
+pub fn run(_args: &Args) -> anyhow::Result<()> {
+    let mut line = String::new();
+    std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .context("cannot read the attempt from standard input")?;
+    let attempt: AttemptSpec =
+        serde_json::from_str(&line).context("cannot understand the attempt on standard input")?;
+    end_with_the_worker();
+    use_threads(Some(attempt.threads))?;
+    let mut speaker = Speaker::default();
+    let message = match work(&attempt, &mut speaker) {
+        Ok(manifest) => AttemptMessage::Succeeded {
+            manifest: Box::new(manifest),
+        },
+        Err(error) => {
+            let code = error.code();
+            let failure = AttemptFailure {
+                code,
+                message: error.chain(),
+                phase: speaker.phase,
+                retryable: code.retryable(),
+            };
+            AttemptMessage::Failed { failure }
+        }
+    };
+    say(&message);
+    Ok(())
+}
+
+fn work(attempt: &AttemptSpec, speaker: &mut Speaker) -> Result<Manifest, PipelineError> {
+    let _lock = lock_scratch(&attempt.scratch)?;
+    let plan = Plan::of_attempt(attempt)?;
+    let workspace = Workspace {
+        artifact: attempt.scratch.join("artifact"),
+        journal: Some(attempt.scratch.join("journal")),
+    };
+    pipeline::run(&plan, &workspace, speaker)
+}
+
+/// Two attempts must never write into one directory, whatever became of the worker of the first.
+fn lock_scratch(scratch: &Path) -> Result<File, PipelineError> {
+    fs::create_dir_all(scratch).map_err(|error| PipelineError::io("create", scratch, error))?;
+    let path = scratch.join("lock");
+    let file = File::create(&path).map_err(|error| PipelineError::io("create", &path, error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => Err(PipelineError::Refused {
+            code: ErrorCode::Io,
+            message: format!("another attempt still works in {}", scratch.display()),
+        }),
+    }
+}
+
+/// Standard input ends when the worker dies, however it dies; this process must not outlive it.
+fn end_with_the_worker() {
+    std::thread::spawn(|| {
+        let mut rest = Vec::new();
+        let ended = std::io::stdin().lock().read_to_end(&mut rest);
+        drop(ended);
+        std::process::exit(ORPHANED);
+    });
+}
+
+/// Tells the worker what happens.
+#[derive(Default)]
+struct Speaker {
+    phase: Option<Phase>,
+    last_progress: Option<Instant>,
+}
+
+impl Listener for Speaker {
+    fn phase(&mut self, phase: Phase) {
+        self.phase = Some(phase);
+        self.last_progress = None;
+        say(&AttemptMessage::Phase { phase });
+    }
+
+    fn progress(&mut self, step: Step) {
+        let due = self
+            .last_progress
+            .is_none_or(|last| last.elapsed() >= PROGRESS_INTERVAL);
+        if due || step.finished == step.total {
+            self.last_progress = Some(Instant::now());
+            say(&AttemptMessage::Progress { step });
+        }
+    }
+
+    fn resumed(&mut self, block: usize, blocks: usize) {
+        say(&AttemptMessage::Resumed { block, blocks });
+    }
+}
+
+/// Without a worker to hear it there is no use in going on.
+fn say(message: &AttemptMessage) {
+    let mut stdout = std::io::stdout().lock();
+    let said = serde_json::to_writer(&mut stdout, message).map_err(std::io::Error::from);
+    if said
+        .and_then(|()| stdout.write_all(b"\n"))
+        .and_then(|()| stdout.flush())
+        .is_err()
+    {
+        std::process::exit(ORPHANED);
+    }
+}

@@ -1,0 +1,165 @@
+//! The finished artifact: its digests and its `secateur.json`.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+
+use super::plan::Plan;
+use super::resolve::ResolvedModel;
+use super::stopwatch::{Stopwatch, peak_rss_bytes};
+use super::{Outcome, PipelineError};
+use crate::domain::manifest::{
+    Calibration, FileEntry, MANIFEST_VERSION, Manifest, ModelProvenance, Results, Sparsity,
+};
+use crate::engine::{Checkpoint, ModelConfig};
+
+/// Name of the manifest in an artifact.
+pub(crate) const MANIFEST_FILE: &str = "secateur.json";
+
+/// What the manifest says of the model, with the digests of its weight files.
+pub(super) fn provenance(
+    model: &ResolvedModel,
+    source: &Checkpoint,
+    config: &ModelConfig,
+) -> Result<ModelProvenance, PipelineError> {
+    let files = source
+        .shard_names()
+        .map(|name| file_entry(&model.dir, name))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(ModelProvenance {
+        source: model.source.to_owned(),
+        id: model.id.clone(),
+        commit: model.commit.clone(),
+        architecture: config.architecture.clone(),
+        blocks: config.blocks,
+        parameters: source.parameters(),
+        size_bytes: files.iter().map(|file| file.size_bytes).sum(),
+        files,
+    })
+}
+
+/// Stands for everything that the pruned weights depend on.
+pub(super) fn fingerprint(
+    model: &ModelProvenance,
+    plan: &Plan,
+    calibration: Option<&Calibration>,
+) -> String {
+    let mut digest = Sha256::new();
+    let mut add = |part: &str| {
+        digest.update((part.len() as u64).to_le_bytes());
+        digest.update(part);
+    };
+    add(env!("CARGO_PKG_VERSION"));
+    add(&weights_digest(&model.files));
+    add(plan.method().as_str());
+    add(&plan.pattern().to_string());
+    add(&plan.sparsity.ratio().to_bits().to_string());
+    add(&plan.device.to_string());
+    add(calibration.map_or("", |calibration| &calibration.window_sha256));
+    hex::encode(digest.finalize())
+}
+
+/// SHA-256 over names and digests of weight files, in the order of their names.
+fn weights_digest(files: &[FileEntry]) -> String {
+    let mut digest = Sha256::new();
+    for file in files
+        .iter()
+        .filter(|file| file.name.ends_with(".safetensors"))
+    {
+        digest.update(format!("{} {}\n", file.sha256, file.name));
+    }
+    hex::encode(digest.finalize())
+}
+
+/// Writes `secateur.json`, waits until the directory is on disk, and returns the manifest.
+pub(super) fn finish(
+    plan: &Plan,
+    outcome: Outcome,
+    dir: &Path,
+    stopwatch: Stopwatch,
+) -> Result<Manifest, PipelineError> {
+    let files = list_files(dir)?;
+    let weights: u64 = outcome
+        .linears
+        .iter()
+        .map(|linear| (linear.rows * linear.cols) as u64)
+        .sum();
+    let zeros: u64 = outcome.linears.iter().map(|linear| linear.zeros).sum();
+    let manifest = Manifest {
+        manifest_version: MANIFEST_VERSION,
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        digest: weights_digest(&files),
+        model: outcome.provenance,
+        spec: plan.spec.clone(),
+        method: plan.method().as_str().to_owned(),
+        pattern: plan.pattern().to_string(),
+        sparsity: Sparsity {
+            requested: plan.sparsity.ratio(),
+            achieved: zeros as f64 / weights as f64,
+        },
+        calibration: outcome.calibration,
+        linears: outcome.linears,
+        results: Results {
+            perplexity: outcome.perplexity,
+        },
+        device: plan.device.name(),
+        compute_dtype: "f32".to_owned(),
+        timings_s: stopwatch.stop(),
+        peak_rss_bytes: peak_rss_bytes(),
+        files,
+    };
+    let path = dir.join(MANIFEST_FILE);
+    write_manifest(&path, &manifest).map_err(|error| PipelineError::io("write", &path, error))?;
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|error| PipelineError::io("sync", dir, error))?;
+    Ok(manifest)
+}
+
+fn write_manifest(path: &Path, manifest: &Manifest) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(&serde_json::to_vec_pretty(manifest)?)?;
+    file.write_all(b"\n")?;
+    file.sync_all()
+}
+
+fn list_files(dir: &Path) -> Result<Vec<FileEntry>, PipelineError> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(|error| PipelineError::io("list", dir, error))? {
+        let name = entry
+            .map_err(|error| PipelineError::io("list", dir, error))?
+            .file_name();
+        names.extend(name.into_string().ok().filter(|name| name != MANIFEST_FILE));
+    }
+    names.sort();
+    names.iter().map(|name| file_entry(dir, name)).collect()
+}
+
+fn file_entry(dir: &Path, name: &str) -> Result<FileEntry, PipelineError> {
+    let path = dir.join(name);
+    let hashed = File::open(&path).and_then(|mut file| {
+        let mut digest = Sha256::new();
+        let size_bytes = io::copy(&mut file, &mut DigestWriter(&mut digest))?;
+        Ok(FileEntry {
+            name: name.to_owned(),
+            size_bytes,
+            sha256: hex::encode(digest.finalize()),
+        })
+    });
+    hashed.map_err(|error| PipelineError::io("read", &path, error))
+}
+
+struct DigestWriter<'a>(&'a mut Sha256);
+
+impl io::Write for DigestWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! Perplexity before and after, on the files that are delivered: the artifact is read back from disk.
+
+use std::path::Path;
+
+use candle_core::Device;
+
+use super::datasets::Text;
+use super::listener::EngineObserver;
+use super::plan::{DeviceName, EvaluationPlan, ModelSource, window_len};
+use super::stopwatch::Stopwatch;
+use super::tokenizer::ModelTokenizer;
+use super::{Listener, PipelineError, resolve};
+use crate::domain::ErrorCode;
+use crate::domain::attempt::Phase;
+use crate::domain::manifest::PerplexityResult;
+use crate::engine::{Checkpoint, Decoder, ModelConfig, TokenWindows, perplexity};
+
+/// Memory that the blocks of a model may take to be kept between turns.
+const RESIDENT_BYTES: u64 = 2 << 30;
+
+/// A text cut into windows.
+pub(super) struct PreparedText {
+    name: String,
+    sha256: String,
+    windows: TokenWindows,
+}
+
+/// Reads, tokenises and cuts the texts of a plan; done before the pruning, so that a missing text fails early.
+pub(super) fn prepare(
+    plan: &EvaluationPlan,
+    model_dir: &Path,
+    config: &ModelConfig,
+) -> Result<Vec<PreparedText>, PipelineError> {
+    if plan.texts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let seq_len = window_len(plan.seq_len, config)?;
+    let tokenizer = ModelTokenizer::load(model_dir, config.vocab)?;
+    let prepared = plan.texts.iter().map(|text| {
+        let content = Text::read(&text.path)?;
+        let mut ids = tokenizer.encode(&content.joined("\n\n"))?;
+        let whole = ids.len() / seq_len;
+        if whole == 0 {
+            return Err(PipelineError::refused(
+                ErrorCode::TextTooShort,
+                format!(
+                    "evaluation text {:?} has {} tokens, a window needs {seq_len}",
+                    text.name,
+                    ids.len()
+                ),
+            ));
+        }
+        ids.truncate(plan.windows.unwrap_or(whole).clamp(1, whole) * seq_len);
+        Ok(PreparedText {
+            name: text.name.clone(),
+            sha256: content.sha256,
+            windows: TokenWindows::new(ids, seq_len)?,
+        })
+    });
+    prepared.collect()
+}
+
+/// The perplexity of the model in `dir` on each text.
+pub(super) fn measure_all(
+    dir: &Path,
+    device: &Device,
+    texts: &[PreparedText],
+    what: &str,
+    listener: &mut dyn Listener,
+) -> Result<Vec<f64>, PipelineError> {
+    if texts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let checkpoint = Checkpoint::open(dir)?;
+    let decoder = Decoder::open(&checkpoint, device)?;
+    let measured = texts.iter().map(|text| {
+        let name = format!("{what} perplexity on {}, block", text.name);
+        let mut observer = EngineObserver::tokens(listener, name);
+        Ok(perplexity(&decoder, &text.windows, RESIDENT_BYTES, &mut observer)?.value)
+    });
+    measured.collect()
+}
+
+/// What the manifest says of the measurements.
+pub(super) fn results(
+    texts: &[PreparedText],
+    before: &[f64],
+    after: &[f64],
+    device: String,
+) -> Vec<PerplexityResult> {
+    let rows = texts.iter().enumerate().map(|(i, text)| PerplexityResult {
+        dataset: text.name.clone(),
+        text_sha256: text.sha256.clone(),
+        protocol: "paper".to_owned(),
+        seq_len: text.windows.seq_len(),
+        windows: text.windows.len(),
+        tokens: text.windows.n_tokens(),
+        dtype: "f32".to_owned(),
+        device: device.clone(),
+        before: before.get(i).copied(),
+        after: after.get(i).copied(),
+    });
+    rows.collect()
+}
+
+/// Measures a model that is not pruned here.
+pub fn evaluate(
+    model: &ModelSource,
+    plan: &EvaluationPlan,
+    device: &DeviceName,
+    listener: &mut dyn Listener,
+) -> Result<Vec<PerplexityResult>, PipelineError> {
+    let mut stopwatch = Stopwatch::start();
+    stopwatch.enter(Phase::Resolving, listener);
+    let opened = device.open()?;
+    let model = resolve::resolve(model, &mut stopwatch, listener)?;
+    let config = ModelConfig::read(&model.dir)?;
+    let texts = prepare(plan, &model.dir, &config)?;
+    stopwatch.enter(Phase::Evaluating, listener);
+    let measured = measure_all(&model.dir, &opened, &texts, "dense", listener)?;
+    Ok(results(&texts, &measured, &[], device.name()))
+}

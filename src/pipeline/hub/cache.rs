@@ -1,0 +1,163 @@
+//! One model's folder in the Hugging Face cache, as far as the client library gives no access to it.
+//!
+//! ```text
+//! models--org--name/blobs/<digest>             the content
+//! models--org--name/snapshots/<commit>/<name>  a link to its blob
+//! models--org--name/refs/<revision>            the commit that a branch or tag had
+//! ```
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::HubError;
+use super::listing::{ListedFile, Listing};
+use super::verify::{self, Digest, Mismatch};
+use crate::domain::manifest::FileEntry;
+
+/// How often a process that waits for another one's download looks again.
+const LOCK_POLL: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Clone)]
+pub(super) struct ModelCache {
+    root: PathBuf,
+    folder: String,
+}
+
+impl ModelCache {
+    /// `owner` and `name` have been validated.
+    pub(super) fn new(root: &Path, owner: &str, name: &str) -> Self {
+        Self {
+            root: root.to_path_buf(),
+            folder: format!("models--{owner}--{name}"),
+        }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn snapshot_dir(&self, commit: &str) -> PathBuf {
+        self.root.join(&self.folder).join("snapshots").join(commit)
+    }
+
+    fn ref_path(&self, revision: &str) -> PathBuf {
+        self.root.join(&self.folder).join("refs").join(revision)
+    }
+
+    /// The commit that a branch or tag had when it was last fetched.
+    pub(super) fn read_ref(&self, revision: &str) -> Option<String> {
+        let text = fs::read_to_string(self.ref_path(revision)).ok()?;
+        Some(text.trim().to_owned())
+    }
+
+    /// Notes the commit of a branch or tag for work without the hub.
+    pub(super) fn write_ref(&self, revision: &str, commit: &str) -> io::Result<()> {
+        let path = self.ref_path(revision);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(path, commit)
+    }
+
+    /// Waits until no other task or process fetches this model. Dropping the file lets the next one in.
+    ///
+    /// The library's own locks give up after ten seconds, and it starts a blob again that another one just finished.
+    pub(super) async fn lock(&self) -> Result<File, HubError> {
+        let dir = self.root.join(".locks").join(&self.folder);
+        let path = dir.join("secateur.lock");
+        fs::create_dir_all(&dir).map_err(HubError::io(&dir))?;
+        let file = File::create(&path).map_err(HubError::io(&path))?;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_POLL).await,
+                Err(TryLockError::Error(error)) => return Err(HubError::io(&path)(error)),
+            }
+        }
+    }
+
+    /// What a snapshot holds, by the names of its blobs, which are digests.
+    pub(super) fn list(&self, commit: &str) -> io::Result<Listing> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(self.snapshot_dir(commit))? {
+            let entry = entry?;
+            // A dangling link is a file that was never finished.
+            let (Ok(metadata), Ok(name)) =
+                (fs::metadata(entry.path()), entry.file_name().into_string())
+            else {
+                continue;
+            };
+            files.push(ListedFile {
+                name,
+                size_bytes: metadata.len(),
+                digest: blob_digest(&entry.path()),
+            });
+        }
+        Ok(Listing::from_files(files))
+    }
+
+    /// Compares a file of the snapshot with the listing. A file that differs is removed, so that nobody takes it
+    /// for good and the library fetches it again.
+    pub(super) async fn verify(
+        &self,
+        commit: &str,
+        file: &ListedFile,
+    ) -> Result<Result<FileEntry, Mismatch>, HubError> {
+        let pointer = self.snapshot_dir(commit).join(&file.name);
+        let listed = file.clone();
+        let path = pointer.clone();
+        let checked = tokio::task::spawn_blocking(move || verify_pointer(&path, &listed)).await;
+        let verdict = checked.map_err(io::Error::other).flatten();
+        let verdict = verdict.map_err(HubError::io(&pointer))?;
+        if verdict.is_err() {
+            remove_with_blob(&pointer).map_err(HubError::io(&pointer))?;
+        }
+        Ok(verdict)
+    }
+}
+
+fn verify_pointer(pointer: &Path, listed: &ListedFile) -> io::Result<Result<FileEntry, Mismatch>> {
+    if !pointer.try_exists()? {
+        return Ok(Err(Mismatch::Absent));
+    }
+    let sent_with_file = || match blob_digest(pointer) {
+        Some(Digest::Sha256(digest)) => Some(Digest::Sha256(digest)),
+        // A short digest belongs to the text that stands for a large file in git, not to the file.
+        Some(Digest::GitBlob(_)) | None => None,
+    };
+    match listed.digest.clone().or_else(sent_with_file) {
+        Some(digest) => verify::check(pointer, &listed.name, listed.size_bytes, &digest),
+        None => Ok(Err(Mismatch::Unlisted)),
+    }
+}
+
+/// The digest that a snapshot's link names.
+fn blob_digest(pointer: &Path) -> Option<Digest> {
+    let blob = fs::read_link(pointer).ok()?;
+    Digest::parse(blob.file_name()?.to_str()?)
+}
+
+/// Removes a link of a snapshot and, if it leads into the blobs, what it leads to.
+fn remove_with_blob(pointer: &Path) -> io::Result<()> {
+    let target = fs::read_link(pointer).ok();
+    let blob = target.and_then(|target| Some(pointer.parent()?.join(target)));
+    let is_blob = |path: &PathBuf| {
+        path.parent()
+            .and_then(Path::file_name)
+            .is_some_and(|dir| dir == "blobs")
+    };
+    for path in blob
+        .iter()
+        .filter(|path| is_blob(path))
+        .map(PathBuf::as_path)
+        .chain([pointer])
+    {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}

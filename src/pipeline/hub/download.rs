@@ -1,0 +1,157 @@
+//! One request to the hub, or one file of it: watched for silence, checked, and tried again.
+
+use hf_hub::HFError;
+use hf_hub::progress::{DownloadEvent, FileStatus, ProgressEvent, ProgressHandler};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::HubModel;
+use super::error::HubError;
+use super::listing::ListedFile;
+use crate::domain::manifest::FileEntry;
+
+/// How often one file is fetched before the job fails.
+const MAX_ATTEMPTS: u32 = 3;
+
+/// Progress is reported in steps of this size; the library reports every packet.
+const REPORT_BYTES: u64 = 1 << 18;
+
+impl HubModel {
+    /// Waits for an answer of the hub, but not for ever.
+    pub(super) async fn answer<T>(
+        &self,
+        what: &str,
+        request: impl Future<Output = Result<T, HFError>>,
+    ) -> Result<T, HubError> {
+        match timeout(self.options.stall_timeout, request).await {
+            Ok(answer) => {
+                answer.map_err(|error| HubError::from_client(what, self.cache.root(), error))
+            }
+            Err(_) => Err(self.silent(what)),
+        }
+    }
+
+    fn silent(&self, what: &str) -> HubError {
+        HubError::Unavailable {
+            what: what.to_owned(),
+            reason: format!(
+                "nothing came for {} s",
+                self.options.stall_timeout.as_secs_f64()
+            ),
+        }
+    }
+
+    /// Fetches a file until it is what the hub lists.
+    pub(super) async fn download(
+        &self,
+        file: &ListedFile,
+        report: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<FileEntry, HubError> {
+        let what = format!("{} of {}", file.name, self.what);
+        let mut delay = self.options.retry_delay;
+        let mut attempt = 1;
+        loop {
+            match self.attempt(&what, file, report).await {
+                Ok(entry) => return Ok(entry),
+                Err(error) if attempt == MAX_ATTEMPTS || !error.is_transient() => {
+                    return Err(error);
+                }
+                Err(error) => tracing::warn!(%error, attempt, "fetching the file again"),
+            }
+            sleep(delay).await;
+            delay *= 2;
+            attempt += 1;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        what: &str,
+        file: &ListedFile,
+        report: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<FileEntry, HubError> {
+        self.transfer(what, &file.name, report).await?;
+        match self.cache.verify(&self.commit, file).await? {
+            Ok(entry) => Ok(entry),
+            Err(mismatch) => {
+                // The library stores the page of a refusal as if it were the file. Ask for one byte in the way in
+                // which it does look at the status: that tells a refusal from a damaged file.
+                self.probe(what, &file.name).await?;
+                Err(HubError::Corrupt {
+                    what: what.to_owned(),
+                    mismatch,
+                })
+            }
+        }
+    }
+
+    async fn transfer(
+        &self,
+        what: &str,
+        name: &str,
+        report: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<(), HubError> {
+        let (sender, mut received) = watch::channel(0);
+        let request = self
+            .repository
+            .download_file()
+            .filename(name)
+            .revision(&self.commit);
+        let request = request.progress(ByteCount(sender)).send();
+        tokio::pin!(request);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut request => {
+                    let path = done.map_err(|error| HubError::from_client(what, self.cache.root(), error))?;
+                    debug_assert_eq!(path.parent(), Some(self.cache.snapshot_dir(&self.commit)).as_deref());
+                    return Ok(());
+                }
+                moved = timeout(self.options.stall_timeout, received.changed()) => match moved {
+                    Ok(Ok(())) => report(*received.borrow_and_update()),
+                    // The library has let go of the counter: the file is being linked into the snapshot.
+                    Ok(Err(_)) => return self.answer(what, async { (&mut request).await.map(drop) }).await,
+                    Err(_) => return Err(self.silent(what)),
+                },
+            }
+        }
+    }
+
+    async fn probe(&self, what: &str, name: &str) -> Result<(), HubError> {
+        let request = self
+            .repository
+            .download_file_stream()
+            .filename(name)
+            .revision(&self.commit);
+        self.answer(what, async { request.range(0..1).send().await.map(drop) })
+            .await
+    }
+}
+
+/// Passes the bytes of the one file on that is being fetched.
+struct ByteCount(watch::Sender<u64>);
+
+impl ProgressHandler for ByteCount {
+    fn on_progress(&self, event: &ProgressEvent) {
+        let (bytes, is_last) = match event {
+            ProgressEvent::Download(DownloadEvent::Progress { files }) => {
+                let Some(file) = files.first() else { return };
+                (file.bytes_completed, file.status == FileStatus::Complete)
+            }
+            ProgressEvent::Download(DownloadEvent::AggregateProgress {
+                bytes_completed, ..
+            }) => (*bytes_completed, false),
+            ProgressEvent::Download(DownloadEvent::Start { .. } | DownloadEvent::Complete)
+            | ProgressEvent::Upload(_) => {
+                return;
+            }
+        };
+        self.0.send_if_modified(|seen| {
+            let moved = is_last || bytes >= seen.saturating_add(REPORT_BYTES);
+            if moved {
+                *seen = bytes;
+            }
+            moved
+        });
+    }
+}

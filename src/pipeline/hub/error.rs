@@ -1,0 +1,257 @@
+//! What can go wrong between the hub and the disk, in our words.
+//!
+//! The client library's own error texts are never passed on: they quote addresses (which may be signed) and bodies
+//! that a server is free to fill with what it was sent. So no token can reach a message or a log from here.
+
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use hf_hub::HFError;
+
+use super::super::disk::DiskError;
+use super::verify::Mismatch;
+use crate::domain::ErrorCode;
+
+/// Why a model could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// The id would not be safe in a path, or can't be one of the hub's.
+    #[error("{id:?} is not the id of a hub model, expected \"organisation/name\"")]
+    InvalidId {
+        /// As it came.
+        id: String,
+    },
+    /// The revision would not be safe in a path.
+    #[error("{revision:?} is not a revision, expected a branch, a tag or a commit")]
+    InvalidRevision {
+        /// As it came.
+        revision: String,
+    },
+    /// No such model, revision or file, or none that the token may see.
+    #[error("the hub has no {what}, or none that this token may see")]
+    NotFound {
+        /// What was asked for.
+        what: String,
+    },
+    /// The hub answered 401 or 403.
+    #[error(
+        "the hub refuses {what} (HTTP {status}): it needs a token whose account was granted access"
+    )]
+    AccessDenied {
+        /// What was asked for.
+        what: String,
+        /// The status of its answer.
+        status: u16,
+    },
+    /// No connection, no answer in time, or an answer that makes no sense.
+    #[error("the hub cannot give {what}: {reason}")]
+    Unavailable {
+        /// What was asked for.
+        what: String,
+        /// What happened.
+        reason: String,
+    },
+    /// Offline, and the cache does not hold it.
+    #[error("the cache holds no complete {what}, and HF_HUB_OFFLINE forbids asking the hub")]
+    NotCached {
+        /// What was asked for.
+        what: String,
+    },
+    /// There is nothing to tell the architecture from.
+    #[error("{what} has no config.json")]
+    MissingConfig {
+        /// The model.
+        what: String,
+    },
+    /// Weights are there, but none in safetensors.
+    #[error("{what} has no safetensors weights, only {files}")]
+    UnsafeFormat {
+        /// The model.
+        what: String,
+        /// The weight files that were refused.
+        files: String,
+    },
+    /// No weights of any kind are there.
+    #[error("{what} has no weight files")]
+    NoWeights {
+        /// The model.
+        what: String,
+    },
+    /// The index names a file that the repository does not have.
+    #[error("model.safetensors.index.json names {shard:?}, which {what} does not have")]
+    MissingShard {
+        /// The model.
+        what: String,
+        /// The absent file.
+        shard: String,
+    },
+    /// The index is not what it should be.
+    #[error("model.safetensors.index.json of {what} cannot be read")]
+    InvalidIndex {
+        /// The model.
+        what: String,
+        /// Where it breaks.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A file still differs from what the hub lists after it was fetched again.
+    #[error("{what} {mismatch}")]
+    Corrupt {
+        /// The file.
+        what: String,
+        /// The difference.
+        mismatch: Mismatch,
+    },
+    /// The files would not fit on the disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Reading or writing the cache failed.
+    #[error("cannot use {path} of the model cache", path = path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl HubError {
+    /// The stable reason.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::InvalidId { .. } | Self::InvalidRevision { .. } => ErrorCode::InvalidRequest,
+            Self::NotFound { .. } => ErrorCode::ModelNotFound,
+            Self::AccessDenied { .. } => ErrorCode::ModelAccessDenied,
+            Self::Unavailable { .. } | Self::NotCached { .. } => ErrorCode::HubUnavailable,
+            Self::MissingConfig { .. } => ErrorCode::InvalidConfig,
+            Self::UnsafeFormat { .. } => ErrorCode::UnsafeFormat,
+            Self::NoWeights { .. } | Self::MissingShard { .. } => ErrorCode::MissingShard,
+            Self::InvalidIndex { .. } => ErrorCode::MalformedCheckpoint,
+            Self::Corrupt { .. } => ErrorCode::DownloadCorrupt,
+            Self::Disk(error) => error.code(),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                ErrorCode::InsufficientDisk
+            }
+            Self::Io { .. } => ErrorCode::Io,
+        }
+    }
+
+    /// Whether fetching the same file at once again may help.
+    pub(super) fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Corrupt { .. })
+    }
+
+    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        |source| Self::Io { path, source }
+    }
+
+    /// Translates an error of the client library that came up while `what` was asked for.
+    pub(super) fn from_client(what: &str, cache_dir: &Path, error: HFError) -> Self {
+        let what = what.to_owned();
+        let unavailable = |reason: String| Self::Unavailable {
+            what: what.clone(),
+            reason,
+        };
+        match error {
+            HFError::RepoNotFound { .. }
+            | HFError::RevisionNotFound { .. }
+            | HFError::EntryNotFound { .. } => Self::NotFound { what },
+            HFError::Http { context }
+            | HFError::AuthRequired { context }
+            | HFError::Forbidden { context }
+            | HFError::Conflict { context }
+            | HFError::RateLimited { context, .. } => {
+                Self::from_status(what, context.status.as_u16(), context.error_code.as_deref())
+            }
+            HFError::Request { source, .. } => unavailable(without_addresses(&source)),
+            HFError::Io(source) => Self::Io {
+                path: cache_dir.to_path_buf(),
+                source,
+            },
+            HFError::CacheLockTimeout { .. } => {
+                unavailable("another program is fetching it".to_owned())
+            }
+            HFError::Xet { operation, source } => unavailable(format!(
+                "{operation}: {}",
+                without_addresses(source.as_ref())
+            )),
+            HFError::MalformedResponse { .. } | HFError::Json(_) => {
+                unavailable("its answer is not one of the hub's".to_owned())
+            }
+            // The enum may grow; its texts may quote addresses.
+            _ => unavailable("the request failed".to_owned()),
+        }
+    }
+
+    /// `error_code` is the header that tells what the status alone does not: to callers without access the hub answers
+    /// 401 for models that do not exist.
+    fn from_status(what: String, status: u16, error_code: Option<&str>) -> Self {
+        let named_absent = matches!(
+            error_code,
+            Some("RepoNotFound" | "RevisionNotFound" | "EntryNotFound")
+        );
+        match status {
+            _ if named_absent => Self::NotFound { what },
+            401 | 403 => Self::AccessDenied { what, status },
+            404 => Self::NotFound { what },
+            _ => Self::Unavailable {
+                what,
+                reason: format!("HTTP {status}"),
+            },
+        }
+    }
+}
+
+/// The texts of an error and its sources, every address cut out.
+fn without_addresses(error: &(dyn Error + 'static)) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        let words: Vec<&str> = text
+            .split_whitespace()
+            .map(|word| {
+                if word.contains("://") {
+                    "(address)"
+                } else {
+                    word
+                }
+            })
+            .collect();
+        parts.push(words.join(" "));
+        next = error.source();
+    }
+    // Some errors print their source as well; each text is said once.
+    parts.dedup_by(|later, earlier| earlier.contains(later.as_str()));
+    parts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_do_not_reach_a_message() {
+        let inner = io::Error::other("no route to https://cdn.example/x?signature=secret today");
+        let error = HubError::from_client(
+            "file",
+            Path::new("/cache"),
+            HFError::xet(hf_hub::XetOperation::Download, inner),
+        );
+        assert_eq!(
+            error.to_string(),
+            "the hub cannot give file: download: no route to (address) today"
+        );
+    }
+
+    #[test]
+    fn a_full_disk_is_told_apart_from_other_failures_to_write() {
+        let full = HubError::io(Path::new("/cache"))(io::ErrorKind::StorageFull.into());
+        assert_eq!(full.code(), ErrorCode::InsufficientDisk);
+        let other = HubError::io(Path::new("/cache"))(io::ErrorKind::PermissionDenied.into());
+        assert_eq!(other.code(), ErrorCode::Io);
+    }
+}

@@ -1,0 +1,271 @@
+//! What a repository holds at one commit, and which of it a pruning job needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hf_hub::repository::RepoTreeEntry;
+use serde::Deserialize;
+
+use super::error::HubError;
+use super::verify::Digest;
+
+/// The model's description.
+pub(super) const CONFIG: &str = "config.json";
+/// Which tensor lies in which shard.
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+
+const SINGLE_WEIGHTS: &str = "model.safetensors";
+const SAFETENSORS: &str = ".safetensors";
+
+/// Endings of weight files that are not read, as they can run code or are not safetensors.
+const REFUSED_ENDINGS: [&str; 12] = [
+    ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".zip", ".gguf", ".ggml", ".npz", ".h5", ".msgpack",
+    ".onnx",
+];
+
+/// Copied beside the weights if they are there.
+const COMPANIONS: [&str; 8] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "generation_config.json",
+];
+const CHAT_TEMPLATE: &str = "chat_template";
+
+/// One file as the hub lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ListedFile {
+    /// Its name: no path, see [`is_plain_name`].
+    pub(super) name: String,
+    /// Its length.
+    pub(super) size_bytes: u64,
+    /// Its digest. `None` where the listing has none: the client library drops the SHA-256 of large files from it,
+    /// but names their blobs in the cache after the one that the hub sends with the file.
+    pub(super) digest: Option<Digest>,
+}
+
+/// The files at the top of a repository, by name.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Listing(BTreeMap<String, ListedFile>);
+
+impl Listing {
+    /// Takes the entries whose names are safe; folders and odd names are nothing that a job needs.
+    pub(super) fn from_tree(entries: impl IntoIterator<Item = RepoTreeEntry>) -> Self {
+        let files = entries.into_iter().filter_map(|entry| match entry {
+            RepoTreeEntry::File {
+                oid,
+                size,
+                path,
+                lfs,
+                ..
+            } => Some(ListedFile {
+                name: path,
+                size_bytes: size,
+                digest: match lfs {
+                    Some(lfs) => lfs.sha256.as_deref().and_then(Digest::parse),
+                    None => Digest::parse(&oid),
+                },
+            }),
+            RepoTreeEntry::Directory { .. } => None,
+        });
+        Self::from_files(files)
+    }
+
+    pub(super) fn from_files(files: impl IntoIterator<Item = ListedFile>) -> Self {
+        let safe = files.into_iter().filter(|file| is_plain_name(&file.name));
+        Self(safe.map(|file| (file.name.clone(), file)).collect())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&ListedFile> {
+        self.0.get(name)
+    }
+
+    /// Fails when there is no description or no weights in safetensors.
+    pub(super) fn require_model(&self, what: &str) -> Result<(), HubError> {
+        if !self.0.keys().any(|name| name.ends_with(SAFETENSORS)) {
+            let refused = self.0.keys().filter(|name| has_refused_ending(name));
+            let files = refused.map(String::as_str).collect::<Vec<_>>().join(", ");
+            return Err(if files.is_empty() {
+                HubError::NoWeights {
+                    what: what.to_owned(),
+                }
+            } else {
+                HubError::UnsafeFormat {
+                    what: what.to_owned(),
+                    files,
+                }
+            });
+        }
+        if !self.0.contains_key(CONFIG) {
+            return Err(HubError::MissingConfig {
+                what: what.to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether the index is needed to know the shards. Some repositories hold the weights twice, as one file and as
+    /// shards, or under two names; the single file wins, as in transformers.
+    pub(super) fn is_sharded(&self) -> bool {
+        !self.0.contains_key(SINGLE_WEIGHTS) && self.0.contains_key(INDEX)
+    }
+
+    /// Everything a job needs; `shards` are those that the index names.
+    pub(super) fn needed(
+        &self,
+        what: &str,
+        shards: Option<&BTreeSet<String>>,
+    ) -> Result<Vec<&ListedFile>, HubError> {
+        let absent = shards
+            .into_iter()
+            .flatten()
+            .find(|shard| !self.0.contains_key(*shard));
+        if let Some(shard) = absent {
+            return Err(HubError::MissingShard {
+                what: what.to_owned(),
+                shard: shard.clone(),
+            });
+        }
+        let single = self.0.contains_key(SINGLE_WEIGHTS);
+        let is_needed = |name: &str| {
+            let weights = match shards {
+                Some(shards) => name == INDEX || shards.contains(name),
+                None if single => name == SINGLE_WEIGHTS,
+                None => name.ends_with(SAFETENSORS),
+            };
+            weights
+                || name == CONFIG
+                || COMPANIONS.contains(&name)
+                || name.starts_with(CHAT_TEMPLATE)
+        };
+        Ok(self
+            .0
+            .values()
+            .filter(|file| is_needed(&file.name))
+            .collect())
+    }
+}
+
+/// The shards that an index names.
+pub(super) fn shards_of_index(text: &[u8]) -> serde_json::Result<BTreeSet<String>> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let index: Index = serde_json::from_slice(text)?;
+    Ok(index.weight_map.into_values().collect())
+}
+
+/// Whether a name stays within its directory on any system: one component, no control characters.
+fn is_plain_name(name: &str) -> bool {
+    let odd = |c: char| c == '/' || c == '\\' || c == ':' || c.is_control();
+    !name.is_empty() && name.len() <= 255 && !name.starts_with('.') && !name.contains(odd)
+}
+
+fn has_refused_ending(name: &str) -> bool {
+    REFUSED_ENDINGS.iter().any(|ending| name.ends_with(ending))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(names: &[&str]) -> Listing {
+        Listing::from_files(names.iter().map(|name| ListedFile {
+            name: (*name).to_owned(),
+            size_bytes: 1,
+            digest: None,
+        }))
+    }
+
+    fn needed(listing: &Listing, shards: Option<&BTreeSet<String>>) -> Vec<String> {
+        let files = listing.needed("m", shards).unwrap();
+        files.into_iter().map(|file| file.name.clone()).collect()
+    }
+
+    #[test]
+    fn weights_that_are_there_twice_are_fetched_once() {
+        let twice = listing(&[
+            "config.json",
+            "consolidated.safetensors",
+            "model.safetensors",
+            INDEX,
+        ]);
+        assert!(!twice.is_sharded());
+        assert_eq!(needed(&twice, None), ["config.json", "model.safetensors"]);
+    }
+
+    #[test]
+    fn of_a_sharded_model_the_shards_of_its_index_are_needed() {
+        let sharded = listing(&[
+            "a.safetensors",
+            "b.safetensors",
+            "config.json",
+            INDEX,
+            "other.safetensors",
+        ]);
+        assert!(sharded.is_sharded());
+        let index =
+            br#"{"metadata": {}, "weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}"#;
+        let shards = shards_of_index(index).unwrap();
+        assert_eq!(
+            needed(&sharded, Some(&shards)),
+            ["a.safetensors", "b.safetensors", "config.json", INDEX]
+        );
+    }
+
+    #[test]
+    fn the_tokenizer_and_the_chat_template_come_along_and_nothing_else_does() {
+        let full = listing(&[
+            "README.md",
+            "chat_template.jinja",
+            "config.json",
+            "handler.py",
+            "merges.txt",
+            "model.safetensors",
+            "pytorch_model.bin",
+            "tokenizer.json",
+        ]);
+        assert_eq!(
+            needed(&full, None),
+            [
+                "chat_template.jinja",
+                "config.json",
+                "merges.txt",
+                "model.safetensors",
+                "tokenizer.json"
+            ]
+        );
+    }
+
+    #[test]
+    fn names_that_could_leave_the_directory_are_not_listed() {
+        let odd = [
+            "",
+            ".",
+            "..",
+            "../x.safetensors",
+            "/etc/x.safetensors",
+            "a/x.safetensors",
+            "..\\x.safetensors",
+            "C:x.safetensors",
+            "x\0.safetensors",
+            "x\n.safetensors",
+            ".x.safetensors",
+        ];
+        assert!(listing(&odd).0.is_empty());
+        assert!(listing(&[&"x".repeat(256)]).0.is_empty());
+    }
+
+    #[test]
+    fn a_shard_outside_the_repository_is_a_missing_one() {
+        let shards = BTreeSet::from(["../../etc/passwd".to_owned()]);
+        let error = listing(&["config.json", INDEX])
+            .needed("m", Some(&shards))
+            .unwrap_err();
+        assert!(matches!(error, HubError::MissingShard { .. }), "{error:?}");
+    }
+}

@@ -1,0 +1,92 @@
+//! How the hub is reached. What is left out, the client library takes from the variables that all of Hugging Face's
+//! tools share: `HF_ENDPOINT`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HOME`, `HF_HUB_CACHE`.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where models come from and where they are kept.
+#[derive(Debug, Clone)]
+pub struct HubOptions {
+    /// The hub or a mirror of it.
+    pub endpoint: Option<String>,
+    /// Opens gated and private models.
+    pub token: Option<HubToken>,
+    /// The cache, in the layout that Hugging Face's tools share.
+    pub cache_dir: Option<PathBuf>,
+    /// Use the cache alone.
+    pub offline: bool,
+    /// Pause before the first retry; doubled for each further one.
+    pub retry_delay: Duration,
+    /// How long the hub may send nothing.
+    pub stall_timeout: Duration,
+}
+
+impl Default for HubOptions {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            token: None,
+            cache_dir: None,
+            offline: false,
+            retry_delay: Duration::from_millis(500),
+            stall_timeout: Duration::from_mins(1),
+        }
+    }
+}
+
+impl HubOptions {
+    /// The defaults, offline if `HF_HUB_OFFLINE` says so.
+    pub fn from_env() -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one variable of the hub's family that the client library does not read"
+        )]
+        let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| is_true(&value));
+        Self {
+            offline,
+            ..Self::default()
+        }
+    }
+}
+
+/// The values that the Python client takes for yes.
+fn is_true(value: &str) -> bool {
+    ["1", "ON", "YES", "TRUE"].contains(&value.to_ascii_uppercase().as_str())
+}
+
+/// An access token. It can't be printed.
+#[derive(Clone)]
+pub struct HubToken(String);
+
+impl HubToken {
+    /// Wraps a token as it was given.
+    pub fn new(token: impl Into<String>) -> Self {
+        Self(token.into())
+    }
+
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for HubToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HubToken(hidden)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offline_is_said_as_to_the_python_client() {
+        for value in ["1", "true", "Yes", "ON"] {
+            assert!(is_true(value), "{value:?}");
+        }
+        for value in ["", "0", "no", "false", "2"] {
+            assert!(!is_true(value), "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! What a job shall do, with every name resolved to a place: the common form of a service's job and a command line.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use candle_core::Device;
+
+use super::PipelineError;
+use super::datasets::{DataRoots, Use};
+use crate::domain::spec::{Method, ModelRef, Pattern};
+use crate::domain::{AttemptSpec, ErrorCode, PruneSpec};
+use crate::engine::{ModelConfig, Saliency, Sparsity};
+use crate::models::ModelLibrary;
+
+/// Windows are this long unless asked otherwise or the model's context is shorter (the paper's recipe).
+const DEFAULT_SEQ_LEN: usize = 2048;
+
+/// One job's work.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The model.
+    pub model: ModelSource,
+    /// How weights are ranked.
+    pub saliency: Saliency,
+    /// How many become zero, and among which.
+    pub sparsity: Sparsity,
+    /// What activations are observed on.
+    pub calibration: CalibrationPlan,
+    /// What is measured.
+    pub evaluation: EvaluationPlan,
+    /// Where it is computed.
+    pub device: DeviceName,
+    /// The job this plan was made from, for the manifest.
+    pub spec: Option<PruneSpec>,
+}
+
+/// Where the model lies.
+#[derive(Debug, Clone)]
+pub enum ModelSource {
+    /// A repository of the hub.
+    Hub {
+        /// `organisation/name`.
+        id: String,
+        /// Branch, tag or commit.
+        revision: String,
+    },
+    /// A directory.
+    Directory {
+        /// What the manifest calls it.
+        id: String,
+        /// Where it is.
+        path: PathBuf,
+    },
+}
+
+/// What activations are observed on.
+#[derive(Debug, Clone)]
+pub struct CalibrationPlan {
+    /// Where the tokens come from.
+    pub corpus: Corpus,
+    /// Number of windows to draw.
+    pub n_samples: usize,
+    /// Tokens per window; `None` = the smaller of the model's context and 2048.
+    pub seq_len: Option<usize>,
+    /// Seed of the sampler.
+    pub seed: u64,
+}
+
+/// Where calibration tokens come from.
+#[derive(Debug, Clone)]
+pub enum Corpus {
+    /// A file to draw windows from.
+    Text {
+        /// What the manifest calls it.
+        name: String,
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// A safetensors file with the windows themselves.
+    Ids(PathBuf),
+}
+
+/// What is measured before and after.
+#[derive(Debug, Clone, Default)]
+pub struct EvaluationPlan {
+    /// Texts to measure perplexity on.
+    pub texts: Vec<EvaluationText>,
+    /// Tokens per window; `None` = the smaller of the model's context and 2048.
+    pub seq_len: Option<usize>,
+    /// The first so many windows; `None` = all.
+    pub windows: Option<usize>,
+}
+
+/// A text to measure on.
+#[derive(Debug, Clone)]
+pub struct EvaluationText {
+    /// What the manifest calls it.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl Plan {
+    /// The plan of an attempt at a service's job.
+    pub fn of_attempt(attempt: &AttemptSpec) -> Result<Self, PipelineError> {
+        let library = ModelLibrary {
+            models_dir: attempt.models_dir.clone(),
+            bundled_dir: attempt.bundled_dir.clone(),
+        };
+        let roots = DataRoots {
+            data_dir: attempt.data_dir.clone(),
+            bundled_dir: attempt.bundled_dir.clone(),
+        };
+        let spec = &attempt.spec;
+        let model = match &spec.model {
+            ModelRef::Hub { id, revision } => ModelSource::Hub {
+                id: id.clone(),
+                revision: revision.clone(),
+            },
+            ModelRef::Local { id } => ModelSource::Directory {
+                id: id.clone(),
+                path: library.locate(id)?,
+            },
+        };
+        let saliency = saliency(spec.method);
+        let corpus = Corpus::Text {
+            name: spec.calibration.dataset.name().to_owned(),
+            path: match saliency {
+                Saliency::Wanda => roots.locate(&spec.calibration.dataset, Use::Calibration)?,
+                Saliency::Magnitude => PathBuf::new(),
+            },
+        };
+        let texts = spec.evaluation.perplexity.iter().map(|dataset| {
+            let path = roots.locate(dataset, Use::Evaluation)?;
+            Ok(EvaluationText {
+                name: dataset.name().to_owned(),
+                path,
+            })
+        });
+        Ok(Self {
+            model,
+            saliency,
+            sparsity: sparsity(spec.pattern, spec.sparsity),
+            calibration: CalibrationPlan {
+                corpus,
+                n_samples: spec.calibration.n_samples,
+                seq_len: spec.calibration.seq_len,
+                seed: spec.calibration.seed,
+            },
+            evaluation: EvaluationPlan {
+                texts: texts.collect::<Result<_, PipelineError>>()?,
+                seq_len: spec.evaluation.seq_len,
+                windows: spec.evaluation.windows,
+            },
+            device: attempt.device.parse().map_err(|message: String| {
+                PipelineError::refused(ErrorCode::DeviceUnavailable, message)
+            })?,
+            spec: Some(spec.clone()),
+        })
+    }
+
+    /// `wanda` or `magnitude`.
+    pub(super) fn method(&self) -> Method {
+        match self.saliency {
+            Saliency::Wanda => Method::Wanda,
+            Saliency::Magnitude => Method::Magnitude,
+        }
+    }
+
+    /// `unstructured` or `N:M`.
+    pub(super) fn pattern(&self) -> Pattern {
+        match self.sparsity {
+            Sparsity::Ratio(_) => Pattern::Unstructured,
+            Sparsity::KeptOfGroup { kept, group } => Pattern::KeptOfGroup { kept, group },
+        }
+    }
+}
+
+/// The engine's word for a method.
+pub(crate) fn saliency(method: Method) -> Saliency {
+    match method {
+        Method::Wanda => Saliency::Wanda,
+        Method::Magnitude => Saliency::Magnitude,
+    }
+}
+
+/// The engine's word for a pattern.
+pub(crate) fn sparsity(pattern: Pattern, ratio: f64) -> Sparsity {
+    match pattern {
+        Pattern::Unstructured => Sparsity::Ratio(ratio),
+        Pattern::KeptOfGroup { kept, group } => Sparsity::KeptOfGroup { kept, group },
+    }
+}
+
+/// The length of windows for this model.
+pub(super) fn window_len(
+    asked: Option<usize>,
+    config: &ModelConfig,
+) -> Result<usize, PipelineError> {
+    let longest = config.max_seq_len;
+    match asked {
+        Some(len) if len > longest => Err(PipelineError::refused(
+            ErrorCode::SeqLenTooLong,
+            format!("windows of {len} tokens are longer than the model's context of {longest}"),
+        )),
+        Some(len) => Ok(len),
+        None => Ok(longest.min(DEFAULT_SEQ_LEN)),
+    }
+}
+
+/// A device by its name: `cpu` or `cuda:N`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceName {
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU by its number.
+    Cuda(usize),
+}
+
+impl DeviceName {
+    /// Makes the device ready.
+    pub(super) fn open(&self) -> Result<Device, PipelineError> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(index) => Device::new_cuda(*index).map_err(|error| {
+                PipelineError::refused(
+                    ErrorCode::DeviceUnavailable,
+                    format!("device cuda:{index} cannot be used: {error}"),
+                )
+            }),
+        }
+    }
+
+    /// As it is written.
+    pub(super) fn name(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("cuda:").map(str::parse) {
+            Some(Ok(index)) => Ok(Self::Cuda(index)),
+            None if text == "cpu" => Ok(Self::Cpu),
+            _ => Err(format!("unknown device {text:?}, expected cpu or cuda:N")),
+        }
+    }
+}

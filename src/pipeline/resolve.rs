@@ -1,0 +1,68 @@
+//! A model's name → a directory with its files, on this machine.
+
+use std::path::PathBuf;
+
+use super::hub::{HubModel, HubOptions};
+use super::plan::ModelSource;
+use super::stopwatch::Stopwatch;
+use super::{Listener, PipelineError};
+use crate::domain::attempt::{Phase, Step};
+use crate::engine::ModelConfig;
+
+/// A model on this machine.
+#[derive(Debug, Clone)]
+pub struct ResolvedModel {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// `hub` or `local`.
+    pub source: &'static str,
+    /// The name that was asked for.
+    pub id: String,
+    /// The hub's commit.
+    pub commit: Option<String>,
+}
+
+pub(super) fn resolve(
+    model: &ModelSource,
+    stopwatch: &mut Stopwatch,
+    listener: &mut dyn Listener,
+) -> Result<ResolvedModel, PipelineError> {
+    match model {
+        ModelSource::Directory { id, path } => Ok(ResolvedModel {
+            dir: path.clone(),
+            source: "local",
+            id: id.clone(),
+            commit: None,
+        }),
+        ModelSource::Hub { id, revision } => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|source| {
+                    PipelineError::io("start", "the network runtime".as_ref(), source)
+                })?;
+            runtime.block_on(fetch(id, revision, stopwatch, listener))
+        }
+    }
+}
+
+/// Fetches the configuration alone first: an unsupported model fails before gigabytes of it are fetched.
+async fn fetch(
+    id: &str,
+    revision: &str,
+    stopwatch: &mut Stopwatch,
+    listener: &mut dyn Listener,
+) -> Result<ResolvedModel, PipelineError> {
+    let hub_model = HubModel::resolve(id, revision, &HubOptions::from_env()).await?;
+    let config = hub_model.fetch_config().await?;
+    ModelConfig::read(config.parent().unwrap_or(&config))?;
+    stopwatch.enter(Phase::Downloading, listener);
+    let mut steps = Vec::new();
+    let fetched = hub_model.fetch(&mut |step: Step| steps.push(step)).await?;
+    Ok(ResolvedModel {
+        dir: fetched.dir,
+        source: "hub",
+        id: id.to_owned(),
+        commit: Some(fetched.commit),
+    })
+}
