@@ -1,0 +1,127 @@
+//! What the engine spends its time in. `cargo bench --bench engine`; docs/PERFORMANCE.md has the figures.
+
+#![expect(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a bench that cannot run should stop"
+)]
+
+use std::hint::black_box;
+
+use candle_core::Device;
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use secateur::engine::mask::prune_weights_on;
+use secateur::engine::{
+    Checkpoint, Decoder, Isa, PruneOptions, PrunedCopy, Saliency, Silent, Sparsity, TokenWindows,
+    Weights, perplexity, prune,
+};
+
+#[path = "../tests/integration/synthetic.rs"]
+#[expect(dead_code, reason = "the tests use more of it")]
+mod synthetic;
+use synthetic::{Shape, write_model};
+
+fn random(n: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed;
+    let mut uniform = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+    };
+    // The sum of four is near enough to a normal distribution.
+    (0..n).map(|_| uniform() + uniform() + uniform() + uniform()).collect()
+}
+
+/// The paper's own way: sort each row by score.
+fn by_stable_sort(weights: &mut [f32], norms: &[f32]) {
+    for row in weights.chunks_exact_mut(norms.len()) {
+        let mut order: Vec<u32> = (0..row.len() as u32).collect();
+        let score = |i: &u32| row[*i as usize].abs() * norms[*i as usize];
+        order.sort_by(|a, b| score(a).total_cmp(&score(b)));
+        order[..norms.len() / 2].iter().for_each(|&i| row[i as usize] = 0.0);
+    }
+}
+
+/// Time per element is time per weight.
+fn mask_selection(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("mask");
+    group.sample_size(10);
+    let two_of_four = Sparsity::KeptOfGroup { kept: 2, group: 4 };
+    for (d_out, d_in) in [(4096, 4096), (11008, 4096), (4096, 11008)] {
+        let shape = format!("{d_out}x{d_in}");
+        let weights = random(d_out * d_in, 1);
+        let norms: Vec<f32> = random(d_in, 2).iter().map(|x| x.abs() + 0.1).collect();
+        group.throughput(Throughput::Elements(weights.len() as u64));
+        for (name, isa, sparsity) in [
+            ("50 %, native", Isa::Native, Sparsity::Ratio(0.5)),
+            ("50 %, portable", Isa::Portable, Sparsity::Ratio(0.5)),
+            ("2:4, native", Isa::Native, two_of_four),
+            ("2:4, portable", Isa::Portable, two_of_four),
+        ] {
+            group.bench_function(BenchmarkId::new(name, &shape), |bencher| {
+                bencher.iter_batched_ref(
+                    || Weights::F32(weights.clone()),
+                    |weights| prune_weights_on(isa, weights, d_in, Some(&norms), sparsity).unwrap(),
+                    BatchSize::PerIteration,
+                );
+            });
+        }
+        if d_out == d_in {
+            group.bench_function(BenchmarkId::new("50 %, stable sort", &shape), |bencher| {
+                bencher.iter_batched_ref(
+                    || weights.clone(),
+                    |weights| by_stable_sort(weights, &norms),
+                    BatchSize::PerIteration,
+                );
+            });
+        }
+    }
+    group.finish();
+}
+
+const SHAPE: Shape = Shape { hidden: 576, intermediate: 1536, blocks: 2, vocab: 4096 };
+
+fn windows() -> TokenWindows {
+    TokenWindows::new((0..8 * 512).map(|i| i * 31 % 4096).collect(), 512).unwrap()
+}
+
+/// Two blocks of SmolLM2's size on 8 windows of 512: the first is observed, pruned and forwarded, the last observed
+/// and pruned. Elements are tokens.
+fn calibrate_and_prune(criterion: &mut Criterion) {
+    let model = tempfile::tempdir().unwrap();
+    write_model(model.path(), SHAPE);
+    let source = Checkpoint::open(model.path()).unwrap();
+    let decoder = Decoder::open(&source, &Device::Cpu).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let target = PrunedCopy::create(&source, out.path()).unwrap();
+    let windows = windows();
+    let mut group = criterion.benchmark_group("prune");
+    group.sample_size(10).throughput(Throughput::Elements(windows.n_tokens() as u64));
+    group.bench_function("two blocks, wanda 50 %", |bencher| {
+        let options = PruneOptions {
+            saliency: Saliency::Wanda,
+            sparsity: Sparsity::Ratio(0.5),
+            windows: Some(&windows),
+            journal: None,
+        };
+        bencher.iter(|| prune(&decoder, &target, &options, &mut Silent, None).unwrap());
+    });
+    group.finish();
+}
+
+/// Two blocks and the head. Elements are tokens.
+fn evaluation(criterion: &mut Criterion) {
+    let model = tempfile::tempdir().unwrap();
+    write_model(model.path(), SHAPE);
+    let source = Checkpoint::open(model.path()).unwrap();
+    let decoder = Decoder::open(&source, &Device::Cpu).unwrap();
+    let windows = windows();
+    let mut group = criterion.benchmark_group("perplexity");
+    group.sample_size(10).throughput(Throughput::Elements(windows.n_tokens() as u64));
+    group.bench_function("two blocks", |bencher| {
+        bencher.iter(|| black_box(perplexity(&decoder, &windows, 0, &mut Silent).unwrap()));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, mask_selection, calibrate_and_prune, evaluation);
+criterion_main!(benches);
