@@ -309,6 +309,18 @@ async fn a_gated_model_opens_to_its_token_alone() {
 }
 
 #[tokio::test]
+async fn a_gated_file_is_refused_though_its_listing_is_public() {
+    let (hub, cache) = (MockHub::with_model().await, TempDir::new().unwrap());
+    hub.gate("config.json");
+    let model = HubModel::resolve(MODEL, "main", &options(&hub, &cache))
+        .await
+        .unwrap();
+    let error = model.fetch_config().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::ModelAccessDenied);
+    assert_eq!(hub.downloads("config.json"), 0);
+}
+
+#[tokio::test]
 async fn pickled_weights_are_refused_by_name_before_any_download() {
     let (hub, cache) = (MockHub::with_model().await, TempDir::new().unwrap());
     hub.remove(WEIGHTS);

@@ -40,6 +40,7 @@ struct RepoFile {
     content: Bytes,
     is_large: bool,
     listed_bytes: u64,
+    is_gated: bool,
     /// Each GET takes one, unless the first is `forever`.
     faults: Vec<Fault>,
     forever: bool,
@@ -120,6 +121,7 @@ impl MockHub {
             content: Bytes::copy_from_slice(content),
             is_large,
             listed_bytes: content.len() as u64,
+            is_gated: false,
             faults: Vec::new(),
             forever: false,
         };
@@ -146,6 +148,11 @@ impl MockHub {
     /// The listing gives the file another length than it has.
     pub(crate) fn list_length(&self, name: &str, listed_bytes: u64) {
         self.file(name, |file| file.listed_bytes = listed_bytes);
+    }
+
+    /// Nobody may read the file, though all may see it listed.
+    pub(crate) fn gate(&self, name: &str) {
+        self.file(name, |file| file.is_gated = true);
     }
 
     /// Only this token opens the repository.
@@ -282,6 +289,9 @@ async fn resolve(
     let Some(file) = repo.files.get_mut(&params["file"]) else {
         return (StatusCode::NOT_FOUND, [("x-error-code", "EntryNotFound")]).into_response();
     };
+    if file.is_gated {
+        return (StatusCode::FORBIDDEN, [("x-error-code", "GatedRepo")]).into_response();
+    }
     let mut response = Response::builder()
         .header("x-repo-commit", COMMIT)
         .header(CONTENT_LENGTH, file.content.len());
