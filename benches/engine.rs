@@ -28,7 +28,9 @@ fn random(n: usize, seed: u32) -> Vec<f32> {
         (state >> 8) as f32 / (1 << 24) as f32 - 0.5
     };
     // The sum of four is near enough to a normal distribution.
-    (0..n).map(|_| uniform() + uniform() + uniform() + uniform()).collect()
+    (0..n)
+        .map(|_| uniform() + uniform() + uniform() + uniform())
+        .collect()
 }
 
 /// The paper's own way: sort each row by score.
@@ -37,7 +39,9 @@ fn by_stable_sort(weights: &mut [f32], norms: &[f32]) {
         let mut order: Vec<u32> = (0..row.len() as u32).collect();
         let score = |i: &u32| row[*i as usize].abs() * norms[*i as usize];
         order.sort_by(|a, b| score(a).total_cmp(&score(b)));
-        order[..norms.len() / 2].iter().for_each(|&i| row[i as usize] = 0.0);
+        order[..norms.len() / 2]
+            .iter()
+            .for_each(|&i| row[i as usize] = 0.0);
     }
 }
 
@@ -78,7 +82,12 @@ fn mask_selection(criterion: &mut Criterion) {
     group.finish();
 }
 
-const SHAPE: Shape = Shape { hidden: 576, intermediate: 1536, blocks: 2, vocab: 4096 };
+const SHAPE: Shape = Shape {
+    hidden: 576,
+    intermediate: 1536,
+    blocks: 2,
+    vocab: 4096,
+};
 
 fn windows() -> TokenWindows {
     TokenWindows::new((0..8 * 512).map(|i| i * 31 % 4096).collect(), 512).unwrap()
@@ -95,7 +104,9 @@ fn calibrate_and_prune(criterion: &mut Criterion) {
     let target = PrunedCopy::create(&source, out.path()).unwrap();
     let windows = windows();
     let mut group = criterion.benchmark_group("prune");
-    group.sample_size(10).throughput(Throughput::Elements(windows.n_tokens() as u64));
+    group
+        .sample_size(10)
+        .throughput(Throughput::Elements(windows.n_tokens() as u64));
     group.bench_function("two blocks, wanda 50 %", |bencher| {
         let options = PruneOptions {
             saliency: Saliency::Wanda,
@@ -116,7 +127,9 @@ fn evaluation(criterion: &mut Criterion) {
     let decoder = Decoder::open(&source, &Device::Cpu).unwrap();
     let windows = windows();
     let mut group = criterion.benchmark_group("perplexity");
-    group.sample_size(10).throughput(Throughput::Elements(windows.n_tokens() as u64));
+    group
+        .sample_size(10)
+        .throughput(Throughput::Elements(windows.n_tokens() as u64));
     group.bench_function("two blocks", |bencher| {
         bencher.iter(|| black_box(perplexity(&decoder, &windows, 0, &mut Silent).unwrap()));
     });
