@@ -13,11 +13,11 @@ use uuid::{ContextV7, Uuid};
 
 use crate::artifacts::{ArtifactError, Artifacts, ByteStream};
 use crate::clock::Clock;
-use crate::domain::job::{Attempt, Event, Job, JobId, JobState, Publication};
+use crate::domain::job::{Attempt, Event, Job, JobFilter, JobId, JobState, Publication};
 use crate::domain::manifest::FileEntry;
 use crate::domain::request::{Defaults, FieldError, JobRequest};
 use crate::models::{ModelLibrary, Refusal};
-use crate::store::{JobFilter, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// Why a use-case ended without what was asked for.
 #[derive(Debug, thiserror::Error)]

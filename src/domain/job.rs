@@ -267,6 +267,21 @@ impl Job {
     }
 }
 
+/// Which jobs to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// In one of these states; empty = any.
+    pub states: Vec<JobState>,
+    /// Of this model.
+    pub model: Option<String>,
+    /// By this method.
+    pub method: Option<String>,
+    /// Accepted at this time or later.
+    pub created_after: Option<Timestamp>,
+    /// Accepted before this time.
+    pub created_before: Option<Timestamp>,
+}
+
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use crate::domain::attempt::{Phase, Step};
-use crate::domain::job::{Attempt, Event, Job, JobId, JobState, Publication};
+use crate::domain::job::{Attempt, Event, Job, JobFilter, JobId, JobState, Publication};
 
 pub use ending::Ending;
 pub use sqlite::SqliteStore;
@@ -56,6 +56,16 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl StoreError {
+    /// Whether the same call may work later: the database is away, as opposed to wrong.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Open { .. } | Self::Migrate(_) | Self::Statement { .. } => true,
+            Self::Inconsistent { .. } => false,
+        }
+    }
 }
 
 /// The proof that a worker holds a job. Every write of a worker carries it; after the lease was lost they all fail.
@@ -114,21 +124,6 @@ pub enum Report {
         /// Number of blocks.
         blocks: usize,
     },
-}
-
-/// Which jobs to list.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct JobFilter {
-    /// In one of these states; empty = any.
-    pub states: Vec<JobState>,
-    /// Of this model.
-    pub model: Option<String>,
-    /// By this method.
-    pub method: Option<String>,
-    /// Accepted at this time or later.
-    pub created_after: Option<Timestamp>,
-    /// Accepted before this time.
-    pub created_before: Option<Timestamp>,
 }
 
 /// The database.

@@ -16,8 +16,8 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, Transaction};
 
-use super::{Claim, Ending, Held, JobFilter, Lease, Report, Store, StoreError, StoreFuture};
-use crate::domain::job::{Attempt, Event, Job, JobId, JobState, Publication};
+use super::{Claim, Ending, Held, Lease, Report, Store, StoreError, StoreFuture};
+use crate::domain::job::{Attempt, Event, Job, JobFilter, JobId, JobState, Publication};
 use row::{Columns, to_json};
 
 /// How long a writer waits for the one before it.

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::Context;
 use super::supervise::Ended;
+use crate::domain::attempt::Phase;
 use crate::domain::job::{Job, JobError, Publication};
 use crate::domain::manifest::FileEntry;
 use crate::domain::{AttemptFailure, ErrorCode, Manifest};
@@ -100,14 +101,14 @@ async fn publish(
     }
 }
 
-fn storing_failed(error: &dyn std::error::Error) -> AttemptFailure {
-    tracing::error!(error, "cannot store the artifact");
-    let is_full = std::iter::successors(Some(error), |error| error.source())
+fn storing_failed(error: &(dyn std::error::Error + 'static)) -> AttemptFailure {
+    let chain = || std::iter::successors(Some(error), |error| error.source());
+    let is_full = chain()
         .filter_map(|error| error.downcast_ref::<io::Error>())
         .any(|error| error.kind() == io::ErrorKind::StorageFull);
     let code = if is_full { ErrorCode::InsufficientDisk } else { ErrorCode::Io };
-    let phase = Some(crate::domain::attempt::Phase::Publishing);
-    AttemptFailure { code, message: format!("cannot store the artifact: {error}"), phase, retryable: code.retryable() }
+    let message = chain().fold("cannot store the artifact".to_owned(), |message, error| format!("{message}: {error}"));
+    AttemptFailure { code, message, phase: Some(Phase::Publishing), retryable: code.retryable() }
 }
 
 /// What the manifest lists, checked to be there, and the manifest itself.
