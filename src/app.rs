@@ -1,1 +1,199 @@
-//! (to be written)
+//! The composition root: the only place that knows every part. What `serve`, `worker` and `demo` start is put
+//! together here.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, broadcast};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::artifacts::Artifacts;
+use crate::bundled;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{ServerConfig, StorageArgs, WorkerArgs};
+use crate::domain::request::Defaults;
+use crate::http::{self, HttpState, Metrics};
+use crate::jobs::{Jobs, Parts, Signals};
+use crate::models::ModelLibrary;
+use crate::store::{SqliteStore, Store};
+use crate::telemetry;
+use crate::worker::{WorkerParts, WorkerPool, WorkerSettings};
+
+/// How long open downloads may go on after the server was told to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Cancellations that a slot may be behind by before it asks the database instead.
+const CANCEL_BACKLOG: usize = 64;
+
+/// How often the metrics are folded up.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// What API and workers share.
+#[derive(Debug, Clone)]
+struct Foundation {
+    store: SqliteStore,
+    artifacts: Arc<Artifacts>,
+    clock: Arc<dyn Clock>,
+    signals: Signals,
+}
+
+/// A server that runs.
+#[derive(Debug)]
+pub struct RunningApp {
+    /// Where it listens: the port is the real one, also when 0 was asked for.
+    pub addr: SocketAddr,
+    store: SqliteStore,
+    pool: Option<WorkerPool>,
+    stop: CancellationToken,
+    server: JoinHandle<std::io::Result<()>>,
+}
+
+/// A worker without an API.
+#[derive(Debug)]
+pub struct RunningWorker {
+    store: SqliteStore,
+    pool: WorkerPool,
+}
+
+/// Starts the API and, unless the configuration says no, its own worker pool.
+pub async fn start(config: ServerConfig) -> anyhow::Result<RunningApp> {
+    start_with_clock(config, Arc::new(SystemClock)).await
+}
+
+/// The same at a time of one's own choice.
+pub async fn start_with_clock(config: ServerConfig, clock: Arc<dyn Clock>) -> anyhow::Result<RunningApp> {
+    config.listen.check().map_err(anyhow::Error::msg)?;
+    let metrics = telemetry::start_metrics()?;
+    let foundation = Foundation::open(&config.storage, clock).await?;
+    let address = config.listen.listen;
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    let addr = listener.local_addr().context("cannot read the address listened on")?;
+
+    let devices = if config.listen.no_worker { Vec::new() } else { config.worker.devices.clone() };
+    let pool = if config.listen.no_worker {
+        None
+    } else {
+        Some(foundation.start_pool(&config.storage, &config.worker).await?)
+    };
+    let jobs = foundation.jobs(&config.storage, Defaults::for_devices(&config.worker.devices));
+    let router = http::router(HttpState { jobs, devices: devices.into(), metrics: Metrics(metrics.clone()) });
+
+    let stop = CancellationToken::new();
+    tokio::spawn(stop.clone().run_until_cancelled_owned(keep_up(metrics)));
+    let stopped = stop.clone().cancelled_owned();
+    let server = tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stopped).await });
+    tracing::info!(%addr, home = %config.storage.home.display(), "listening");
+    Ok(RunningApp { addr, store: foundation.store, pool, stop, server })
+}
+
+/// Histograms keep every value until somebody asks for them, or until this folds them up.
+async fn keep_up(metrics: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(METRICS_UPKEEP).await;
+        metrics.run_upkeep();
+    }
+}
+
+/// Starts the worker pool only.
+pub async fn start_worker(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result<RunningWorker> {
+    let foundation = Foundation::open(storage, Arc::new(SystemClock)).await?;
+    let pool = foundation.start_pool(storage, worker).await?;
+    Ok(RunningWorker { store: foundation.store, pool })
+}
+
+impl RunningApp {
+    /// Takes no new requests and no new jobs, gives back what runs, lets open requests end.
+    pub async fn shutdown(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        if let Some(pool) = self.pool {
+            pool.stop().await;
+        }
+        let mut server = self.server;
+        match tokio::time::timeout(DRAIN, &mut server).await {
+            Ok(ended) => ended.context("the server panicked")?.context("the server failed")?,
+            Err(_elapsed) => server.abort(),
+        }
+        self.store.close().await;
+        Ok(())
+    }
+}
+
+impl RunningWorker {
+    /// Claims nothing more and gives back what runs.
+    pub async fn shutdown(self) {
+        self.pool.stop().await;
+        self.store.close().await;
+    }
+}
+
+impl Foundation {
+    async fn open(storage: &StorageArgs, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+        let bundled = storage.bundled();
+        bundled::unpack(&bundled).with_context(|| format!("cannot unpack into {}", bundled.display()))?;
+        let store = SqliteStore::open(&storage.database()).await?;
+        let artifacts = Arc::new(Artifacts::open(&storage.artifacts())?);
+        let (cancel, _) = broadcast::channel(CANCEL_BACKLOG);
+        let signals = Signals { wake: Arc::new(Notify::new()), cancel };
+        Ok(Self { store, artifacts, clock, signals })
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::new(self.store.clone())
+    }
+
+    fn jobs(&self, storage: &StorageArgs, defaults: Defaults) -> Jobs {
+        Jobs::new(Parts {
+            store: self.store(),
+            artifacts: Arc::clone(&self.artifacts),
+            library: ModelLibrary { models_dir: storage.models_dir.clone(), bundled_dir: storage.bundled() },
+            clock: Arc::clone(&self.clock),
+            defaults,
+            signals: self.signals.clone(),
+            home: storage.home.clone(),
+        })
+    }
+
+    async fn start_pool(&self, storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result<WorkerPool> {
+        let settings = worker_settings(storage, worker)?;
+        let parts = WorkerParts {
+            store: self.store(),
+            artifacts: Arc::clone(&self.artifacts),
+            clock: Arc::clone(&self.clock),
+            wake: Arc::clone(&self.signals.wake),
+            cancels: self.signals.cancel.clone(),
+        };
+        Ok(WorkerPool::start(settings, parts).await?)
+    }
+}
+
+/// Paths become absolute: the attempts' processes need not share our working directory.
+fn worker_settings(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result<WorkerSettings> {
+    let absolute = |path| std::path::absolute(path).context("cannot make a path absolute");
+    let program = match &worker.program {
+        Some(program) => program.clone(),
+        None => std::env::current_exe().context("cannot find this program's own file")?,
+    };
+    let threads = match worker.threads {
+        Some(threads) => threads,
+        None => std::thread::available_parallelism().context("cannot count the processors")?,
+    };
+    Ok(WorkerSettings {
+        devices: worker.devices.clone(),
+        threads: threads.get(),
+        program,
+        scratch_dir: absolute(storage.scratch())?,
+        workers_dir: absolute(storage.workers())?,
+        models_dir: storage.models_dir.clone().map(absolute).transpose()?,
+        data_dir: storage.data_dir.clone().map(absolute).transpose()?,
+        bundled_dir: absolute(storage.bundled())?,
+        lease: worker.lease_seconds,
+        heartbeat: worker.heartbeat_seconds,
+        sweep: worker.sweep_seconds,
+        retry_delay: worker.retry_seconds,
+    })
+}

@@ -1,1 +1,266 @@
-//! (to be written)
+//! The artifact store: a façade over `object_store`, and nothing else of ours sees that.
+//!
+//! An attempt's files lie under `jobs/<job>/attempts/<n>/dense/`. What lies there is visible to nobody until the
+//! database names the attempt; everything else under `jobs/` is garbage that the sweep removes.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as Key;
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
+
+use crate::domain::JobId;
+
+/// The artifact store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    /// The folder cannot be used.
+    #[error("cannot open the artifact folder {}", path.display())]
+    Open {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A finished directory could not be moved in.
+    #[error("cannot move {} into the artifact store", path.display())]
+    Publish {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A stored file could not be read, listed or deleted.
+    #[error("cannot {operation} {key}")]
+    Object {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        key: String,
+        /// Why.
+        #[source]
+        source: object_store::Error,
+    },
+}
+
+/// The bytes of a stored file, as they come.
+pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
+
+/// A folder of artifacts.
+#[derive(Debug)]
+pub struct Artifacts {
+    root: PathBuf,
+    store: LocalFileSystem,
+}
+
+impl Artifacts {
+    /// Opens the folder, creates it where it is missing.
+    pub fn open(root: &Path) -> Result<Self, ArtifactError> {
+        let error = |source| ArtifactError::Open { path: root.to_path_buf(), source };
+        fs::create_dir_all(root).map_err(|source| error(source.into()))?;
+        let store = LocalFileSystem::new_with_prefix(root).map_err(|source| error(source.into()))?;
+        Ok(Self { root: root.to_path_buf(), store: store.with_fsync(true) })
+    }
+
+    /// Moves a finished directory in as the attempt's artifact. What an interrupted call left there is replaced.
+    pub async fn publish(&self, job: JobId, attempt: u32, directory: &Path) -> Result<(), ArtifactError> {
+        self.delete_attempt(job, attempt).await?;
+        let target = self.root.join(dense_key(job, attempt).as_ref());
+        let source = directory.to_path_buf();
+        let moved = tokio::task::spawn_blocking(move || move_directory(&source, &target)).await;
+        let moved = moved.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+        moved.map_err(|source| ArtifactError::Publish { path: directory.to_path_buf(), source })
+    }
+
+    /// Length of a file; `None` when it is not there.
+    pub async fn size(&self, job: JobId, attempt: u32, name: &str) -> Result<Option<u64>, ArtifactError> {
+        let key = file_key(job, attempt, name);
+        match self.store.head(&key).await {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(object_error("look up", &key)(source)),
+        }
+    }
+
+    /// The bytes of a file within `range`.
+    pub async fn read(
+        &self,
+        job: JobId,
+        attempt: u32,
+        name: &str,
+        range: Range<u64>,
+    ) -> Result<ByteStream, ArtifactError> {
+        if range.is_empty() {
+            return Ok(futures::stream::empty().boxed());
+        }
+        let key = file_key(job, attempt, name);
+        let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
+        let found = self.store.get_opts(&key, options).await.map_err(object_error("read", &key))?;
+        Ok(found.into_stream().map_err(io::Error::other).boxed())
+    }
+
+    /// Removes everything under an attempt's prefix.
+    pub async fn delete_attempt(&self, job: JobId, attempt: u32) -> Result<(), ArtifactError> {
+        let prefix = attempt_key(job, attempt);
+        let keys = self.store.list(Some(&prefix)).map_ok(|meta| meta.location).boxed();
+        let deleted = self.store.delete_stream(keys).try_for_each(|_| std::future::ready(Ok(()))).await;
+        deleted.map_err(object_error("delete", &prefix))?;
+        // A file system has folders besides the objects.
+        let folder = self.root.join(prefix.as_ref());
+        match tokio::fs::remove_dir_all(&folder).await {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(ArtifactError::Publish { path: folder, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Every attempt that has files, visible or not.
+    pub async fn list_attempts(&self) -> Result<BTreeSet<(JobId, u32)>, ArtifactError> {
+        let prefix = Key::from("jobs");
+        let attempts = self.store.list(Some(&prefix)).try_filter_map(|meta| {
+            let parts: Vec<_> = meta.location.parts().collect();
+            let attempt = match parts.as_slice() {
+                [_, job, _, attempt, ..] => job.as_ref().parse().ok().zip(attempt.as_ref().parse().ok()),
+                _ => None,
+            };
+            std::future::ready(Ok(attempt))
+        });
+        attempts.try_collect().await.map_err(object_error("list", &prefix))
+    }
+}
+
+fn attempt_key(job: JobId, attempt: u32) -> Key {
+    Key::from_iter(["jobs".to_owned(), job.to_string(), "attempts".to_owned(), attempt.to_string()])
+}
+
+fn dense_key(job: JobId, attempt: u32) -> Key {
+    attempt_key(job, attempt).join("dense")
+}
+
+fn file_key(job: JobId, attempt: u32, name: &str) -> Key {
+    dense_key(job, attempt).join(name)
+}
+
+fn object_error(operation: &'static str, key: &Key) -> impl FnOnce(object_store::Error) -> ArtifactError {
+    move |source| ArtifactError::Object { operation, key: key.to_string(), source }
+}
+
+/// By renaming; across file systems by copying to a neighbour of the target that is renamed when it is complete.
+fn move_directory(source: &Path, target: &Path) -> io::Result<()> {
+    let parent = target.parent().unwrap_or(target);
+    fs::create_dir_all(parent)?;
+    sync_tree(source)?;
+    match fs::rename(source, target) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            let partial = target.with_extension("partial");
+            copy_directory(source, &partial)?;
+            sync_tree(&partial)?;
+            fs::rename(&partial, target)?;
+        }
+        other => other?,
+    }
+    sync(parent)
+}
+
+fn copy_directory(source: &Path, target: &Path) -> io::Result<()> {
+    fs::create_dir_all(target)?;
+    for entry in fs::read_dir(source)? {
+        let entry = entry?;
+        let copy = target.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_directory(&entry.path(), &copy)?;
+        } else {
+            fs::copy(entry.path(), copy)?;
+        }
+    }
+    Ok(())
+}
+
+/// The database will say that these files are there: they must survive a power cut first.
+fn sync_tree(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() { sync_tree(&entry.path())? } else { sync(&entry.path())? }
+    }
+    sync(path)
+}
+
+fn sync(path: &Path) -> io::Result<()> {
+    fs::File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job() -> JobId {
+        "job_019abcde0123789a8bcdef0123456789".parse().unwrap()
+    }
+
+    async fn published(root: &Path) -> Artifacts {
+        let artifacts = Artifacts::open(&root.join("artifacts")).unwrap();
+        let finished = root.join("finished");
+        fs::create_dir(&finished).unwrap();
+        fs::write(finished.join("model.safetensors"), b"0123456789").unwrap();
+        artifacts.publish(job(), 2, &finished).await.unwrap();
+        artifacts
+    }
+
+    async fn read(artifacts: &Artifacts, range: Range<u64>) -> Vec<u8> {
+        let stream = artifacts.read(job(), 2, "model.safetensors", range).await.unwrap();
+        stream.try_collect::<Vec<_>>().await.unwrap().concat()
+    }
+
+    #[tokio::test]
+    async fn a_published_file_can_be_read_in_parts() {
+        let root = tempfile::tempdir().unwrap();
+        let artifacts = published(root.path()).await;
+        assert_eq!(artifacts.size(job(), 2, "model.safetensors").await.unwrap(), Some(10));
+        assert_eq!(artifacts.size(job(), 1, "model.safetensors").await.unwrap(), None);
+        assert_eq!(read(&artifacts, 0..10).await, b"0123456789");
+        assert_eq!(read(&artifacts, 3..5).await, b"34");
+        assert_eq!(read(&artifacts, 4..4).await, b"");
+    }
+
+    #[tokio::test]
+    async fn an_attempt_is_listed_until_it_is_deleted() {
+        let root = tempfile::tempdir().unwrap();
+        let artifacts = published(root.path()).await;
+        assert_eq!(artifacts.list_attempts().await.unwrap(), BTreeSet::from([(job(), 2)]));
+        artifacts.delete_attempt(job(), 2).await.unwrap();
+        artifacts.delete_attempt(job(), 2).await.unwrap();
+        assert_eq!(artifacts.list_attempts().await.unwrap(), BTreeSet::new());
+    }
+
+    #[tokio::test]
+    async fn publishing_again_replaces_what_an_interrupted_call_left() {
+        let root = tempfile::tempdir().unwrap();
+        let artifacts = published(root.path()).await;
+        let finished = root.path().join("again");
+        fs::create_dir(&finished).unwrap();
+        fs::write(finished.join("config.json"), b"{}").unwrap();
+        artifacts.publish(job(), 2, &finished).await.unwrap();
+        assert_eq!(artifacts.size(job(), 2, "model.safetensors").await.unwrap(), None);
+        assert_eq!(artifacts.size(job(), 2, "config.json").await.unwrap(), Some(2));
+    }
+
+    #[test]
+    fn a_copied_directory_equals_its_source() {
+        let root = tempfile::tempdir().unwrap();
+        let source = root.path().join("source");
+        fs::create_dir_all(source.join("nested")).unwrap();
+        fs::write(source.join("nested/file"), b"x").unwrap();
+        copy_directory(&source, &root.path().join("copy")).unwrap();
+        assert_eq!(fs::read(root.path().join("copy/nested/file")).unwrap(), b"x");
+    }
+}

@@ -1,1 +1,204 @@
-//! (to be written)
+//! Settings: flags, each with its `SECATEUR_…` variable and its default. Nothing else is read.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+/// Where things lie.
+#[derive(Debug, Clone, Args)]
+pub struct StorageArgs {
+    /// Directory of this server: its database, artifacts, and jobs in progress
+    #[arg(long, value_name = "DIR", env = "SECATEUR_HOME", default_value = "./secateur-data")]
+    pub home: PathBuf,
+
+    /// Directory of local models: a job's `{"source": "local", "id": …}` is a directory below it
+    #[arg(long, value_name = "DIR", env = "SECATEUR_MODELS_DIR")]
+    pub models_dir: Option<PathBuf>,
+
+    /// Directory of data sets, such as `wikitext2/wiki.test.raw`; looked into before the hub is asked
+    #[arg(long, value_name = "DIR", env = "SECATEUR_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+impl StorageArgs {
+    /// The database's file.
+    pub fn database(&self) -> PathBuf {
+        self.home.join("secateur.db")
+    }
+
+    /// The artifact store.
+    pub fn artifacts(&self) -> PathBuf {
+        self.home.join("artifacts")
+    }
+
+    /// One directory per job in progress.
+    pub fn scratch(&self) -> PathBuf {
+        self.home.join("scratch")
+    }
+
+    /// Lock files of the workers.
+    pub fn workers(&self) -> PathBuf {
+        self.home.join("workers")
+    }
+
+    /// Where the bundled model is unpacked.
+    pub fn bundled(&self) -> PathBuf {
+        self.home.join("bundled")
+    }
+}
+
+/// How the worker pool works.
+#[derive(Debug, Clone, Args)]
+pub struct WorkerArgs {
+    /// Devices to compute on, `cpu` or `cuda:N`, separated by commas; each runs one job at a time
+    #[arg(long, value_name = "LIST", env = "SECATEUR_DEVICES", default_value = "cpu", value_delimiter = ',', value_parser = device)]
+    pub devices: Vec<String>,
+
+    /// Threads of each job; as many as there are processors unless given
+    #[arg(long, value_name = "N", env = "SECATEUR_THREADS")]
+    pub threads: Option<NonZeroUsize>,
+
+    /// How long a job belongs to a worker that is not heard of
+    #[arg(long, value_name = "SECONDS", env = "SECATEUR_LEASE_SECONDS", default_value = "300", value_parser = seconds)]
+    pub lease_seconds: Duration,
+
+    /// How often a worker says that it lives
+    #[arg(long, value_name = "SECONDS", env = "SECATEUR_HEARTBEAT_SECONDS", default_value = "15", value_parser = seconds)]
+    pub heartbeat_seconds: Duration,
+
+    /// How often leases and leftovers are looked over
+    #[arg(long, value_name = "SECONDS", env = "SECATEUR_SWEEP_SECONDS", default_value = "30", value_parser = seconds)]
+    pub sweep_seconds: Duration,
+
+    /// Wait before a failed job is tried again; doubles with each further attempt
+    #[arg(long, value_name = "SECONDS", env = "SECATEUR_RETRY_SECONDS", default_value = "5", value_parser = seconds)]
+    pub retry_seconds: Duration,
+
+    /// The program that runs attempts; this one unless set
+    #[arg(skip)]
+    pub program: Option<PathBuf>,
+}
+
+/// What the server listens on.
+#[derive(Debug, Clone, Args)]
+pub struct ListenArgs {
+    /// Address to listen on
+    #[arg(long, value_name = "ADDRESS", env = "SECATEUR_LISTEN", default_value = "127.0.0.1:8484")]
+    pub listen: SocketAddr,
+
+    /// Listen on an address that other machines reach, although anybody who reaches it can use it
+    #[arg(long, env = "SECATEUR_INSECURE_NO_AUTH")]
+    pub insecure_no_auth: bool,
+
+    /// Serve the API only; other processes run the jobs
+    #[arg(long, env = "SECATEUR_NO_WORKER")]
+    pub no_worker: bool,
+}
+
+/// What is logged.
+#[derive(Debug, Clone, Args)]
+pub struct LogArgs {
+    /// Levels to log, such as `info` or `secateur=debug,warn`
+    #[arg(long, value_name = "FILTER", env = "SECATEUR_LOG", default_value = "info")]
+    pub log: String,
+
+    /// How a line of the log looks
+    #[arg(long, value_name = "FORMAT", env = "SECATEUR_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Everything that a server needs to know.
+#[derive(Debug, Clone, Args)]
+pub struct ServerConfig {
+    /// Where things lie.
+    #[command(flatten)]
+    pub storage: StorageArgs,
+    /// How the worker pool works.
+    #[command(flatten)]
+    pub worker: WorkerArgs,
+    /// What the server listens on.
+    #[command(flatten)]
+    pub listen: ListenArgs,
+}
+
+impl ListenArgs {
+    /// There is no authentication yet, so only this machine may connect unless the operator insists.
+    pub fn check(&self) -> Result<(), String> {
+        if self.listen.ip().is_loopback() || self.insecure_no_auth {
+            return Ok(());
+        }
+        Err(format!(
+            "{} can be reached by other machines, and this version has no authentication: whoever reaches it can \
+             submit, cancel and download; listen on 127.0.0.1, or accept that with --insecure-no-auth",
+            self.listen
+        ))
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>().map(Duration::try_from_secs_f64) {
+        Ok(Ok(duration)) if duration >= Duration::from_millis(10) && duration.as_secs() <= 86_400 => Ok(duration),
+        _ => Err("expected a number of seconds from 0.01 to 86400".to_owned()),
+    }
+}
+
+fn device(text: &str) -> Result<String, String> {
+    let is_cuda = |index: &str| !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit());
+    if text == "cpu" || text.strip_prefix("cuda:").is_some_and(is_cuda) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected `cpu` or `cuda:N`".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        config: ServerConfig,
+    }
+
+    fn parse(flags: &[&str]) -> Result<ServerConfig, clap::Error> {
+        Cli::try_parse_from(std::iter::once(&"secateur").chain(flags)).map(|cli| cli.config)
+    }
+
+    #[test]
+    fn everything_has_a_default() {
+        let config = parse(&[]).unwrap();
+        assert_eq!(config.listen.listen.to_string(), "127.0.0.1:8484");
+        assert_eq!(config.worker.devices, ["cpu"]);
+        assert_eq!(config.worker.lease_seconds, Duration::from_secs(300));
+        assert!(config.listen.check().is_ok());
+    }
+
+    #[test]
+    fn an_open_address_needs_an_explicit_word() {
+        assert!(parse(&["--listen", "0.0.0.0:80"]).unwrap().listen.check().is_err());
+        assert!(parse(&["--listen", "[::]:80", "--insecure-no-auth"]).unwrap().listen.check().is_ok());
+    }
+
+    #[test]
+    fn devices_and_times_are_checked() {
+        assert_eq!(parse(&["--devices", "cuda:0,cuda:1"]).unwrap().worker.devices, ["cuda:0", "cuda:1"]);
+        for flags in [["--devices", "gpu"], ["--devices", "cuda:"], ["--lease-seconds", "0"], ["--sweep-seconds", "NaN"]] {
+            assert!(parse(&flags).is_err(), "{flags:?}");
+        }
+    }
+}

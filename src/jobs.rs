@@ -1,1 +1,268 @@
-//! (to be written)
+//! What can be done with jobs: the only door from HTTP to the database and the artifacts.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::sync::{Notify, broadcast};
+use uuid::{ContextV7, Uuid};
+
+use crate::artifacts::{ArtifactError, Artifacts, ByteStream};
+use crate::clock::Clock;
+use crate::domain::job::{Attempt, Event, Job, JobFilter, JobId, JobState, Publication};
+use crate::domain::manifest::FileEntry;
+use crate::domain::request::{Defaults, FieldError, JobRequest};
+use crate::models::{ModelLibrary, Refusal};
+use crate::store::{Store, StoreError};
+
+/// Why a use-case ended without what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The submission has wrong fields; all of them are listed.
+    #[error("the request has {} wrong fields", .0.len())]
+    Invalid(Vec<FieldError>),
+    /// The submission is well-formed and cannot be done; never empty.
+    #[error("the job cannot be accepted")]
+    Refused(Vec<Refusal>),
+    /// No such job.
+    #[error("no job has the id {0}")]
+    JobNotFound(JobId),
+    /// The job has not succeeded (yet).
+    #[error("the job {id} is {}, results exist once it has succeeded", state.as_str())]
+    ResultsNotReady {
+        /// The job.
+        id: JobId,
+        /// Its state.
+        state: JobState,
+    },
+    /// The job has no such file.
+    #[error("the job {id} has no artifact {name:?}")]
+    ArtifactNotFound {
+        /// The job.
+        id: JobId,
+        /// The name asked for.
+        name: String,
+    },
+    /// The job's state does not allow this.
+    #[error("a job that has {} cannot be cancelled", state.as_str())]
+    TooLateToCancel {
+        /// Its state.
+        state: JobState,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The artifact store failed.
+    #[error(transparent)]
+    Artifacts(#[from] ArtifactError),
+}
+
+/// How jobs reach a worker in the same process without waiting for its next look into the database.
+#[derive(Debug, Clone)]
+pub struct Signals {
+    /// A job was queued.
+    pub wake: Arc<Notify>,
+    /// A running job shall be cancelled.
+    pub cancel: broadcast::Sender<JobId>,
+}
+
+/// What the use-cases work with.
+#[derive(Debug)]
+pub struct Parts {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// The artifacts.
+    pub artifacts: Arc<Artifacts>,
+    /// Where local models lie.
+    pub library: ModelLibrary,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What a submission may leave out.
+    pub defaults: Defaults,
+    /// To the workers of this process.
+    pub signals: Signals,
+    /// The directory that holds everything, for the readiness check.
+    pub home: PathBuf,
+}
+
+/// The use-cases. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Jobs {
+    parts: Arc<Parts>,
+    /// Ids made within one millisecond still sort in the order they were made.
+    id_context: Arc<Mutex<ContextV7>>,
+}
+
+/// A page of jobs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// Newest first.
+    pub jobs: Vec<Job>,
+    /// Where the next page begins; `None` on the last one.
+    pub next: Option<JobId>,
+}
+
+/// A file of a succeeded job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArtifactFile {
+    job_id: JobId,
+    attempt: u32,
+    /// Its name, length and digest.
+    pub entry: FileEntry,
+}
+
+/// One line of the readiness report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What was looked at.
+    pub name: &'static str,
+    /// What is wrong with it; `None` = nothing.
+    pub problem: Option<String>,
+}
+
+impl Jobs {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        Self { parts: Arc::new(parts), id_context: Arc::new(Mutex::new(ContextV7::new())) }
+    }
+
+    /// Checks a submission and queues it. When this returns, the job survives a crash.
+    pub async fn submit(&self, body: &Value) -> Result<Job, Error> {
+        let request = JobRequest::parse(body, self.parts.defaults).map_err(Error::Invalid)?;
+        self.parts.library.check(&request.spec).map_err(Error::Refused)?;
+        let now = self.parts.clock.now();
+        let mut job = Job::new(self.mint_id(now), request.spec, now);
+        job.name = request.name;
+        job.metadata = request.metadata;
+        self.parts.store.insert_job(&job).await?;
+        let pattern = job.spec.pattern.to_string();
+        metrics::counter!("secateur_jobs_created_total", "method" => job.spec.method.as_str(), "pattern" => pattern)
+            .increment(1);
+        tracing::info!(job.id = %job.id, model = job.spec.model.id(), "job queued");
+        self.parts.signals.wake.notify_one();
+        Ok(job)
+    }
+
+    fn mint_id(&self, now: Timestamp) -> JobId {
+        let seconds = u64::try_from(now.as_second()).unwrap_or_default();
+        let nanos = u32::try_from(now.subsec_nanosecond()).unwrap_or_default();
+        JobId::new(Uuid::new_v7(uuid::Timestamp::from_unix(&*self.id_context, seconds, nanos)))
+    }
+
+    /// One job.
+    pub async fn get(&self, id: JobId) -> Result<Job, Error> {
+        self.parts.store.lookup_job(id).await?.ok_or(Error::JobNotFound(id))
+    }
+
+    /// One job's attempts.
+    pub async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>, Error> {
+        Ok(self.parts.store.list_attempts(id).await?)
+    }
+
+    /// A page of jobs, newest first, that begins after `before`.
+    pub async fn list(&self, filter: &JobFilter, before: Option<JobId>, limit: u32) -> Result<Page, Error> {
+        // One more than asked tells whether there is a next page.
+        let mut jobs = self.parts.store.list_jobs(filter, before, limit + 1).await?;
+        let has_more = jobs.len() > limit as usize;
+        jobs.truncate(limit as usize);
+        let next = if has_more { jobs.last().map(|job| job.id) } else { None };
+        Ok(Page { jobs, next })
+    }
+
+    /// Number of jobs in each state, zeros included.
+    pub async fn counts(&self) -> Result<BTreeMap<JobState, u64>, Error> {
+        let mut counts = BTreeMap::from(JobState::ALL.map(|state| (state, 0)));
+        counts.extend(self.parts.store.count_jobs().await?);
+        Ok(counts)
+    }
+
+    /// Cancels a job, or asks its worker to. Repeating it is harmless.
+    pub async fn cancel(&self, id: JobId) -> Result<Job, Error> {
+        let cancelled = self.parts.store.request_cancel(id, self.parts.clock.now()).await?;
+        let job = cancelled.ok_or(Error::JobNotFound(id))?;
+        match job.state {
+            JobState::Cancelling => {
+                // Nobody listens where the worker is another process: that one learns it with its heartbeat.
+                drop(self.parts.signals.cancel.send(id));
+                Ok(job)
+            }
+            JobState::Cancelled => Ok(job),
+            state @ (JobState::Queued | JobState::Running | JobState::Succeeded | JobState::Failed) => {
+                Err(Error::TooLateToCancel { state })
+            }
+        }
+    }
+
+    /// A part of a job's log.
+    pub async fn events(&self, id: JobId, after: u64, limit: u32) -> Result<Vec<Event>, Error> {
+        self.get(id).await?;
+        Ok(self.parts.store.list_events(id, after, limit).await?)
+    }
+
+    /// What a succeeded job brought.
+    pub async fn publication(&self, id: JobId) -> Result<Publication, Error> {
+        let job = self.get(id).await?;
+        let publication = self.parts.store.lookup_publication(id).await?;
+        publication.ok_or(Error::ResultsNotReady { id, state: job.state })
+    }
+
+    /// One file of a succeeded job.
+    pub async fn artifact(&self, id: JobId, name: &str) -> Result<ArtifactFile, Error> {
+        let not_found = || Error::ArtifactNotFound { id, name: name.to_owned() };
+        self.get(id).await?;
+        let publication = self.parts.store.lookup_publication(id).await?.ok_or_else(not_found)?;
+        let attempt = publication.attempt;
+        let entry = publication.files.into_iter().find(|file| file.name == name).ok_or_else(not_found)?;
+        let stored = self.parts.artifacts.size(id, attempt, name).await?;
+        if stored != Some(entry.size_bytes) {
+            tracing::error!(job.id = %id, name, ?stored, expected = entry.size_bytes, "artifact file has another length");
+            return Err(not_found());
+        }
+        Ok(ArtifactFile { job_id: id, attempt, entry })
+    }
+
+    /// The bytes of a file within `range`.
+    pub async fn read_artifact(&self, file: &ArtifactFile, range: Range<u64>) -> Result<ByteStream, Error> {
+        Ok(self.parts.artifacts.read(file.job_id, file.attempt, &file.entry.name, range).await?)
+    }
+
+    /// Whether jobs can be accepted now, line by line.
+    pub async fn ready(&self) -> Vec<Check> {
+        let database = self.parts.store.ping().await.map_err(|error| problem(&error));
+        let home = self.parts.home.clone();
+        let written = tokio::task::spawn_blocking(move || tempfile::tempfile_in(home).map(drop)).await;
+        let directory = written.map_err(|panic| problem(&panic)).and_then(|result| {
+            result.map_err(|error| problem(&error))
+        });
+        vec![
+            Check { name: "database", problem: database.err() },
+            Check { name: "data_directory", problem: directory.err() },
+        ]
+    }
+
+    /// What a submission may leave out.
+    pub fn defaults(&self) -> Defaults {
+        self.parts.defaults
+    }
+}
+
+/// The error and its causes in one line, for operators.
+fn problem(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        line = format!("{line}: {cause}");
+        source = cause.source();
+    }
+    line
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.problem.as_deref().unwrap_or("ok"))
+    }
+}

@@ -23,16 +23,28 @@ static ALLOCATOR_SETTINGS: &u8 =
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
 enum Command {
+    Serve(cli::serve::Args),
+    Worker(cli::worker::Args),
     Prune(cli::prune::Args),
     Evaluate(cli::evaluate::Args),
+    Demo(cli::demo::Args),
+    Migrate(cli::migrate::Args),
+    Openapi(cli::openapi::Args),
+    Healthcheck(cli::healthcheck::Args),
     #[command(hide = true)]
     RunAttempt(cli::run_attempt::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Command::parse() {
+        Command::Serve(args) => cli::serve::run(args),
+        Command::Worker(args) => cli::worker::run(args),
         Command::Prune(args) => cli::prune::run(&args),
         Command::Evaluate(args) => cli::evaluate::run(&args),
+        Command::Demo(args) => cli::demo::run(args),
+        Command::Migrate(args) => cli::migrate::run(args),
+        Command::Openapi(args) => cli::openapi::run(args),
+        Command::Healthcheck(args) => cli::healthcheck::run(args),
         Command::RunAttempt(args) => cli::run_attempt::run(&args),
     };
     match result {

@@ -1,12 +1,20 @@
-//! The commands. Each is a `run` that reads top to bottom.
+//! The commands. Each has its arguments and a `run` that reads from top to bottom.
 
+pub mod demo;
 pub mod evaluate;
+pub mod healthcheck;
+pub mod migrate;
+pub mod openapi;
 pub mod prune;
 pub mod run_attempt;
+pub mod serve;
+pub mod worker;
 
 mod bars;
 mod interrupt;
 mod model_argument;
+mod progress;
+mod signals;
 mod table;
 
 use anyhow::Context as _;

@@ -1,1 +1,437 @@
-//! (to be written)
+//! A job, its states, and what happens to it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::attempt::{AttemptFailure, Phase, Step};
+use super::code::ErrorCode;
+use super::manifest::{FileEntry, Manifest, PerplexityResult, Sparsity};
+use super::spec::{Metadata, PruneSpec};
+
+/// How many attempts may fail before their job does.
+pub const MAX_ATTEMPTS: u32 = 3;
+
+/// `job_` and a version 7 UUID as 32 hexadecimal digits: ids sort by the time of creation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(Uuid);
+
+impl JobId {
+    /// Wraps a fresh version 7 UUID.
+    pub fn new(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "job_{}", self.0.simple())
+    }
+}
+
+impl FromStr for JobId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let id = text.strip_prefix("job_").and_then(|digits| Uuid::try_parse(digits).ok()).map(Self);
+        // One job has one spelling: upper case, hyphens and braces are not taken.
+        id.filter(|id| id.to_string() == text).ok_or_else(|| format!("{text:?} is not a job id"))
+    }
+}
+
+impl Serialize for JobId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Where a job is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Waits for a worker.
+    Queued,
+    /// A worker holds its lease.
+    Running,
+    /// Its artifact can be downloaded.
+    Succeeded,
+    /// Ended with an error.
+    Failed,
+    /// Shall be cancelled; its worker has not stopped yet.
+    Cancelling,
+    /// Ended because somebody asked for it.
+    Cancelled,
+}
+
+impl JobState {
+    /// Every state.
+    pub const ALL: [Self; 6] =
+        [Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelling, Self::Cancelled];
+
+    /// The word on the wire and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelling => "cancelling",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether the job is over.
+    pub fn is_terminal(self) -> bool {
+        Self::ALL.iter().all(|&next| !self.may_become(next))
+    }
+
+    /// The legal transitions; a trigger in the database enforces the same ones.
+    pub fn may_become(self, next: Self) -> bool {
+        match self {
+            Self::Queued => matches!(next, Self::Running | Self::Cancelled),
+            Self::Running => matches!(next, Self::Succeeded | Self::Failed | Self::Queued | Self::Cancelling),
+            // A holder that finishes before it hears of the cancellation has finished.
+            Self::Cancelling => matches!(next, Self::Cancelled | Self::Succeeded | Self::Failed),
+            Self::Succeeded | Self::Failed | Self::Cancelled => false,
+        }
+    }
+
+    /// What a request to cancel makes of this state; `None` where it is too late.
+    pub fn after_cancel_request(self) -> Option<Self> {
+        match self {
+            Self::Queued | Self::Cancelled => Some(Self::Cancelled),
+            Self::Running | Self::Cancelling => Some(Self::Cancelling),
+            Self::Succeeded | Self::Failed => None,
+        }
+    }
+}
+
+impl FromStr for JobState {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|state| state.as_str() == text);
+        found.ok_or_else(|| format!("unknown status {text:?}, expected {}", Self::ALL.map(Self::as_str).join(", ")))
+    }
+}
+
+/// How far the running phase is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Progress {
+    /// The step; it moves forward only, within one attempt.
+    #[serde(flatten)]
+    pub step: Step,
+    /// When the worker last said so.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+}
+
+/// Why a job failed, or why its last attempt did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct JobError {
+    /// What the attempt said.
+    #[serde(flatten)]
+    pub failure: AttemptFailure,
+    /// Which attempt.
+    pub attempt: u32,
+}
+
+impl JobError {
+    /// The error of an attempt whose process ended without a word.
+    pub fn crash(attempt: u32, phase: Option<Phase>, message: String) -> Self {
+        let code = ErrorCode::WorkerCrashed;
+        Self { failure: AttemptFailure { code, message, phase, retryable: code.retryable() }, attempt }
+    }
+}
+
+/// The short form of what a succeeded job brought.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The manifest's digest over the weight files.
+    pub digest: String,
+    /// Requested and achieved.
+    pub sparsity: Sparsity,
+    /// Dense and pruned, per text.
+    pub perplexity: Vec<PerplexityResult>,
+    /// Number of files of the artifact.
+    pub file_count: usize,
+    /// Bytes of all of them.
+    pub size_bytes: u64,
+}
+
+/// What a succeeded attempt leaves: written once, in the transaction that makes the job succeed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Publication {
+    /// The attempt under whose prefix the files lie.
+    pub attempt: u32,
+    /// The content of `secateur.json`.
+    pub manifest: Manifest,
+    /// Every file of the artifact, `secateur.json` included.
+    pub files: Vec<FileEntry>,
+}
+
+impl Publication {
+    /// The short form that is kept with the job.
+    pub fn outcome(&self) -> Outcome {
+        Outcome {
+            digest: self.manifest.digest.clone(),
+            sparsity: self.manifest.sparsity,
+            perplexity: self.manifest.results.perplexity.clone(),
+            file_count: self.files.len(),
+            size_bytes: self.files.iter().map(|file| file.size_bytes).sum(),
+        }
+    }
+}
+
+/// One job, as the database has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// The submitter's name for it.
+    pub name: Option<String>,
+    /// The submitter's key-value pairs.
+    pub metadata: Metadata,
+    /// What to do.
+    pub spec: PruneSpec,
+    /// Where it is in its life.
+    pub state: JobState,
+    /// What the running attempt does, or what the failed one did last.
+    pub phase: Option<Phase>,
+    /// How far that phase is.
+    pub progress: Option<Progress>,
+    /// Number of claims so far. It never goes back: together with the owner it is the fencing token of the lease.
+    pub attempt: u32,
+    /// Attempts that count against [`Job::max_attempts`]; those given back at a graceful stop do not.
+    pub failed_attempts: u32,
+    /// How many of those ended without a word of their own.
+    pub crash_count: u32,
+    /// [`MAX_ATTEMPTS`] when it was submitted.
+    pub max_attempts: u32,
+    /// Not to be claimed earlier.
+    pub run_after: Timestamp,
+    /// The worker that holds it.
+    pub lease_owner: Option<String>,
+    /// When the lease ends unless it is renewed.
+    pub lease_expires_at: Option<Timestamp>,
+    /// Why it failed, or why it is queued again.
+    pub error: Option<JobError>,
+    /// What it brought.
+    pub outcome: Option<Outcome>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When it was claimed first.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// When anything but the lease changed last.
+    pub updated_at: Timestamp,
+    /// Grows with every such change.
+    pub version: u64,
+}
+
+impl Job {
+    /// A job that was accepted now.
+    pub fn new(id: JobId, spec: PruneSpec, now: Timestamp) -> Self {
+        Self {
+            id,
+            name: None,
+            metadata: Metadata::new(),
+            spec,
+            state: JobState::Queued,
+            phase: None,
+            progress: None,
+            attempt: 0,
+            failed_attempts: 0,
+            crash_count: 0,
+            max_attempts: MAX_ATTEMPTS,
+            run_after: now,
+            lease_owner: None,
+            lease_expires_at: None,
+            error: None,
+            outcome: None,
+            created_at: now,
+            started_at: None,
+            finished_at: None,
+            updated_at: now,
+            version: 1,
+        }
+    }
+
+    /// Whether one more failed attempt would be the last one.
+    pub fn is_last_attempt(&self) -> bool {
+        self.failed_attempts + 1 >= self.max_attempts
+    }
+}
+
+/// Which jobs to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// In one of these states; empty = any.
+    pub states: Vec<JobState>,
+    /// Of this model.
+    pub model: Option<String>,
+    /// By this method.
+    pub method: Option<String>,
+    /// Accepted at this time or later.
+    pub created_after: Option<Timestamp>,
+    /// Accepted before this time.
+    pub created_before: Option<Timestamp>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptOutcome {
+    /// Its artifact is the job's.
+    Succeeded,
+    /// It said why.
+    Failed,
+    /// It ended, or its worker did, without a word.
+    Crashed,
+    /// The job was cancelled.
+    Cancelled,
+    /// Its worker was stopped and gave it back.
+    Released,
+}
+
+impl AttemptOutcome {
+    /// The word on the wire and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Crashed => "crashed",
+            Self::Cancelled => "cancelled",
+            Self::Released => "released",
+        }
+    }
+}
+
+/// The record of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Attempt {
+    /// 1 for the first.
+    pub attempt: u32,
+    /// The worker that ran it.
+    pub worker_id: String,
+    /// The device it ran on.
+    pub device: String,
+    /// When it was claimed.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Timestamp,
+    /// When it ended.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub finished_at: Option<Timestamp>,
+    /// How it ended; `null` while it runs.
+    pub outcome: Option<AttemptOutcome>,
+    /// Why it failed.
+    pub error: Option<JobError>,
+}
+
+/// One entry of a job's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Event {
+    /// 1 for the first of this job, without gaps.
+    pub seq: u64,
+    /// When it happened.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// The attempt it belongs to; 0 before the first.
+    pub attempt: u32,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened to a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum EventKind {
+    /// It was accepted.
+    Queued,
+    /// A worker claimed it.
+    Started {
+        /// Which one.
+        worker_id: String,
+        /// On which device.
+        device: String,
+    },
+    /// A phase began.
+    Phase {
+        /// Which one.
+        phase: Phase,
+    },
+    /// The attempt goes on from a checkpoint.
+    Resumed {
+        /// The first block that is pruned again.
+        block: usize,
+        /// Number of blocks.
+        blocks: usize,
+    },
+    /// The attempt failed, and the job is queued again.
+    Retrying {
+        /// Why.
+        error: JobError,
+        /// Not before.
+        #[schema(value_type = String, format = DateTime)]
+        run_after: Timestamp,
+    },
+    /// The worker was stopped; the job is queued again and the attempt does not count.
+    Released,
+    /// Somebody asked to cancel it while it ran.
+    Cancelling,
+    /// The end: its artifact is there.
+    Succeeded {
+        /// The manifest's digest.
+        digest: String,
+    },
+    /// The end: it failed.
+    Failed {
+        /// Why.
+        error: JobError,
+    },
+    /// The end: it was cancelled.
+    Cancelled,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_id_has_one_spelling() {
+        let text = "job_019abcde0123789a8bcdef0123456789";
+        assert_eq!(text.parse::<JobId>().unwrap().to_string(), text);
+        for wrong in ["job_", "019abcde0123789a8bcdef0123456789", "job_019ABCDE0123789a8bcdef0123456789", "job_../x"] {
+            assert!(wrong.parse::<JobId>().is_err(), "{wrong}");
+        }
+        assert!("job_019abcde-0123-789a-8bcd-ef0123456789".parse::<JobId>().is_err());
+    }
+
+    #[test]
+    fn the_word_of_a_state_is_the_word_on_the_wire() {
+        for state in JobState::ALL {
+            assert_eq!(serde_json::json!(state), serde_json::json!(state.as_str()));
+            assert_eq!(state.as_str().parse(), Ok(state));
+        }
+    }
+
+    #[test]
+    fn a_request_to_cancel_leads_only_where_the_state_machine_goes() {
+        for state in JobState::ALL {
+            if let Some(next) = state.after_cancel_request() {
+                assert!(next == state || state.may_become(next), "{state:?} to {next:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn three_states_are_terminal() {
+        let terminal: Vec<_> = JobState::ALL.into_iter().filter(|state| state.is_terminal()).collect();
+        assert_eq!(terminal, [JobState::Succeeded, JobState::Failed, JobState::Cancelled]);
+    }
+}

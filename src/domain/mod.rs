@@ -6,9 +6,11 @@ pub mod attempt;
 pub mod code;
 pub mod job;
 pub mod manifest;
+pub mod request;
 pub mod spec;
 
 pub use attempt::{AttemptFailure, AttemptMessage, AttemptSpec};
 pub use code::ErrorCode;
+pub use job::{Job, JobId, JobState};
 pub use manifest::Manifest;
 pub use spec::{Method, ModelRef, Pattern, PruneSpec};

@@ -1,6 +1,7 @@
 //! What a job shall do. A value of these types has been checked: it can't be out of range.
 //!
-//! Requests become a [`PruneSpec`] in [`PruneSpec::from_request`], which reports every wrong field at once.
+//! Requests become a [`PruneSpec`] in [`JobRequest::parse`](super::request::JobRequest::parse), which reports every
+//! wrong field at once.
 
 use std::collections::BTreeMap;
 use std::fmt;

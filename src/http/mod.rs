@@ -1,1 +1,73 @@
-//! (to be written)
+//! The HTTP interface: one file per resource, problem details for every error, a generated OpenAPI document.
+//!
+//! Knows nothing of workers and nothing of SQL: everything goes through [`Jobs`].
+
+mod artifacts;
+mod capabilities;
+mod conditional;
+mod error;
+mod events;
+mod extract;
+mod jobs;
+mod layers;
+mod openapi;
+mod operations;
+mod results;
+mod view;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::jobs::Jobs;
+use error::ApiError;
+pub use openapi::document;
+
+/// Bytes of a request body.
+pub const BODY_LIMIT: usize = 64 * 1024;
+
+/// What handlers work with.
+#[derive(Debug, Clone)]
+pub struct HttpState {
+    /// The use-cases.
+    pub jobs: Jobs,
+    /// The devices of this server's workers; empty where it has none.
+    pub devices: Arc<[String]>,
+    /// What `/metrics` shows.
+    pub metrics: Metrics,
+}
+
+/// The handle that renders the metrics.
+#[derive(Clone)]
+pub struct Metrics(pub PrometheusHandle);
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+/// Every route, with everything around it.
+pub fn router(state: HttpState) -> Router {
+    let (routes, document) = openapi::routes().split_for_parts();
+    // Clients of the platform call `/jobs`: the same handlers, not described twice.
+    let (aliases, _) = openapi::job_routes().split_for_parts();
+    routes
+        .merge(aliases)
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi::completed(document)))
+        .fallback(async || ApiError::RouteNotFound)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .with_state(state)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            axum::http::header::X_CONTENT_TYPE_OPTIONS,
+            axum::http::HeaderValue::from_static("nosniff"),
+        ))
+        .layer(CatchPanicLayer::custom(layers::panicked))
+        .layer(axum::middleware::from_fn(layers::around))
+}

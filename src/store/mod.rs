@@ -1,1 +1,182 @@
-//! (to be written)
+//! The database, and nobody else says SQL.
+//!
+//! [`Store`] is what jobs and workers may ask of it. Every change of a job's state, its event, and the record of its
+//! attempt are one transaction. The time is always an argument. The conformance suite in the integration tests is the
+//! definition of the trait: an implementation is right when it passes.
+
+mod ending;
+pub mod sqlite;
+
+use std::collections::BTreeMap;
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+
+use crate::domain::attempt::{Phase, Step};
+use crate::domain::job::{Attempt, Event, Job, JobFilter, JobId, JobState, Publication};
+
+pub use ending::Ending;
+pub use sqlite::SqliteStore;
+
+/// What a store method gives. Boxed, so that the trait can be used behind `dyn`.
+pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// The database did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It could not be opened.
+    #[error("cannot open the database {location}")]
+    Open {
+        /// Which one.
+        location: String,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// Its schema is not, and cannot be made, the one this program knows.
+    #[error("cannot bring the database schema up to date")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    /// A statement failed.
+    #[error("cannot {operation}")]
+    Statement {
+        /// What it was for.
+        operation: &'static str,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// A stored value is not what was once written.
+    #[error("the column {column} of {row} cannot be read")]
+    Inconsistent {
+        /// The column.
+        column: &'static str,
+        /// The row's key.
+        row: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl StoreError {
+    /// Whether the same call may work later: the database is away, as opposed to wrong.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Open { .. } | Self::Migrate(_) | Self::Statement { .. } => true,
+            Self::Inconsistent { .. } => false,
+        }
+    }
+}
+
+/// The proof that a worker holds a job. Every write of a worker carries it; after the lease was lost they all fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The job.
+    pub job_id: JobId,
+    /// The claim's number, the fencing token.
+    pub attempt: u32,
+    /// The worker.
+    pub owner: String,
+}
+
+impl Lease {
+    /// The lease that a claimed job is under; `None` when nobody holds it.
+    pub fn of(job: &Job) -> Option<Self> {
+        Some(Self { job_id: job.id, attempt: job.attempt, owner: job.lease_owner.clone()? })
+    }
+}
+
+/// Who claims, and until when.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The worker.
+    pub worker_id: String,
+    /// The device it will use.
+    pub device: String,
+    /// Now.
+    pub now: Timestamp,
+    /// When the lease ends unless it is renewed.
+    pub expires_at: Timestamp,
+}
+
+/// What a worker learns when it renews its lease or reports progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// Go on.
+    Yes,
+    /// Somebody asked to cancel the job: stop, and say so.
+    CancelRequested,
+    /// Somebody else has the job, or nobody: stop, discard.
+    Lost,
+}
+
+/// What a running attempt reports.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Report {
+    /// A phase began.
+    Phase(Phase),
+    /// The current phase moved on.
+    Step(Step),
+    /// The attempt goes on from a checkpoint.
+    Resumed {
+        /// The first block that is pruned again.
+        block: usize,
+        /// Number of blocks.
+        blocks: usize,
+    },
+}
+
+/// The database.
+pub trait Store: std::fmt::Debug + Send + Sync {
+    /// Whether it answers, and has the schema of this program.
+    fn ping(&self) -> StoreFuture<'_, ()>;
+
+    /// Adds a queued job.
+    fn insert_job<'a>(&'a self, job: &'a Job) -> StoreFuture<'a, ()>;
+
+    /// One job.
+    fn lookup_job(&self, id: JobId) -> StoreFuture<'_, Option<Job>>;
+
+    /// Newest first, at most `limit`, only those older than `before`: a page that new jobs do not move.
+    fn list_jobs<'a>(&'a self, filter: &'a JobFilter, before: Option<JobId>, limit: u32)
+    -> StoreFuture<'a, Vec<Job>>;
+
+    /// Number of jobs in each state that occurs.
+    fn count_jobs(&self) -> StoreFuture<'_, BTreeMap<JobState, u64>>;
+
+    /// The job's log after `after`, oldest first, at most `limit` entries.
+    fn list_events(&self, id: JobId, after: u64, limit: u32) -> StoreFuture<'_, Vec<Event>>;
+
+    /// The job's attempts, oldest first.
+    fn list_attempts(&self, id: JobId) -> StoreFuture<'_, Vec<Attempt>>;
+
+    /// What a succeeded job brought.
+    fn lookup_publication(&self, id: JobId) -> StoreFuture<'_, Option<Publication>>;
+
+    /// Cancels a queued job at once, asks the worker of a running one to stop, leaves any other as it is. Gives the
+    /// job as it is then.
+    fn request_cancel(&self, id: JobId, now: Timestamp) -> StoreFuture<'_, Option<Job>>;
+
+    /// Hands out the job that has waited longest.
+    fn claim_next_job<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, Option<Job>>;
+
+    /// Renews a lease.
+    fn heartbeat<'a>(&'a self, lease: &'a Lease, expires_at: Timestamp) -> StoreFuture<'a, Held>;
+
+    /// Writes down where an attempt is.
+    fn report<'a>(&'a self, lease: &'a Lease, report: &'a Report, now: Timestamp) -> StoreFuture<'a, Held>;
+
+    /// Ends an attempt, and with it the lease. With `unless_renewed` (the expiry that was seen) a lease that was
+    /// renewed since counts as lost: that is how others than the holder end an attempt. `false` = lost, nothing was
+    /// written.
+    fn finish<'a>(
+        &'a self,
+        lease: &'a Lease,
+        ending: &'a Ending,
+        unless_renewed: Option<Timestamp>,
+        now: Timestamp,
+    ) -> StoreFuture<'a, bool>;
+
+    /// Every job that somebody holds.
+    fn list_leased(&self) -> StoreFuture<'_, Vec<Job>>;
+}

@@ -1,1 +1,226 @@
-//! (to be written)
+//! The pool: one slot per device, each of which claims a job, supervises the process that runs it, and writes down
+//! how that ended.
+//!
+//! A worker computes nothing itself: cancelling, stopping and crashing are all the end of another process. What it
+//! shares with the HTTP side is the database and two in-process shortcuts, a wake-up and the word of a cancellation;
+//! without those it looks every [`POLL`].
+
+mod child;
+mod presence;
+mod record;
+mod supervise;
+mod sweep;
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, broadcast};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::artifacts::Artifacts;
+use crate::clock::Clock;
+use crate::domain::job::{Job, JobId};
+use crate::store::{Claim, Store, StoreError};
+use presence::Presence;
+
+/// How often an idle slot looks for work that nobody told it of, and every slot after a failed look.
+const POLL: Duration = Duration::from_secs(2);
+
+/// How the pool works.
+#[derive(Debug, Clone)]
+pub struct WorkerSettings {
+    /// One slot each: `cpu` or `cuda:N`.
+    pub devices: Vec<String>,
+    /// Threads of each attempt.
+    pub threads: usize,
+    /// The program that is started with `run-attempt`.
+    pub program: PathBuf,
+    /// Directories of the jobs being worked on.
+    pub scratch_dir: PathBuf,
+    /// Lock files of the workers on this machine.
+    pub workers_dir: PathBuf,
+    /// Where local models lie.
+    pub models_dir: Option<PathBuf>,
+    /// Where data sets lie.
+    pub data_dir: Option<PathBuf>,
+    /// Where the bundled model was unpacked.
+    pub bundled_dir: PathBuf,
+    /// How long a job belongs to a worker that is not heard of.
+    pub lease: Duration,
+    /// How often a lease is renewed.
+    pub heartbeat: Duration,
+    /// How often leases and leftovers are looked over.
+    pub sweep: Duration,
+    /// Wait before the second attempt; doubles with each further one.
+    pub retry_delay: Duration,
+}
+
+/// What the pool works with.
+#[derive(Debug)]
+pub struct WorkerParts {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// The artifacts.
+    pub artifacts: Arc<Artifacts>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Somebody queued a job.
+    pub wake: Arc<Notify>,
+    /// Somebody cancelled a running job.
+    pub cancels: broadcast::Sender<JobId>,
+}
+
+/// The running pool.
+#[derive(Debug)]
+pub struct WorkerPool {
+    context: Arc<Context>,
+    tasks: TaskTracker,
+}
+
+/// Why a pool cannot start.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot announce the worker in {}", directory.display())]
+pub struct AnnounceError {
+    directory: PathBuf,
+    #[source]
+    source: std::io::Error,
+}
+
+/// What every task of the pool shares.
+#[derive(Debug)]
+struct Context {
+    settings: WorkerSettings,
+    parts: WorkerParts,
+    presence: Presence,
+    /// The jobs that a slot of this pool is at: never reaped, however late their heartbeat is.
+    active: Mutex<HashSet<JobId>>,
+    stop: CancellationToken,
+}
+
+impl WorkerPool {
+    /// Cleans up after workers that died, then starts every slot.
+    pub async fn start(settings: WorkerSettings, parts: WorkerParts) -> Result<Self, AnnounceError> {
+        let presence = Presence::announce(&settings.workers_dir)
+            .map_err(|source| AnnounceError { directory: settings.workers_dir.clone(), source })?;
+        tracing::info!(worker.id = presence.worker_id(), devices = ?settings.devices, "worker started");
+        let stop = CancellationToken::new();
+        let context = Arc::new(Context { settings, parts, presence, active: Mutex::default(), stop });
+        sweep::sweep(&context).await;
+
+        let tasks = TaskTracker::new();
+        for device in context.settings.devices.clone() {
+            tasks.spawn(serve_slot(Arc::clone(&context), device));
+        }
+        tasks.spawn(sweep::sweep_forever(Arc::clone(&context)));
+        tasks.close();
+        Ok(Self { context, tasks })
+    }
+
+    /// Claims nothing more, ends what runs and gives it back. Done when every child is gone.
+    pub async fn stop(self) {
+        self.context.stop.cancel();
+        self.tasks.wait().await;
+        tracing::info!(worker.id = self.context.presence.worker_id(), "worker stopped");
+    }
+}
+
+async fn serve_slot(context: Arc<Context>, device: String) {
+    while !context.stop.is_cancelled() {
+        // Subscribed before the claim: a cancellation right after it is not missed.
+        let cancels = context.parts.cancels.subscribe();
+        match context.claim(&device).await {
+            Ok(Some(job)) => {
+                // One signal may stand for several jobs.
+                context.parts.wake.notify_one();
+                run(&context, &job, &device, cancels).await;
+            }
+            Ok(None) => context.wait_for_work().await,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, device, "cannot claim a job");
+                context.pause(POLL).await;
+            }
+        }
+    }
+}
+
+async fn run(context: &Arc<Context>, job: &Job, device: &str, cancels: broadcast::Receiver<JobId>) {
+    let _active = context.activate(job.id);
+    let ended = supervise::supervise(context, job, device, cancels).await;
+    record::record(context, job, ended).await;
+}
+
+impl Context {
+    fn worker_id(&self) -> &str {
+        self.presence.worker_id()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+
+    /// When a lease that begins or is renewed now ends.
+    fn lease_end(&self) -> Timestamp {
+        self.now() + self.settings.lease
+    }
+
+    fn scratch(&self, id: JobId) -> PathBuf {
+        self.settings.scratch_dir.join(id.to_string())
+    }
+
+    async fn claim(&self, device: &str) -> Result<Option<Job>, StoreError> {
+        let claim = Claim {
+            worker_id: self.worker_id().to_owned(),
+            device: device.to_owned(),
+            now: self.now(),
+            expires_at: self.lease_end(),
+        };
+        self.parts.store.claim_next_job(&claim).await
+    }
+
+    async fn wait_for_work(&self) {
+        tokio::select! {
+            () = self.parts.wake.notified() => {}
+            () = self.pause(jittered(POLL)) => {}
+        }
+    }
+
+    /// Waits, but not past the pool's end.
+    async fn pause(&self, duration: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(duration) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    fn activate(self: &Arc<Self>, id: JobId) -> Active {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        Active { context: Arc::clone(self), id }
+    }
+
+    fn is_active(&self, id: JobId) -> bool {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
+}
+
+/// Marks a job as being worked on by this pool.
+struct Active {
+    context: Arc<Context>,
+    id: JobId,
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.context.active.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+/// Between three quarters and five quarters of `duration`, so that many workers do not move in step.
+fn jittered(duration: Duration) -> Duration {
+    let random = u32::try_from(RandomState::new().hash_one(()) >> 32).unwrap_or_default();
+    duration.mul_f64(0.75 + 0.5 * f64::from(random) / f64::from(u32::MAX))
+}

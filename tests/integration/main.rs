@@ -1,15 +1,22 @@
 //! The integration tests: one binary, as each further one would link everything again.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests fail by panicking, as tests do"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
+mod api;
+mod api_errors;
+mod api_results;
+mod architecture;
 mod command_line;
 mod engine;
+mod harness;
 mod hub;
 mod hub_token;
 mod mock_hub;
+mod openapi;
+mod operations;
 mod real_model;
 mod reference;
+mod store_suite;
 mod synthetic;
+mod worker;
+mod worker_recovery;

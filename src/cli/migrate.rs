@@ -1,0 +1,24 @@
+//! `secateur migrate`: brings the database up to date without serving anything.
+
+use anyhow::Context;
+
+use crate::config::StorageArgs;
+use crate::store::SqliteStore;
+
+/// Bring the database up to date; `serve` and `worker` do so too.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    storage: StorageArgs,
+}
+
+/// Applies what is missing.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let home = &args.storage.home;
+    std::fs::create_dir_all(home).with_context(|| format!("cannot create {}", home.display()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(async {
+        SqliteStore::open(&args.storage.database()).await?.close().await;
+        Ok(())
+    })
+}

@@ -1,0 +1,30 @@
+//! `secateur serve`: the API with its own worker pool.
+
+use anyhow::Context;
+
+use super::signals::StopSignals;
+use crate::config::{LogArgs, LogFormat, ServerConfig};
+use crate::{app, telemetry};
+
+/// Serve the API and run the jobs.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    config: ServerConfig,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Runs until it is told to stop.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    telemetry::start_logging(&args.log.log, args.log.log_format == LogFormat::Json)
+        .with_context(|| format!("{:?} is no log filter", args.log.log))?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let mut signals = StopSignals::listen()?;
+        let app = app::start(args.config).await?;
+        signals.next().await;
+        tracing::info!("stopping; a second signal ends at once");
+        signals.or_exit(app.shutdown()).await
+    })
+}

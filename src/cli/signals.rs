@@ -1,0 +1,40 @@
+//! Ctrl-C and SIGTERM: the first asks for a graceful stop, the second does not wait for it.
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The exit status of a program that a second signal ended: 128 + SIGTERM.
+const HARD_EXIT: i32 = 143;
+
+/// Both signals.
+pub(super) struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    /// From here on the signals no longer end the process by themselves.
+    pub(super) fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// Waits for the next one.
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// Does the work, unless another signal comes first: then the process ends at once.
+    pub(super) async fn or_exit<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::select! {
+            result = work => result,
+            () = self.next() => {
+                tracing::warn!("second signal, ending at once");
+                std::process::exit(HARD_EXIT)
+            }
+        }
+    }
+}

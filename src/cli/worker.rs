@@ -1,0 +1,33 @@
+//! `secateur worker`: the worker pool alone, on the directory of a server.
+
+use anyhow::Context;
+
+use super::signals::StopSignals;
+use crate::config::{LogArgs, LogFormat, StorageArgs, WorkerArgs};
+use crate::{app, telemetry};
+
+/// Run the jobs of a server that was started with `--no-worker`, or help one that runs some itself.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    storage: StorageArgs,
+    #[command(flatten)]
+    worker: WorkerArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Runs until it is told to stop.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    telemetry::start_logging(&args.log.log, args.log.log_format == LogFormat::Json)
+        .with_context(|| format!("{:?} is no log filter", args.log.log))?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let mut signals = StopSignals::listen()?;
+        let worker = app::start_worker(&args.storage, &args.worker).await?;
+        signals.next().await;
+        tracing::info!("stopping; a second signal ends at once");
+        signals.or_exit(worker.shutdown()).await;
+        Ok(())
+    })
+}

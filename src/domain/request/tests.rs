@@ -1,0 +1,133 @@
+use serde_json::json;
+
+use super::*;
+
+fn parse(body: &Value) -> Result<JobRequest, Vec<(String, &'static str)>> {
+    let parsed = JobRequest::parse(body, Defaults::GPU);
+    parsed.map_err(|errors| errors.into_iter().map(|error| (error.pointer, error.code)).collect())
+}
+
+fn errors(body: &Value) -> Vec<(String, &'static str)> {
+    parse(body).unwrap_err()
+}
+
+#[test]
+fn the_minimal_body_gets_the_papers_recipe() {
+    let request = parse(&json!({"model": "org/name", "sparsity": 0.5, "pattern": "unstructured"})).unwrap();
+    assert_eq!(
+        serde_json::to_value(&request.spec).unwrap(),
+        json!({
+            "model": {"source": "hub", "id": "org/name", "revision": "main"},
+            "method": {"type": "wanda"}, "sparsity": 0.5, "pattern": "unstructured",
+            "calibration": {"dataset": "c4", "n_samples": 128, "seq_len": null, "seed": 0},
+            "evaluation": {"perplexity": [{"dataset": "wikitext2"}], "seq_len": null, "windows": null},
+        })
+    );
+}
+
+#[test]
+fn a_server_without_gpus_scales_the_recipe_down() {
+    let body = json!({"model": "org/name", "sparsity": 0.5});
+    let defaults = Defaults::for_devices(&["cpu"]);
+    let calibration = JobRequest::parse(&body, defaults).unwrap().spec.calibration;
+    assert_eq!((calibration.n_samples, calibration.seq_len), (32, Some(512)));
+    assert_eq!(Defaults::for_devices(&["cuda:0", "cpu"]), Defaults::GPU);
+}
+
+#[test]
+fn the_bundled_model_comes_with_its_own_text() {
+    let spec = parse(&json!({"model": "demo", "pattern": "2:4"})).unwrap().spec;
+    assert_eq!(spec.model, ModelRef::Local { id: "demo".to_owned() });
+    assert_eq!(spec.calibration.dataset, DatasetRef::Demo);
+    assert_eq!(spec.evaluation.perplexity, [DatasetRef::Demo]);
+    assert!((spec.sparsity - 0.5).abs() < f64::EPSILON);
+}
+
+#[test]
+fn every_field_can_be_given() {
+    let request = parse(&json!({
+        "name": "nightly", "metadata": {"team": "serving"},
+        "model": {"source": "hub", "id": "org/name", "revision": "refs/pr/3"},
+        "method": {"type": "magnitude"}, "sparsity": 0.75, "pattern": "1:4",
+        "calibration": {"dataset": "local", "path": "mine/train.jsonl", "n_samples": 2, "seq_len": 64, "seed": u64::MAX},
+        "evaluation": {"perplexity": ["demo", {"dataset": "local", "path": "t.txt"}], "seq_len": 32, "windows": 4, "tasks": []},
+        "artifact": {"formats": ["dense"]},
+    }))
+    .unwrap();
+    assert_eq!(request.name.as_deref(), Some("nightly"));
+    assert_eq!(request.metadata["team"], "serving");
+    assert_eq!(request.spec.method, Method::Magnitude);
+    assert_eq!(request.spec.calibration.dataset, DatasetRef::Local { path: "mine/train.jsonl".to_owned() });
+    assert_eq!(request.spec.evaluation.perplexity.len(), 2);
+    assert_eq!(request.spec.evaluation.windows, Some(4));
+}
+
+#[test]
+fn all_wrong_fields_are_reported_at_once() {
+    let body = json!({
+        "model": "../etc/passwd", "sparsity": 1.0, "pattern": "4:2", "method": "sparsegpt", "sparsty": 0.5,
+        "calibration": {"dataset": "pile", "n_samples": 0, "seq_len": "long", "seed": -1},
+        "evaluation": {"perplexity": ["wikitext2", "x", {"dataset": "local"}], "tasks": ["boolq"]},
+        "artifact": {"formats": ["gguf"]}, "metadata": {"a/b": 1}, "name": "n".repeat(201),
+    });
+    let mut found = errors(&body);
+    found.sort();
+    let expected = [
+        ("/artifact/formats", "unsupported"),
+        ("/calibration/dataset", "unsupported"),
+        ("/calibration/n_samples", "out_of_range"),
+        ("/calibration/seed", "wrong_type"),
+        ("/calibration/seq_len", "wrong_type"),
+        ("/evaluation/perplexity/1", "unsupported"),
+        ("/evaluation/perplexity/2/path", "required"),
+        ("/evaluation/tasks", "unsupported"),
+        ("/metadata/a~1b", "wrong_type"),
+        ("/method", "unsupported"),
+        ("/model", "invalid_format"),
+        ("/name", "out_of_range"),
+        ("/pattern", "invalid_format"),
+        ("/sparsity", "out_of_range"),
+        ("/sparsty", "unknown_field"),
+    ];
+    assert_eq!(found, expected.map(|(pointer, code)| (pointer.to_owned(), code)));
+}
+
+#[test]
+fn a_body_that_is_not_an_object_is_refused() {
+    for body in [json!([]), json!(null), json!("x"), json!(3)] {
+        assert_eq!(errors(&body), [(String::new(), "wrong_type")]);
+    }
+}
+
+#[test]
+fn sparsity_must_agree_with_the_pattern() {
+    let body = |sparsity: Value| json!({"model": "org/name", "pattern": "2:4", "sparsity": sparsity});
+    assert!(parse(&body(json!(0.5))).is_ok());
+    assert!(parse(&body(Value::Null)).is_ok());
+    assert_eq!(errors(&body(json!(0.6))), [("/sparsity".to_owned(), "contradiction")]);
+    assert_eq!(errors(&json!({"model": "org/name"})), [("/sparsity".to_owned(), "required")]);
+}
+
+#[test]
+fn no_name_leaves_its_directory() {
+    let local = |id: &str| json!({"model": {"source": "local", "id": id}, "sparsity": 0.5});
+    for id in ["..", "../x", "/abs", "a//b", "a/../b", ".hidden", "a/.git", "a\\b", "a\0b", "", "a/", &"x".repeat(256)] {
+        assert_eq!(errors(&local(id)), [("/model/id".to_owned(), "invalid_format")], "{id:?}");
+    }
+    let hub = |id: &str, revision: &str| {
+        json!({"model": {"source": "hub", "id": id, "revision": revision}, "sparsity": 0.5})
+    };
+    for id in ["name", "a/b/c", "../name", "-a/b", "a/ b", "a/b%2f", "org/..", &format!("{}/b", "a".repeat(97))] {
+        assert_eq!(errors(&hub(id, "main")), [("/model/id".to_owned(), "invalid_format")], "{id:?}");
+    }
+    for revision in ["..", "/main", "a/../b", "a//b", "main#1", "a b", ""] {
+        assert_eq!(errors(&hub("a/b", revision)), [("/model/revision".to_owned(), "invalid_format")], "{revision:?}");
+    }
+    assert!(parse(&hub("HuggingFaceTB/SmolLM2-135M", "v1.0/x..y")).is_ok());
+}
+
+#[test]
+fn a_revision_belongs_to_the_hub_only() {
+    let body = json!({"model": {"source": "local", "id": "x", "revision": "main"}, "sparsity": 0.5});
+    assert_eq!(errors(&body), [("/model/revision".to_owned(), "unknown_field")]);
+}

@@ -1,0 +1,115 @@
+//! `/v1/jobs/{id}/artifacts` and its files.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::HttpState;
+use super::conditional::{Part, is_unchanged, part, quoted};
+use super::error::ApiError;
+use super::extract::JobPath;
+use crate::domain::manifest::FileEntry;
+use crate::jobs::ArtifactFile;
+
+/// The files of an artifact.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = ArtifactList)]
+pub(super) struct ArtifactsView {
+    /// Always `list`.
+    object: &'static str,
+    /// Sorted by name; `secateur.json` is among them.
+    data: Vec<FileEntry>,
+}
+
+/// List the files of an artifact
+#[utoipa::path(
+    get, path = "/jobs/{id}/artifacts", tag = "results",
+    params(("id" = String, Path, description = "The job")),
+    responses(
+        (status = 200, description = "The files", body = ArtifactsView),
+        (status = 404, description = "`job_not_found`"),
+        (status = 409, description = "`results_not_ready`"),
+    )
+)]
+pub(super) async fn list_artifacts(
+    State(state): State<HttpState>,
+    JobPath(id): JobPath,
+) -> Result<Json<ArtifactsView>, ApiError> {
+    let data = state.jobs.publication(id).await?.files;
+    Ok(Json(ArtifactsView { object: "list", data }))
+}
+
+/// Download a file
+///
+/// The `ETag` is the file's SHA-256. An interrupted download goes on with `Range` and `If-Range`.
+#[utoipa::path(
+    method(get, head), path = "/jobs/{id}/artifacts/{name}", tag = "results",
+    params(
+        ("id" = String, Path, description = "The job"),
+        ("name" = String, Path, description = "The file", example = "model.safetensors"),
+        ("Range" = Option<String>, Header, description = "One range of bytes", example = "bytes=1048576-"),
+        ("If-Range" = Option<String>, Header, description = "`ETag` of the part that is there already"),
+        ("If-None-Match" = Option<String>, Header, description = "`ETag` of a complete copy"),
+    ),
+    responses(
+        (status = 200, description = "The file", content_type = "application/octet-stream", headers(
+            ("ETag" = String, description = "SHA-256 of the file"),
+            ("Accept-Ranges" = String, description = "bytes"),
+            ("Content-Disposition" = String, description = "attachment"),
+        )),
+        (status = 206, description = "The part asked for", content_type = "application/octet-stream", headers(
+            ("Content-Range" = String, description = "Which part of how much"),
+        )),
+        (status = 304, description = "The copy is current"),
+        (status = 404, description = "`job_not_found`, `artifact_not_found`"),
+        (status = 416, description = "`range_not_satisfiable`"),
+    )
+)]
+pub(super) async fn get_artifact(
+    State(state): State<HttpState>,
+    JobPath(id): JobPath,
+    Path((_, name)): Path<(String, String)>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let file = state.jobs.artifact(id, &name).await?;
+    let etag = quoted(&file.entry.sha256);
+    if is_unchanged(&headers, &etag) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+    }
+    let size = file.entry.size_bytes;
+    let (status, range) = match part(&headers, &etag, size) {
+        Part::Whole => (StatusCode::OK, 0..size),
+        Part::Range(range) => (StatusCode::PARTIAL_CONTENT, range),
+        Part::Outside => return Err(ApiError::RangeNotSatisfiable { size }),
+    };
+    let length = range.end - range.start;
+    let content_range = format!("bytes {}-{}/{size}", range.start, range.end.saturating_sub(1));
+    let body = if method == Method::HEAD {
+        Body::empty()
+    } else {
+        metrics::counter!("secateur_artifact_bytes_total", "direction" => "out").increment(length);
+        Body::from_stream(state.jobs.read_artifact(&file, range).await?)
+    };
+    let mut response = (status, file_headers(&file, etag, length), body).into_response();
+    if status == StatusCode::PARTIAL_CONTENT && let Ok(value) = content_range.parse() {
+        response.headers_mut().insert(header::CONTENT_RANGE, value);
+    }
+    Ok(response)
+}
+
+fn file_headers(file: &ArtifactFile, etag: String, length: u64) -> [(header::HeaderName, String); 5] {
+    let kind = if file.entry.name.ends_with(".json") { "application/json" } else { "application/octet-stream" };
+    // Names come from the manifest; what a quoted string cannot hold is left out.
+    let name: String = file.entry.name.chars().filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\')).collect();
+    [
+        (header::CONTENT_TYPE, kind.to_owned()),
+        (header::CONTENT_LENGTH, length.to_string()),
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
+        (header::ACCEPT_RANGES, "bytes".to_owned()),
+        (header::ETAG, etag),
+    ]
+}

@@ -1,0 +1,103 @@
+//! `/v1/capabilities`: what forms and clients need to know before they submit.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+
+use super::{BODY_LIMIT, HttpState};
+use crate::domain::request::limits;
+use crate::domain::spec::MAX_GROUP;
+
+/// What this server can do.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Capabilities {
+    /// How weights can be ranked.
+    methods: [&'static str; 2],
+    /// What `pattern` can be.
+    patterns: Patterns,
+    /// Registered texts; files below the data directory come in addition, as `local`.
+    datasets: [&'static str; 3],
+    /// Where models can come from.
+    model_sources: [&'static str; 2],
+    /// Architectures by their name in `config.json`.
+    architectures: [&'static str; 1],
+    /// What artifacts can be had as.
+    artifact_formats: [&'static str; 1],
+    /// The devices of this server's own workers.
+    devices: Vec<String>,
+    /// What a submission may leave out.
+    defaults: CapabilityDefaults,
+    /// What a submission may ask for.
+    limits: Limits,
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct Patterns {
+    /// The patterns with a name.
+    named: [&'static str; 1],
+    /// Any `N:M` with `1 <= N < M`, and M at most this.
+    max_group: usize,
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct CapabilityDefaults {
+    method: &'static str,
+    pattern: &'static str,
+    calibration_dataset: &'static str,
+    n_samples: usize,
+    /// `null` = the smaller of the model's context and 2048.
+    seq_len: Option<usize>,
+    seed: u64,
+    perplexity: [&'static str; 1],
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct Limits {
+    body_bytes: usize,
+    n_samples: u64,
+    min_seq_len: u64,
+    max_seq_len: u64,
+    perplexity_texts: usize,
+    name_chars: usize,
+    metadata_pairs: usize,
+    metadata_key_chars: usize,
+    metadata_value_chars: usize,
+}
+
+/// See what this server can do
+#[utoipa::path(
+    get, path = "/v1/capabilities", tag = "operations",
+    responses((status = 200, description = "Methods, patterns, data sets, devices, defaults, limits", body = Capabilities))
+)]
+pub(super) async fn get_capabilities(State(state): State<HttpState>) -> Json<Capabilities> {
+    let defaults = state.jobs.defaults();
+    Json(Capabilities {
+        methods: ["wanda", "magnitude"],
+        patterns: Patterns { named: ["unstructured"], max_group: MAX_GROUP },
+        datasets: ["c4", "wikitext2", "demo"],
+        model_sources: ["hub", "local"],
+        architectures: ["LlamaForCausalLM"],
+        artifact_formats: ["dense"],
+        devices: state.devices.to_vec(),
+        defaults: CapabilityDefaults {
+            method: "wanda",
+            pattern: "unstructured",
+            calibration_dataset: "c4",
+            n_samples: defaults.n_samples,
+            seq_len: defaults.seq_len,
+            seed: 0,
+            perplexity: ["wikitext2"],
+        },
+        limits: Limits {
+            body_bytes: BODY_LIMIT,
+            n_samples: limits::N_SAMPLES,
+            min_seq_len: limits::MIN_SEQ_LEN,
+            max_seq_len: limits::MAX_SEQ_LEN,
+            perplexity_texts: limits::PERPLEXITY_TEXTS,
+            name_chars: limits::NAME_CHARS,
+            metadata_pairs: limits::METADATA_PAIRS,
+            metadata_key_chars: limits::METADATA_KEY_CHARS,
+            metadata_value_chars: limits::METADATA_VALUE_CHARS,
+        },
+    })
+}

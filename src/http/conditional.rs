@@ -1,0 +1,115 @@
+//! Entity tags and byte ranges (RFC 9110, sections 8.8, 13 and 14).
+
+use std::ops::Range;
+
+use axum::http::{HeaderMap, HeaderName, header};
+
+/// An entity tag around `text`.
+pub(super) fn quoted(text: &str) -> String {
+    format!("\"{text}\"")
+}
+
+/// Whether `If-None-Match` names `etag`: the client has it already.
+pub(super) fn is_unchanged(headers: &HeaderMap, etag: &str) -> bool {
+    let tags = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    // The comparison is the weak one.
+    tags.flat_map(|value| value.split(',')).map(str::trim).any(|tag| {
+        tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag
+    })
+}
+
+/// What part of a file a request is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All of it: no range was asked for, or one that does not apply.
+    Whole,
+    /// A part of it.
+    Range(Range<u64>),
+    /// Nothing that the file has.
+    Outside,
+}
+
+/// Reads `Range` and `If-Range`. A header that makes no sense, or names several ranges, is ignored, as RFC 9110 allows.
+pub(super) fn part(headers: &HeaderMap, etag: &str, size: u64) -> Part {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let Some(range) = text(header::RANGE) else { return Part::Whole };
+    // Only this very content may be continued; dates are not given out, so none can match.
+    if text(header::IF_RANGE).is_some_and(|tag| tag != etag) {
+        return Part::Whole;
+    }
+    byte_range(range, size).unwrap_or(Part::Whole)
+}
+
+/// `bytes=first-last`, `bytes=first-` or `bytes=-length`.
+fn byte_range(text: &str, size: u64) -> Option<Part> {
+    let (first, last) = text.strip_prefix("bytes=")?.trim().split_once('-')?;
+    let range = if first.is_empty() {
+        size.saturating_sub(number(last)?)..size
+    } else {
+        let first = number(first)?;
+        let end = if last.is_empty() { size } else { number(last)?.checked_add(1)?.min(size) };
+        if !last.is_empty() && number(last)? < first {
+            return None;
+        }
+        first..end
+    };
+    Some(if range.is_empty() { Part::Outside } else { Part::Range(range) })
+}
+
+/// Digits only: `parse` would take a sign too.
+fn number(text: &str) -> Option<u64> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn ranges_are_read_as_the_rfc_says() {
+        let cases = [
+            ("bytes=0-0", Part::Range(0..1)),
+            ("bytes=2-5", Part::Range(2..6)),
+            ("bytes=2-", Part::Range(2..10)),
+            ("bytes=2-99", Part::Range(2..10)),
+            ("bytes=-3", Part::Range(7..10)),
+            ("bytes=-99", Part::Range(0..10)),
+            ("bytes=10-", Part::Outside),
+            ("bytes=99-100", Part::Outside),
+            ("bytes=-0", Part::Outside),
+            ("bytes=5-2", Part::Whole),
+            ("bytes=0-1,3-4", Part::Whole),
+            ("bytes=+1-2", Part::Whole),
+            ("bytes=-", Part::Whole),
+            ("lines=0-1", Part::Whole),
+            ("bytes=99999999999999999999-", Part::Whole),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(part(&headers(&[(header::RANGE, text)]), "\"x\"", 10), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_range_of_an_empty_file_lies_outside() {
+        assert_eq!(part(&headers(&[(header::RANGE, "bytes=0-")]), "\"x\"", 0), Part::Outside);
+    }
+
+    #[test]
+    fn a_range_of_other_content_is_the_whole_file() {
+        let with = |tag| headers(&[(header::RANGE, "bytes=1-2"), (header::IF_RANGE, tag)]);
+        assert_eq!(part(&with("\"x\""), "\"x\"", 10), Part::Range(1..3));
+        assert_eq!(part(&with("\"y\""), "\"x\"", 10), Part::Whole);
+        assert_eq!(part(&with("W/\"x\""), "\"x\"", 10), Part::Whole);
+    }
+
+    #[test]
+    fn a_known_tag_is_found_in_a_list() {
+        for (value, expected) in [("\"a\", \"x\"", true), ("W/\"x\"", true), ("*", true), ("\"a\"", false), ("x", false)] {
+            assert_eq!(is_unchanged(&headers(&[(header::IF_NONE_MATCH, value)]), "\"x\""), expected, "{value}");
+        }
+    }
+}

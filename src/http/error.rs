@@ -1,0 +1,236 @@
+//! What goes wrong, as the client sees it: RFC 9457 problem details. The only place that knows status codes of errors.
+//!
+//! A handler's error carries its [`Problem`] as a response extension; the outermost layer adds the request id and
+//! writes the body. So whatever fails between the two, the client gets the same shape.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::domain::request::FieldError;
+use crate::domain::{ErrorCode, JobState};
+use crate::jobs;
+
+/// Seconds after which a client may try again what failed for want of a part of the service.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+/// Why a request was not answered with what it asked for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApiError {
+    #[error("the request is not valid")]
+    Invalid(Vec<FieldProblem>),
+    #[error("the request body is larger than {limit} bytes")]
+    PayloadTooLarge { limit: usize },
+    #[error("{0}")]
+    UnsupportedMediaType(&'static str),
+    #[error("no such route")]
+    RouteNotFound,
+    #[error("{0:?} is not the id of a job")]
+    NotAJobId(String),
+    #[error("the route does not take this method")]
+    MethodNotAllowed,
+    #[error("the range lies outside the file of {size} bytes")]
+    RangeNotSatisfiable { size: u64 },
+    #[error("the request took longer than the server allows")]
+    Timeout,
+    #[error("the request could not be handled")]
+    Defect,
+    #[error(transparent)]
+    Jobs(#[from] jobs::Error),
+}
+
+/// An error's body.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(example = json!({
+    "type": "urn:secateur:error:invalid_request", "title": "invalid request", "status": 400,
+    "detail": "the request is not valid", "code": "invalid_request",
+    "request_id": "019abcde-0123-789a-8bcd-ef0123456789", "retryable": false,
+    "errors": [{"pointer": "/sparsity", "code": "out_of_range", "detail": "1.5 is not within [0, 1)"}]
+}))]
+pub(super) struct Problem {
+    /// Names the code.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The code in words.
+    title: String,
+    /// The HTTP status.
+    status: u16,
+    /// What went wrong this time.
+    detail: String,
+    /// The stable reason: branch on this.
+    code: ErrorCode,
+    /// Leads to the server's log.
+    pub(super) request_id: String,
+    /// Whether the same request may succeed later.
+    retryable: bool,
+    /// Every wrong field, header or parameter.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldProblem>,
+    /// The states in which a job allows what was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowed: Option<Vec<JobState>>,
+}
+
+/// One thing that is wrong with a request.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub(super) struct FieldProblem {
+    /// Where in the body, as a JSON pointer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pointer: Option<String>,
+    /// Which query parameter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameter: Option<String>,
+    /// The kind of mistake.
+    code: String,
+    /// What is wrong, with the facts.
+    detail: String,
+}
+
+impl FieldProblem {
+    pub(super) fn body(pointer: &str, code: &str, detail: String) -> Self {
+        Self { pointer: Some(pointer.to_owned()), parameter: None, code: code.to_owned(), detail }
+    }
+
+    pub(super) fn parameter(name: &str, code: &str, detail: String) -> Self {
+        Self { pointer: None, parameter: Some(name.to_owned()), code: code.to_owned(), detail }
+    }
+}
+
+impl From<FieldError> for FieldProblem {
+    fn from(error: FieldError) -> Self {
+        Self::body(&error.pointer, error.code, error.detail)
+    }
+}
+
+impl Problem {
+    pub(super) fn new(code: ErrorCode, detail: String) -> Self {
+        Self {
+            kind: format!("urn:secateur:error:{code}"),
+            title: code.as_str().replace('_', " "),
+            status: status(code).as_u16(),
+            detail,
+            code,
+            request_id: String::new(),
+            retryable: code.retryable(),
+            errors: Vec::new(),
+            allowed: None,
+        }
+    }
+}
+
+impl ApiError {
+    fn problem(self) -> Problem {
+        let message = self.to_string();
+        match self {
+            Self::Invalid(errors) => Problem { errors, ..Problem::new(ErrorCode::InvalidRequest, message) },
+            Self::PayloadTooLarge { .. } => Problem::new(ErrorCode::PayloadTooLarge, message),
+            Self::UnsupportedMediaType(_) => Problem::new(ErrorCode::UnsupportedMediaType, message),
+            Self::RouteNotFound => Problem::new(ErrorCode::RouteNotFound, message),
+            Self::NotAJobId(_) => Problem::new(ErrorCode::JobNotFound, message),
+            Self::MethodNotAllowed => Problem::new(ErrorCode::MethodNotAllowed, message),
+            Self::RangeNotSatisfiable { .. } => Problem::new(ErrorCode::RangeNotSatisfiable, message),
+            Self::Timeout => Problem::new(ErrorCode::RequestTimeout, message),
+            Self::Defect => Problem::new(ErrorCode::Internal, message),
+            Self::Jobs(error) => jobs_problem(error, message),
+        }
+    }
+}
+
+fn jobs_problem(error: jobs::Error, message: String) -> Problem {
+    match error {
+        jobs::Error::Invalid(errors) => {
+            let errors = errors.into_iter().map(FieldProblem::from).collect();
+            Problem { errors, ..Problem::new(ErrorCode::InvalidRequest, message) }
+        }
+        jobs::Error::Refused(refusals) => {
+            let code = refusals.first().map_or(ErrorCode::InvalidRequest, |refusal| refusal.code);
+            let errors = refusals.into_iter();
+            let errors = errors.map(|r| FieldProblem::body(r.pointer, r.code.as_str(), r.detail)).collect();
+            Problem { errors, ..Problem::new(code, message) }
+        }
+        jobs::Error::JobNotFound(_) => Problem::new(ErrorCode::JobNotFound, message),
+        jobs::Error::ResultsNotReady { state, .. } => {
+            // A job that is over will never have any.
+            Problem { retryable: !state.is_terminal(), ..Problem::new(ErrorCode::ResultsNotReady, message) }
+        }
+        jobs::Error::ArtifactNotFound { .. } => Problem::new(ErrorCode::ArtifactNotFound, message),
+        jobs::Error::TooLateToCancel { .. } => {
+            let allowed = JobState::ALL.into_iter().filter(|state| state.after_cancel_request().is_some()).collect();
+            Problem { allowed: Some(allowed), ..Problem::new(ErrorCode::InvalidTransition, message) }
+        }
+        jobs::Error::Store(error) => {
+            let code = if error.is_transient() { ErrorCode::Unavailable } else { ErrorCode::Internal };
+            hidden(code, &error)
+        }
+        jobs::Error::Artifacts(error) => hidden(ErrorCode::Unavailable, &error),
+    }
+}
+
+/// For the log the cause, for the client the request id that leads there.
+fn hidden(code: ErrorCode, error: &(dyn std::error::Error + 'static)) -> Problem {
+    tracing::error!(error, code = code.as_str(), "request failed");
+    let detail = match code {
+        ErrorCode::Unavailable => "a part of the service does not answer",
+        _ => "the request could not be handled",
+    };
+    Problem::new(code, detail.to_owned())
+}
+
+/// The status of each code. Codes that only a job can end with are 422 where a submission is refused for them.
+pub(super) fn status(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::InvalidRequest => StatusCode::BAD_REQUEST,
+        ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ErrorCode::RouteNotFound | ErrorCode::JobNotFound | ErrorCode::ArtifactNotFound => StatusCode::NOT_FOUND,
+        ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        ErrorCode::ResultsNotReady | ErrorCode::InvalidTransition => StatusCode::CONFLICT,
+        ErrorCode::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
+        ErrorCode::RequestTimeout | ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorCode::ModelNotFound
+        | ErrorCode::ModelAccessDenied
+        | ErrorCode::HubUnavailable
+        | ErrorCode::DownloadCorrupt
+        | ErrorCode::UnsupportedArchitecture
+        | ErrorCode::UnsafeFormat
+        | ErrorCode::InvalidConfig
+        | ErrorCode::MalformedCheckpoint
+        | ErrorCode::MissingShard
+        | ErrorCode::MissingTensor
+        | ErrorCode::PatternMismatch
+        | ErrorCode::TokenizerMissing
+        | ErrorCode::TokenizerInvalid
+        | ErrorCode::DatasetNotFound
+        | ErrorCode::DatasetInvalid
+        | ErrorCode::TextTooShort
+        | ErrorCode::SeqLenTooLong
+        | ErrorCode::NonFinite
+        | ErrorCode::OutputExists
+        | ErrorCode::InsufficientDisk
+        | ErrorCode::DeviceUnavailable
+        | ErrorCode::Io
+        | ErrorCode::WorkerCrashed
+        | ErrorCode::Cancelled => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let content_range = match &self {
+            Self::RangeNotSatisfiable { size } => HeaderValue::try_from(format!("bytes */{size}")).ok(),
+            _ => None,
+        };
+        let problem = self.problem();
+        let status = status(problem.code);
+        let mut response = status.into_response();
+        if let Some(value) = content_range {
+            response.headers_mut().insert(header::CONTENT_RANGE, value);
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        response.extensions_mut().insert(problem);
+        response
+    }
+}

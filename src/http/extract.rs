@@ -1,0 +1,137 @@
+//! Parts of a request, with our errors.
+
+use std::str::FromStr;
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::{HeaderMap, header};
+use axum::http::request::Parts;
+use serde_json::Value;
+
+use super::BODY_LIMIT;
+use super::error::{ApiError, FieldProblem};
+use crate::domain::JobId;
+
+/// A JSON body. `serde_json` refuses more than 128 levels by itself.
+pub(super) struct JsonBody(pub(super) Value);
+
+impl<S: Send + Sync> FromRequest<S> for JsonBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        check_content(request.headers())?;
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
+            BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
+                ApiError::PayloadTooLarge { limit: BODY_LIMIT }
+            }
+            other => malformed(&other),
+        })?;
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| malformed(&error))
+    }
+}
+
+fn check_content(headers: &HeaderMap) -> Result<(), ApiError> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    if text(header::CONTENT_ENCODING).is_some_and(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
+        return Err(ApiError::UnsupportedMediaType("compressed request bodies are not taken"));
+    }
+    if !text(header::CONTENT_TYPE).is_some_and(is_json) {
+        return Err(ApiError::UnsupportedMediaType("the content type of the request is not application/json"));
+    }
+    Ok(())
+}
+
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+fn malformed(error: &dyn std::error::Error) -> ApiError {
+    ApiError::Invalid(vec![FieldProblem::body("", "malformed_json", error.to_string())])
+}
+
+/// The `{id}` of a route.
+pub(super) struct JobPath(pub(super) JobId);
+
+impl<S: Send + Sync> FromRequestParts<S> for JobPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        // Routes have further parts, so the id is looked up by its name.
+        let pairs = Path::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+        let Path(pairs) = pairs.map_err(|_rejection| ApiError::RouteNotFound)?;
+        let id = pairs.into_iter().find(|(name, _)| name == "id").map(|(_, id)| id).unwrap_or_default();
+        id.parse().map(Self).map_err(|_message| ApiError::NotAJobId(id.chars().take(80).collect()))
+    }
+}
+
+/// The query string, to be taken apart name by name; what nobody took is an error.
+pub(super) struct Parameters {
+    pairs: Vec<(String, String)>,
+    known: Vec<&'static str>,
+    errors: Vec<FieldProblem>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Parameters {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let pairs = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+        let Query(pairs) = pairs.map_err(|rejection| {
+            ApiError::Invalid(vec![FieldProblem::parameter("", "malformed_query", rejection.body_text())])
+        })?;
+        Ok(Self { pairs, known: Vec::new(), errors: Vec::new() })
+    }
+}
+
+impl Parameters {
+    /// The parameter as a `T`, if it is there and right.
+    pub(super) fn take<T>(&mut self, name: &'static str) -> Option<T>
+    where
+        T: FromStr,
+        T::Err: std::fmt::Display,
+    {
+        self.take_with(name, |text| text.parse().map_err(|error: T::Err| error.to_string()))
+    }
+
+    /// The parameter, turned into what is wanted by `parse`.
+    pub(super) fn take_with<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        self.known.push(name);
+        let mut values = self.pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value);
+        let value = values.next()?;
+        if values.next().is_some() {
+            self.errors.push(FieldProblem::parameter(name, "duplicate", "is given more than once".to_owned()));
+            return None;
+        }
+        match parse(value) {
+            Ok(parsed) => Some(parsed),
+            Err(detail) => {
+                self.errors.push(FieldProblem::parameter(name, "invalid_format", detail));
+                None
+            }
+        }
+    }
+
+    /// A page's length.
+    pub(super) fn limit(&mut self, default: u32, most: u32) -> u32 {
+        let limit = self.take_with("limit", |text| match text.parse::<u32>() {
+            Ok(limit) if (1..=most).contains(&limit) => Ok(limit),
+            _ => Err(format!("{text:?} is not a whole number from 1 to {most}")),
+        });
+        limit.unwrap_or(default)
+    }
+
+    /// All errors at once, unknown names included.
+    pub(super) fn finish(mut self) -> Result<(), ApiError> {
+        for (name, _) in self.pairs.iter().filter(|(name, _)| !self.known.contains(&name.as_str())) {
+            let detail = format!("unknown parameter, expected one of {}", self.known.join(", "));
+            self.errors.push(FieldProblem::parameter(name, "unknown_parameter", detail));
+        }
+        if self.errors.is_empty() { Ok(()) } else { Err(ApiError::Invalid(self.errors)) }
+    }
+}

@@ -1,0 +1,172 @@
+//! `/v1/jobs` and `/v1/jobs/{id}`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::HttpState;
+use super::conditional::{is_unchanged, quoted};
+use super::error::ApiError;
+use super::extract::{JobPath, JsonBody, Parameters};
+use super::openapi::JobBody;
+use super::view::{JobView, ListView, job_path};
+use crate::domain::job::JobFilter;
+use crate::domain::{Job, JobState, Method};
+
+/// Seconds after which looking at a job that is not over is worth it.
+const POLL_HINT: HeaderValue = HeaderValue::from_static("2");
+
+const DEFAULT_LIMIT: u32 = 20;
+const MAX_LIMIT: u32 = 100;
+
+/// Submit a job
+///
+/// The minimal body is `{"model": "org/name", "sparsity": 0.5, "pattern": "unstructured"}`; every default is filled
+/// into the answer. All wrong fields are reported at once. When this answers 202, the job survives a crash.
+#[utoipa::path(
+    post, path = "/jobs", tag = "jobs",
+    request_body(content = JobBody, content_type = "application/json"),
+    responses(
+        (status = 202, description = "Accepted", body = JobView, headers(("Location" = String, description = "The job"))),
+        (status = 400, description = "`invalid_request`"),
+        (status = 413, description = "`payload_too_large`"),
+        (status = 415, description = "`unsupported_media_type`"),
+        (status = 422, description = "`model_not_found`, `unsupported_architecture`, `pattern_mismatch`, … : well-formed, and cannot be done"),
+    )
+)]
+pub(super) async fn create_job(State(state): State<HttpState>, body: JsonBody) -> Result<Response, ApiError> {
+    let job = state.jobs.submit(&body.0).await?;
+    let location = job_path(&job);
+    let mut response = whole_job(&state, job).await?;
+    *response.status_mut() = StatusCode::ACCEPTED;
+    insert(&mut response, header::LOCATION, &location);
+    Ok(response)
+}
+
+/// List jobs
+///
+/// Newest first. A page does not move when jobs are added.
+#[utoipa::path(
+    get, path = "/jobs", tag = "jobs",
+    params(
+        ("status" = Option<String>, Query, description = "One or several of queued, running, succeeded, failed, cancelling, cancelled; separated by commas", example = "queued,running"),
+        ("model" = Option<String>, Query, description = "The model's id"),
+        ("method" = Option<String>, Query, description = "wanda or magnitude"),
+        ("created_after" = Option<String>, Query, description = "RFC 3339; this time or later"),
+        ("created_before" = Option<String>, Query, description = "RFC 3339; before this time"),
+        ("limit" = Option<u32>, Query, description = "Length of the page", minimum = 1, maximum = 100),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page", body = ListView),
+        (status = 400, description = "`invalid_request`"),
+    )
+)]
+pub(super) async fn list_jobs(
+    State(state): State<HttpState>,
+    mut parameters: Parameters,
+) -> Result<Json<ListView>, ApiError> {
+    let filter = JobFilter {
+        states: parameters.take_with("status", states).unwrap_or_default(),
+        model: parameters.take("model"),
+        method: parameters.take::<Method>("method").map(|method| method.as_str().to_owned()),
+        created_after: parameters.take("created_after"),
+        created_before: parameters.take("created_before"),
+    };
+    let limit = parameters.limit(DEFAULT_LIMIT, MAX_LIMIT);
+    let cursor = parameters.take("cursor");
+    parameters.finish()?;
+
+    let page = state.jobs.list(&filter, cursor, limit).await?;
+    let counts = state.jobs.counts().await?;
+    Ok(Json(ListView {
+        object: "list",
+        data: page.jobs.into_iter().map(JobView::new).collect(),
+        has_more: page.next.is_some(),
+        next_cursor: page.next.map(|id| id.to_string()),
+        counts,
+    }))
+}
+
+fn states(text: &str) -> Result<Vec<JobState>, String> {
+    text.split(',').map(str::parse).collect()
+}
+
+/// Get a job
+///
+/// Answers 304 while nothing changed. `Retry-After` says when looking again is worth it; a job that is over has none.
+#[utoipa::path(
+    get, path = "/jobs/{id}", tag = "jobs",
+    params(
+        ("id" = String, Path, description = "The job"),
+        ("If-None-Match" = Option<String>, Header, description = "`ETag` of the last answer"),
+    ),
+    responses(
+        (status = 200, description = "The job", body = JobView, headers(
+            ("ETag" = String, description = "Its version"),
+            ("Retry-After" = u32, description = "Seconds; while it is not over"),
+        )),
+        (status = 304, description = "Nothing changed"),
+        (status = 404, description = "`job_not_found`"),
+    )
+)]
+pub(super) async fn get_job(
+    State(state): State<HttpState>,
+    JobPath(id): JobPath,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let job = state.jobs.get(id).await?;
+    if is_unchanged(&headers, &quoted(&job.version.to_string())) {
+        let mut response = StatusCode::NOT_MODIFIED.into_response();
+        describe(&mut response, &job);
+        return Ok(response);
+    }
+    whole_job(&state, job).await
+}
+
+/// Cancel a job
+///
+/// A queued job is cancelled at once. A running one becomes `cancelling` until its worker has stopped, which takes
+/// seconds. Repeating it is harmless.
+#[utoipa::path(
+    post, path = "/jobs/{id}/cancel", tag = "jobs",
+    params(("id" = String, Path, description = "The job")),
+    responses(
+        (status = 200, description = "The job as it is now", body = JobView),
+        (status = 404, description = "`job_not_found`"),
+        (status = 409, description = "`invalid_transition`"),
+    )
+)]
+pub(super) async fn cancel_job(
+    State(state): State<HttpState>,
+    JobPath(id): JobPath,
+) -> Result<Response, ApiError> {
+    let job = state.jobs.cancel(id).await?;
+    whole_job(&state, job).await
+}
+
+async fn whole_job(state: &HttpState, job: Job) -> Result<Response, ApiError> {
+    let attempts = state.jobs.attempts(job.id).await?;
+    let mut response = StatusCode::OK.into_response();
+    describe(&mut response, &job);
+    let body = Json(JobView::new(job).with_attempts(attempts)).into_response();
+    let (body_parts, body) = body.into_parts();
+    response.headers_mut().extend(body_parts.headers);
+    *response.body_mut() = body;
+    Ok(response)
+}
+
+fn describe(response: &mut Response, job: &Job) {
+    insert(response, header::ETAG, &quoted(&job.version.to_string()));
+    if !job.state.is_terminal() {
+        response.headers_mut().insert(header::RETRY_AFTER, POLL_HINT);
+    }
+}
+
+/// For values made of what headers may hold.
+fn insert(response: &mut Response, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}

@@ -1,0 +1,89 @@
+//! What happens around every handler: a request id, a span, a deadline, a count, and the body of whatever went wrong.
+
+use std::time::{Duration, Instant};
+
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::error::{ApiError, Problem};
+
+/// How long a handler may take until its response begins; bodies of downloads may take longer.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// The outermost layer.
+pub(super) async fn around(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let request_id = accepted_request_id(&request).unwrap_or_else(|| Uuid::now_v7().to_string());
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let span = tracing::info_span!("request", request.id = request_id, http.method = %method, http.route = route);
+
+    let mut response = async {
+        let answered = tokio::time::timeout(DEADLINE, next.run(request)).await;
+        let response = answered.unwrap_or_else(|_elapsed| ApiError::Timeout.into_response());
+        let response = with_problem_body(response, &request_id);
+        tracing::debug!(status = response.status().as_u16(), duration_s = started.elapsed().as_secs_f64(), "answered");
+        response
+    }
+    .instrument(span)
+    .await;
+
+    let labels = [
+        ("http_request_method", method.as_str().to_owned()),
+        ("http_route", route),
+        ("http_response_status_code", response.status().as_str().to_owned()),
+    ];
+    metrics::histogram!("http_server_request_duration_seconds", &labels).record(started.elapsed().as_secs_f64());
+    if let Ok(value) = HeaderValue::try_from(request_id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+/// The client's own id, if it is harmless in logs and headers.
+fn accepted_request_id(request: &Request) -> Option<String> {
+    let id = request.headers().get(REQUEST_ID)?.to_str().ok()?;
+    let is_harmless = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':');
+    ((1..=128).contains(&id.len()) && id.bytes().all(is_harmless)).then(|| id.to_owned())
+}
+
+fn with_problem_body(mut response: Response, request_id: &str) -> Response {
+    let problem = response.extensions_mut().remove::<Problem>().or_else(|| problem_of_others(&response));
+    let Some(mut problem) = problem else { return response };
+    request_id.clone_into(&mut problem.request_id);
+    let (mut parts, _) = response.into_parts();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    Response::from_parts(parts, body.into())
+}
+
+/// Routes that other crates serve, such as the API's pages, answer errors in their own way.
+fn problem_of_others(response: &Response) -> Option<Problem> {
+    let is_ours = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/");
+    if response.headers().get(header::CONTENT_TYPE).is_some_and(is_ours) {
+        return None;
+    }
+    let error = match response.status() {
+        StatusCode::NOT_FOUND => ApiError::RouteNotFound,
+        StatusCode::METHOD_NOT_ALLOWED => ApiError::MethodNotAllowed,
+        status if status.is_server_error() => ApiError::Defect,
+        _ => return None,
+    };
+    error.into_response().extensions_mut().remove()
+}
+
+/// A handler that panicked has answered nothing; the log has its message.
+pub(super) fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let message = message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    tracing::error!(message, "a handler panicked");
+    ApiError::Defect.into_response()
+}

@@ -1,0 +1,114 @@
+//! The document that describes the API, made from the handlers.
+
+use axum::http::StatusCode;
+use serde_json::json;
+use utoipa::OpenApi;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::schema::Schema;
+use utoipa::openapi::{Content, ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{PartialSchema, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::error::{Problem, status};
+use super::{HttpState, artifacts, capabilities, events, jobs, operations, results};
+use crate::domain::ErrorCode;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Secateur",
+        description = "Pruning as a service for large language models. Every error is a problem document (RFC 9457) with a stable `code`.\n\nEvery route below `/v1/jobs` is also served below `/jobs`.",
+    ),
+    components(schemas(Problem)),
+    tags(
+        (name = "jobs", description = "Submit, watch and cancel"),
+        (name = "results", description = "Numbers and files"),
+        (name = "operations", description = "What operators need"),
+    )
+)]
+struct Base;
+
+/// The body of a submission. It is read by `JobRequest::parse`, which reports more than a schema can say.
+pub(super) struct JobBody;
+
+impl PartialSchema for JobBody {
+    fn schema() -> RefOr<Schema> {
+        let schema = serde_json::from_str(include_str!("job_body.schema.json"));
+        schema.unwrap_or_else(|error| unreachable!("a test reads this constant: {error}"))
+    }
+}
+
+impl ToSchema for JobBody {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "JobBody".into()
+    }
+}
+
+/// Everything about jobs, relative to the version's prefix.
+pub(super) fn job_routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::new()
+        .routes(routes!(jobs::create_job, jobs::list_jobs))
+        .routes(routes!(jobs::get_job))
+        .routes(routes!(jobs::cancel_job))
+        .routes(routes!(events::list_events))
+        .routes(routes!(results::get_results))
+        .routes(routes!(results::get_report))
+        .routes(routes!(artifacts::list_artifacts))
+        .routes(routes!(artifacts::get_artifact))
+}
+
+/// Every documented route.
+pub(super) fn routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::with_openapi(Base::openapi())
+        .nest("/v1", job_routes())
+        .routes(routes!(capabilities::get_capabilities))
+        .routes(routes!(operations::livez))
+        .routes(routes!(operations::readyz))
+        .routes(routes!(operations::version))
+        .routes(routes!(operations::metrics))
+}
+
+/// The whole document.
+pub fn document() -> Document {
+    completed(routes().into_openapi())
+}
+
+/// Gives every error response its body and an example, and every operation the errors that any of them can have.
+pub(super) fn completed(mut document: Document) -> Document {
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.post, &mut item.head];
+        for operation in operations.into_iter().flatten() {
+            complete(operation);
+        }
+    }
+    document
+}
+
+fn complete(operation: &mut Operation) {
+    for code in [ErrorCode::Internal, ErrorCode::Unavailable] {
+        let responses = &mut operation.responses.responses;
+        let response = || ResponseBuilder::new().description(format!("`{code}`")).build();
+        responses.entry(status(code).as_u16().to_string()).or_insert_with(|| RefOr::T(response()));
+    }
+    for (status, response) in &mut operation.responses.responses {
+        let is_error = status.parse().ok().and_then(|code| StatusCode::from_u16(code).ok());
+        let is_error = is_error.is_some_and(|status| status.is_client_error() || status.is_server_error());
+        if let RefOr::T(response) = response
+            && is_error
+            && response.content.is_empty()
+        {
+            response.content.insert("application/problem+json".to_owned(), RefOr::T(problem_content(response)));
+        }
+    }
+}
+
+/// The description of an error response begins with its code.
+fn problem_content(response: &Response) -> Content {
+    let word = response.description.split('`').nth(1).unwrap_or_default();
+    let code = ErrorCode::ALL.iter().find(|code| code.as_str() == word).copied();
+    let code = code.unwrap_or_else(|| unreachable!("a test builds the document: {word:?} is no error code"));
+    let mut example = json!(Problem::new(code, "what went wrong this time".to_owned()));
+    example["request_id"] = json!("019abcde-0123-789a-8bcd-ef0123456789");
+    ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).example(Some(example)).build()
+}

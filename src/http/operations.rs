@@ -1,0 +1,85 @@
+//! What operators and their tools ask: `/livez`, `/readyz`, `/version`, `/metrics`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::HttpState;
+use super::error::ApiError;
+
+/// Whether jobs can be accepted now.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Readiness {
+    /// Whether every check passed.
+    ready: bool,
+    /// Each of them.
+    checks: Vec<CheckView>,
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Check)]
+struct CheckView {
+    /// What was looked at.
+    name: &'static str,
+    /// Whether it is as it should be.
+    ok: bool,
+}
+
+/// Which program this is.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Version {
+    /// Its name.
+    name: &'static str,
+    /// Its version.
+    version: &'static str,
+}
+
+/// Ask whether the process lives
+///
+/// Depends on nothing but the process.
+#[utoipa::path(get, path = "/livez", tag = "operations", responses((status = 200, description = "It does", body = String, content_type = "text/plain")))]
+pub(super) async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// Ask whether jobs can be accepted
+///
+/// Looks at the database and its schema, and whether the data directory can be written to. The reason of a failed check is in the log.
+#[utoipa::path(
+    get, path = "/readyz", tag = "operations",
+    responses(
+        (status = 200, description = "They can", body = Readiness),
+        (status = 503, description = "They can't", body = Readiness),
+    )
+)]
+pub(super) async fn readyz(State(state): State<HttpState>) -> Response {
+    let checks = state.jobs.ready().await;
+    for check in checks.iter().filter(|check| check.problem.is_some()) {
+        tracing::warn!(%check, "not ready");
+    }
+    let ready = checks.iter().all(|check| check.problem.is_none());
+    let checks = checks.into_iter().map(|check| CheckView { name: check.name, ok: check.problem.is_none() }).collect();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Readiness { ready, checks })).into_response()
+}
+
+/// Ask which version this is
+#[utoipa::path(get, path = "/version", tag = "operations", responses((status = 200, description = "Name and version", body = Version)))]
+pub(super) async fn version() -> Json<Version> {
+    Json(Version { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") })
+}
+
+/// Read the metrics
+///
+/// In Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
+pub(super) async fn metrics(State(state): State<HttpState>) -> Result<Response, ApiError> {
+    for (job_state, count) in state.jobs.counts().await? {
+        metrics::gauge!("secateur_jobs", "status" => job_state.as_str()).set(count as f64);
+    }
+    metrics::gauge!("secateur_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    let text = state.metrics.0.render();
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+}

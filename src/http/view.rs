@@ -1,0 +1,239 @@
+//! A job as clients see it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::domain::attempt::Phase;
+use crate::domain::job::{Attempt, Job, JobError, JobState, Outcome, Progress};
+use crate::domain::manifest::{PerplexityResult, Sparsity};
+use crate::domain::spec::{Metadata, PruneSpec};
+
+/// A job.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Job, examples(example_job))]
+pub(super) struct JobView {
+    /// Sorts by the time of creation.
+    id: String,
+    /// Always `prune.job`.
+    object: &'static str,
+    /// The submitter's name for it.
+    name: Option<String>,
+    /// The submitter's key-value pairs.
+    metadata: Metadata,
+    /// Where it is in its life.
+    status: JobState,
+    /// What the running attempt does, or what the failed one did last.
+    phase: Option<Phase>,
+    /// How far that is.
+    progress: Option<ProgressView>,
+    /// What to do, every default filled in.
+    #[serde(flatten)]
+    spec: PruneSpec,
+    /// Number of times a worker took the job; never goes back.
+    attempt: u32,
+    /// Attempts that may fail before the job does.
+    max_attempts: u32,
+    /// Attempts that did.
+    failed_attempts: u32,
+    /// How many of those ended without a word of their own.
+    crash_count: u32,
+    /// When the next attempt may begin, for a job that is queued again.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    retry_at: Option<Timestamp>,
+    /// The worker that holds it.
+    worker_id: Option<String>,
+    /// Why it failed, or why it is queued again.
+    error: Option<JobError>,
+    /// What it brought; `null` until it has succeeded.
+    results: Option<ResultsView>,
+    /// When it was accepted.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// When a worker took it first.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    started_at: Option<Timestamp>,
+    /// When it ended.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    finished_at: Option<Timestamp>,
+    /// When anything above changed last.
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: Timestamp,
+    /// Grows with every change; the `ETag`.
+    version: u64,
+    /// Every attempt so far; not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: Option<Vec<Attempt>>,
+    /// Where to go from here.
+    links: Links,
+}
+
+/// How far a job is.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = JobProgress)]
+struct ProgressView {
+    /// Of the step, 0 to 100.
+    percent: f64,
+    #[serde(flatten)]
+    progress: Progress,
+}
+
+/// What a job brought, in short.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = JobResults)]
+pub(super) struct ResultsView {
+    /// SHA-256 over the artifact's weight files: equal for equal weights.
+    digest: String,
+    /// Requested and achieved.
+    sparsity: Sparsity,
+    /// Dense and pruned, per text.
+    perplexity: Vec<PerplexityView>,
+    /// Number of files of the artifact.
+    artifact_count: usize,
+    /// Bytes of all of them.
+    artifact_size_bytes: u64,
+}
+
+/// Perplexity on one text, before and after.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = JobPerplexity)]
+struct PerplexityView {
+    #[serde(flatten)]
+    result: PerplexityResult,
+    /// A perplexity that is no finite number is `null`, and this is true.
+    non_finite: bool,
+}
+
+/// Paths of a job's parts.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = JobLinks)]
+struct Links {
+    #[serde(rename = "self")]
+    itself: String,
+    cancel: String,
+    events: String,
+    results: String,
+    report: String,
+    artifacts: String,
+}
+
+/// A page of jobs.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = JobList)]
+pub(super) struct ListView {
+    /// Always `list`.
+    pub(super) object: &'static str,
+    /// Newest first.
+    pub(super) data: Vec<JobView>,
+    /// Whether there is a next page.
+    pub(super) has_more: bool,
+    /// Pass it as `cursor` to get the next page.
+    pub(super) next_cursor: Option<String>,
+    /// Number of jobs per status, whatever the filters.
+    pub(super) counts: BTreeMap<JobState, u64>,
+}
+
+/// Path of a job.
+pub(super) fn job_path(job: &Job) -> String {
+    format!("/v1/jobs/{}", job.id)
+}
+
+impl JobView {
+    pub(super) fn new(job: Job) -> Self {
+        let path = job_path(&job);
+        let is_waiting_to_retry = job.state == JobState::Queued && job.failed_attempts > 0;
+        Self {
+            id: job.id.to_string(),
+            object: "prune.job",
+            name: job.name,
+            metadata: job.metadata,
+            status: job.state,
+            phase: job.phase,
+            progress: job.progress.map(ProgressView::new),
+            spec: job.spec,
+            attempt: job.attempt,
+            max_attempts: job.max_attempts,
+            failed_attempts: job.failed_attempts,
+            crash_count: job.crash_count,
+            retry_at: is_waiting_to_retry.then_some(job.run_after),
+            worker_id: job.lease_owner,
+            error: job.error,
+            results: job.outcome.map(ResultsView::new),
+            created_at: job.created_at,
+            started_at: job.started_at,
+            finished_at: job.finished_at,
+            updated_at: job.updated_at,
+            version: job.version,
+            attempts: None,
+            links: Links::new(path),
+        }
+    }
+
+    pub(super) fn with_attempts(self, attempts: Vec<Attempt>) -> Self {
+        Self { attempts: Some(attempts), ..self }
+    }
+}
+
+impl ProgressView {
+    fn new(progress: Progress) -> Self {
+        let percent = 100.0 * progress.step.finished as f64 / progress.step.total.max(1) as f64;
+        Self { percent: percent.min(100.0), progress }
+    }
+}
+
+impl ResultsView {
+    pub(super) fn new(outcome: Outcome) -> Self {
+        Self {
+            digest: outcome.digest,
+            sparsity: outcome.sparsity,
+            perplexity: outcome.perplexity.into_iter().map(PerplexityView::new).collect(),
+            artifact_count: outcome.file_count,
+            artifact_size_bytes: outcome.size_bytes,
+        }
+    }
+}
+
+impl PerplexityView {
+    fn new(result: PerplexityResult) -> Self {
+        let is_number = |perplexity: Option<f64>| perplexity.is_some_and(f64::is_finite);
+        Self { non_finite: !is_number(result.before) || !is_number(result.after), result }
+    }
+}
+
+impl Links {
+    fn new(path: String) -> Self {
+        Self {
+            cancel: format!("{path}/cancel"),
+            events: format!("{path}/events"),
+            results: format!("{path}/results"),
+            report: format!("{path}/report"),
+            artifacts: format!("{path}/artifacts"),
+            itself: path,
+        }
+    }
+}
+
+/// A job that was just accepted.
+fn example_job() -> serde_json::Value {
+    serde_json::json!({
+        "id": "job_019abcde0123789a8bcdef0123456789", "object": "prune.job", "name": null, "metadata": {},
+        "status": "queued", "phase": null, "progress": null,
+        "model": {"source": "hub", "id": "HuggingFaceTB/SmolLM2-135M", "revision": "main"},
+        "method": {"type": "wanda"}, "sparsity": 0.5, "pattern": "unstructured",
+        "calibration": {"dataset": "c4", "n_samples": 32, "seq_len": 512, "seed": 0},
+        "evaluation": {"perplexity": [{"dataset": "wikitext2"}], "seq_len": null, "windows": null},
+        "attempt": 0, "max_attempts": 3, "failed_attempts": 0, "crash_count": 0, "retry_at": null,
+        "worker_id": null, "error": null, "results": null,
+        "created_at": "2026-11-24T11:32:24.123Z", "started_at": null, "finished_at": null,
+        "updated_at": "2026-11-24T11:32:24.123Z", "version": 1, "attempts": [],
+        "links": {
+            "self": "/v1/jobs/job_019abcde0123789a8bcdef0123456789",
+            "cancel": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/cancel",
+            "events": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/events",
+            "results": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/results",
+            "report": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/report",
+            "artifacts": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/artifacts"
+        }
+    })
+}

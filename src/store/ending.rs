@@ -1,0 +1,104 @@
+//! How an attempt ends, and what that makes of its job.
+
+use jiff::Timestamp;
+
+use crate::domain::job::{AttemptOutcome, EventKind, JobError, JobState, Publication};
+
+/// How an attempt ends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ending {
+    /// The artifact is stored; this makes it visible.
+    Succeeded(Box<Publication>),
+    /// No further attempt.
+    Failed {
+        /// Why.
+        error: JobError,
+        /// It ended without a word of its own.
+        crashed: bool,
+    },
+    /// Another attempt, unless the job shall be cancelled.
+    Retry {
+        /// Why this one failed.
+        error: JobError,
+        /// It ended without a word of its own.
+        crashed: bool,
+        /// When the next one may begin.
+        run_after: Timestamp,
+    },
+    /// The worker stopped because the job shall be cancelled.
+    Cancelled,
+    /// The worker was stopped: queued again, and the attempt does not count.
+    Released,
+}
+
+/// What an ending makes of the job and of the attempt's record.
+#[derive(Debug)]
+pub(super) struct Settled {
+    /// The job's next state.
+    pub(super) state: JobState,
+    /// How the attempt's record says it ended.
+    pub(super) outcome: AttemptOutcome,
+    /// What the log says.
+    pub(super) event: EventKind,
+    /// Why it failed.
+    pub(super) error: Option<JobError>,
+    /// Whether it counts against the budget.
+    pub(super) counts: bool,
+    /// Whether it counts as a crash.
+    pub(super) crashed: bool,
+    /// When the next attempt may begin, if that changes.
+    pub(super) run_after: Option<Timestamp>,
+}
+
+impl Ending {
+    /// The one place that says where an attempt's end leads, shared by every database.
+    pub(super) fn settle(&self, state: JobState) -> Settled {
+        let base = Settled {
+            state: JobState::Cancelled,
+            outcome: AttemptOutcome::Cancelled,
+            event: EventKind::Cancelled,
+            error: None,
+            counts: false,
+            crashed: false,
+            run_after: None,
+        };
+        match self {
+            Self::Succeeded(publication) => Settled {
+                state: JobState::Succeeded,
+                outcome: AttemptOutcome::Succeeded,
+                event: EventKind::Succeeded { digest: publication.manifest.digest.clone() },
+                ..base
+            },
+            Self::Failed { error, crashed } => Settled {
+                state: JobState::Failed,
+                outcome: failure(*crashed),
+                event: EventKind::Failed { error: error.clone() },
+                error: Some(error.clone()),
+                counts: true,
+                crashed: *crashed,
+                ..base
+            },
+            Self::Cancelled => base,
+            Self::Retry { .. } | Self::Released if state == JobState::Cancelling => base,
+            Self::Retry { error, crashed, run_after } => Settled {
+                state: JobState::Queued,
+                outcome: failure(*crashed),
+                event: EventKind::Retrying { error: error.clone(), run_after: *run_after },
+                error: Some(error.clone()),
+                counts: true,
+                crashed: *crashed,
+                run_after: Some(*run_after),
+            },
+            Self::Released => Settled {
+                state: JobState::Queued,
+                outcome: AttemptOutcome::Released,
+                event: EventKind::Released,
+                ..base
+            },
+        }
+    }
+}
+
+fn failure(crashed: bool) -> AttemptOutcome {
+    if crashed { AttemptOutcome::Crashed } else { AttemptOutcome::Failed }
+}

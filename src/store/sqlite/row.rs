@@ -1,0 +1,141 @@
+//! Rows to words and back.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{ColumnIndex, Decode, Row, Sqlite, Type};
+
+use crate::domain::job::{Attempt, Event, Job, JobId, Publication};
+use crate::store::StoreError;
+
+/// A row, and how to name it when a column cannot be read.
+pub(super) struct Columns<'r> {
+    row: &'r SqliteRow,
+    key: String,
+}
+
+impl<'r> Columns<'r> {
+    pub(super) fn new(row: &'r SqliteRow, table: &str) -> Self {
+        Self { row, key: format!("a row of {table}") }
+    }
+
+    pub(super) fn get<T>(&self, column: &'static str) -> Result<T, StoreError>
+    where
+        T: Decode<'r, Sqlite> + Type<Sqlite>,
+        &'static str: ColumnIndex<SqliteRow>,
+    {
+        self.row.try_get(column).map_err(|source| self.inconsistent(column, source))
+    }
+
+    /// A count that is stored as a signed integer.
+    pub(super) fn count<T: TryFrom<i64>>(&self, column: &'static str) -> Result<T, StoreError>
+    where
+        T::Error: std::error::Error + Send + Sync + 'static,
+    {
+        T::try_from(self.get(column)?).map_err(|source| self.inconsistent(column, source))
+    }
+
+    pub(super) fn time(&self, column: &'static str) -> Result<Timestamp, StoreError> {
+        Timestamp::from_millisecond(self.get(column)?).map_err(|source| self.inconsistent(column, source))
+    }
+
+    fn optional_time(&self, column: &'static str) -> Result<Option<Timestamp>, StoreError> {
+        let millis: Option<i64> = self.get(column)?;
+        millis.map(Timestamp::from_millisecond).transpose().map_err(|source| self.inconsistent(column, source))
+    }
+
+    fn json<T: DeserializeOwned>(&self, column: &'static str) -> Result<T, StoreError> {
+        serde_json::from_str(self.get(column)?).map_err(|source| self.inconsistent(column, source))
+    }
+
+    fn optional_json<T: DeserializeOwned>(&self, column: &'static str) -> Result<Option<T>, StoreError> {
+        let text: Option<&str> = self.get(column)?;
+        text.map(serde_json::from_str).transpose().map_err(|source| self.inconsistent(column, source))
+    }
+
+    fn optional_word<T: DeserializeOwned>(&self, column: &'static str) -> Result<Option<T>, StoreError> {
+        let word: Option<String> = self.get(column)?;
+        let value = word.map(|word| serde_json::from_value(serde_json::Value::String(word)));
+        value.transpose().map_err(|source| self.inconsistent(column, source))
+    }
+
+    /// A value that is stored as its own word.
+    pub(super) fn word<T: std::str::FromStr<Err = String>>(&self, column: &'static str) -> Result<T, StoreError> {
+        self.get::<&str>(column)?.parse().map_err(|message: String| self.inconsistent(column, message))
+    }
+
+    fn inconsistent(
+        &self,
+        column: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> StoreError {
+        StoreError::Inconsistent { column, row: self.key.clone(), source: source.into() }
+    }
+}
+
+pub(super) fn job(row: &SqliteRow) -> Result<Job, StoreError> {
+    let mut columns = Columns::new(row, "jobs");
+    let id: JobId = columns.word("id")?;
+    columns.key = id.to_string();
+    Ok(Job {
+        id,
+        name: columns.get("name")?,
+        metadata: columns.json("metadata")?,
+        spec: columns.json("spec")?,
+        state: columns.word("state")?,
+        phase: columns.optional_word("phase")?,
+        progress: columns.optional_json("progress")?,
+        attempt: columns.count("attempt")?,
+        failed_attempts: columns.count("failed_attempts")?,
+        crash_count: columns.count("crash_count")?,
+        max_attempts: columns.count("max_attempts")?,
+        run_after: columns.time("run_after")?,
+        lease_owner: columns.get("lease_owner")?,
+        lease_expires_at: columns.optional_time("lease_expires_at")?,
+        error: columns.optional_json("error")?,
+        outcome: columns.optional_json("outcome")?,
+        created_at: columns.time("created_at")?,
+        started_at: columns.optional_time("started_at")?,
+        finished_at: columns.optional_time("finished_at")?,
+        updated_at: columns.time("updated_at")?,
+        version: columns.count("version")?,
+    })
+}
+
+pub(super) fn event(row: &SqliteRow) -> Result<Event, StoreError> {
+    let columns = Columns::new(row, "events");
+    Ok(Event {
+        seq: columns.count("seq")?,
+        at: columns.time("at")?,
+        attempt: columns.count("attempt")?,
+        kind: columns.json("kind")?,
+    })
+}
+
+pub(super) fn attempt(row: &SqliteRow) -> Result<Attempt, StoreError> {
+    let columns = Columns::new(row, "attempts");
+    Ok(Attempt {
+        attempt: columns.count("attempt")?,
+        worker_id: columns.get("worker_id")?,
+        device: columns.get("device")?,
+        started_at: columns.time("started_at")?,
+        finished_at: columns.optional_time("finished_at")?,
+        outcome: columns.optional_word("outcome")?,
+        error: columns.optional_json("error")?,
+    })
+}
+
+pub(super) fn publication(row: &SqliteRow) -> Result<Publication, StoreError> {
+    let columns = Columns::new(row, "publications");
+    Ok(Publication {
+        attempt: columns.count("attempt")?,
+        manifest: columns.json("manifest")?,
+        files: columns.json("files")?,
+    })
+}
+
+/// Plain data of `domain`: strings, numbers, maps with string keys.
+pub(super) fn to_json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_else(|error| unreachable!("the words of the service are JSON: {error}"))
+}

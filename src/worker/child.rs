@@ -1,0 +1,117 @@
+//! The process that runs one attempt, as its worker sees it.
+
+use std::io;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{ChildStdin, ChildStdout, Command};
+use tracing::Instrument;
+
+use crate::domain::{AttemptMessage, AttemptSpec};
+
+/// How long a child may live on after it has closed its output.
+const EXIT_GRACE: Duration = Duration::from_secs(5);
+
+/// A started `run-attempt`, in a process group of its own.
+pub(super) struct Child {
+    process: tokio::process::Child,
+    messages: Lines<BufReader<ChildStdout>>,
+    /// Kept open: its end tells the child that the worker is gone.
+    _stdin: ChildStdin,
+}
+
+impl Child {
+    /// Starts the program and hands it its work.
+    pub(super) async fn spawn(program: &Path, spec: &AttemptSpec) -> io::Result<Self> {
+        let mut process = Command::new(program)
+            .arg("run-attempt")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let no_pipe = || io::Error::other("the child has no pipe");
+        let mut stdin = process.stdin.take().ok_or_else(no_pipe)?;
+        let stdout = process.stdout.take().ok_or_else(no_pipe)?;
+        let stderr = process.stderr.take().ok_or_else(no_pipe)?;
+        tokio::spawn(log_lines(BufReader::new(stderr).lines()).in_current_span());
+
+        let mut line = serde_json::to_vec(spec)?;
+        line.push(b'\n');
+        // A child that dies at once closes the pipe; its exit status says more than this error would.
+        if let Err(error) = stdin.write_all(&line).await {
+            tracing::debug!(%error, "the child did not read its work");
+        }
+        Ok(Self { process, messages: BufReader::new(stdout).lines(), _stdin: stdin })
+    }
+
+    /// The next message; `None` when there will be no more. Safe to drop while waiting.
+    pub(super) async fn next_message(&mut self) -> Option<AttemptMessage> {
+        loop {
+            let line = match self.messages.next_line().await {
+                Ok(line) => line?,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot read from the child");
+                    return None;
+                }
+            };
+            match serde_json::from_str(&line) {
+                Ok(message) => return Some(message),
+                Err(error) => tracing::warn!(%error, "the child wrote a line that is no message"),
+            }
+        }
+    }
+
+    /// Waits for the end of a child that has closed its output.
+    pub(super) async fn exit_status(mut self) -> io::Result<ExitStatus> {
+        match tokio::time::timeout(EXIT_GRACE, self.process.wait()).await {
+            Ok(status) => status,
+            Err(_elapsed) => {
+                self.signal_group();
+                self.process.wait().await
+            }
+        }
+    }
+
+    /// Ends the child and everything it started. Its memory is free when this returns.
+    pub(super) async fn kill(mut self) {
+        self.signal_group();
+        if let Err(error) = self.process.wait().await {
+            tracing::error!(%error, "cannot wait for a killed child");
+        }
+    }
+
+    fn signal_group(&self) {
+        // No id = it was already waited for.
+        let Some(pid) = self.process.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) else {
+            return;
+        };
+        if let Err(error) = kill_process_group(pid, Signal::KILL) {
+            tracing::warn!(%error, "cannot kill a child");
+        }
+    }
+}
+
+async fn log_lines(mut lines: Lines<BufReader<tokio::process::ChildStderr>>) {
+    while let Ok(Some(line)) = lines.next_line().await {
+        tracing::info!(target: "secateur::attempt", "{line}");
+    }
+}
+
+/// How a process ended, in words.
+pub(super) fn describe(status: &io::Result<ExitStatus>) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match status {
+        Ok(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => format!("exit status {code}"),
+            (None, Some(9)) => "signal 9 (killed, perhaps for want of memory)".to_owned(),
+            (None, Some(signal)) => format!("signal {signal}"),
+            (None, None) => "an unknown status".to_owned(),
+        },
+        Err(error) => format!("an unknown status: {error}"),
+    }
+}

@@ -1,0 +1,223 @@
+//! One attempt, from the start of its process to its end: listens to it, renews the lease, passes its progress on.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tracing::Instrument;
+
+use super::Context;
+use super::child::{self, Child};
+use crate::domain::attempt::{Phase, Step};
+use crate::domain::job::{Job, JobId};
+use crate::domain::{AttemptFailure, AttemptMessage, AttemptSpec, ErrorCode, Manifest};
+use crate::store::{Held, Lease, Report};
+
+/// Progress is written down at most this often.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+
+/// How an attempt's process ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// Its artifact lies in the scratch directory.
+    Succeeded(Box<Manifest>),
+    /// It said why, or could not be started.
+    Failed(AttemptFailure),
+    /// Without a last word.
+    Crashed { message: String, phase: Option<Phase> },
+    /// Killed: the job shall be cancelled.
+    Cancelled,
+    /// Killed: the worker stops.
+    Stopped,
+    /// Killed: the lease is gone.
+    Lost,
+}
+
+/// Runs one attempt. When this returns, its process does not exist any more.
+pub(super) async fn supervise(
+    context: &Context,
+    job: &Job,
+    device: &str,
+    cancels: broadcast::Receiver<JobId>,
+) -> Ended {
+    let span = tracing::info_span!("attempt", job.id = %job.id, job.attempt = job.attempt, device);
+    let work = async {
+        let Some(lease) = Lease::of(job) else { return Ended::Lost };
+        let spec = attempt_spec(context, job, device);
+        let started = match create_directory(spec.scratch.clone()).await {
+            Ok(()) => Child::spawn(&context.settings.program, &spec).await,
+            Err(error) => Err(error),
+        };
+        match started {
+            Ok(child) => {
+                tracing::info!("attempt started");
+                Watch::new(context, lease).run(child, cancels).await
+            }
+            Err(error) => Ended::Failed(cannot_start(&error)),
+        }
+    };
+    work.instrument(span).await
+}
+
+fn attempt_spec(context: &Context, job: &Job, device: &str) -> AttemptSpec {
+    let settings = &context.settings;
+    AttemptSpec {
+        job_id: job.id.to_string(),
+        attempt: job.attempt,
+        spec: job.spec.clone(),
+        device: device.to_owned(),
+        threads: settings.threads,
+        scratch: context.scratch(job.id),
+        models_dir: settings.models_dir.clone(),
+        data_dir: settings.data_dir.clone(),
+        bundled_dir: settings.bundled_dir.clone(),
+    }
+}
+
+/// Readable by its owner only: it may hold a gated model.
+async fn create_directory(path: PathBuf) -> io::Result<()> {
+    tokio::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).await
+}
+
+fn cannot_start(error: &io::Error) -> AttemptFailure {
+    let code = if error.kind() == io::ErrorKind::StorageFull { ErrorCode::InsufficientDisk } else { ErrorCode::Io };
+    AttemptFailure {
+        code,
+        message: format!("cannot start the attempt: {error}"),
+        phase: None,
+        retryable: code.retryable(),
+    }
+}
+
+/// Why the loop ended before the child did.
+type Stop = Ended;
+
+/// What is known of the running attempt.
+struct Watch<'c> {
+    context: &'c Context,
+    lease: Lease,
+    phase: Option<(Phase, Instant)>,
+    /// The newest step that was not written down yet.
+    unwritten: Option<Step>,
+    last_word: Option<Ended>,
+}
+
+impl<'c> Watch<'c> {
+    fn new(context: &'c Context, lease: Lease) -> Self {
+        Self { context, lease, phase: None, unwritten: None, last_word: None }
+    }
+
+    async fn run(mut self, mut child: Child, mut cancels: broadcast::Receiver<JobId>) -> Ended {
+        let mut heartbeat = every(self.context.settings.heartbeat);
+        let mut flush = every(PROGRESS_EVERY);
+        loop {
+            let stop = tokio::select! {
+                message = child.next_message() => match message {
+                    Some(message) => self.hear(message).await,
+                    None => return self.conclude(child).await,
+                },
+                _ = heartbeat.tick() => self.renew().await,
+                _ = flush.tick() => self.flush().await,
+                cancelled = cancels.recv() => match cancelled {
+                    Ok(id) if id == self.lease.job_id => Some(Ended::Cancelled),
+                    Ok(_) => None,
+                    // Too many at once, or nobody left to send any: the database knows.
+                    Err(RecvError::Lagged(_) | RecvError::Closed) => self.renew().await,
+                },
+                () = self.context.stop.cancelled() => Some(Ended::Stopped),
+            };
+            if let Some(ended) = stop {
+                child.kill().await;
+                return ended;
+            }
+        }
+    }
+
+    async fn hear(&mut self, message: AttemptMessage) -> Option<Stop> {
+        match message {
+            AttemptMessage::Phase { phase } => {
+                self.leave_phase();
+                self.phase = Some((phase, Instant::now()));
+                self.unwritten = None;
+                tracing::info!(phase = phase.as_str(), "phase began");
+                self.write(Report::Phase(phase)).await
+            }
+            AttemptMessage::Progress { step } => {
+                self.unwritten = Some(step);
+                None
+            }
+            AttemptMessage::Resumed { block, blocks } => {
+                tracing::info!(block, blocks, "attempt goes on from a checkpoint");
+                self.write(Report::Resumed { block, blocks }).await
+            }
+            AttemptMessage::Succeeded { manifest } => {
+                self.last_word = Some(Ended::Succeeded(manifest));
+                None
+            }
+            AttemptMessage::Failed { failure } => {
+                self.last_word = Some(Ended::Failed(failure));
+                None
+            }
+        }
+    }
+
+    fn leave_phase(&self) {
+        if let Some((phase, since)) = self.phase {
+            metrics::histogram!("secateur_job_phase_duration_seconds", "phase" => phase.as_str())
+                .record(since.elapsed().as_secs_f64());
+        }
+    }
+
+    async fn flush(&mut self) -> Option<Stop> {
+        let step = self.unwritten.take()?;
+        self.write(Report::Step(step)).await
+    }
+
+    /// Progress that cannot be written is lost, the attempt is not.
+    async fn write(&self, report: Report) -> Option<Stop> {
+        match self.context.parts.store.report(&self.lease, &report, self.context.now()).await {
+            Ok(held) => stop_unless_held(held),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot write progress");
+                None
+            }
+        }
+    }
+
+    /// A database that does not answer is no reason to stop: the fence decides in the end.
+    async fn renew(&self) -> Option<Stop> {
+        match self.context.parts.store.heartbeat(&self.lease, self.context.lease_end()).await {
+            Ok(held) => stop_unless_held(held),
+            Err(error) => {
+                metrics::counter!("secateur_heartbeat_errors_total").increment(1);
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot renew the lease");
+                None
+            }
+        }
+    }
+
+    async fn conclude(self, child: Child) -> Ended {
+        self.leave_phase();
+        let status = child.exit_status().await;
+        self.last_word.unwrap_or_else(|| Ended::Crashed {
+            message: format!("the process of the attempt ended without a result, with {}", child::describe(&status)),
+            phase: self.phase.map(|(phase, _)| phase),
+        })
+    }
+}
+
+fn stop_unless_held(held: Held) -> Option<Stop> {
+    match held {
+        Held::Yes => None,
+        Held::CancelRequested => Some(Ended::Cancelled),
+        Held::Lost => Some(Ended::Lost),
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut interval = tokio::time::interval_at(Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}

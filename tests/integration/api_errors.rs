@@ -1,0 +1,138 @@
+//! Whatever is wrong with a request, the answer is a problem document with a stable code, and the server stays up.
+
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+use crate::harness::{Answer, TestApp};
+
+fn assert_problem(answer: &Answer, status: u16, code: &str) {
+    assert_eq!(answer.status.as_u16(), status, "{answer:?}");
+    assert_eq!(answer.header("content-type"), "application/problem+json");
+    let problem = answer.json();
+    assert_eq!(problem["code"], code, "{problem}");
+    assert_eq!(problem["status"], status);
+    assert_eq!(problem["request_id"], answer.header("x-request-id"));
+    assert_eq!(problem["type"], format!("urn:secateur:error:{code}"));
+    assert!(problem["retryable"].is_boolean());
+}
+
+#[tokio::test]
+async fn all_wrong_fields_are_told_at_once() {
+    let app = TestApp::api().await;
+    let body = json!({"model": "../etc", "sparsity": 1.5, "pattern": "4:2", "sparsty": 0.5});
+    let answer = app.post("/v1/jobs", &body).await;
+    assert_problem(&answer, 400, "invalid_request");
+    insta::assert_json_snapshot!(answer.json()["errors"], @r#"
+    [
+      {
+        "code": "invalid_format",
+        "detail": "\"../etc\" is not of the form organisation/name",
+        "pointer": "/model"
+      },
+      {
+        "code": "invalid_format",
+        "detail": "in the pattern \"4:2\", N:M needs 1 <= N < M <= 64",
+        "pointer": "/pattern"
+      },
+      {
+        "code": "out_of_range",
+        "detail": "1.5 is not within [0, 1)",
+        "pointer": "/sparsity"
+      },
+      {
+        "code": "unknown_field",
+        "detail": "unknown field, expected one of name, metadata, model, pattern, sparsity, method, calibration, evaluation, artifact",
+        "pointer": "/sparsty"
+      }
+    ]
+    "#);
+    assert_eq!(app.get("/v1/jobs").await.json()["data"], json!([]), "nothing was queued");
+}
+
+#[tokio::test]
+async fn bodies_that_cannot_be_read_are_refused() {
+    let app = TestApp::api().await;
+    let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    let huge = format!("{{\"name\": \"{}\"}}", "x".repeat(100_000));
+    let cases: [(&str, &str, Option<&str>, u16, &str); 7] = [
+        ("{", "application/json", None, 400, "invalid_request"),
+        ("", "application/json", None, 400, "invalid_request"),
+        ("{\"sparsity\": NaN}", "application/json", None, 400, "invalid_request"),
+        (&deep, "application/json", None, 400, "invalid_request"),
+        (&huge, "application/json", None, 413, "payload_too_large"),
+        ("{}", "text/plain", None, 415, "unsupported_media_type"),
+        ("{}", "application/json", Some("gzip"), 415, "unsupported_media_type"),
+    ];
+    for (body, kind, encoding, status, code) in cases {
+        let mut request = app.request(Method::POST, "/v1/jobs").header(CONTENT_TYPE, kind).body(body.to_owned());
+        if let Some(encoding) = encoding {
+            request = request.header("content-encoding", encoding);
+        }
+        assert_problem(&app.send(request).await, status, code);
+    }
+    let without_type = app.request(Method::POST, "/v1/jobs").body("{}");
+    assert_problem(&app.send(without_type).await, 415, "unsupported_media_type");
+    assert_eq!(app.get("/livez").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn wrong_routes_methods_ids_and_parameters_are_told_apart() {
+    let app = TestApp::api().await;
+    let id = app.submit("m").await;
+    let unknown = "job_019abcde0123789a8bcdef0123456789";
+    let cases = [
+        (Method::GET, "/nowhere".to_owned(), 404, "route_not_found"),
+        (Method::GET, "/v1".to_owned(), 404, "route_not_found"),
+        (Method::GET, format!("/v1/jobs/{id}/nothing"), 404, "route_not_found"),
+        (Method::GET, "/docs/nothing.js".to_owned(), 404, "route_not_found"),
+        (Method::DELETE, "/v1/jobs".to_owned(), 405, "method_not_allowed"),
+        (Method::POST, "/livez".to_owned(), 405, "method_not_allowed"),
+        (Method::GET, format!("/v1/jobs/{id}/cancel"), 405, "method_not_allowed"),
+        (Method::GET, format!("/v1/jobs/{unknown}"), 404, "job_not_found"),
+        (Method::GET, "/v1/jobs/7".to_owned(), 404, "job_not_found"),
+        (Method::GET, "/v1/jobs/..%2f..%2fetc".to_owned(), 404, "job_not_found"),
+        (Method::POST, format!("/v1/jobs/{unknown}/cancel"), 404, "job_not_found"),
+        (Method::GET, format!("/v1/jobs/{unknown}/events"), 404, "job_not_found"),
+        (Method::GET, format!("/v1/jobs/{unknown}/results"), 404, "job_not_found"),
+        (Method::GET, format!("/v1/jobs/{unknown}/artifacts/x"), 404, "job_not_found"),
+        (Method::GET, format!("/v1/jobs/{id}/results"), 409, "results_not_ready"),
+        (Method::GET, format!("/v1/jobs/{id}/report"), 409, "results_not_ready"),
+        (Method::GET, format!("/v1/jobs/{id}/artifacts"), 409, "results_not_ready"),
+        (Method::GET, format!("/v1/jobs/{id}/artifacts/x"), 404, "artifact_not_found"),
+        (Method::GET, "/v1/jobs?stat=queued".to_owned(), 400, "invalid_request"),
+        (Method::GET, "/v1/jobs?status=done".to_owned(), 400, "invalid_request"),
+        (Method::GET, "/v1/jobs?limit=0".to_owned(), 400, "invalid_request"),
+        (Method::GET, "/v1/jobs?limit=101".to_owned(), 400, "invalid_request"),
+        (Method::GET, "/v1/jobs?limit=1&limit=2".to_owned(), 400, "invalid_request"),
+        (Method::GET, "/v1/jobs?cursor=x".to_owned(), 400, "invalid_request"),
+        (Method::GET, "/v1/jobs?created_after=yesterday".to_owned(), 400, "invalid_request"),
+        (Method::GET, format!("/v1/jobs/{id}/events?after=-1"), 400, "invalid_request"),
+    ];
+    for (method, path, status, code) in cases {
+        let answer = app.send(app.request(method.clone(), &path)).await;
+        assert_eq!(answer.status.as_u16(), status, "{method} {path}: {answer:?}");
+        assert_problem(&answer, status, code);
+    }
+}
+
+#[tokio::test]
+async fn all_wrong_parameters_are_told_at_once() {
+    let app = TestApp::api().await;
+    let errors = app.get("/v1/jobs?limit=x&status=done&colour=red").await.json()["errors"].clone();
+    let names: Vec<_> = errors.as_array().unwrap().iter().map(|error| error["parameter"].clone()).collect();
+    assert_eq!(names, ["status", "limit", "colour"]);
+}
+
+#[tokio::test]
+async fn a_harmless_request_id_is_kept_and_any_other_replaced() {
+    let app = TestApp::api().await;
+    let ask = async |id: &str| {
+        let answer = app.send(app.request(Method::GET, "/livez").header("x-request-id", id)).await;
+        answer.header("x-request-id").to_owned()
+    };
+    assert_eq!(ask("trace-1.2:3_4").await, "trace-1.2:3_4");
+    for id in ["a b", "<script>", &"x".repeat(129)] {
+        assert_ne!(ask(id).await, id);
+    }
+}

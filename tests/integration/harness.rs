@@ -1,0 +1,211 @@
+//! The whole service in the test's own process: real router, real listener, real database, a stub for the child.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder, StatusCode};
+use secateur::app::{self, RunningApp};
+use secateur::clock::{Clock, SystemClock};
+use secateur::config::{ListenArgs, ServerConfig, StorageArgs, WorkerArgs};
+use secateur::domain::job::Publication;
+use secateur::domain::{JobId, Manifest};
+use secateur::store::{Claim, Ending, Lease, SqliteStore, Store};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Far more than anything here takes, so that a test that hangs fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server and a client of it.
+pub(crate) struct TestApp {
+    app: Option<RunningApp>,
+    client: reqwest::Client,
+    url: String,
+    home: Arc<TempDir>,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).unwrap_or_else(|| panic!("no {name} in {self:?}")).to_str().unwrap()
+    }
+}
+
+/// What a server is started with: an empty directory, any free port, the stub child, and everything in a hurry.
+pub(crate) fn config(home: &Path) -> ServerConfig {
+    let child = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/integration/stub_child.sh");
+    ServerConfig {
+        storage: StorageArgs { home: home.to_owned(), models_dir: None, data_dir: None },
+        worker: WorkerArgs {
+            devices: vec!["cpu".to_owned()],
+            threads: None,
+            lease_seconds: Duration::from_secs(300),
+            heartbeat_seconds: Duration::from_millis(100),
+            sweep_seconds: Duration::from_millis(100),
+            retry_seconds: Duration::from_millis(10),
+            program: Some(child),
+        },
+        listen: ListenArgs {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            insecure_no_auth: false,
+            no_worker: false,
+        },
+    }
+}
+
+impl TestApp {
+    /// The API alone: jobs stay queued.
+    pub(crate) async fn api() -> Self {
+        Self::start(new_home(), Arc::new(SystemClock), |config| config.listen.no_worker = true).await
+    }
+
+    /// The API alone, at a time that the test moves.
+    pub(crate) async fn api_at(clock: Arc<dyn Clock>) -> Self {
+        Self::start(new_home(), clock, |config| config.listen.no_worker = true).await
+    }
+
+    /// API and worker.
+    pub(crate) async fn with_worker() -> Self {
+        Self::at(new_home()).await
+    }
+
+    /// API and worker on what another server left.
+    pub(crate) async fn at(home: Arc<TempDir>) -> Self {
+        Self::start(home, Arc::new(SystemClock), |_| {}).await
+    }
+
+    async fn start(home: Arc<TempDir>, clock: Arc<dyn Clock>, adjust: impl FnOnce(&mut ServerConfig)) -> Self {
+        let mut config = config(home.path());
+        adjust(&mut config);
+        let app = app::start_with_clock(config, clock).await.unwrap();
+        let url = format!("http://{}", app.addr);
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { app: Some(app), client, url, home }
+    }
+
+    /// Stops it as a signal would; its directory stays.
+    pub(crate) async fn stop(mut self) -> Arc<TempDir> {
+        self.app.take().unwrap().shutdown().await.unwrap();
+        Arc::clone(&self.home)
+    }
+
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    pub(crate) fn scratch(&self, id: &str) -> PathBuf {
+        self.home().join("scratch").join(id)
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url))
+    }
+
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Answer {
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        Answer { status, headers, body: response.bytes().await.unwrap().to_vec() }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// Submits a job whose child does what `model` says; gives its id.
+    pub(crate) async fn submit(&self, model: &str) -> String {
+        let body = json!({"model": {"source": "local", "id": model}, "sparsity": 0.5});
+        let answer = self.post("/v1/jobs", &body).await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
+        answer.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The job, as soon as it is as wanted.
+    pub(crate) async fn job_when(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let path = format!("/v1/jobs/{id}");
+        let mut last = Value::Null;
+        let found = tokio::time::timeout(PATIENCE, async {
+            loop {
+                last = self.get(&path).await.json();
+                if wanted(&last) {
+                    break;
+                }
+                // Leaves the processor to the child that is waited for.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        let outcome = found.await;
+        assert!(outcome.is_ok(), "never became as wanted: {last}");
+        last
+    }
+
+    /// The job, as soon as it has this status.
+    pub(crate) async fn job_with_status(&self, id: &str, status: &str) -> Value {
+        self.job_when(id, |job| job["status"] == status).await
+    }
+
+    /// The names of the job's events, in order.
+    pub(crate) async fn events(&self, id: &str) -> Vec<String> {
+        let events = self.get(&format!("/v1/jobs/{id}/events")).await.json();
+        let names = events["data"].as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap().to_owned());
+        names.collect()
+    }
+
+    /// The server's database, through a second door.
+    pub(crate) async fn store(&self) -> SqliteStore {
+        SqliteStore::open(&self.home().join("secateur.db")).await.unwrap()
+    }
+
+    /// Takes the oldest queued job for a worker that does not exist.
+    pub(crate) async fn claim(&self) -> Lease {
+        let now = SystemClock.now();
+        let claim = Claim {
+            worker_id: "worker_elsewhere".to_owned(),
+            device: "cpu".to_owned(),
+            now,
+            expires_at: now + Duration::from_secs(300),
+        };
+        Lease::of(&self.store().await.claim_next_job(&claim).await.unwrap().unwrap()).unwrap()
+    }
+
+    /// Ends the attempt of [`TestApp::claim`].
+    pub(crate) async fn finish(&self, lease: &Lease, ending: &Ending) {
+        assert!(self.store().await.finish(lease, ending, None, SystemClock.now()).await.unwrap());
+    }
+}
+
+/// A directory for one server.
+pub(crate) fn new_home() -> Arc<TempDir> {
+    Arc::new(tempfile::tempdir().unwrap())
+}
+
+/// The manifest that the stub child writes.
+pub(crate) fn manifest() -> Manifest {
+    serde_json::from_str(include_str!("stub_manifest.json")).unwrap()
+}
+
+/// What a succeeded attempt leaves, without files behind it.
+pub(crate) fn publication(attempt: u32) -> Publication {
+    let manifest = manifest();
+    Publication { attempt, files: manifest.files.clone(), manifest }
+}
+
+/// The id within a job's JSON.
+pub(crate) fn job_id(text: &str) -> JobId {
+    text.parse().unwrap()
+}

@@ -1,0 +1,49 @@
+#!/bin/sh
+# Plays `secateur run-attempt`. What it does is the id of the (local) model in its work.
+read -r work
+field() { printf '%s' "$work" | sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; }
+scratch=$(field scratch)
+here=$(dirname "$0")
+
+say() { printf '%s\n' "$1"; }
+failed() { say "{\"type\":\"failed\",\"code\":\"$1\",\"message\":\"as asked\",\"phase\":\"resolving\",\"retryable\":$2}"; }
+succeed() {
+    mkdir -p "$scratch/artifact"
+    printf '0123456789' > "$scratch/artifact/model.safetensors"
+    cp "$here/stub_manifest.json" "$scratch/artifact/secateur.json"
+    say '{"type":"phase","phase":"pruning"}'
+    say '{"type":"progress","name":"blocks","finished":1,"total":2,"unit":"blocks"}'
+    say 'this is no message'
+    say "{\"type\":\"succeeded\",\"manifest\":$(tr -d '\n' < "$here/stub_manifest.json")}"
+}
+
+case $(printf '%s' "$work" | sed -n 's/.*"source":"local","id":"\([^"]*\)".*/\1/p') in
+    succeed) succeed ;;
+    crash) say '{"type":"phase","phase":"calibrating"}'; kill -9 $$ ;;
+    silent) exit 3 ;;
+    crash-once)
+        if [ -e "$scratch/tried" ]; then
+            say '{"type":"resumed","block":1,"blocks":2}'
+            succeed
+        else
+            touch "$scratch/tried"; kill -9 $$
+        fi ;;
+    hang-once)
+        if [ -e "$scratch/tried" ]; then succeed; else
+            touch "$scratch/tried"
+            say '{"type":"phase","phase":"pruning"}'
+            cat > /dev/null
+        fi ;;
+    hang)
+        # A process of its own that the worker never heard of, and that does not listen to its standard input.
+        sleep 1000 < /dev/null &
+        printf '%s' $! > "$scratch/grandchild"
+        say '{"type":"phase","phase":"pruning"}'
+        say '{"type":"progress","name":"blocks","finished":1,"total":2,"unit":"blocks"}'
+        wait ;;
+    full) failed insufficient_disk true ;;
+    liar)
+        mkdir -p "$scratch/artifact"
+        say "{\"type\":\"succeeded\",\"manifest\":$(tr -d '\n' < "$here/stub_manifest.json")}" ;;
+    *) failed model_not_found false ;;
+esac
