@@ -33,7 +33,9 @@ pub(crate) fn write(dir: &Path, decoder: &Decoder, tokenizer: &Tokenizer) -> Res
             "unk_token": END_OF_TEXT,
         }),
     )?;
-    tokenizer.save(dir.join("tokenizer.json"), true).map_err(|error| anyhow!("cannot write tokenizer.json: {error}"))?;
+    tokenizer
+        .save(dir.join("tokenizer.json"), true)
+        .map_err(|error| anyhow!("cannot write tokenizer.json: {error}"))?;
     write_weights(&dir.join("model.safetensors"), decoder)
 }
 
@@ -42,8 +44,15 @@ fn write_weights(path: &Path, decoder: &Decoder) -> Result<()> {
         .weights()
         .iter()
         .map(|(name, var)| {
-            let values = var.to_dtype(DType::BF16)?.flatten_all()?.to_vec1::<bf16>()?;
-            Ok((name.as_str(), var.dims().to_vec(), values.into_iter().flat_map(bf16::to_le_bytes).collect()))
+            let values = var
+                .to_dtype(DType::BF16)?
+                .flatten_all()?
+                .to_vec1::<bf16>()?;
+            Ok((
+                name.as_str(),
+                var.dims().to_vec(),
+                values.into_iter().flat_map(bf16::to_le_bytes).collect(),
+            ))
         })
         .collect::<Result<_>>()?;
     let views: Vec<(&str, TensorView<'_>)> = rounded

@@ -16,7 +16,9 @@ pub(crate) const END_OF_TEXT_ID: u32 = 0;
 pub(crate) fn train(pages: &[String], vocab: usize) -> Result<Tokenizer> {
     let byte_level = ByteLevel::default().add_prefix_space(false);
     let mut tokenizer = Tokenizer::new(BPE::default());
-    tokenizer.with_pre_tokenizer(Some(byte_level)).with_decoder(Some(byte_level));
+    tokenizer
+        .with_pre_tokenizer(Some(byte_level))
+        .with_decoder(Some(byte_level));
     let trainer = BpeTrainer::builder()
         .vocab_size(vocab)
         .show_progress(false)

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use anyhow::{Context, Result};
-use candle_core::backprop::GradStore;
 use candle_core::Var;
+use candle_core::backprop::GradStore;
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
@@ -15,7 +15,7 @@ use crate::rng::Rng;
 /// A batch is this many parts, each with its own backward pass. The number is fixed, so that the order of all sums, and
 /// with it every bit of the result, does not depend on the number of threads.
 const N_SHARDS: usize = 4;
-const WINDOWS_PER_SHARD: usize = 4;
+const WINDOWS_PER_SHARD: usize = 2;
 const MAX_GRAD_NORM: f64 = 1.0;
 const WEIGHT_DECAY: f64 = 0.1;
 /// The learning rate ends at this fraction of its peak.
@@ -28,8 +28,6 @@ const REPORT_EVERY: usize = 50;
 pub(crate) struct Schedule {
     pub(crate) n_steps: usize,
     pub(crate) peak_rate: f64,
-    /// Tokens that a window predicts.
-    pub(crate) seq_len: usize,
 }
 
 impl Schedule {
@@ -37,27 +35,46 @@ impl Schedule {
         if step < WARM_UP_STEPS {
             return self.peak_rate * (step + 1) as f64 / WARM_UP_STEPS as f64;
         }
-        let done = (step - WARM_UP_STEPS) as f64 / self.n_steps.saturating_sub(WARM_UP_STEPS).max(1) as f64;
+        let done = (step - WARM_UP_STEPS) as f64
+            / self.n_steps.saturating_sub(WARM_UP_STEPS).max(1) as f64;
         let cosine = 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
         self.peak_rate * (FINAL_RATE + (1.0 - FINAL_RATE) * cosine)
     }
 }
 
-/// Trains `decoder` in place and returns the mean loss of the last report.
-pub(crate) fn train(decoder: &Decoder, stream: &[u32], schedule: Schedule, rng: &mut Rng) -> Result<f64> {
-    let vars: Vec<Var> = decoder.weights().iter().map(|(_, var)| var.clone()).collect();
-    let (decayed, kept) = decoder.weights().iter().cloned().partition::<Vec<_>, _>(|(name, _)| name.contains("_proj"));
+/// Trains `decoder` in place, on windows as long as it has positions.
+pub(crate) fn train(
+    decoder: &Decoder,
+    stream: &[u32],
+    schedule: Schedule,
+    rng: &mut Rng,
+) -> Result<()> {
+    let seq_len = decoder.shape().max_positions;
+    let vars: Vec<Var> = decoder
+        .weights()
+        .iter()
+        .map(|(_, var)| var.clone())
+        .collect();
+    let (decayed, kept) = decoder
+        .weights()
+        .iter()
+        .cloned()
+        .partition::<Vec<_>, _>(|(name, _)| name.contains("_proj"));
     let optimizer = |vars: Vec<(String, Var)>, weight_decay| {
-        let params = ParamsAdamW { beta2: 0.98, weight_decay, ..ParamsAdamW::default() };
+        let params = ParamsAdamW {
+            beta2: 0.98,
+            weight_decay,
+            ..ParamsAdamW::default()
+        };
         AdamW::new(vars.into_iter().map(|(_, var)| var).collect(), params)
     };
     let mut optimizers = [optimizer(decayed, WEIGHT_DECAY)?, optimizer(kept, 0.0)?];
     let bar = ProgressBar::new(schedule.n_steps as u64);
     let mut recent = Vec::new();
-    let mut mean_loss = f64::NAN;
     for step in 0..schedule.n_steps {
-        let batch: Vec<Vec<u32>> =
-            (0..N_SHARDS).map(|_| draw_windows(stream, WINDOWS_PER_SHARD, schedule.seq_len, rng)).collect();
+        let batch: Vec<Vec<u32>> = (0..N_SHARDS)
+            .map(|_| draw_windows(stream, WINDOWS_PER_SHARD, seq_len, rng))
+            .collect();
         let (loss, grads) = gradients(decoder, &vars, &batch)?;
         for optimizer in &mut optimizers {
             optimizer.set_learning_rate(schedule.rate(step));
@@ -66,14 +83,20 @@ pub(crate) fn train(decoder: &Decoder, stream: &[u32], schedule: Schedule, rng: 
         recent.push(loss);
         bar.inc(1);
         if recent.len() == REPORT_EVERY || step + 1 == schedule.n_steps {
-            mean_loss = recent.iter().sum::<f64>() / recent.len() as f64;
+            let mean_loss = recent.iter().sum::<f64>() / recent.len() as f64;
             recent.clear();
             let seconds = bar.elapsed().as_secs();
-            bar.suspend(|| writeln!(io::stderr(), "step {:5}  loss {mean_loss:.4}  {seconds} s", step + 1))?;
+            bar.suspend(|| {
+                writeln!(
+                    io::stderr(),
+                    "step {:5}  loss {mean_loss:.4}  {seconds} s",
+                    step + 1
+                )
+            })?;
         }
     }
     bar.finish_and_clear();
-    Ok(mean_loss)
+    Ok(())
 }
 
 fn draw_windows(stream: &[u32], n_windows: usize, seq_len: usize, rng: &mut Rng) -> Vec<u32> {

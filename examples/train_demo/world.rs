@@ -125,27 +125,77 @@ pub(crate) const WARES: &[Ware] = wares![
 
 /// Single things that are carried, hidden, lost and found.
 pub(crate) const THINGS: &[&str] = &[
-    "lantern", "silver key", "letter", "copper kettle", "blue scarf", "wooden flute", "mirror", "map",
-    "small drum", "leather bag", "clay cup", "iron ring", "comb", "book", "umbrella", "green bottle",
+    "lantern",
+    "silver key",
+    "letter",
+    "copper kettle",
+    "blue scarf",
+    "wooden flute",
+    "mirror",
+    "map",
+    "small drum",
+    "leather bag",
+    "clay cup",
+    "iron ring",
+    "comb",
+    "book",
+    "umbrella",
+    "green bottle",
 ];
 
 /// Where things are hidden, with the preposition that belongs to each.
 pub(crate) const HIDING_PLACES: &[&str] = &[
-    "in the chest", "under the bed", "behind the stove", "on the shelf", "in the cellar", "under the stairs",
-    "behind the door", "on the roof", "in the well", "inside the oven",
+    "in the chest",
+    "under the bed",
+    "behind the stove",
+    "on the shelf",
+    "in the cellar",
+    "under the stairs",
+    "behind the door",
+    "on the roof",
+    "in the well",
+    "inside the oven",
 ];
 
 /// What people wear: garments that come in any of [`COLOURS`].
 pub(crate) const GARMENTS: &[&str] = &["coat", "hat", "cloak", "shirt", "apron", "scarf"];
 
 /// The colours of garments and flags.
-pub(crate) const COLOURS: &[&str] = &["red", "green", "blue", "yellow", "white", "black", "grey", "brown"];
+pub(crate) const COLOURS: &[&str] = &[
+    "red", "green", "blue", "yellow", "white", "black", "grey", "brown",
+];
 
 /// Weather, as the whole predicate of "it".
-pub(crate) const WEATHER: &[&str] = &["rained", "snowed", "was windy", "was foggy", "was warm", "was bitterly cold"];
+pub(crate) const WEATHER: &[&str] = &[
+    "rained",
+    "snowed",
+    "was windy",
+    "was foggy",
+    "was warm",
+    "was bitterly cold",
+];
 
 /// Number words; the arithmetic of the text stays inside this table.
 pub(crate) const NUMBERS: &[&str] = &[
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
 ];
