@@ -246,9 +246,9 @@ fn sync_tree(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            sync_tree(&entry.path())?
+            sync_tree(&entry.path())?;
         } else {
-            sync(&entry.path())?
+            sync(&entry.path())?;
         }
     }
     sync(path)

@@ -208,7 +208,7 @@ mod tests {
         let config = parse(&[]).unwrap();
         assert_eq!(config.listen.listen.to_string(), "127.0.0.1:8484");
         assert_eq!(config.worker.devices, ["cpu"]);
-        assert_eq!(config.worker.lease_seconds, Duration::from_secs(300));
+        assert_eq!(config.worker.lease_seconds, Duration::from_mins(5));
         assert!(config.listen.check().is_ok());
     }
 

@@ -22,6 +22,10 @@ pub struct Args {
 }
 
 /// Asks once.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "every command takes its arguments by value"
+)]
 pub fn run(args: Args) -> anyhow::Result<()> {
     let url = format!("{}/readyz", args.url.trim_end_matches('/'));
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -13,6 +13,10 @@ pub struct Args {
 }
 
 /// Applies what is missing.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "every command takes its arguments by value"
+)]
 pub fn run(args: Args) -> anyhow::Result<()> {
     let home = &args.storage.home;
     std::fs::create_dir_all(home).with_context(|| format!("cannot create {}", home.display()))?;

@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use crate::http;
 
-/// Print the OpenAPI document.
+/// Print the description of the API (an `OpenAPI` document).
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Write it to this file instead

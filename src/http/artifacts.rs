@@ -1,8 +1,10 @@
 //! `/v1/jobs/{id}/artifacts` and its files.
 
+use std::path::Path;
+
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path as PathParts, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -74,7 +76,7 @@ pub(super) async fn list_artifacts(
 pub(super) async fn get_artifact(
     State(state): State<HttpState>,
     JobPath(id): JobPath,
-    Path((_, name)): Path<(String, String)>,
+    PathParts((_, name)): PathParts<(String, String)>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -115,7 +117,10 @@ fn file_headers(
     etag: String,
     length: u64,
 ) -> [(header::HeaderName, String); 5] {
-    let kind = if file.entry.name.ends_with(".json") {
+    let kind = if Path::new(&file.entry.name)
+        .extension()
+        .is_some_and(|kind| kind == "json")
+    {
         "application/json"
     } else {
         "application/octet-stream"

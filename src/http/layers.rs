@@ -102,6 +102,10 @@ fn problem_of_others(response: &Response) -> Option<Problem> {
 }
 
 /// A handler that panicked has answered nothing; the log has its message.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that the layer asks for"
+)]
 pub(super) fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let message = message
@@ -109,4 +113,102 @@ pub(super) fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
         .unwrap_or_default();
     tracing::error!(message, "a handler panicked");
     ApiError::Defect.into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::routing::get;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+    use tower_http::catch_panic::CatchPanicLayer;
+
+    use super::*;
+    use crate::domain::ErrorCode;
+    use crate::jobs;
+    use crate::models::Refusal;
+
+    async fn answer(router: Router) -> (StatusCode, serde_json::Value) {
+        let router = router
+            .layer(CatchPanicLayer::custom(panicked))
+            .layer(axum::middleware::from_fn(around));
+        let request = Request::get("/")
+            .header(REQUEST_ID, "mine")
+            .body(Body::empty())
+            .unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.headers()[REQUEST_ID], "mine");
+        assert_eq!(response.headers()[header::CONTENT_TYPE], PROBLEM_JSON);
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_tells_nothing() {
+        async fn broken() -> &'static str {
+            panic!("the secret cause")
+        }
+        let (status, problem) = answer(Router::new().route("/", get(broken))).await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(
+            (&problem["code"], &problem["request_id"]),
+            (&"internal".into(), &"mine".into())
+        );
+        assert!(!problem.to_string().contains("secret"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_never_ends_is_a_timeout() {
+        let (status, problem) =
+            answer(Router::new().route("/", get(std::future::pending::<()>))).await;
+        assert_eq!(
+            (status, &problem["code"]),
+            (StatusCode::SERVICE_UNAVAILABLE, &"request_timeout".into())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_refused_submission_has_the_code_of_its_first_reason() {
+        async fn refused() -> ApiError {
+            let refusal = |pointer, code| Refusal {
+                pointer,
+                code,
+                detail: "because".to_owned(),
+            };
+            ApiError::Jobs(jobs::Error::Refused(vec![
+                refusal("/model", ErrorCode::UnsupportedArchitecture),
+                refusal("/pattern", ErrorCode::PatternMismatch),
+            ]))
+        }
+        let (status, problem) = answer(Router::new().route("/", get(refused))).await;
+        assert_eq!(
+            (status, &problem["code"]),
+            (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                &"unsupported_architecture".into()
+            )
+        );
+        assert_eq!(problem["errors"][1]["code"], "pattern_mismatch");
+    }
+
+    #[tokio::test]
+    async fn an_unreachable_database_is_told_without_its_reason() {
+        async fn away() -> ApiError {
+            let source = sqlx::Error::Protocol("the secret cause".to_owned());
+            ApiError::Jobs(crate::jobs::Error::Store(
+                crate::store::StoreError::Statement {
+                    operation: "x",
+                    source,
+                },
+            ))
+        }
+        let (status, problem) = answer(Router::new().route("/", get(away))).await;
+        assert_eq!(
+            (status, &problem["code"]),
+            (StatusCode::SERVICE_UNAVAILABLE, &"unavailable".into())
+        );
+        assert!(!problem.to_string().contains("secret"));
+    }
 }

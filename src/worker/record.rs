@@ -18,7 +18,7 @@ use crate::store::{Ending, Lease};
 const MANIFEST_FILE: &str = "secateur.json";
 
 /// The longest wait between two attempts.
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(300);
+const MAX_RETRY_DELAY: Duration = Duration::from_mins(5);
 
 /// Wait before the database is asked again to take an ending.
 const FINISH_RETRY: Duration = Duration::from_secs(1);
@@ -237,7 +237,7 @@ fn log(job: &Job, ending: &Ending) {
         }
         Ending::Cancelled => tracing::info!(job.id = %id, job.attempt = attempt, "job cancelled"),
         Ending::Released => {
-            tracing::info!(job.id = %id, job.attempt = attempt, "attempt given back")
+            tracing::info!(job.id = %id, job.attempt = attempt, "attempt given back");
         }
     }
 }

@@ -225,9 +225,9 @@ async fn lists_can_be_filtered_and_count_every_status() {
     let clock = Arc::new(ManualClock::new(
         "2026-01-01T00:00:00Z".parse::<Timestamp>().unwrap(),
     ));
-    let app = TestApp::api_at(clock.clone()).await;
+    let app = TestApp::api_at(Arc::<ManualClock>::clone(&clock)).await;
     let first = app.submit("a").await;
-    clock.advance(Duration::from_secs(60));
+    clock.advance(Duration::from_mins(1));
     app.post(
         "/v1/jobs",
         &json!({"model": "org/b", "method": "magnitude", "sparsity": 0.5}),

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Far more than anything here takes, so that a test that hangs fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A server and a client of it.
 pub(crate) struct TestApp {
@@ -59,7 +59,7 @@ pub(crate) fn config(home: &Path) -> ServerConfig {
         worker: WorkerArgs {
             devices: vec!["cpu".to_owned()],
             threads: None,
-            lease_seconds: Duration::from_secs(300),
+            lease_seconds: Duration::from_mins(5),
             heartbeat_seconds: Duration::from_millis(100),
             sweep_seconds: Duration::from_millis(100),
             retry_seconds: Duration::from_millis(10),
@@ -77,7 +77,7 @@ impl TestApp {
     /// The API alone: jobs stay queued.
     pub(crate) async fn api() -> Self {
         Self::start(new_home(), Arc::new(SystemClock), |config| {
-            config.listen.no_worker = true
+            config.listen.no_worker = true;
         })
         .await
     }
@@ -208,7 +208,7 @@ impl TestApp {
             worker_id: "worker_elsewhere".to_owned(),
             device: "cpu".to_owned(),
             now,
-            expires_at: now + Duration::from_secs(300),
+            expires_at: now + Duration::from_mins(5),
         };
         Lease::of(
             &self

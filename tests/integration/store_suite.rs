@@ -75,7 +75,7 @@ fn claim_at(worker: &str, now: Timestamp) -> Claim {
         worker_id: worker.to_owned(),
         device: "cpu".to_owned(),
         now,
-        expires_at: now + Duration::from_secs(300),
+        expires_at: now + Duration::from_mins(5),
     }
 }
 

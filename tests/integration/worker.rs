@@ -34,15 +34,8 @@ async fn nothing_is_left_in_scratch_once_a_job_is_over() {
     for (model, status) in [("succeed", "succeeded"), ("refuse", "failed")] {
         let id = app.submit(model).await;
         app.job_with_status(&id, status).await;
-        // The stop waits for the clearing up.
-        assert!(
-            !app.home()
-                .join("artifacts/jobs")
-                .join(&id)
-                .join("attempts/2")
-                .exists()
-        );
     }
+    // The stop waits for the clearing up.
     let home = app.stop().await;
     assert_eq!(
         std::fs::read_dir(home.path().join("scratch"))

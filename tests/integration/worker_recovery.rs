@@ -1,6 +1,7 @@
 //! What the pool does about workers that are gone, leases that are lost, and what both leave behind.
 
 use std::fs::{self, File};
+use std::sync::Arc;
 use std::time::Duration;
 
 use secateur::clock::{Clock, SystemClock};
@@ -177,7 +178,7 @@ async fn leftovers_of_unknown_and_finished_jobs_are_removed_and_nothing_else() {
     fs::create_dir_all(home.path().join("scratch/somebody-elses")).unwrap();
 
     // Starting sweeps once, before the first claim.
-    let home = TestApp::at(home.clone()).await.stop().await;
+    let home = TestApp::at(Arc::clone(&home)).await.stop().await;
     assert!(!attempt(unknown, 1).try_exists().unwrap());
     assert!(!attempt(&done, 7).try_exists().unwrap());
     assert!(
