@@ -1,10 +1,6 @@
 //! What the engine spends its time in. `cargo bench --bench engine`; docs/PERFORMANCE.md has the figures.
 
-#![expect(
-    clippy::unwrap_used,
-    missing_docs,
-    reason = "a bench that cannot run should stop"
-)]
+#![expect(clippy::unwrap_used, reason = "a bench that cannot run should stop")]
 
 use std::hint::black_box;
 

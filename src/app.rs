@@ -66,29 +66,61 @@ pub async fn start(config: ServerConfig) -> anyhow::Result<RunningApp> {
 }
 
 /// The same at a time of one's own choice.
-pub async fn start_with_clock(config: ServerConfig, clock: Arc<dyn Clock>) -> anyhow::Result<RunningApp> {
+pub async fn start_with_clock(
+    config: ServerConfig,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<RunningApp> {
     config.listen.check().map_err(anyhow::Error::msg)?;
     let metrics = telemetry::start_metrics()?;
     let foundation = Foundation::open(&config.storage, clock).await?;
     let address = config.listen.listen;
-    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-    let addr = listener.local_addr().context("cannot read the address listened on")?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))?;
+    let addr = listener
+        .local_addr()
+        .context("cannot read the address listened on")?;
 
-    let devices = if config.listen.no_worker { Vec::new() } else { config.worker.devices.clone() };
+    let devices = if config.listen.no_worker {
+        Vec::new()
+    } else {
+        config.worker.devices.clone()
+    };
     let pool = if config.listen.no_worker {
         None
     } else {
-        Some(foundation.start_pool(&config.storage, &config.worker).await?)
+        Some(
+            foundation
+                .start_pool(&config.storage, &config.worker)
+                .await?,
+        )
     };
-    let jobs = foundation.jobs(&config.storage, Defaults::for_devices(&config.worker.devices));
-    let router = http::router(HttpState { jobs, devices: devices.into(), metrics: Metrics(metrics.clone()) });
+    let jobs = foundation.jobs(
+        &config.storage,
+        Defaults::for_devices(&config.worker.devices),
+    );
+    let router = http::router(HttpState {
+        jobs,
+        devices: devices.into(),
+        metrics: Metrics(metrics.clone()),
+    });
 
     let stop = CancellationToken::new();
     tokio::spawn(stop.clone().run_until_cancelled_owned(keep_up(metrics)));
     let stopped = stop.clone().cancelled_owned();
-    let server = tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stopped).await });
+    let server = tokio::spawn(async move {
+        axum::serve(listener, router)
+            .with_graceful_shutdown(stopped)
+            .await
+    });
     tracing::info!(%addr, home = %config.storage.home.display(), "listening");
-    Ok(RunningApp { addr, store: foundation.store, pool, stop, server })
+    Ok(RunningApp {
+        addr,
+        store: foundation.store,
+        pool,
+        stop,
+        server,
+    })
 }
 
 /// Histograms keep every value until somebody asks for them, or until this folds them up.
@@ -100,10 +132,16 @@ async fn keep_up(metrics: PrometheusHandle) {
 }
 
 /// Starts the worker pool only.
-pub async fn start_worker(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result<RunningWorker> {
+pub async fn start_worker(
+    storage: &StorageArgs,
+    worker: &WorkerArgs,
+) -> anyhow::Result<RunningWorker> {
     let foundation = Foundation::open(storage, Arc::new(SystemClock)).await?;
     let pool = foundation.start_pool(storage, worker).await?;
-    Ok(RunningWorker { store: foundation.store, pool })
+    Ok(RunningWorker {
+        store: foundation.store,
+        pool,
+    })
 }
 
 impl RunningApp {
@@ -115,7 +153,9 @@ impl RunningApp {
         }
         let mut server = self.server;
         match tokio::time::timeout(DRAIN, &mut server).await {
-            Ok(ended) => ended.context("the server panicked")?.context("the server failed")?,
+            Ok(ended) => ended
+                .context("the server panicked")?
+                .context("the server failed")?,
             Err(_elapsed) => server.abort(),
         }
         self.store.close().await;
@@ -134,12 +174,21 @@ impl RunningWorker {
 impl Foundation {
     async fn open(storage: &StorageArgs, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let bundled = storage.bundled();
-        bundled::unpack(&bundled).with_context(|| format!("cannot unpack into {}", bundled.display()))?;
+        bundled::unpack(&bundled)
+            .with_context(|| format!("cannot unpack into {}", bundled.display()))?;
         let store = SqliteStore::open(&storage.database()).await?;
         let artifacts = Arc::new(Artifacts::open(&storage.artifacts())?);
         let (cancel, _) = broadcast::channel(CANCEL_BACKLOG);
-        let signals = Signals { wake: Arc::new(Notify::new()), cancel };
-        Ok(Self { store, artifacts, clock, signals })
+        let signals = Signals {
+            wake: Arc::new(Notify::new()),
+            cancel,
+        };
+        Ok(Self {
+            store,
+            artifacts,
+            clock,
+            signals,
+        })
     }
 
     fn store(&self) -> Arc<dyn Store> {
@@ -150,7 +199,10 @@ impl Foundation {
         Jobs::new(Parts {
             store: self.store(),
             artifacts: Arc::clone(&self.artifacts),
-            library: ModelLibrary { models_dir: storage.models_dir.clone(), bundled_dir: storage.bundled() },
+            library: ModelLibrary {
+                models_dir: storage.models_dir.clone(),
+                bundled_dir: storage.bundled(),
+            },
             clock: Arc::clone(&self.clock),
             defaults,
             signals: self.signals.clone(),
@@ -158,7 +210,11 @@ impl Foundation {
         })
     }
 
-    async fn start_pool(&self, storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result<WorkerPool> {
+    async fn start_pool(
+        &self,
+        storage: &StorageArgs,
+        worker: &WorkerArgs,
+    ) -> anyhow::Result<WorkerPool> {
         let settings = worker_settings(storage, worker)?;
         let parts = WorkerParts {
             store: self.store(),

@@ -65,24 +65,44 @@ pub struct Artifacts {
 impl Artifacts {
     /// Opens the folder, creates it where it is missing.
     pub fn open(root: &Path) -> Result<Self, ArtifactError> {
-        let error = |source| ArtifactError::Open { path: root.to_path_buf(), source };
+        let error = |source| ArtifactError::Open {
+            path: root.to_path_buf(),
+            source,
+        };
         fs::create_dir_all(root).map_err(|source| error(source.into()))?;
-        let store = LocalFileSystem::new_with_prefix(root).map_err(|source| error(source.into()))?;
-        Ok(Self { root: root.to_path_buf(), store: store.with_fsync(true) })
+        let store =
+            LocalFileSystem::new_with_prefix(root).map_err(|source| error(source.into()))?;
+        Ok(Self {
+            root: root.to_path_buf(),
+            store: store.with_fsync(true),
+        })
     }
 
     /// Moves a finished directory in as the attempt's artifact. What an interrupted call left there is replaced.
-    pub async fn publish(&self, job: JobId, attempt: u32, directory: &Path) -> Result<(), ArtifactError> {
+    pub async fn publish(
+        &self,
+        job: JobId,
+        attempt: u32,
+        directory: &Path,
+    ) -> Result<(), ArtifactError> {
         self.delete_attempt(job, attempt).await?;
         let target = self.root.join(dense_key(job, attempt).as_ref());
         let source = directory.to_path_buf();
         let moved = tokio::task::spawn_blocking(move || move_directory(&source, &target)).await;
         let moved = moved.unwrap_or_else(|panic| Err(io::Error::other(panic)));
-        moved.map_err(|source| ArtifactError::Publish { path: directory.to_path_buf(), source })
+        moved.map_err(|source| ArtifactError::Publish {
+            path: directory.to_path_buf(),
+            source,
+        })
     }
 
     /// Length of a file; `None` when it is not there.
-    pub async fn size(&self, job: JobId, attempt: u32, name: &str) -> Result<Option<u64>, ArtifactError> {
+    pub async fn size(
+        &self,
+        job: JobId,
+        attempt: u32,
+        name: &str,
+    ) -> Result<Option<u64>, ArtifactError> {
         let key = file_key(job, attempt, name);
         match self.store.head(&key).await {
             Ok(meta) => Ok(Some(meta.size)),
@@ -103,22 +123,40 @@ impl Artifacts {
             return Ok(futures::stream::empty().boxed());
         }
         let key = file_key(job, attempt, name);
-        let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
-        let found = self.store.get_opts(&key, options).await.map_err(object_error("read", &key))?;
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(range)),
+            ..GetOptions::default()
+        };
+        let found = self
+            .store
+            .get_opts(&key, options)
+            .await
+            .map_err(object_error("read", &key))?;
         Ok(found.into_stream().map_err(io::Error::other).boxed())
     }
 
     /// Removes everything under an attempt's prefix.
     pub async fn delete_attempt(&self, job: JobId, attempt: u32) -> Result<(), ArtifactError> {
         let prefix = attempt_key(job, attempt);
-        let keys = self.store.list(Some(&prefix)).map_ok(|meta| meta.location).boxed();
-        let deleted = self.store.delete_stream(keys).try_for_each(|_| std::future::ready(Ok(()))).await;
+        let keys = self
+            .store
+            .list(Some(&prefix))
+            .map_ok(|meta| meta.location)
+            .boxed();
+        let deleted = self
+            .store
+            .delete_stream(keys)
+            .try_for_each(|_| std::future::ready(Ok(())))
+            .await;
         deleted.map_err(object_error("delete", &prefix))?;
         // A file system has folders besides the objects.
         let folder = self.root.join(prefix.as_ref());
         match tokio::fs::remove_dir_all(&folder).await {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(ArtifactError::Publish { path: folder, source })
+                Err(ArtifactError::Publish {
+                    path: folder,
+                    source,
+                })
             }
             _ => Ok(()),
         }
@@ -130,17 +168,27 @@ impl Artifacts {
         let attempts = self.store.list(Some(&prefix)).try_filter_map(|meta| {
             let parts: Vec<_> = meta.location.parts().collect();
             let attempt = match parts.as_slice() {
-                [_, job, _, attempt, ..] => job.as_ref().parse().ok().zip(attempt.as_ref().parse().ok()),
+                [_, job, _, attempt, ..] => {
+                    job.as_ref().parse().ok().zip(attempt.as_ref().parse().ok())
+                }
                 _ => None,
             };
             std::future::ready(Ok(attempt))
         });
-        attempts.try_collect().await.map_err(object_error("list", &prefix))
+        attempts
+            .try_collect()
+            .await
+            .map_err(object_error("list", &prefix))
     }
 }
 
 fn attempt_key(job: JobId, attempt: u32) -> Key {
-    Key::from_iter(["jobs".to_owned(), job.to_string(), "attempts".to_owned(), attempt.to_string()])
+    Key::from_iter([
+        "jobs".to_owned(),
+        job.to_string(),
+        "attempts".to_owned(),
+        attempt.to_string(),
+    ])
 }
 
 fn dense_key(job: JobId, attempt: u32) -> Key {
@@ -151,8 +199,15 @@ fn file_key(job: JobId, attempt: u32, name: &str) -> Key {
     dense_key(job, attempt).join(name)
 }
 
-fn object_error(operation: &'static str, key: &Key) -> impl FnOnce(object_store::Error) -> ArtifactError {
-    move |source| ArtifactError::Object { operation, key: key.to_string(), source }
+fn object_error(
+    operation: &'static str,
+    key: &Key,
+) -> impl FnOnce(object_store::Error) -> ArtifactError {
+    move |source| ArtifactError::Object {
+        operation,
+        key: key.to_string(),
+        source,
+    }
 }
 
 /// By renaming; across file systems by copying to a neighbour of the target that is renamed when it is complete.
@@ -190,7 +245,11 @@ fn copy_directory(source: &Path, target: &Path) -> io::Result<()> {
 fn sync_tree(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() { sync_tree(&entry.path())? } else { sync(&entry.path())? }
+        if entry.file_type()?.is_dir() {
+            sync_tree(&entry.path())?;
+        } else {
+            sync(&entry.path())?;
+        }
     }
     sync(path)
 }
@@ -217,7 +276,10 @@ mod tests {
     }
 
     async fn read(artifacts: &Artifacts, range: Range<u64>) -> Vec<u8> {
-        let stream = artifacts.read(job(), 2, "model.safetensors", range).await.unwrap();
+        let stream = artifacts
+            .read(job(), 2, "model.safetensors", range)
+            .await
+            .unwrap();
         stream.try_collect::<Vec<_>>().await.unwrap().concat()
     }
 
@@ -225,8 +287,14 @@ mod tests {
     async fn a_published_file_can_be_read_in_parts() {
         let root = tempfile::tempdir().unwrap();
         let artifacts = published(root.path()).await;
-        assert_eq!(artifacts.size(job(), 2, "model.safetensors").await.unwrap(), Some(10));
-        assert_eq!(artifacts.size(job(), 1, "model.safetensors").await.unwrap(), None);
+        assert_eq!(
+            artifacts.size(job(), 2, "model.safetensors").await.unwrap(),
+            Some(10)
+        );
+        assert_eq!(
+            artifacts.size(job(), 1, "model.safetensors").await.unwrap(),
+            None
+        );
         assert_eq!(read(&artifacts, 0..10).await, b"0123456789");
         assert_eq!(read(&artifacts, 3..5).await, b"34");
         assert_eq!(read(&artifacts, 4..4).await, b"");
@@ -236,7 +304,10 @@ mod tests {
     async fn an_attempt_is_listed_until_it_is_deleted() {
         let root = tempfile::tempdir().unwrap();
         let artifacts = published(root.path()).await;
-        assert_eq!(artifacts.list_attempts().await.unwrap(), BTreeSet::from([(job(), 2)]));
+        assert_eq!(
+            artifacts.list_attempts().await.unwrap(),
+            BTreeSet::from([(job(), 2)])
+        );
         artifacts.delete_attempt(job(), 2).await.unwrap();
         artifacts.delete_attempt(job(), 2).await.unwrap();
         assert_eq!(artifacts.list_attempts().await.unwrap(), BTreeSet::new());
@@ -250,8 +321,14 @@ mod tests {
         fs::create_dir(&finished).unwrap();
         fs::write(finished.join("config.json"), b"{}").unwrap();
         artifacts.publish(job(), 2, &finished).await.unwrap();
-        assert_eq!(artifacts.size(job(), 2, "model.safetensors").await.unwrap(), None);
-        assert_eq!(artifacts.size(job(), 2, "config.json").await.unwrap(), Some(2));
+        assert_eq!(
+            artifacts.size(job(), 2, "model.safetensors").await.unwrap(),
+            None
+        );
+        assert_eq!(
+            artifacts.size(job(), 2, "config.json").await.unwrap(),
+            Some(2)
+        );
     }
 
     #[test]
@@ -261,6 +338,9 @@ mod tests {
         fs::create_dir_all(source.join("nested")).unwrap();
         fs::write(source.join("nested/file"), b"x").unwrap();
         copy_directory(&source, &root.path().join("copy")).unwrap();
-        assert_eq!(fs::read(root.path().join("copy/nested/file")).unwrap(), b"x");
+        assert_eq!(
+            fs::read(root.path().join("copy/nested/file")).unwrap(),
+            b"x"
+        );
     }
 }

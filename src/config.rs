@@ -11,7 +11,12 @@ use clap::{Args, ValueEnum};
 #[derive(Debug, Clone, Args)]
 pub struct StorageArgs {
     /// Directory of this server: its database, artifacts, and jobs in progress
-    #[arg(long, value_name = "DIR", env = "SECATEUR_HOME", default_value = "./secateur-data")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "SECATEUR_HOME",
+        default_value = "./secateur-data"
+    )]
     pub home: PathBuf,
 
     /// Directory of local models: a job's `{"source": "local", "id": …}` is a directory below it
@@ -86,7 +91,12 @@ pub struct WorkerArgs {
 #[derive(Debug, Clone, Args)]
 pub struct ListenArgs {
     /// Address to listen on
-    #[arg(long, value_name = "ADDRESS", env = "SECATEUR_LISTEN", default_value = "127.0.0.1:8484")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "SECATEUR_LISTEN",
+        default_value = "127.0.0.1:8484"
+    )]
     pub listen: SocketAddr,
 
     /// Listen on an address that other machines reach, although anybody who reaches it can use it
@@ -102,11 +112,21 @@ pub struct ListenArgs {
 #[derive(Debug, Clone, Args)]
 pub struct LogArgs {
     /// Levels to log, such as `info` or `secateur=debug,warn`
-    #[arg(long, value_name = "FILTER", env = "SECATEUR_LOG", default_value = "info")]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "SECATEUR_LOG",
+        default_value = "info"
+    )]
     pub log: String,
 
     /// How a line of the log looks
-    #[arg(long, value_name = "FORMAT", env = "SECATEUR_LOG_FORMAT", default_value = "text")]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "SECATEUR_LOG_FORMAT",
+        default_value = "text"
+    )]
     pub log_format: LogFormat,
 }
 
@@ -149,7 +169,11 @@ impl ListenArgs {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>().map(Duration::try_from_secs_f64) {
-        Ok(Ok(duration)) if duration >= Duration::from_millis(10) && duration.as_secs() <= 86_400 => Ok(duration),
+        Ok(Ok(duration))
+            if duration >= Duration::from_millis(10) && duration.as_secs() <= 86_400 =>
+        {
+            Ok(duration)
+        }
         _ => Err("expected a number of seconds from 0.01 to 86400".to_owned()),
     }
 }
@@ -184,20 +208,43 @@ mod tests {
         let config = parse(&[]).unwrap();
         assert_eq!(config.listen.listen.to_string(), "127.0.0.1:8484");
         assert_eq!(config.worker.devices, ["cpu"]);
-        assert_eq!(config.worker.lease_seconds, Duration::from_secs(300));
+        assert_eq!(config.worker.lease_seconds, Duration::from_mins(5));
         assert!(config.listen.check().is_ok());
     }
 
     #[test]
     fn an_open_address_needs_an_explicit_word() {
-        assert!(parse(&["--listen", "0.0.0.0:80"]).unwrap().listen.check().is_err());
-        assert!(parse(&["--listen", "[::]:80", "--insecure-no-auth"]).unwrap().listen.check().is_ok());
+        assert!(
+            parse(&["--listen", "0.0.0.0:80"])
+                .unwrap()
+                .listen
+                .check()
+                .is_err()
+        );
+        assert!(
+            parse(&["--listen", "[::]:80", "--insecure-no-auth"])
+                .unwrap()
+                .listen
+                .check()
+                .is_ok()
+        );
     }
 
     #[test]
     fn devices_and_times_are_checked() {
-        assert_eq!(parse(&["--devices", "cuda:0,cuda:1"]).unwrap().worker.devices, ["cuda:0", "cuda:1"]);
-        for flags in [["--devices", "gpu"], ["--devices", "cuda:"], ["--lease-seconds", "0"], ["--sweep-seconds", "NaN"]] {
+        assert_eq!(
+            parse(&["--devices", "cuda:0,cuda:1"])
+                .unwrap()
+                .worker
+                .devices,
+            ["cuda:0", "cuda:1"]
+        );
+        for flags in [
+            ["--devices", "gpu"],
+            ["--devices", "cuda:"],
+            ["--lease-seconds", "0"],
+            ["--sweep-seconds", "NaN"],
+        ] {
             assert!(parse(&flags).is_err(), "{flags:?}");
         }
     }

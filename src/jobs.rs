@@ -127,13 +127,19 @@ pub struct Check {
 impl Jobs {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        Self { parts: Arc::new(parts), id_context: Arc::new(Mutex::new(ContextV7::new())) }
+        Self {
+            parts: Arc::new(parts),
+            id_context: Arc::new(Mutex::new(ContextV7::new())),
+        }
     }
 
     /// Checks a submission and queues it. When this returns, the job survives a crash.
     pub async fn submit(&self, body: &Value) -> Result<Job, Error> {
         let request = JobRequest::parse(body, self.parts.defaults).map_err(Error::Invalid)?;
-        self.parts.library.check(&request.spec).map_err(Error::Refused)?;
+        self.parts
+            .library
+            .check(&request.spec)
+            .map_err(Error::Refused)?;
         let now = self.parts.clock.now();
         let mut job = Job::new(self.mint_id(now), request.spec, now);
         job.name = request.name;
@@ -150,12 +156,20 @@ impl Jobs {
     fn mint_id(&self, now: Timestamp) -> JobId {
         let seconds = u64::try_from(now.as_second()).unwrap_or_default();
         let nanos = u32::try_from(now.subsec_nanosecond()).unwrap_or_default();
-        JobId::new(Uuid::new_v7(uuid::Timestamp::from_unix(&*self.id_context, seconds, nanos)))
+        JobId::new(Uuid::new_v7(uuid::Timestamp::from_unix(
+            &*self.id_context,
+            seconds,
+            nanos,
+        )))
     }
 
     /// One job.
     pub async fn get(&self, id: JobId) -> Result<Job, Error> {
-        self.parts.store.lookup_job(id).await?.ok_or(Error::JobNotFound(id))
+        self.parts
+            .store
+            .lookup_job(id)
+            .await?
+            .ok_or(Error::JobNotFound(id))
     }
 
     /// One job's attempts.
@@ -164,12 +178,25 @@ impl Jobs {
     }
 
     /// A page of jobs, newest first, that begins after `before`.
-    pub async fn list(&self, filter: &JobFilter, before: Option<JobId>, limit: u32) -> Result<Page, Error> {
+    pub async fn list(
+        &self,
+        filter: &JobFilter,
+        before: Option<JobId>,
+        limit: u32,
+    ) -> Result<Page, Error> {
         // One more than asked tells whether there is a next page.
-        let mut jobs = self.parts.store.list_jobs(filter, before, limit + 1).await?;
+        let mut jobs = self
+            .parts
+            .store
+            .list_jobs(filter, before, limit + 1)
+            .await?;
         let has_more = jobs.len() > limit as usize;
         jobs.truncate(limit as usize);
-        let next = if has_more { jobs.last().map(|job| job.id) } else { None };
+        let next = if has_more {
+            jobs.last().map(|job| job.id)
+        } else {
+            None
+        };
         Ok(Page { jobs, next })
     }
 
@@ -182,7 +209,11 @@ impl Jobs {
 
     /// Cancels a job, or asks its worker to. Repeating it is harmless.
     pub async fn cancel(&self, id: JobId) -> Result<Job, Error> {
-        let cancelled = self.parts.store.request_cancel(id, self.parts.clock.now()).await?;
+        let cancelled = self
+            .parts
+            .store
+            .request_cancel(id, self.parts.clock.now())
+            .await?;
         let job = cancelled.ok_or(Error::JobNotFound(id))?;
         match job.state {
             JobState::Cancelling => {
@@ -191,9 +222,10 @@ impl Jobs {
                 Ok(job)
             }
             JobState::Cancelled => Ok(job),
-            state @ (JobState::Queued | JobState::Running | JobState::Succeeded | JobState::Failed) => {
-                Err(Error::TooLateToCancel { state })
-            }
+            state @ (JobState::Queued
+            | JobState::Running
+            | JobState::Succeeded
+            | JobState::Failed) => Err(Error::TooLateToCancel { state }),
         }
     }
 
@@ -207,40 +239,79 @@ impl Jobs {
     pub async fn publication(&self, id: JobId) -> Result<Publication, Error> {
         let job = self.get(id).await?;
         let publication = self.parts.store.lookup_publication(id).await?;
-        publication.ok_or(Error::ResultsNotReady { id, state: job.state })
+        publication.ok_or(Error::ResultsNotReady {
+            id,
+            state: job.state,
+        })
     }
 
     /// One file of a succeeded job.
     pub async fn artifact(&self, id: JobId, name: &str) -> Result<ArtifactFile, Error> {
-        let not_found = || Error::ArtifactNotFound { id, name: name.to_owned() };
+        let not_found = || Error::ArtifactNotFound {
+            id,
+            name: name.to_owned(),
+        };
         self.get(id).await?;
-        let publication = self.parts.store.lookup_publication(id).await?.ok_or_else(not_found)?;
+        let publication = self
+            .parts
+            .store
+            .lookup_publication(id)
+            .await?
+            .ok_or_else(not_found)?;
         let attempt = publication.attempt;
-        let entry = publication.files.into_iter().find(|file| file.name == name).ok_or_else(not_found)?;
+        let entry = publication
+            .files
+            .into_iter()
+            .find(|file| file.name == name)
+            .ok_or_else(not_found)?;
         let stored = self.parts.artifacts.size(id, attempt, name).await?;
         if stored != Some(entry.size_bytes) {
             tracing::error!(job.id = %id, name, ?stored, expected = entry.size_bytes, "artifact file has another length");
             return Err(not_found());
         }
-        Ok(ArtifactFile { job_id: id, attempt, entry })
+        Ok(ArtifactFile {
+            job_id: id,
+            attempt,
+            entry,
+        })
     }
 
     /// The bytes of a file within `range`.
-    pub async fn read_artifact(&self, file: &ArtifactFile, range: Range<u64>) -> Result<ByteStream, Error> {
-        Ok(self.parts.artifacts.read(file.job_id, file.attempt, &file.entry.name, range).await?)
+    pub async fn read_artifact(
+        &self,
+        file: &ArtifactFile,
+        range: Range<u64>,
+    ) -> Result<ByteStream, Error> {
+        Ok(self
+            .parts
+            .artifacts
+            .read(file.job_id, file.attempt, &file.entry.name, range)
+            .await?)
     }
 
     /// Whether jobs can be accepted now, line by line.
     pub async fn ready(&self) -> Vec<Check> {
-        let database = self.parts.store.ping().await.map_err(|error| problem(&error));
+        let database = self
+            .parts
+            .store
+            .ping()
+            .await
+            .map_err(|error| problem(&error));
         let home = self.parts.home.clone();
-        let written = tokio::task::spawn_blocking(move || tempfile::tempfile_in(home).map(drop)).await;
-        let directory = written.map_err(|panic| problem(&panic)).and_then(|result| {
-            result.map_err(|error| problem(&error))
-        });
+        let written =
+            tokio::task::spawn_blocking(move || tempfile::tempfile_in(home).map(drop)).await;
+        let directory = written
+            .map_err(|panic| problem(&panic))
+            .and_then(|result| result.map_err(|error| problem(&error)));
         vec![
-            Check { name: "database", problem: database.err() },
-            Check { name: "data_directory", problem: directory.err() },
+            Check {
+                name: "database",
+                problem: database.err(),
+            },
+            Check {
+                name: "data_directory",
+                problem: directory.err(),
+            },
         ]
     }
 
@@ -263,6 +334,11 @@ fn problem(error: &dyn std::error::Error) -> String {
 
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.name, self.problem.as_deref().unwrap_or("ok"))
+        write!(
+            f,
+            "{}: {}",
+            self.name,
+            self.problem.as_deref().unwrap_or("ok")
+        )
     }
 }

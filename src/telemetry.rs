@@ -11,16 +11,21 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 /// Seconds: a phase takes from a moment to hours.
-const PHASE_BUCKETS: &[f64] = &[0.1, 1.0, 5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 10_800.0, 21_600.0];
+const PHASE_BUCKETS: &[f64] = &[
+    0.1, 1.0, 5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 10_800.0, 21_600.0,
+];
 
 /// Seconds, as OpenTelemetry proposes.
-const REQUEST_BUCKETS: &[f64] =
-    &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+const REQUEST_BUCKETS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
 
 /// Sends the log to standard error: to people or, with `json`, to programs.
 pub fn start_logging(filter: &str, json: bool) -> Result<(), ParseError> {
     let filter = EnvFilter::try_new(filter)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     if json {
         builder.json().flatten_event(true).init();
     } else {
@@ -37,7 +42,9 @@ pub struct MetricsError(String);
 /// The metrics of the process. They are collected once, however many servers it holds.
 pub fn start_metrics() -> Result<PrometheusHandle, MetricsError> {
     static HANDLE: OnceLock<Result<PrometheusHandle, MetricsError>> = OnceLock::new();
-    HANDLE.get_or_init(|| install().map_err(|error| MetricsError(error.to_string()))).clone()
+    HANDLE
+        .get_or_init(|| install().map_err(|error| MetricsError(error.to_string())))
+        .clone()
 }
 
 fn install() -> Result<PrometheusHandle, BuildError> {

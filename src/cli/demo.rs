@@ -34,20 +34,37 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.context("cannot start the runtime")?.block_on(demonstrate(args))
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    runtime
+        .context("cannot start the runtime")?
+        .block_on(demonstrate(args))
 }
 
 async fn demonstrate(args: Args) -> anyhow::Result<()> {
-    let home = tempfile::Builder::new().prefix("secateur-demo-").tempdir().context("cannot create a directory")?.keep();
+    let home = tempfile::Builder::new()
+        .prefix("secateur-demo-")
+        .tempdir()
+        .context("cannot create a directory")?
+        .keep();
     let (model, models_dir) = model_of_request(&args.model)?;
-    let storage = StorageArgs { home: home.clone(), models_dir, data_dir: None };
+    let storage = StorageArgs {
+        home: home.clone(),
+        models_dir,
+        data_dir: None,
+    };
     let listen = ListenArgs {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         insecure_no_auth: false,
         no_worker: false,
     };
-    let server = app::start(ServerConfig { storage, worker: args.worker, listen }).await?;
+    let server = app::start(ServerConfig {
+        storage,
+        worker: args.worker,
+        listen,
+    })
+    .await?;
     let client = Client::new(&server)?;
     say(&format!("serving at {}\n", client.base));
 
@@ -59,11 +76,16 @@ async fn demonstrate(args: Args) -> anyhow::Result<()> {
     print_results(&rows);
     for (method, job) in &rows {
         let id = job["id"].as_str().unwrap_or_default();
-        say(&format!("  {method:<9}  {}", artifact_dir(&home, id, &job["attempt"]).display()));
+        say(&format!(
+            "  {method:<9}  {}",
+            artifact_dir(&home, id, &job["attempt"]).display()
+        ));
     }
     if args.keep_serving {
         say(&format!("\nserving at {} until Ctrl-C", client.base));
-        tokio::signal::ctrl_c().await.context("cannot wait for Ctrl-C")?;
+        tokio::signal::ctrl_c()
+            .await
+            .context("cannot wait for Ctrl-C")?;
     }
     server.shutdown().await
 }
@@ -74,17 +96,25 @@ fn model_of_request(name: &str) -> anyhow::Result<(Value, Option<PathBuf>)> {
     if name == BUNDLED_MODEL || !path.is_dir() {
         return Ok((json!(name), None));
     }
-    let path = path.canonicalize().with_context(|| format!("cannot open {name}"))?;
+    let path = path
+        .canonicalize()
+        .with_context(|| format!("cannot open {name}"))?;
     match (path.parent(), path.file_name()) {
-        (Some(parent), Some(id)) => {
-            Ok((json!({"source": "local", "id": id.to_string_lossy()}), Some(parent.to_path_buf())))
-        }
+        (Some(parent), Some(id)) => Ok((
+            json!({"source": "local", "id": id.to_string_lossy()}),
+            Some(parent.to_path_buf()),
+        )),
         _ => bail!("{name} is not a model directory"),
     }
 }
 
 fn artifact_dir(home: &Path, id: &str, attempt: &Value) -> PathBuf {
-    home.join("artifacts").join("jobs").join(id).join("attempts").join(attempt.to_string()).join("dense")
+    home.join("artifacts")
+        .join("jobs")
+        .join(id)
+        .join("attempts")
+        .join(attempt.to_string())
+        .join("dense")
 }
 
 /// A client of the API.
@@ -96,7 +126,10 @@ struct Client {
 impl Client {
     fn new(server: &RunningApp) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder().no_proxy().build()?;
-        Ok(Self { http, base: format!("http://{}", server.addr) })
+        Ok(Self {
+            http,
+            base: format!("http://{}", server.addr),
+        })
     }
 
     async fn submit(&self, model: &Value, method: &str) -> anyhow::Result<Value> {
@@ -106,30 +139,57 @@ impl Client {
             "evaluation": {"perplexity": ["demo"], "seq_len": 128},
             "name": format!("demo: {method} 50 %"),
         });
-        say(&format!("POST /v1/jobs  {model}  {method}  sparsity 0.5  unstructured"));
-        let response = self.http.post(format!("{}/v1/jobs", self.base)).json(&body).send().await?;
+        say(&format!(
+            "POST /v1/jobs  {model}  {method}  sparsity 0.5  unstructured"
+        ));
+        let response = self
+            .http
+            .post(format!("{}/v1/jobs", self.base))
+            .json(&body)
+            .send()
+            .await?;
         let status = response.status();
         let job: Value = response.json().await?;
         if !status.is_success() {
-            bail!("{}: {}", job["code"].as_str().unwrap_or("internal"), job["detail"].as_str().unwrap_or_default());
+            bail!(
+                "{}: {}",
+                job["code"].as_str().unwrap_or("internal"),
+                job["detail"].as_str().unwrap_or_default()
+            );
         }
-        say(&format!("  {status}  {}", job["id"].as_str().unwrap_or_default()));
+        say(&format!(
+            "  {status}  {}",
+            job["id"].as_str().unwrap_or_default()
+        ));
         Ok(job)
     }
 
     /// Shows the job's progress until it has ended.
     async fn watch(&self, job: &Value) -> anyhow::Result<Value> {
-        let url = format!("{}{}", self.base, job["links"]["self"].as_str().unwrap_or_default());
+        let url = format!(
+            "{}{}",
+            self.base,
+            job["links"]["self"].as_str().unwrap_or_default()
+        );
         let mut bar = JobBar::new();
         loop {
-            let job: Value = self.http.get(&url).send().await?.error_for_status()?.json().await?;
+            let job: Value = self
+                .http
+                .get(&url)
+                .send()
+                .await?
+                .error_for_status()?
+                .json()
+                .await?;
             bar.show(&job);
             match job["status"].as_str() {
                 Some("succeeded") => return Ok(job),
                 Some("failed" | "cancelled") => bail!(
                     "{}: {}",
                     job["error"]["code"].as_str().unwrap_or("cancelled"),
-                    job["error"]["message"].as_str().unwrap_or("the job was cancelled")
+                    job["error"]["message"]
+                        .as_str()
+                        .unwrap_or("the job was cancelled")
                 ),
                 _ => tokio::time::sleep(POLL).await,
             }
@@ -138,32 +198,55 @@ impl Client {
 }
 
 fn print_results(rows: &[(&str, Value)]) {
-    let number = |value: &Value| value.as_f64().map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
-    let header = ["", "perplexity", "sparsity", "size", "time"].map(str::to_owned).to_vec();
+    let number = |value: &Value| {
+        value
+            .as_f64()
+            .map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"))
+    };
+    let header = ["", "perplexity", "sparsity", "size", "time"]
+        .map(str::to_owned)
+        .to_vec();
     let mut lines = vec![header];
     if let Some((_, job)) = rows.first() {
         let dense = number(&job["results"]["perplexity"][0]["before"]);
-        lines.push(vec!["dense".to_owned(), dense, "0.000".to_owned(), size(job), "-".to_owned()]);
+        lines.push(vec![
+            "dense".to_owned(),
+            dense,
+            "0.000".to_owned(),
+            size(job),
+            "-".to_owned(),
+        ]);
     }
     for (method, job) in rows {
         let results = &job["results"];
         let label = format!("{method} 50 %");
         let perplexity = number(&results["perplexity"][0]["after"]);
-        lines.push(vec![label, perplexity, number(&results["sparsity"]["achieved"]), size(job), duration(job)]);
+        lines.push(vec![
+            label,
+            perplexity,
+            number(&results["sparsity"]["achieved"]),
+            size(job),
+            duration(job),
+        ]);
     }
     say(&format!("\n{}", table::columns(&lines)));
 }
 
 fn size(job: &Value) -> String {
-    table::bytes(job["results"]["artifact_size_bytes"].as_u64().unwrap_or_default())
+    table::bytes(
+        job["results"]["artifact_size_bytes"]
+            .as_u64()
+            .unwrap_or_default(),
+    )
 }
 
 /// From the claim to the end.
 fn duration(job: &Value) -> String {
     let time = |key: &str| job[key].as_str()?.parse::<jiff::Timestamp>().ok();
-    time("started_at")
-        .zip(time("finished_at"))
-        .map_or_else(|| "-".to_owned(), |(from, to)| format!("{:.1} s", to.duration_since(from).as_secs_f64()))
+    time("started_at").zip(time("finished_at")).map_or_else(
+        || "-".to_owned(),
+        |(from, to)| format!("{:.1} s", to.duration_since(from).as_secs_f64()),
+    )
 }
 
 #[expect(clippy::print_stdout, reason = "what the command shows")]

@@ -13,12 +13,23 @@ pub struct Args {
 }
 
 /// Applies what is missing.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "every command takes its arguments by value"
+)]
 pub fn run(args: Args) -> anyhow::Result<()> {
     let home = &args.storage.home;
     std::fs::create_dir_all(home).with_context(|| format!("cannot create {}", home.display()))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("cannot start the runtime")?.block_on(async {
-        SqliteStore::open(&args.storage.database()).await?.close().await;
-        Ok(())
-    })
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime
+        .context("cannot start the runtime")?
+        .block_on(async {
+            SqliteStore::open(&args.storage.database())
+                .await?
+                .close()
+                .await;
+            Ok(())
+        })
 }

@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use crate::http;
 
-/// Print the OpenAPI document.
+/// Print the description of the API (an `OpenAPI` document).
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Write it to this file instead
@@ -25,10 +25,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if let Some(path) = args.write {
         std::fs::write(&path, document).with_context(|| format!("cannot write {}", path.display()))
     } else if let Some(path) = args.check {
-        let committed = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        anyhow::ensure!(committed == document, "{} is out of date, write it again with --write", path.display());
+        let committed = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        anyhow::ensure!(
+            committed == document,
+            "{} is out of date, write it again with --write",
+            path.display()
+        );
         Ok(())
     } else {
-        std::io::stdout().write_all(document.as_bytes()).context("cannot write to standard output")
+        std::io::stdout()
+            .write_all(document.as_bytes())
+            .context("cannot write to standard output")
     }
 }

@@ -22,18 +22,33 @@ impl JobBar {
                 Err(_) => bar,
             }
         });
-        Self { bar, phase: String::new() }
+        Self {
+            bar,
+            phase: String::new(),
+        }
     }
 
     /// Shows a job as the API gives it.
     pub(super) fn show(&mut self, job: &Value) {
-        let phase = job["phase"].as_str().or(job["status"].as_str()).unwrap_or_default();
+        let phase = job["phase"]
+            .as_str()
+            .or(job["status"].as_str())
+            .unwrap_or_default();
         let percent = job["progress"]["percent"].as_f64().unwrap_or_default();
         match &self.bar {
             Some(bar) => {
                 bar.set_prefix(phase.to_owned());
-                bar.set_message(job["progress"]["name"].as_str().unwrap_or_default().to_owned());
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 100")]
+                bar.set_message(
+                    job["progress"]["name"]
+                        .as_str()
+                        .unwrap_or_default()
+                        .to_owned(),
+                );
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "0 to 100"
+                )]
                 bar.set_position(percent as u64);
             }
             None if phase != self.phase => print_line(phase),

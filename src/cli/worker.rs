@@ -18,6 +18,10 @@ pub struct Args {
 }
 
 /// Runs until it is told to stop.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "every command takes its arguments by value"
+)]
 pub fn run(args: Args) -> anyhow::Result<()> {
     telemetry::start_logging(&args.log.log, args.log.log_format == LogFormat::Json)
         .with_context(|| format!("{:?} is no log filter", args.log.log))?;

@@ -36,9 +36,13 @@ impl FromStr for JobId {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let id = text.strip_prefix("job_").and_then(|digits| Uuid::try_parse(digits).ok()).map(Self);
+        let id = text
+            .strip_prefix("job_")
+            .and_then(|digits| Uuid::try_parse(digits).ok())
+            .map(Self);
         // One job has one spelling: upper case, hyphens and braces are not taken.
-        id.filter(|id| id.to_string() == text).ok_or_else(|| format!("{text:?} is not a job id"))
+        id.filter(|id| id.to_string() == text)
+            .ok_or_else(|| format!("{text:?} is not a job id"))
     }
 }
 
@@ -49,7 +53,19 @@ impl Serialize for JobId {
 }
 
 /// Where a job is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     /// Waits for a worker.
@@ -68,8 +84,14 @@ pub enum JobState {
 
 impl JobState {
     /// Every state.
-    pub const ALL: [Self; 6] =
-        [Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelling, Self::Cancelled];
+    pub const ALL: [Self; 6] = [
+        Self::Queued,
+        Self::Running,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelling,
+        Self::Cancelled,
+    ];
 
     /// The word on the wire and in the database.
     pub fn as_str(self) -> &'static str {
@@ -92,7 +114,10 @@ impl JobState {
     pub fn may_become(self, next: Self) -> bool {
         match self {
             Self::Queued => matches!(next, Self::Running | Self::Cancelled),
-            Self::Running => matches!(next, Self::Succeeded | Self::Failed | Self::Queued | Self::Cancelling),
+            Self::Running => matches!(
+                next,
+                Self::Succeeded | Self::Failed | Self::Queued | Self::Cancelling
+            ),
             // A holder that finishes before it hears of the cancellation has finished.
             Self::Cancelling => matches!(next, Self::Cancelled | Self::Succeeded | Self::Failed),
             Self::Succeeded | Self::Failed | Self::Cancelled => false,
@@ -114,7 +139,12 @@ impl FromStr for JobState {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|state| state.as_str() == text);
-        found.ok_or_else(|| format!("unknown status {text:?}, expected {}", Self::ALL.map(Self::as_str).join(", ")))
+        found.ok_or_else(|| {
+            format!(
+                "unknown status {text:?}, expected {}",
+                Self::ALL.map(Self::as_str).join(", ")
+            )
+        })
     }
 }
 
@@ -143,7 +173,15 @@ impl JobError {
     /// The error of an attempt whose process ended without a word.
     pub fn crash(attempt: u32, phase: Option<Phase>, message: String) -> Self {
         let code = ErrorCode::WorkerCrashed;
-        Self { failure: AttemptFailure { code, message, phase, retryable: code.retryable() }, attempt }
+        Self {
+            failure: AttemptFailure {
+                code,
+                message,
+                phase,
+                retryable: code.retryable(),
+            },
+            attempt,
+        }
     }
 }
 
@@ -406,10 +444,19 @@ mod tests {
     fn a_job_id_has_one_spelling() {
         let text = "job_019abcde0123789a8bcdef0123456789";
         assert_eq!(text.parse::<JobId>().unwrap().to_string(), text);
-        for wrong in ["job_", "019abcde0123789a8bcdef0123456789", "job_019ABCDE0123789a8bcdef0123456789", "job_../x"] {
+        for wrong in [
+            "job_",
+            "019abcde0123789a8bcdef0123456789",
+            "job_019ABCDE0123789a8bcdef0123456789",
+            "job_../x",
+        ] {
             assert!(wrong.parse::<JobId>().is_err(), "{wrong}");
         }
-        assert!("job_019abcde-0123-789a-8bcd-ef0123456789".parse::<JobId>().is_err());
+        assert!(
+            "job_019abcde-0123-789a-8bcd-ef0123456789"
+                .parse::<JobId>()
+                .is_err()
+        );
     }
 
     #[test]
@@ -424,14 +471,23 @@ mod tests {
     fn a_request_to_cancel_leads_only_where_the_state_machine_goes() {
         for state in JobState::ALL {
             if let Some(next) = state.after_cancel_request() {
-                assert!(next == state || state.may_become(next), "{state:?} to {next:?}");
+                assert!(
+                    next == state || state.may_become(next),
+                    "{state:?} to {next:?}"
+                );
             }
         }
     }
 
     #[test]
     fn three_states_are_terminal() {
-        let terminal: Vec<_> = JobState::ALL.into_iter().filter(|state| state.is_terminal()).collect();
-        assert_eq!(terminal, [JobState::Succeeded, JobState::Failed, JobState::Cancelled]);
+        let terminal: Vec<_> = JobState::ALL
+            .into_iter()
+            .filter(|state| state.is_terminal())
+            .collect();
+        assert_eq!(
+            terminal,
+            [JobState::Succeeded, JobState::Failed, JobState::Cancelled]
+        );
     }
 }

@@ -51,13 +51,23 @@ pub struct Defaults {
 
 impl Defaults {
     /// The paper's recipe.
-    pub const GPU: Self = Self { n_samples: 128, seq_len: None };
+    pub const GPU: Self = Self {
+        n_samples: 128,
+        seq_len: None,
+    };
     /// A sixteenth of its tokens: minutes instead of hours on a CPU.
-    pub const CPU: Self = Self { n_samples: 32, seq_len: Some(512) };
+    pub const CPU: Self = Self {
+        n_samples: 32,
+        seq_len: Some(512),
+    };
 
     /// The paper's recipe where every device is a GPU.
     pub fn for_devices<S: AsRef<str>>(devices: &[S]) -> Self {
-        if devices.iter().all(|device| device.as_ref() == "cpu") { Self::CPU } else { Self::GPU }
+        if devices.iter().all(|device| device.as_ref() == "cpu") {
+            Self::CPU
+        } else {
+            Self::GPU
+        }
     }
 }
 
@@ -97,14 +107,20 @@ impl JobRequest {
 }
 
 /// `None` only where an error was pushed.
-fn parse_body(body: &Value, defaults: Defaults, errors: &mut Vec<FieldError>) -> Option<JobRequest> {
+fn parse_body(
+    body: &Value,
+    defaults: Defaults,
+    errors: &mut Vec<FieldError>,
+) -> Option<JobRequest> {
     let mut root = Fields::of(body, String::new(), errors)?;
     let name = root.string("name").and_then(|name| {
         let checked = at_most(name, limits::NAME_CHARS);
         root.checked("name", "out_of_range", checked)
     });
     let metadata = metadata(&mut root);
-    let model = root.required("model").and_then(|value| names::model(&mut root, value));
+    let model = root
+        .required("model")
+        .and_then(|value| names::model(&mut root, value));
     let method = method(&mut root);
     let pattern = pattern(&mut root);
     let sparsity = sparsity(&mut root, pattern);
@@ -122,18 +138,32 @@ fn parse_body(body: &Value, defaults: Defaults, errors: &mut Vec<FieldError>) ->
         calibration: calibration?,
         evaluation: evaluation?,
     };
-    Some(JobRequest { name, metadata, spec })
+    Some(JobRequest {
+        name,
+        metadata,
+        spec,
+    })
 }
 
 fn metadata(root: &mut Fields<'_, '_>) -> Metadata {
     let mut pairs = Metadata::new();
-    let Some(value) = root.value("metadata") else { return pairs };
+    let Some(value) = root.value("metadata") else {
+        return pairs;
+    };
     let Some(map) = value.as_object() else {
-        root.error("metadata", "wrong_type", format!("expected an object of strings, found {}", kind(value)));
+        root.error(
+            "metadata",
+            "wrong_type",
+            format!("expected an object of strings, found {}", kind(value)),
+        );
         return pairs;
     };
     if map.len() > limits::METADATA_PAIRS {
-        let detail = format!("has {} pairs, at most {} are allowed", map.len(), limits::METADATA_PAIRS);
+        let detail = format!(
+            "has {} pairs, at most {} are allowed",
+            map.len(),
+            limits::METADATA_PAIRS
+        );
         root.error("metadata", "out_of_range", detail);
     }
     for (key, value) in map {
@@ -141,9 +171,17 @@ fn metadata(root: &mut Fields<'_, '_>) -> Metadata {
         if let Err(detail) = at_most(key, limits::METADATA_KEY_CHARS) {
             root.error(&path, "out_of_range", format!("the key {detail}"));
         }
-        let text = value.as_str().ok_or_else(|| format!("expected a string, found {}", kind(value)));
-        let Some(text) = root.checked(&path, "wrong_type", text) else { continue };
-        let text = root.checked(&path, "out_of_range", at_most(text, limits::METADATA_VALUE_CHARS));
+        let text = value
+            .as_str()
+            .ok_or_else(|| format!("expected a string, found {}", kind(value)));
+        let Some(text) = root.checked(&path, "wrong_type", text) else {
+            continue;
+        };
+        let text = root.checked(
+            &path,
+            "out_of_range",
+            at_most(text, limits::METADATA_VALUE_CHARS),
+        );
         pairs.extend(text.map(|text| (key.clone(), text)));
     }
     pairs
@@ -151,18 +189,24 @@ fn metadata(root: &mut Fields<'_, '_>) -> Metadata {
 
 fn at_most(text: &str, chars: usize) -> Result<String, String> {
     let count = text.chars().count();
-    (count <= chars).then(|| text.to_owned()).ok_or_else(|| format!("has {count} characters, at most {chars} are allowed"))
+    (count <= chars)
+        .then(|| text.to_owned())
+        .ok_or_else(|| format!("has {count} characters, at most {chars} are allowed"))
 }
 
 /// `"wanda"` or `{"type": "wanda"}`.
 fn method(root: &mut Fields<'_, '_>) -> Option<Method> {
-    let Some(value) = root.value("method") else { return Some(Method::Wanda) };
+    let Some(value) = root.value("method") else {
+        return Some(Method::Wanda);
+    };
     if let Some(text) = value.as_str() {
         return root.checked("method", "unsupported", text.parse());
     }
     let mut inner = root.object("method", value)?;
     inner.required("type");
-    let method = inner.string("type").and_then(|text| inner.checked("type", "unsupported", text.parse()));
+    let method = inner
+        .string("type")
+        .and_then(|text| inner.checked("type", "unsupported", text.parse()));
     inner.finish();
     method
 }
@@ -184,7 +228,9 @@ fn sparsity(root: &mut Fields<'_, '_>, pattern: Option<Pattern>) -> Option<f64> 
         Some(Pattern::KeptOfGroup { kept, group }) => {
             let implied = 1.0 - kept as f64 / group as f64;
             if given.is_some_and(|given| (given - implied).abs() > 1e-9) {
-                let detail = format!("the pattern {kept}:{group} means a sparsity of {implied}; leave it out or say so");
+                let detail = format!(
+                    "the pattern {kept}:{group} means a sparsity of {implied}; leave it out or say so"
+                );
                 root.error("sparsity", "contradiction", detail);
             }
             (given.is_some() || is_absent).then_some(implied)
@@ -198,56 +244,120 @@ fn sparsity(root: &mut Fields<'_, '_>, pattern: Option<Pattern>) -> Option<f64> 
     }
 }
 
-fn calibration(root: &mut Fields<'_, '_>, defaults: Defaults, is_bundled: bool) -> Option<CalibrationSpec> {
-    let dataset = if is_bundled { DatasetRef::Demo } else { DatasetRef::C4 };
-    let default = CalibrationSpec { dataset, n_samples: defaults.n_samples, seq_len: defaults.seq_len, seed: 0 };
-    let Some(value) = root.value("calibration") else { return Some(default) };
+fn calibration(
+    root: &mut Fields<'_, '_>,
+    defaults: Defaults,
+    is_bundled: bool,
+) -> Option<CalibrationSpec> {
+    let dataset = if is_bundled {
+        DatasetRef::Demo
+    } else {
+        DatasetRef::C4
+    };
+    let default = CalibrationSpec {
+        dataset,
+        n_samples: defaults.n_samples,
+        seq_len: defaults.seq_len,
+        seed: 0,
+    };
+    let Some(value) = root.value("calibration") else {
+        return Some(default);
+    };
     let mut inner = root.object("calibration", value)?;
     let is_default = inner.is_absent("dataset") && inner.is_absent("path");
-    let dataset = if is_default { Some(default.dataset) } else { names::dataset(&mut inner) };
-    let n_samples = inner.integer("n_samples", 1..=limits::N_SAMPLES).map_or(default.n_samples, to_usize);
+    let dataset = if is_default {
+        Some(default.dataset)
+    } else {
+        names::dataset(&mut inner)
+    };
+    let n_samples = inner
+        .integer("n_samples", 1..=limits::N_SAMPLES)
+        .map_or(default.n_samples, to_usize);
     let seq_len = seq_len(&mut inner).or(default.seq_len);
     let seed = inner.integer("seed", 0..=u64::MAX).unwrap_or(default.seed);
     inner.finish();
-    Some(CalibrationSpec { dataset: dataset?, n_samples, seq_len, seed })
+    Some(CalibrationSpec {
+        dataset: dataset?,
+        n_samples,
+        seq_len,
+        seed,
+    })
 }
 
 fn evaluation(root: &mut Fields<'_, '_>, is_bundled: bool) -> Option<EvaluationSpec> {
-    let text = if is_bundled { DatasetRef::Demo } else { DatasetRef::Wikitext2 };
-    let default = EvaluationSpec { perplexity: vec![text], seq_len: None, windows: None };
-    let Some(value) = root.value("evaluation") else { return Some(default) };
+    let text = if is_bundled {
+        DatasetRef::Demo
+    } else {
+        DatasetRef::Wikitext2
+    };
+    let default = EvaluationSpec {
+        perplexity: vec![text],
+        seq_len: None,
+        windows: None,
+    };
+    let Some(value) = root.value("evaluation") else {
+        return Some(default);
+    };
     let mut inner = root.object("evaluation", value)?;
     let perplexity = match inner.array("perplexity") {
         Some(items) if items.len() > limits::PERPLEXITY_TEXTS => {
-            let detail = format!("has {} entries, at most {} are allowed", items.len(), limits::PERPLEXITY_TEXTS);
+            let detail = format!(
+                "has {} entries, at most {} are allowed",
+                items.len(),
+                limits::PERPLEXITY_TEXTS
+            );
             inner.error("perplexity", "out_of_range", detail);
             Vec::new()
         }
-        Some(items) => items.iter().enumerate().filter_map(|(i, item)| names::text(&mut inner, i, item)).collect(),
+        Some(items) => items
+            .iter()
+            .enumerate()
+            .filter_map(|(i, item)| names::text(&mut inner, i, item))
+            .collect(),
         None => default.perplexity,
     };
     let seq_len = seq_len(&mut inner);
-    let windows = inner.integer("windows", 1..=u64::from(u32::MAX)).map(to_usize);
+    let windows = inner
+        .integer("windows", 1..=u64::from(u32::MAX))
+        .map(to_usize);
     if inner.array("tasks").is_some_and(|tasks| !tasks.is_empty()) {
-        let detail = "zero-shot tasks are not supported by this version; leave the list empty".to_owned();
+        let detail =
+            "zero-shot tasks are not supported by this version; leave the list empty".to_owned();
         inner.error("tasks", "unsupported", detail);
     }
     inner.finish();
-    Some(EvaluationSpec { perplexity, seq_len, windows })
+    Some(EvaluationSpec {
+        perplexity,
+        seq_len,
+        windows,
+    })
 }
 
 /// There is one format so far; a body that asks for another one is refused.
 fn artifact(root: &mut Fields<'_, '_>) {
-    let Some(value) = root.value("artifact") else { return };
-    let Some(mut inner) = root.object("artifact", value) else { return };
-    if inner.array("formats").is_some_and(|formats| formats.len() != 1 || formats[0] != "dense") {
-        inner.error("formats", "unsupported", "the only artifact format is [\"dense\"]".to_owned());
+    let Some(value) = root.value("artifact") else {
+        return;
+    };
+    let Some(mut inner) = root.object("artifact", value) else {
+        return;
+    };
+    if inner
+        .array("formats")
+        .is_some_and(|formats| formats.len() != 1 || formats[0] != "dense")
+    {
+        inner.error(
+            "formats",
+            "unsupported",
+            "the only artifact format is [\"dense\"]".to_owned(),
+        );
     }
     inner.finish();
 }
 
 fn seq_len(fields: &mut Fields<'_, '_>) -> Option<usize> {
-    fields.integer("seq_len", limits::MIN_SEQ_LEN..=limits::MAX_SEQ_LEN).map(to_usize)
+    fields
+        .integer("seq_len", limits::MIN_SEQ_LEN..=limits::MAX_SEQ_LEN)
+        .map(to_usize)
 }
 
 /// For numbers that a limit above keeps far below any `usize`.

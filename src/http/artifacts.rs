@@ -1,8 +1,10 @@
 //! `/v1/jobs/{id}/artifacts` and its files.
 
+use std::path::Path;
+
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path as PathParts, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -39,7 +41,10 @@ pub(super) async fn list_artifacts(
     JobPath(id): JobPath,
 ) -> Result<Json<ArtifactsView>, ApiError> {
     let data = state.jobs.publication(id).await?.files;
-    Ok(Json(ArtifactsView { object: "list", data }))
+    Ok(Json(ArtifactsView {
+        object: "list",
+        data,
+    }))
 }
 
 /// Download a file
@@ -71,7 +76,7 @@ pub(super) async fn list_artifacts(
 pub(super) async fn get_artifact(
     State(state): State<HttpState>,
     JobPath(id): JobPath,
-    Path((_, name)): Path<(String, String)>,
+    PathParts((_, name)): PathParts<(String, String)>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -87,7 +92,11 @@ pub(super) async fn get_artifact(
         Part::Outside => return Err(ApiError::RangeNotSatisfiable { size }),
     };
     let length = range.end - range.start;
-    let content_range = format!("bytes {}-{}/{size}", range.start, range.end.saturating_sub(1));
+    let content_range = format!(
+        "bytes {}-{}/{size}",
+        range.start,
+        range.end.saturating_sub(1)
+    );
     let body = if method == Method::HEAD {
         Body::empty()
     } else {
@@ -95,20 +104,41 @@ pub(super) async fn get_artifact(
         Body::from_stream(state.jobs.read_artifact(&file, range).await?)
     };
     let mut response = (status, file_headers(&file, etag, length), body).into_response();
-    if status == StatusCode::PARTIAL_CONTENT && let Ok(value) = content_range.parse() {
+    if status == StatusCode::PARTIAL_CONTENT
+        && let Ok(value) = content_range.parse()
+    {
         response.headers_mut().insert(header::CONTENT_RANGE, value);
     }
     Ok(response)
 }
 
-fn file_headers(file: &ArtifactFile, etag: String, length: u64) -> [(header::HeaderName, String); 5] {
-    let kind = if file.entry.name.ends_with(".json") { "application/json" } else { "application/octet-stream" };
+fn file_headers(
+    file: &ArtifactFile,
+    etag: String,
+    length: u64,
+) -> [(header::HeaderName, String); 5] {
+    let kind = if Path::new(&file.entry.name)
+        .extension()
+        .is_some_and(|kind| kind == "json")
+    {
+        "application/json"
+    } else {
+        "application/octet-stream"
+    };
     // Names come from the manifest; what a quoted string cannot hold is left out.
-    let name: String = file.entry.name.chars().filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\')).collect();
+    let name: String = file
+        .entry
+        .name
+        .chars()
+        .filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\'))
+        .collect();
     [
         (header::CONTENT_TYPE, kind.to_owned()),
         (header::CONTENT_LENGTH, length.to_string()),
-        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
+        (
+            header::CONTENT_DISPOSITION,
+            format!("attachment; filename=\"{name}\""),
+        ),
         (header::ACCEPT_RANGES, "bytes".to_owned()),
         (header::ETAG, etag),
     ]

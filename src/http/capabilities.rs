@@ -73,7 +73,10 @@ pub(super) async fn get_capabilities(State(state): State<HttpState>) -> Json<Cap
     let defaults = state.jobs.defaults();
     Json(Capabilities {
         methods: ["wanda", "magnitude"],
-        patterns: Patterns { named: ["unstructured"], max_group: MAX_GROUP },
+        patterns: Patterns {
+            named: ["unstructured"],
+            max_group: MAX_GROUP,
+        },
         datasets: ["c4", "wikitext2", "demo"],
         model_sources: ["hub", "local"],
         architectures: ["LlamaForCausalLM"],

@@ -11,11 +11,14 @@ pub(super) fn quoted(text: &str) -> String {
 
 /// Whether `If-None-Match` names `etag`: the client has it already.
 pub(super) fn is_unchanged(headers: &HeaderMap, etag: &str) -> bool {
-    let tags = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let tags = headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
     // The comparison is the weak one.
-    tags.flat_map(|value| value.split(',')).map(str::trim).any(|tag| {
-        tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag
-    })
+    tags.flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
 /// What part of a file a request is for.
@@ -32,7 +35,9 @@ pub(super) enum Part {
 /// Reads `Range` and `If-Range`. A header that makes no sense, or names several ranges, is ignored, as RFC 9110 allows.
 pub(super) fn part(headers: &HeaderMap, etag: &str, size: u64) -> Part {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let Some(range) = text(header::RANGE) else { return Part::Whole };
+    let Some(range) = text(header::RANGE) else {
+        return Part::Whole;
+    };
     // Only this very content may be continued; dates are not given out, so none can match.
     if text(header::IF_RANGE).is_some_and(|tag| tag != etag) {
         return Part::Whole;
@@ -47,18 +52,29 @@ fn byte_range(text: &str, size: u64) -> Option<Part> {
         size.saturating_sub(number(last)?)..size
     } else {
         let first = number(first)?;
-        let end = if last.is_empty() { size } else { number(last)?.checked_add(1)?.min(size) };
+        let end = if last.is_empty() {
+            size
+        } else {
+            number(last)?.checked_add(1)?.min(size)
+        };
         if !last.is_empty() && number(last)? < first {
             return None;
         }
         first..end
     };
-    Some(if range.is_empty() { Part::Outside } else { Part::Range(range) })
+    Some(if range.is_empty() {
+        Part::Outside
+    } else {
+        Part::Range(range)
+    })
 }
 
 /// Digits only: `parse` would take a sign too.
 fn number(text: &str) -> Option<u64> {
-    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+    text.bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| text.parse().ok())
+        .flatten()
 }
 
 #[cfg(test)]
@@ -66,7 +82,10 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (name.clone(), value.parse().unwrap()))
+            .collect()
     }
 
     #[test]
@@ -89,13 +108,20 @@ mod tests {
             ("bytes=99999999999999999999-", Part::Whole),
         ];
         for (text, expected) in cases {
-            assert_eq!(part(&headers(&[(header::RANGE, text)]), "\"x\"", 10), expected, "{text}");
+            assert_eq!(
+                part(&headers(&[(header::RANGE, text)]), "\"x\"", 10),
+                expected,
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn every_range_of_an_empty_file_lies_outside() {
-        assert_eq!(part(&headers(&[(header::RANGE, "bytes=0-")]), "\"x\"", 0), Part::Outside);
+        assert_eq!(
+            part(&headers(&[(header::RANGE, "bytes=0-")]), "\"x\"", 0),
+            Part::Outside
+        );
     }
 
     #[test]
@@ -108,8 +134,18 @@ mod tests {
 
     #[test]
     fn a_known_tag_is_found_in_a_list() {
-        for (value, expected) in [("\"a\", \"x\"", true), ("W/\"x\"", true), ("*", true), ("\"a\"", false), ("x", false)] {
-            assert_eq!(is_unchanged(&headers(&[(header::IF_NONE_MATCH, value)]), "\"x\""), expected, "{value}");
+        for (value, expected) in [
+            ("\"a\", \"x\"", true),
+            ("W/\"x\"", true),
+            ("*", true),
+            ("\"a\"", false),
+            ("x", false),
+        ] {
+            assert_eq!(
+                is_unchanged(&headers(&[(header::IF_NONE_MATCH, value)]), "\"x\""),
+                expected,
+                "{value}"
+            );
         }
     }
 }

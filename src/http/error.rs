@@ -88,11 +88,21 @@ pub(super) struct FieldProblem {
 
 impl FieldProblem {
     pub(super) fn body(pointer: &str, code: &str, detail: String) -> Self {
-        Self { pointer: Some(pointer.to_owned()), parameter: None, code: code.to_owned(), detail }
+        Self {
+            pointer: Some(pointer.to_owned()),
+            parameter: None,
+            code: code.to_owned(),
+            detail,
+        }
     }
 
     pub(super) fn parameter(name: &str, code: &str, detail: String) -> Self {
-        Self { pointer: None, parameter: Some(name.to_owned()), code: code.to_owned(), detail }
+        Self {
+            pointer: None,
+            parameter: Some(name.to_owned()),
+            code: code.to_owned(),
+            detail,
+        }
     }
 }
 
@@ -122,13 +132,18 @@ impl ApiError {
     fn problem(self) -> Problem {
         let message = self.to_string();
         match self {
-            Self::Invalid(errors) => Problem { errors, ..Problem::new(ErrorCode::InvalidRequest, message) },
+            Self::Invalid(errors) => Problem {
+                errors,
+                ..Problem::new(ErrorCode::InvalidRequest, message)
+            },
             Self::PayloadTooLarge { .. } => Problem::new(ErrorCode::PayloadTooLarge, message),
             Self::UnsupportedMediaType(_) => Problem::new(ErrorCode::UnsupportedMediaType, message),
             Self::RouteNotFound => Problem::new(ErrorCode::RouteNotFound, message),
             Self::NotAJobId(_) => Problem::new(ErrorCode::JobNotFound, message),
             Self::MethodNotAllowed => Problem::new(ErrorCode::MethodNotAllowed, message),
-            Self::RangeNotSatisfiable { .. } => Problem::new(ErrorCode::RangeNotSatisfiable, message),
+            Self::RangeNotSatisfiable { .. } => {
+                Problem::new(ErrorCode::RangeNotSatisfiable, message)
+            }
             Self::Timeout => Problem::new(ErrorCode::RequestTimeout, message),
             Self::Defect => Problem::new(ErrorCode::Internal, message),
             Self::Jobs(error) => jobs_problem(error, message),
@@ -140,26 +155,49 @@ fn jobs_problem(error: jobs::Error, message: String) -> Problem {
     match error {
         jobs::Error::Invalid(errors) => {
             let errors = errors.into_iter().map(FieldProblem::from).collect();
-            Problem { errors, ..Problem::new(ErrorCode::InvalidRequest, message) }
+            Problem {
+                errors,
+                ..Problem::new(ErrorCode::InvalidRequest, message)
+            }
         }
         jobs::Error::Refused(refusals) => {
-            let code = refusals.first().map_or(ErrorCode::InvalidRequest, |refusal| refusal.code);
+            let code = refusals
+                .first()
+                .map_or(ErrorCode::InvalidRequest, |refusal| refusal.code);
             let errors = refusals.into_iter();
-            let errors = errors.map(|r| FieldProblem::body(r.pointer, r.code.as_str(), r.detail)).collect();
-            Problem { errors, ..Problem::new(code, message) }
+            let errors = errors
+                .map(|r| FieldProblem::body(r.pointer, r.code.as_str(), r.detail))
+                .collect();
+            Problem {
+                errors,
+                ..Problem::new(code, message)
+            }
         }
         jobs::Error::JobNotFound(_) => Problem::new(ErrorCode::JobNotFound, message),
         jobs::Error::ResultsNotReady { state, .. } => {
             // A job that is over will never have any.
-            Problem { retryable: !state.is_terminal(), ..Problem::new(ErrorCode::ResultsNotReady, message) }
+            Problem {
+                retryable: !state.is_terminal(),
+                ..Problem::new(ErrorCode::ResultsNotReady, message)
+            }
         }
         jobs::Error::ArtifactNotFound { .. } => Problem::new(ErrorCode::ArtifactNotFound, message),
         jobs::Error::TooLateToCancel { .. } => {
-            let allowed = JobState::ALL.into_iter().filter(|state| state.after_cancel_request().is_some()).collect();
-            Problem { allowed: Some(allowed), ..Problem::new(ErrorCode::InvalidTransition, message) }
+            let allowed = JobState::ALL
+                .into_iter()
+                .filter(|state| state.after_cancel_request().is_some())
+                .collect();
+            Problem {
+                allowed: Some(allowed),
+                ..Problem::new(ErrorCode::InvalidTransition, message)
+            }
         }
         jobs::Error::Store(error) => {
-            let code = if error.is_transient() { ErrorCode::Unavailable } else { ErrorCode::Internal };
+            let code = if error.is_transient() {
+                ErrorCode::Unavailable
+            } else {
+                ErrorCode::Internal
+            };
             hidden(code, &error)
         }
         jobs::Error::Artifacts(error) => hidden(ErrorCode::Unavailable, &error),
@@ -182,7 +220,9 @@ pub(super) fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::InvalidRequest => StatusCode::BAD_REQUEST,
         ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        ErrorCode::RouteNotFound | ErrorCode::JobNotFound | ErrorCode::ArtifactNotFound => StatusCode::NOT_FOUND,
+        ErrorCode::RouteNotFound | ErrorCode::JobNotFound | ErrorCode::ArtifactNotFound => {
+            StatusCode::NOT_FOUND
+        }
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::ResultsNotReady | ErrorCode::InvalidTransition => StatusCode::CONFLICT,
         ErrorCode::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
@@ -218,7 +258,9 @@ pub(super) fn status(code: ErrorCode) -> StatusCode {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let content_range = match &self {
-            Self::RangeNotSatisfiable { size } => HeaderValue::try_from(format!("bytes */{size}")).ok(),
+            Self::RangeNotSatisfiable { size } => {
+                HeaderValue::try_from(format!("bytes */{size}")).ok()
+            }
             _ => None,
         };
         let problem = self.problem();
@@ -228,7 +270,9 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(header::CONTENT_RANGE, value);
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         response.extensions_mut().insert(problem);
         response

@@ -50,5 +50,9 @@ pub(super) async fn list_events(
     parameters.finish()?;
     let data = state.jobs.events(id, after, limit).await?;
     let last_seq = data.last().map_or(after, |event| event.seq);
-    Ok(Json(EventsView { object: "list", data, last_seq }))
+    Ok(Json(EventsView {
+        object: "list",
+        data,
+        last_seq,
+    }))
 }

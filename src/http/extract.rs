@@ -5,8 +5,8 @@ use std::str::FromStr;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::{HeaderMap, header};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
 use serde_json::Value;
 
 use super::BODY_LIMIT;
@@ -21,34 +21,55 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         check_content(request.headers())?;
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
-            BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
-                ApiError::PayloadTooLarge { limit: BODY_LIMIT }
-            }
-            other => malformed(&other),
-        })?;
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| malformed(&error))
+        let bytes =
+            Bytes::from_request(request, state)
+                .await
+                .map_err(|rejection| match rejection {
+                    BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
+                        ApiError::PayloadTooLarge { limit: BODY_LIMIT }
+                    }
+                    other => malformed(&other),
+                })?;
+        serde_json::from_slice(&bytes)
+            .map(Self)
+            .map_err(|error| malformed(&error))
     }
 }
 
 fn check_content(headers: &HeaderMap) -> Result<(), ApiError> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    if text(header::CONTENT_ENCODING).is_some_and(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
-        return Err(ApiError::UnsupportedMediaType("compressed request bodies are not taken"));
+    if text(header::CONTENT_ENCODING)
+        .is_some_and(|encoding| !encoding.eq_ignore_ascii_case("identity"))
+    {
+        return Err(ApiError::UnsupportedMediaType(
+            "compressed request bodies are not taken",
+        ));
     }
     if !text(header::CONTENT_TYPE).is_some_and(is_json) {
-        return Err(ApiError::UnsupportedMediaType("the content type of the request is not application/json"));
+        return Err(ApiError::UnsupportedMediaType(
+            "the content type of the request is not application/json",
+        ));
     }
     Ok(())
 }
 
 fn is_json(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+    let essence = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
 fn malformed(error: &dyn std::error::Error) -> ApiError {
-    ApiError::Invalid(vec![FieldProblem::body("", "malformed_json", error.to_string())])
+    ApiError::Invalid(vec![FieldProblem::body(
+        "",
+        "malformed_json",
+        error.to_string(),
+    )])
 }
 
 /// The `{id}` of a route.
@@ -61,8 +82,14 @@ impl<S: Send + Sync> FromRequestParts<S> for JobPath {
         // Routes have further parts, so the id is looked up by its name.
         let pairs = Path::<Vec<(String, String)>>::from_request_parts(parts, state).await;
         let Path(pairs) = pairs.map_err(|_rejection| ApiError::RouteNotFound)?;
-        let id = pairs.into_iter().find(|(name, _)| name == "id").map(|(_, id)| id).unwrap_or_default();
-        id.parse().map(Self).map_err(|_message| ApiError::NotAJobId(id.chars().take(80).collect()))
+        let id = pairs
+            .into_iter()
+            .find(|(name, _)| name == "id")
+            .map(|(_, id)| id)
+            .unwrap_or_default();
+        id.parse()
+            .map(Self)
+            .map_err(|_message| ApiError::NotAJobId(id.chars().take(80).collect()))
     }
 }
 
@@ -79,9 +106,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let pairs = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
         let Query(pairs) = pairs.map_err(|rejection| {
-            ApiError::Invalid(vec![FieldProblem::parameter("", "malformed_query", rejection.body_text())])
+            ApiError::Invalid(vec![FieldProblem::parameter(
+                "",
+                "malformed_query",
+                rejection.body_text(),
+            )])
         })?;
-        Ok(Self { pairs, known: Vec::new(), errors: Vec::new() })
+        Ok(Self {
+            pairs,
+            known: Vec::new(),
+            errors: Vec::new(),
+        })
     }
 }
 
@@ -92,7 +127,9 @@ impl Parameters {
         T: FromStr,
         T::Err: std::fmt::Display,
     {
-        self.take_with(name, |text| text.parse().map_err(|error: T::Err| error.to_string()))
+        self.take_with(name, |text| {
+            text.parse().map_err(|error: T::Err| error.to_string())
+        })
     }
 
     /// The parameter, turned into what is wanted by `parse`.
@@ -102,16 +139,25 @@ impl Parameters {
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
         self.known.push(name);
-        let mut values = self.pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value);
+        let mut values = self
+            .pairs
+            .iter()
+            .filter(|(key, _)| key == name)
+            .map(|(_, value)| value);
         let value = values.next()?;
         if values.next().is_some() {
-            self.errors.push(FieldProblem::parameter(name, "duplicate", "is given more than once".to_owned()));
+            self.errors.push(FieldProblem::parameter(
+                name,
+                "duplicate",
+                "is given more than once".to_owned(),
+            ));
             return None;
         }
         match parse(value) {
             Ok(parsed) => Some(parsed),
             Err(detail) => {
-                self.errors.push(FieldProblem::parameter(name, "invalid_format", detail));
+                self.errors
+                    .push(FieldProblem::parameter(name, "invalid_format", detail));
                 None
             }
         }
@@ -128,10 +174,22 @@ impl Parameters {
 
     /// All errors at once, unknown names included.
     pub(super) fn finish(mut self) -> Result<(), ApiError> {
-        for (name, _) in self.pairs.iter().filter(|(name, _)| !self.known.contains(&name.as_str())) {
-            let detail = format!("unknown parameter, expected one of {}", self.known.join(", "));
-            self.errors.push(FieldProblem::parameter(name, "unknown_parameter", detail));
+        for (name, _) in self
+            .pairs
+            .iter()
+            .filter(|(name, _)| !self.known.contains(&name.as_str()))
+        {
+            let detail = format!(
+                "unknown parameter, expected one of {}",
+                self.known.join(", ")
+            );
+            self.errors
+                .push(FieldProblem::parameter(name, "unknown_parameter", detail));
         }
-        if self.errors.is_empty() { Ok(()) } else { Err(ApiError::Invalid(self.errors)) }
+        if self.errors.is_empty() {
+            Ok(())
+        } else {
+            Err(ApiError::Invalid(self.errors))
+        }
     }
 }

@@ -35,7 +35,10 @@ const MAX_LIMIT: u32 = 100;
         (status = 422, description = "`model_not_found`, `unsupported_architecture`, `pattern_mismatch`, … : well-formed, and cannot be done"),
     )
 )]
-pub(super) async fn create_job(State(state): State<HttpState>, body: JsonBody) -> Result<Response, ApiError> {
+pub(super) async fn create_job(
+    State(state): State<HttpState>,
+    body: JsonBody,
+) -> Result<Response, ApiError> {
     let job = state.jobs.submit(&body.0).await?;
     let location = job_path(&job);
     let mut response = whole_job(&state, job).await?;
@@ -70,7 +73,9 @@ pub(super) async fn list_jobs(
     let filter = JobFilter {
         states: parameters.take_with("status", states).unwrap_or_default(),
         model: parameters.take("model"),
-        method: parameters.take::<Method>("method").map(|method| method.as_str().to_owned()),
+        method: parameters
+            .take::<Method>("method")
+            .map(|method| method.as_str().to_owned()),
         created_after: parameters.take("created_after"),
         created_before: parameters.take("created_before"),
     };
@@ -160,7 +165,9 @@ async fn whole_job(state: &HttpState, job: Job) -> Result<Response, ApiError> {
 fn describe(response: &mut Response, job: &Job) {
     insert(response, header::ETAG, &quoted(&job.version.to_string()));
     if !job.state.is_terminal() {
-        response.headers_mut().insert(header::RETRY_AFTER, POLL_HINT);
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, POLL_HINT);
     }
 }
 

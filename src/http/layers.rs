@@ -22,14 +22,22 @@ pub(super) async fn around(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let request_id = accepted_request_id(&request).unwrap_or_else(|| Uuid::now_v7().to_string());
     let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("none", MatchedPath::as_str)
+        .to_owned();
     let span = tracing::info_span!("request", request.id = request_id, http.method = %method, http.route = route);
 
     let mut response = async {
         let answered = tokio::time::timeout(DEADLINE, next.run(request)).await;
         let response = answered.unwrap_or_else(|_elapsed| ApiError::Timeout.into_response());
         let response = with_problem_body(response, &request_id);
-        tracing::debug!(status = response.status().as_u16(), duration_s = started.elapsed().as_secs_f64(), "answered");
+        tracing::debug!(
+            status = response.status().as_u16(),
+            duration_s = started.elapsed().as_secs_f64(),
+            "answered"
+        );
         response
     }
     .instrument(span)
@@ -38,9 +46,13 @@ pub(super) async fn around(request: Request, next: Next) -> Response {
     let labels = [
         ("http_request_method", method.as_str().to_owned()),
         ("http_route", route),
-        ("http_response_status_code", response.status().as_str().to_owned()),
+        (
+            "http_response_status_code",
+            response.status().as_str().to_owned(),
+        ),
     ];
-    metrics::histogram!("http_server_request_duration_seconds", &labels).record(started.elapsed().as_secs_f64());
+    metrics::histogram!("http_server_request_duration_seconds", &labels)
+        .record(started.elapsed().as_secs_f64());
     if let Ok(value) = HeaderValue::try_from(request_id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
@@ -55,8 +67,13 @@ fn accepted_request_id(request: &Request) -> Option<String> {
 }
 
 fn with_problem_body(mut response: Response, request_id: &str) -> Response {
-    let problem = response.extensions_mut().remove::<Problem>().or_else(|| problem_of_others(&response));
-    let Some(mut problem) = problem else { return response };
+    let problem = response
+        .extensions_mut()
+        .remove::<Problem>()
+        .or_else(|| problem_of_others(&response));
+    let Some(mut problem) = problem else {
+        return response;
+    };
     request_id.clone_into(&mut problem.request_id);
     let (mut parts, _) = response.into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);
@@ -68,7 +85,11 @@ fn with_problem_body(mut response: Response, request_id: &str) -> Response {
 /// Routes that other crates serve, such as the API's pages, answer errors in their own way.
 fn problem_of_others(response: &Response) -> Option<Problem> {
     let is_ours = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/");
-    if response.headers().get(header::CONTENT_TYPE).is_some_and(is_ours) {
+    if response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(is_ours)
+    {
         return None;
     }
     let error = match response.status() {
@@ -81,9 +102,113 @@ fn problem_of_others(response: &Response) -> Option<Problem> {
 }
 
 /// A handler that panicked has answered nothing; the log has its message.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that the layer asks for"
+)]
 pub(super) fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let message = message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    let message = message
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
     tracing::error!(message, "a handler panicked");
     ApiError::Defect.into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::routing::get;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+    use tower_http::catch_panic::CatchPanicLayer;
+
+    use super::*;
+    use crate::domain::ErrorCode;
+    use crate::jobs;
+    use crate::models::Refusal;
+
+    async fn answer(router: Router) -> (StatusCode, serde_json::Value) {
+        let router = router
+            .layer(CatchPanicLayer::custom(panicked))
+            .layer(axum::middleware::from_fn(around));
+        let request = Request::get("/")
+            .header(REQUEST_ID, "mine")
+            .body(Body::empty())
+            .unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.headers()[REQUEST_ID], "mine");
+        assert_eq!(response.headers()[header::CONTENT_TYPE], PROBLEM_JSON);
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_tells_nothing() {
+        async fn broken() -> &'static str {
+            panic!("the secret cause")
+        }
+        let (status, problem) = answer(Router::new().route("/", get(broken))).await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(
+            (&problem["code"], &problem["request_id"]),
+            (&"internal".into(), &"mine".into())
+        );
+        assert!(!problem.to_string().contains("secret"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_never_ends_is_a_timeout() {
+        let (status, problem) =
+            answer(Router::new().route("/", get(std::future::pending::<()>))).await;
+        assert_eq!(
+            (status, &problem["code"]),
+            (StatusCode::SERVICE_UNAVAILABLE, &"request_timeout".into())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_refused_submission_has_the_code_of_its_first_reason() {
+        async fn refused() -> ApiError {
+            let refusal = |pointer, code| Refusal {
+                pointer,
+                code,
+                detail: "because".to_owned(),
+            };
+            ApiError::Jobs(jobs::Error::Refused(vec![
+                refusal("/model", ErrorCode::UnsupportedArchitecture),
+                refusal("/pattern", ErrorCode::PatternMismatch),
+            ]))
+        }
+        let (status, problem) = answer(Router::new().route("/", get(refused))).await;
+        assert_eq!(
+            (status, &problem["code"]),
+            (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                &"unsupported_architecture".into()
+            )
+        );
+        assert_eq!(problem["errors"][1]["code"], "pattern_mismatch");
+    }
+
+    #[tokio::test]
+    async fn an_unreachable_database_is_told_without_its_reason() {
+        async fn away() -> ApiError {
+            let source = sqlx::Error::Protocol("the secret cause".to_owned());
+            ApiError::Jobs(crate::jobs::Error::Store(
+                crate::store::StoreError::Statement {
+                    operation: "x",
+                    source,
+                },
+            ))
+        }
+        let (status, problem) = answer(Router::new().route("/", get(away))).await;
+        assert_eq!(
+            (status, &problem["code"]),
+            (StatusCode::SERVICE_UNAVAILABLE, &"unavailable".into())
+        );
+        assert!(!problem.to_string().contains("secret"));
+    }
 }

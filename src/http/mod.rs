@@ -1,4 +1,4 @@
-//! The HTTP interface: one file per resource, problem details for every error, a generated OpenAPI document.
+//! The HTTP interface: one file per resource, problem details for every error, a generated description.
 //!
 //! Knows nothing of workers and nothing of SQL: everything goes through [`Jobs`].
 

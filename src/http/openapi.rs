@@ -5,7 +5,9 @@ use serde_json::json;
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::Schema;
-use utoipa::openapi::{Content, ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{
+    Content, ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder,
+};
 use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -88,17 +90,30 @@ pub(super) fn completed(mut document: Document) -> Document {
 fn complete(operation: &mut Operation) {
     for code in [ErrorCode::Internal, ErrorCode::Unavailable] {
         let responses = &mut operation.responses.responses;
-        let response = || ResponseBuilder::new().description(format!("`{code}`")).build();
-        responses.entry(status(code).as_u16().to_string()).or_insert_with(|| RefOr::T(response()));
+        let response = || {
+            ResponseBuilder::new()
+                .description(format!("`{code}`"))
+                .build()
+        };
+        responses
+            .entry(status(code).as_u16().to_string())
+            .or_insert_with(|| RefOr::T(response()));
     }
     for (status, response) in &mut operation.responses.responses {
-        let is_error = status.parse().ok().and_then(|code| StatusCode::from_u16(code).ok());
-        let is_error = is_error.is_some_and(|status| status.is_client_error() || status.is_server_error());
+        let is_error = status
+            .parse()
+            .ok()
+            .and_then(|code| StatusCode::from_u16(code).ok());
+        let is_error =
+            is_error.is_some_and(|status| status.is_client_error() || status.is_server_error());
         if let RefOr::T(response) = response
             && is_error
             && response.content.is_empty()
         {
-            response.content.insert("application/problem+json".to_owned(), RefOr::T(problem_content(response)));
+            response.content.insert(
+                "application/problem+json".to_owned(),
+                RefOr::T(problem_content(response)),
+            );
         }
     }
 }
@@ -106,9 +121,16 @@ fn complete(operation: &mut Operation) {
 /// The description of an error response begins with its code.
 fn problem_content(response: &Response) -> Content {
     let word = response.description.split('`').nth(1).unwrap_or_default();
-    let code = ErrorCode::ALL.iter().find(|code| code.as_str() == word).copied();
-    let code = code.unwrap_or_else(|| unreachable!("a test builds the document: {word:?} is no error code"));
+    let code = ErrorCode::ALL
+        .iter()
+        .find(|code| code.as_str() == word)
+        .copied();
+    let code = code
+        .unwrap_or_else(|| unreachable!("a test builds the document: {word:?} is no error code"));
     let mut example = json!(Problem::new(code, "what went wrong this time".to_owned()));
     example["request_id"] = json!("019abcde-0123-789a-8bcd-ef0123456789");
-    ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).example(Some(example)).build()
+    ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .example(Some(example))
+        .build()
 }

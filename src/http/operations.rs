@@ -60,15 +60,28 @@ pub(super) async fn readyz(State(state): State<HttpState>) -> Response {
         tracing::warn!(%check, "not ready");
     }
     let ready = checks.iter().all(|check| check.problem.is_none());
-    let checks = checks.into_iter().map(|check| CheckView { name: check.name, ok: check.problem.is_none() }).collect();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let checks = checks
+        .into_iter()
+        .map(|check| CheckView {
+            name: check.name,
+            ok: check.problem.is_none(),
+        })
+        .collect();
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (status, Json(Readiness { ready, checks })).into_response()
 }
 
 /// Ask which version this is
 #[utoipa::path(get, path = "/version", tag = "operations", responses((status = 200, description = "Name and version", body = Version)))]
 pub(super) async fn version() -> Json<Version> {
-    Json(Version { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") })
+    Json(Version {
+        name: env!("CARGO_PKG_NAME"),
+        version: env!("CARGO_PKG_VERSION"),
+    })
 }
 
 /// Read the metrics

@@ -25,7 +25,9 @@ pub(super) async fn get_results(
     State(state): State<HttpState>,
     JobPath(id): JobPath,
 ) -> Result<Json<ResultsView>, ApiError> {
-    Ok(Json(ResultsView::new(state.jobs.publication(id).await?.outcome())))
+    Ok(Json(ResultsView::new(
+        state.jobs.publication(id).await?.outcome(),
+    )))
 }
 
 /// Get the whole report

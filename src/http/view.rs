@@ -171,14 +171,20 @@ impl JobView {
     }
 
     pub(super) fn with_attempts(self, attempts: Vec<Attempt>) -> Self {
-        Self { attempts: Some(attempts), ..self }
+        Self {
+            attempts: Some(attempts),
+            ..self
+        }
     }
 }
 
 impl ProgressView {
     fn new(progress: Progress) -> Self {
         let percent = 100.0 * progress.step.finished as f64 / progress.step.total.max(1) as f64;
-        Self { percent: percent.min(100.0), progress }
+        Self {
+            percent: percent.min(100.0),
+            progress,
+        }
     }
 }
 
@@ -187,7 +193,11 @@ impl ResultsView {
         Self {
             digest: outcome.digest,
             sparsity: outcome.sparsity,
-            perplexity: outcome.perplexity.into_iter().map(PerplexityView::new).collect(),
+            perplexity: outcome
+                .perplexity
+                .into_iter()
+                .map(PerplexityView::new)
+                .collect(),
             artifact_count: outcome.file_count,
             artifact_size_bytes: outcome.size_bytes,
         }
@@ -197,7 +207,10 @@ impl ResultsView {
 impl PerplexityView {
     fn new(result: PerplexityResult) -> Self {
         let is_number = |perplexity: Option<f64>| perplexity.is_some_and(f64::is_finite);
-        Self { non_finite: !is_number(result.before) || !is_number(result.after), result }
+        Self {
+            non_finite: !is_number(result.before) || !is_number(result.after),
+            result,
+        }
     }
 }
 

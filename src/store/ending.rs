@@ -66,13 +66,17 @@ impl Ending {
             Self::Succeeded(publication) => Settled {
                 state: JobState::Succeeded,
                 outcome: AttemptOutcome::Succeeded,
-                event: EventKind::Succeeded { digest: publication.manifest.digest.clone() },
+                event: EventKind::Succeeded {
+                    digest: publication.manifest.digest.clone(),
+                },
                 ..base
             },
             Self::Failed { error, crashed } => Settled {
                 state: JobState::Failed,
                 outcome: failure(*crashed),
-                event: EventKind::Failed { error: error.clone() },
+                event: EventKind::Failed {
+                    error: error.clone(),
+                },
                 error: Some(error.clone()),
                 counts: true,
                 crashed: *crashed,
@@ -80,10 +84,17 @@ impl Ending {
             },
             Self::Cancelled => base,
             Self::Retry { .. } | Self::Released if state == JobState::Cancelling => base,
-            Self::Retry { error, crashed, run_after } => Settled {
+            Self::Retry {
+                error,
+                crashed,
+                run_after,
+            } => Settled {
                 state: JobState::Queued,
                 outcome: failure(*crashed),
-                event: EventKind::Retrying { error: error.clone(), run_after: *run_after },
+                event: EventKind::Retrying {
+                    error: error.clone(),
+                    run_after: *run_after,
+                },
                 error: Some(error.clone()),
                 counts: true,
                 crashed: *crashed,
@@ -100,5 +111,9 @@ impl Ending {
 }
 
 fn failure(crashed: bool) -> AttemptOutcome {
-    if crashed { AttemptOutcome::Crashed } else { AttemptOutcome::Failed }
+    if crashed {
+        AttemptOutcome::Crashed
+    } else {
+        AttemptOutcome::Failed
+    }
 }

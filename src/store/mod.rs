@@ -82,7 +82,11 @@ pub struct Lease {
 impl Lease {
     /// The lease that a claimed job is under; `None` when nobody holds it.
     pub fn of(job: &Job) -> Option<Self> {
-        Some(Self { job_id: job.id, attempt: job.attempt, owner: job.lease_owner.clone()? })
+        Some(Self {
+            job_id: job.id,
+            attempt: job.attempt,
+            owner: job.lease_owner.clone()?,
+        })
     }
 }
 
@@ -138,8 +142,12 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     fn lookup_job(&self, id: JobId) -> StoreFuture<'_, Option<Job>>;
 
     /// Newest first, at most `limit`, only those older than `before`: a page that new jobs do not move.
-    fn list_jobs<'a>(&'a self, filter: &'a JobFilter, before: Option<JobId>, limit: u32)
-    -> StoreFuture<'a, Vec<Job>>;
+    fn list_jobs<'a>(
+        &'a self,
+        filter: &'a JobFilter,
+        before: Option<JobId>,
+        limit: u32,
+    ) -> StoreFuture<'a, Vec<Job>>;
 
     /// Number of jobs in each state that occurs.
     fn count_jobs(&self) -> StoreFuture<'_, BTreeMap<JobState, u64>>;
@@ -164,7 +172,12 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     fn heartbeat<'a>(&'a self, lease: &'a Lease, expires_at: Timestamp) -> StoreFuture<'a, Held>;
 
     /// Writes down where an attempt is.
-    fn report<'a>(&'a self, lease: &'a Lease, report: &'a Report, now: Timestamp) -> StoreFuture<'a, Held>;
+    fn report<'a>(
+        &'a self,
+        lease: &'a Lease,
+        report: &'a Report,
+        now: Timestamp,
+    ) -> StoreFuture<'a, Held>;
 
     /// Ends an attempt, and with it the lease. With `unless_renewed` (the expiry that was seen) a lease that was
     /// renewed since counts as lost: that is how others than the holder end an attempt. `false` = lost, nothing was

@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sqlx::migrate::Migrator;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
 use sqlx::{Sqlite, Transaction};
 
 use super::{Claim, Ending, Held, Lease, Report, Store, StoreError, StoreFuture};
@@ -45,8 +47,14 @@ impl SqliteStore {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT);
-        let pool = SqlitePoolOptions::new().max_connections(MAX_CONNECTIONS).connect_with(options).await;
-        let pool = pool.map_err(|source| StoreError::Open { location: path.display().to_string(), source })?;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(MAX_CONNECTIONS)
+            .connect_with(options)
+            .await;
+        let pool = pool.map_err(|source| StoreError::Open {
+            location: path.display().to_string(),
+            source,
+        })?;
         MIGRATOR.run(&pool).await.map_err(StoreError::Migrate)?;
         Ok(Self { pool })
     }
@@ -57,7 +65,10 @@ impl SqliteStore {
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        self.pool.begin_with("begin immediate").await.map_err(failed("begin a transaction"))
+        self.pool
+            .begin_with("begin immediate")
+            .await
+            .map_err(failed("begin a transaction"))
     }
 }
 
@@ -80,9 +91,9 @@ impl Store for SqliteStore {
                 .map_err(failed("read the schema version"))?;
             let known = MIGRATOR.iter().map(|migration| migration.version).max();
             match applied {
-                Some(version) if Some(version) != known => {
-                    Err(StoreError::Migrate(sqlx::migrate::MigrateError::VersionNotPresent(version)))
-                }
+                Some(version) if Some(version) != known => Err(StoreError::Migrate(
+                    sqlx::migrate::MigrateError::VersionNotPresent(version),
+                )),
                 _ => Ok(()),
             }
         })
@@ -98,8 +109,15 @@ impl Store for SqliteStore {
 
     fn lookup_job(&self, id: JobId) -> StoreFuture<'_, Option<Job>> {
         Box::pin(async move {
-            let found = sqlx::query(sql::LOOKUP_JOB).bind(id.to_string()).fetch_optional(&self.pool).await;
-            found.map_err(failed("look up a job"))?.as_ref().map(row::job).transpose()
+            let found = sqlx::query(sql::LOOKUP_JOB)
+                .bind(id.to_string())
+                .fetch_optional(&self.pool)
+                .await;
+            found
+                .map_err(failed("look up a job"))?
+                .as_ref()
+                .map(row::job)
+                .transpose()
         })
     }
 
@@ -128,7 +146,10 @@ impl Store for SqliteStore {
 
     fn count_jobs(&self) -> StoreFuture<'_, BTreeMap<JobState, u64>> {
         Box::pin(async move {
-            let rows = sqlx::query(sql::COUNT_JOBS).fetch_all(&self.pool).await.map_err(failed("count jobs"))?;
+            let rows = sqlx::query(sql::COUNT_JOBS)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(failed("count jobs"))?;
             let counts = rows.iter().map(|row| {
                 let columns = Columns::new(row, "jobs by state");
                 Ok((columns.word("state")?, columns.count("jobs")?))
@@ -139,23 +160,42 @@ impl Store for SqliteStore {
 
     fn list_events(&self, id: JobId, after: u64, limit: u32) -> StoreFuture<'_, Vec<Event>> {
         Box::pin(async move {
-            let query = sqlx::query(sql::LIST_EVENTS).bind(id.to_string()).bind(signed(after)).bind(limit);
-            let rows = query.fetch_all(&self.pool).await.map_err(failed("list events"))?;
+            let query = sqlx::query(sql::LIST_EVENTS)
+                .bind(id.to_string())
+                .bind(signed(after))
+                .bind(limit);
+            let rows = query
+                .fetch_all(&self.pool)
+                .await
+                .map_err(failed("list events"))?;
             rows.iter().map(row::event).collect()
         })
     }
 
     fn list_attempts(&self, id: JobId) -> StoreFuture<'_, Vec<Attempt>> {
         Box::pin(async move {
-            let rows = sqlx::query(sql::LIST_ATTEMPTS).bind(id.to_string()).fetch_all(&self.pool).await;
-            rows.map_err(failed("list attempts"))?.iter().map(row::attempt).collect()
+            let rows = sqlx::query(sql::LIST_ATTEMPTS)
+                .bind(id.to_string())
+                .fetch_all(&self.pool)
+                .await;
+            rows.map_err(failed("list attempts"))?
+                .iter()
+                .map(row::attempt)
+                .collect()
         })
     }
 
     fn lookup_publication(&self, id: JobId) -> StoreFuture<'_, Option<Publication>> {
         Box::pin(async move {
-            let found = sqlx::query(sql::LOOKUP_PUBLICATION).bind(id.to_string()).fetch_optional(&self.pool).await;
-            found.map_err(failed("look up a publication"))?.as_ref().map(row::publication).transpose()
+            let found = sqlx::query(sql::LOOKUP_PUBLICATION)
+                .bind(id.to_string())
+                .fetch_optional(&self.pool)
+                .await;
+            found
+                .map_err(failed("look up a publication"))?
+                .as_ref()
+                .map(row::publication)
+                .transpose()
         })
     }
 
@@ -191,11 +231,19 @@ impl Store for SqliteStore {
         })
     }
 
-    fn report<'a>(&'a self, lease: &'a Lease, report: &'a Report, now: Timestamp) -> StoreFuture<'a, Held> {
+    fn report<'a>(
+        &'a self,
+        lease: &'a Lease,
+        report: &'a Report,
+        now: Timestamp,
+    ) -> StoreFuture<'a, Held> {
         Box::pin(async move {
             let mut transaction = self.begin().await?;
             let held = writes::report(&mut transaction, lease, report, now).await?;
-            transaction.commit().await.map_err(failed("store progress"))?;
+            transaction
+                .commit()
+                .await
+                .map_err(failed("store progress"))?;
             Ok(held)
         })
     }
@@ -209,15 +257,22 @@ impl Store for SqliteStore {
     ) -> StoreFuture<'a, bool> {
         Box::pin(async move {
             let mut transaction = self.begin().await?;
-            let is_written = writes::finish(&mut transaction, lease, ending, unless_renewed, now).await?;
-            transaction.commit().await.map_err(failed("finish an attempt"))?;
+            let is_written =
+                writes::finish(&mut transaction, lease, ending, unless_renewed, now).await?;
+            transaction
+                .commit()
+                .await
+                .map_err(failed("finish an attempt"))?;
             Ok(is_written)
         })
     }
 
     fn list_leased(&self) -> StoreFuture<'_, Vec<Job>> {
         Box::pin(async move {
-            let rows = sqlx::query(sql::LIST_LEASED).fetch_all(&self.pool).await.map_err(failed("list leases"))?;
+            let rows = sqlx::query(sql::LIST_LEASED)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(failed("list leases"))?;
             rows.iter().map(row::job).collect()
         })
     }

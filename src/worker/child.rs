@@ -46,7 +46,11 @@ impl Child {
         if let Err(error) = stdin.write_all(&line).await {
             tracing::debug!(%error, "the child did not read its work");
         }
-        Ok(Self { process, messages: BufReader::new(stdout).lines(), _stdin: stdin })
+        Ok(Self {
+            process,
+            messages: BufReader::new(stdout).lines(),
+            _stdin: stdin,
+        })
     }
 
     /// The next message; `None` when there will be no more. Safe to drop while waiting.
@@ -87,7 +91,12 @@ impl Child {
 
     fn signal_group(&self) {
         // No id = it was already waited for.
-        let Some(pid) = self.process.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) else {
+        let Some(pid) = self
+            .process
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(Pid::from_raw)
+        else {
             return;
         };
         if let Err(error) = kill_process_group(pid, Signal::KILL) {

@@ -104,12 +104,24 @@ struct Context {
 
 impl WorkerPool {
     /// Cleans up after workers that died, then starts every slot.
-    pub async fn start(settings: WorkerSettings, parts: WorkerParts) -> Result<Self, AnnounceError> {
-        let presence = Presence::announce(&settings.workers_dir)
-            .map_err(|source| AnnounceError { directory: settings.workers_dir.clone(), source })?;
+    pub async fn start(
+        settings: WorkerSettings,
+        parts: WorkerParts,
+    ) -> Result<Self, AnnounceError> {
+        let presence =
+            Presence::announce(&settings.workers_dir).map_err(|source| AnnounceError {
+                directory: settings.workers_dir.clone(),
+                source,
+            })?;
         tracing::info!(worker.id = presence.worker_id(), devices = ?settings.devices, "worker started");
         let stop = CancellationToken::new();
-        let context = Arc::new(Context { settings, parts, presence, active: Mutex::default(), stop });
+        let context = Arc::new(Context {
+            settings,
+            parts,
+            presence,
+            active: Mutex::default(),
+            stop,
+        });
         sweep::sweep(&context).await;
 
         let tasks = TaskTracker::new();
@@ -125,7 +137,10 @@ impl WorkerPool {
     pub async fn stop(self) {
         self.context.stop.cancel();
         self.tasks.wait().await;
-        tracing::info!(worker.id = self.context.presence.worker_id(), "worker stopped");
+        tracing::info!(
+            worker.id = self.context.presence.worker_id(),
+            "worker stopped"
+        );
     }
 }
 
@@ -141,7 +156,11 @@ async fn serve_slot(context: Arc<Context>, device: String) {
             }
             Ok(None) => context.wait_for_work().await,
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, device, "cannot claim a job");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    device,
+                    "cannot claim a job"
+                );
                 context.pause(POLL).await;
             }
         }
@@ -198,12 +217,21 @@ impl Context {
     }
 
     fn activate(self: &Arc<Self>, id: JobId) -> Active {
-        self.active.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
-        Active { context: Arc::clone(self), id }
+        self.active
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id);
+        Active {
+            context: Arc::clone(self),
+            id,
+        }
     }
 
     fn is_active(&self, id: JobId) -> bool {
-        self.active.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+        self.active
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&id)
     }
 }
 
@@ -215,7 +243,11 @@ struct Active {
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.context.active.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.context
+            .active
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.id);
     }
 }
 

@@ -29,7 +29,11 @@ impl Presence {
         let file = File::create(&unnamed)?;
         file.lock()?;
         fs::rename(&unnamed, &path)?;
-        Ok(Self { worker_id, path, _file: file })
+        Ok(Self {
+            worker_id,
+            path,
+            _file: file,
+        })
     }
 
     pub(super) fn worker_id(&self) -> &str {
@@ -54,7 +58,11 @@ pub(super) fn is_dead(directory: &Path, worker_id: &str) -> bool {
 pub(super) fn remove_dead(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "lock") && is_unlocked(&path) {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "lock")
+            && is_unlocked(&path)
+        {
             fs::remove_file(path)?;
         }
     }
@@ -66,7 +74,9 @@ fn lock_path(directory: &Path, worker_id: &str) -> PathBuf {
 }
 
 fn is_unlocked(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
+    let Ok(file) = File::open(path) else {
+        return false;
+    };
     match file.try_lock() {
         Ok(()) => true,
         Err(TryLockError::WouldBlock) => false,

@@ -18,7 +18,7 @@ use crate::store::{Ending, Lease};
 const MANIFEST_FILE: &str = "secateur.json";
 
 /// The longest wait between two attempts.
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(300);
+const MAX_RETRY_DELAY: Duration = Duration::from_mins(5);
 
 /// Wait before the database is asked again to take an ending.
 const FINISH_RETRY: Duration = Duration::from_secs(1);
@@ -43,16 +43,22 @@ pub(super) async fn record(context: &Context, job: &Job, ended: Ended) {
 
 /// `None` when the lease is lost.
 async fn ending(context: &Context, job: &Job, lease: &Lease, ended: Ended) -> Option<Ending> {
-    let failure = |failure| JobError { failure, attempt: job.attempt };
+    let failure = |failure| JobError {
+        failure,
+        attempt: job.attempt,
+    };
     match ended {
         Ended::Succeeded(manifest) => Some(match publish(context, job, lease, *manifest).await {
             Ok(publication) => Ending::Succeeded(Box::new(publication)),
             Err(error) => failed(context, job, failure(error), false),
         }),
         Ended::Failed(error) => Some(failed(context, job, failure(error), false)),
-        Ended::Crashed { message, phase } => {
-            Some(failed(context, job, JobError::crash(job.attempt, phase, message), true))
-        }
+        Ended::Crashed { message, phase } => Some(failed(
+            context,
+            job,
+            JobError::crash(job.attempt, phase, message),
+            true,
+        )),
         Ended::Cancelled => Some(Ending::Cancelled),
         Ended::Stopped => Some(Ending::Released),
         Ended::Lost => None,
@@ -62,8 +68,13 @@ async fn ending(context: &Context, job: &Job, lease: &Lease, ended: Ended) -> Op
 /// Another attempt where one may help and is left.
 fn failed(context: &Context, job: &Job, error: JobError, crashed: bool) -> Ending {
     if error.failure.retryable && !job.is_last_attempt() {
-        let run_after = context.now() + retry_delay(context.settings.retry_delay, job.failed_attempts);
-        Ending::Retry { error, crashed, run_after }
+        let run_after =
+            context.now() + retry_delay(context.settings.retry_delay, job.failed_attempts);
+        Ending::Retry {
+            error,
+            crashed,
+            run_after,
+        }
     } else {
         Ending::Failed { error, crashed }
     }
@@ -71,7 +82,9 @@ fn failed(context: &Context, job: &Job, error: JobError, crashed: bool) -> Endin
 
 /// The first delay, doubled with each failed attempt, at most [`MAX_RETRY_DELAY`].
 fn retry_delay(first: Duration, failed_attempts: u32) -> Duration {
-    first.saturating_mul(2_u32.saturating_pow(failed_attempts)).min(MAX_RETRY_DELAY)
+    first
+        .saturating_mul(2_u32.saturating_pow(failed_attempts))
+        .min(MAX_RETRY_DELAY)
 }
 
 /// Moves the artifact in. The lease is renewed meanwhile: across file systems this copies gigabytes.
@@ -83,10 +96,20 @@ async fn publish(
 ) -> Result<Publication, AttemptFailure> {
     let directory = context.scratch(job.id).join("artifact");
     let work = async {
-        let files = artifact_files(&directory, &manifest).await.map_err(|error| storing_failed(&error))?;
-        let published = context.parts.artifacts.publish(job.id, job.attempt, &directory).await;
+        let files = artifact_files(&directory, &manifest)
+            .await
+            .map_err(|error| storing_failed(&error))?;
+        let published = context
+            .parts
+            .artifacts
+            .publish(job.id, job.attempt, &directory)
+            .await;
         published.map_err(|error| storing_failed(&error))?;
-        Ok(Publication { attempt: job.attempt, manifest, files })
+        Ok(Publication {
+            attempt: job.attempt,
+            manifest,
+            files,
+        })
     };
     tokio::pin!(work);
     loop {
@@ -106,9 +129,20 @@ fn storing_failed(error: &(dyn std::error::Error + 'static)) -> AttemptFailure {
     let is_full = chain()
         .filter_map(|error| error.downcast_ref::<io::Error>())
         .any(|error| error.kind() == io::ErrorKind::StorageFull);
-    let code = if is_full { ErrorCode::InsufficientDisk } else { ErrorCode::Io };
-    let message = chain().fold("cannot store the artifact".to_owned(), |message, error| format!("{message}: {error}"));
-    AttemptFailure { code, message, phase: Some(Phase::Publishing), retryable: code.retryable() }
+    let code = if is_full {
+        ErrorCode::InsufficientDisk
+    } else {
+        ErrorCode::Io
+    };
+    let message = chain().fold("cannot store the artifact".to_owned(), |message, error| {
+        format!("{message}: {error}")
+    });
+    AttemptFailure {
+        code,
+        message,
+        phase: Some(Phase::Publishing),
+        retryable: code.retryable(),
+    }
 }
 
 /// What the manifest lists, checked to be there, and the manifest itself.
@@ -116,7 +150,10 @@ async fn artifact_files(directory: &Path, manifest: &Manifest) -> io::Result<Vec
     for file in &manifest.files {
         let length = tokio::fs::metadata(directory.join(&file.name)).await?.len();
         if length != file.size_bytes {
-            let message = format!("{} has {length} bytes, the manifest says {}", file.name, file.size_bytes);
+            let message = format!(
+                "{} has {length} bytes, the manifest says {}",
+                file.name, file.size_bytes
+            );
             return Err(io::Error::other(message));
         }
     }
@@ -134,7 +171,12 @@ async fn artifact_files(directory: &Path, manifest: &Manifest) -> io::Result<Vec
 /// Hours of work hang on this one statement, so it is tried until the database answers or the pool is stopped.
 async fn finish(context: &Context, lease: &Lease, ending: &Ending) -> Option<bool> {
     loop {
-        match context.parts.store.finish(lease, ending, None, context.now()).await {
+        match context
+            .parts
+            .store
+            .finish(lease, ending, None, context.now())
+            .await
+        {
             Ok(is_written) => return Some(is_written),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
@@ -152,7 +194,12 @@ async fn finish(context: &Context, lease: &Lease, ending: &Ending) -> Option<boo
 async fn discard(context: &Context, job: &Job) {
     metrics::counter!("secateur_fenced_writes_total").increment(1);
     tracing::warn!(job.id = %job.id, job.attempt = job.attempt, "lease lost, attempt discarded");
-    if let Err(error) = context.parts.artifacts.delete_attempt(job.id, job.attempt).await {
+    if let Err(error) = context
+        .parts
+        .artifacts
+        .delete_attempt(job.id, job.attempt)
+        .await
+    {
         let error = &error as &dyn std::error::Error;
         tracing::warn!(error, job.id = %job.id, "cannot remove what a lost attempt left, the sweep will");
     }
@@ -182,12 +229,16 @@ fn log(job: &Job, ending: &Ending) {
             let (code, message) = (error.failure.code.as_str(), error.failure.message.as_str());
             tracing::error!(job.id = %id, job.attempt = attempt, code, message, "job failed");
         }
-        Ending::Retry { error, run_after, .. } => {
+        Ending::Retry {
+            error, run_after, ..
+        } => {
             let (code, message) = (error.failure.code.as_str(), error.failure.message.as_str());
             tracing::warn!(job.id = %id, job.attempt = attempt, code, message, %run_after, "attempt failed, will retry");
         }
         Ending::Cancelled => tracing::info!(job.id = %id, job.attempt = attempt, "job cancelled"),
-        Ending::Released => tracing::info!(job.id = %id, job.attempt = attempt, "attempt given back"),
+        Ending::Released => {
+            tracing::info!(job.id = %id, job.attempt = attempt, "attempt given back");
+        }
     }
 }
 
@@ -195,16 +246,21 @@ fn log(job: &Job, ending: &Ending) {
 pub(super) fn count(ending: &Ending) {
     let (outcome, finished) = match ending {
         Ending::Succeeded(_) => ("succeeded", Some(("succeeded", "none"))),
-        Ending::Failed { error, crashed } => {
-            (if *crashed { "crashed" } else { "failed" }, Some(("failed", error.failure.code.as_str())))
-        }
+        Ending::Failed { error, crashed } => (
+            if *crashed { "crashed" } else { "failed" },
+            Some(("failed", error.failure.code.as_str())),
+        ),
         Ending::Retry { crashed, .. } => (if *crashed { "crashed" } else { "failed" }, None),
-        Ending::Cancelled => ("cancelled", Some(("cancelled", ErrorCode::Cancelled.as_str()))),
+        Ending::Cancelled => (
+            "cancelled",
+            Some(("cancelled", ErrorCode::Cancelled.as_str())),
+        ),
         Ending::Released => ("released", None),
     };
     metrics::counter!("secateur_job_attempts_total", "outcome" => outcome).increment(1);
     if let Some((status, code)) = finished {
-        metrics::counter!("secateur_jobs_finished_total", "status" => status, "code" => code).increment(1);
+        metrics::counter!("secateur_jobs_finished_total", "status" => status, "code" => code)
+            .increment(1);
     }
 }
 
@@ -215,7 +271,10 @@ mod tests {
     #[test]
     fn the_wait_doubles_up_to_a_limit() {
         let first = Duration::from_secs(5);
-        assert_eq!([0, 1, 2].map(|failed| retry_delay(first, failed).as_secs()), [5, 10, 20]);
+        assert_eq!(
+            [0, 1, 2].map(|failed| retry_delay(first, failed).as_secs()),
+            [5, 10, 20]
+        );
         assert_eq!(retry_delay(first, u32::MAX), MAX_RETRY_DELAY);
     }
 }

@@ -26,7 +26,10 @@ pub(super) enum Ended {
     /// It said why, or could not be started.
     Failed(AttemptFailure),
     /// Without a last word.
-    Crashed { message: String, phase: Option<Phase> },
+    Crashed {
+        message: String,
+        phase: Option<Phase>,
+    },
     /// Killed: the job shall be cancelled.
     Cancelled,
     /// Killed: the worker stops.
@@ -44,7 +47,9 @@ pub(super) async fn supervise(
 ) -> Ended {
     let span = tracing::info_span!("attempt", job.id = %job.id, job.attempt = job.attempt, device);
     let work = async {
-        let Some(lease) = Lease::of(job) else { return Ended::Lost };
+        let Some(lease) = Lease::of(job) else {
+            return Ended::Lost;
+        };
         let spec = attempt_spec(context, job, device);
         let started = match create_directory(spec.scratch.clone()).await {
             Ok(()) => Child::spawn(&context.settings.program, &spec).await,
@@ -78,11 +83,19 @@ fn attempt_spec(context: &Context, job: &Job, device: &str) -> AttemptSpec {
 
 /// Readable by its owner only: it may hold a gated model.
 async fn create_directory(path: PathBuf) -> io::Result<()> {
-    tokio::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).await
+    tokio::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .await
 }
 
 fn cannot_start(error: &io::Error) -> AttemptFailure {
-    let code = if error.kind() == io::ErrorKind::StorageFull { ErrorCode::InsufficientDisk } else { ErrorCode::Io };
+    let code = if error.kind() == io::ErrorKind::StorageFull {
+        ErrorCode::InsufficientDisk
+    } else {
+        ErrorCode::Io
+    };
     AttemptFailure {
         code,
         message: format!("cannot start the attempt: {error}"),
@@ -106,7 +119,13 @@ struct Watch<'c> {
 
 impl<'c> Watch<'c> {
     fn new(context: &'c Context, lease: Lease) -> Self {
-        Self { context, lease, phase: None, unwritten: None, last_word: None }
+        Self {
+            context,
+            lease,
+            phase: None,
+            unwritten: None,
+            last_word: None,
+        }
     }
 
     async fn run(mut self, mut child: Child, mut cancels: broadcast::Receiver<JobId>) -> Ended {
@@ -177,10 +196,19 @@ impl<'c> Watch<'c> {
 
     /// Progress that cannot be written is lost, the attempt is not.
     async fn write(&self, report: Report) -> Option<Stop> {
-        match self.context.parts.store.report(&self.lease, &report, self.context.now()).await {
+        match self
+            .context
+            .parts
+            .store
+            .report(&self.lease, &report, self.context.now())
+            .await
+        {
             Ok(held) => stop_unless_held(held),
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "cannot write progress");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot write progress"
+                );
                 None
             }
         }
@@ -188,11 +216,20 @@ impl<'c> Watch<'c> {
 
     /// A database that does not answer is no reason to stop: the fence decides in the end.
     async fn renew(&self) -> Option<Stop> {
-        match self.context.parts.store.heartbeat(&self.lease, self.context.lease_end()).await {
+        match self
+            .context
+            .parts
+            .store
+            .heartbeat(&self.lease, self.context.lease_end())
+            .await
+        {
             Ok(held) => stop_unless_held(held),
             Err(error) => {
                 metrics::counter!("secateur_heartbeat_errors_total").increment(1);
-                tracing::warn!(error = &error as &dyn std::error::Error, "cannot renew the lease");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot renew the lease"
+                );
                 None
             }
         }
@@ -202,7 +239,10 @@ impl<'c> Watch<'c> {
         self.leave_phase();
         let status = child.exit_status().await;
         self.last_word.unwrap_or_else(|| Ended::Crashed {
-            message: format!("the process of the attempt ended without a result, with {}", child::describe(&status)),
+            message: format!(
+                "the process of the attempt ended without a result, with {}",
+                child::describe(&status)
+            ),
             phase: self.phase.map(|(phase, _)| phase),
         })
     }

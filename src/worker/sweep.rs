@@ -40,22 +40,33 @@ pub(super) async fn sweep(context: &Context) {
     ];
     for (part, result) in parts {
         if let Err(error) = result {
-            tracing::error!(error = &error as &dyn std::error::Error, part, "sweep failed");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                part,
+                "sweep failed"
+            );
         }
     }
 }
 
 async fn reap_leases(context: &Context) -> Result<(), SweepError> {
     for job in context.parts.store.list_leased().await? {
-        let Some(lease) = Lease::of(&job) else { continue };
+        let Some(lease) = Lease::of(&job) else {
+            continue;
+        };
         if context.is_active(job.id) && lease.owner == context.worker_id() {
             continue;
         }
-        let Some(reason) = reason_to_reap(context, &job, &lease) else { continue };
+        let Some(reason) = reason_to_reap(context, &job, &lease) else {
+            continue;
+        };
         let ending = ending(context, &job, reason);
         // In the holder's name, and only if it has not been heard of meanwhile.
-        let is_written =
-            context.parts.store.finish(&lease, &ending, job.lease_expires_at, context.now()).await?;
+        let is_written = context
+            .parts
+            .store
+            .finish(&lease, &ending, job.lease_expires_at, context.now())
+            .await?;
         if is_written {
             count(&ending);
             metrics::counter!("secateur_leases_reaped_total").increment(1);
@@ -82,9 +93,16 @@ fn ending(context: &Context, job: &Job, reason: &str) -> Ending {
     if job.state == JobState::Cancelling {
         Ending::Cancelled
     } else if job.is_last_attempt() {
-        Ending::Failed { error, crashed: true }
+        Ending::Failed {
+            error,
+            crashed: true,
+        }
     } else {
-        Ending::Retry { error, crashed: true, run_after: context.now() }
+        Ending::Retry {
+            error,
+            crashed: true,
+            run_after: context.now(),
+        }
     }
 }
 
@@ -95,7 +113,10 @@ async fn remove_scratch(context: &Context) -> Result<(), SweepError> {
         entries => entries?,
     };
     while let Some(entry) = entries.next_entry().await? {
-        let id = entry.file_name().to_str().and_then(|name| name.parse::<JobId>().ok());
+        let id = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<JobId>().ok());
         // What is not a job's directory is not ours.
         let Some(id) = id else { continue };
         let job = context.parts.store.lookup_job(id).await?;
@@ -112,7 +133,9 @@ async fn remove_attempts(context: &Context) -> Result<(), SweepError> {
     for (id, attempt) in context.parts.artifacts.list_attempts().await? {
         let job = context.parts.store.lookup_job(id).await?;
         let is_needed = job.is_some_and(|job| match job.state {
-            JobState::Running | JobState::Cancelling | JobState::Succeeded => job.attempt == attempt,
+            JobState::Running | JobState::Cancelling | JobState::Succeeded => {
+                job.attempt == attempt
+            }
             JobState::Queued | JobState::Failed | JobState::Cancelled => false,
         });
         if !is_needed {

@@ -20,7 +20,11 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
 
     let mut job = accepted.json();
     assert_eq!(accepted.header("location"), job["links"]["self"]);
-    for (field, replacement) in [("id", "[id]"), ("created_at", "[time]"), ("updated_at", "[time]")] {
+    for (field, replacement) in [
+        ("id", "[id]"),
+        ("created_at", "[time]"),
+        ("updated_at", "[time]"),
+    ] {
         assert!(job[field].is_string());
         job[field] = json!(replacement);
     }
@@ -76,24 +80,43 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
       "worker_id": null
     }
     "#);
-    assert_eq!(app.get(accepted.header("location")).await.json(), accepted.json());
+    assert_eq!(
+        app.get(accepted.header("location")).await.json(),
+        accepted.json()
+    );
 }
 
 #[tokio::test]
 async fn every_job_route_is_served_without_the_version_too() {
     let app = TestApp::api().await;
-    let id = app.post("/jobs", &json!({"model": "demo", "pattern": "2:4"})).await.json()["id"].clone();
+    let id = app
+        .post("/jobs", &json!({"model": "demo", "pattern": "2:4"}))
+        .await
+        .json()["id"]
+        .clone();
     let id = id.as_str().unwrap();
     for path in ["", "/events"] {
-        let answers = (app.get(&format!("/jobs/{id}{path}")).await, app.get(&format!("/v1/jobs/{id}{path}")).await);
+        let answers = (
+            app.get(&format!("/jobs/{id}{path}")).await,
+            app.get(&format!("/v1/jobs/{id}{path}")).await,
+        );
         assert_eq!(answers.0.status, StatusCode::OK);
         assert_eq!(answers.0.json(), answers.1.json());
     }
     for path in ["/results", "/report", "/artifacts"] {
-        assert_eq!(app.get(&format!("/jobs/{id}{path}")).await.status, StatusCode::CONFLICT, "{path}");
+        assert_eq!(
+            app.get(&format!("/jobs/{id}{path}")).await.status,
+            StatusCode::CONFLICT,
+            "{path}"
+        );
     }
     assert_eq!(app.get("/jobs").await.json()["data"][0]["id"], id);
-    assert_eq!(app.post(&format!("/jobs/{id}/cancel"), &Value::Null).await.json()["status"], "cancelled");
+    assert_eq!(
+        app.post(&format!("/jobs/{id}/cancel"), &Value::Null)
+            .await
+            .json()["status"],
+        "cancelled"
+    );
 }
 
 #[tokio::test]
@@ -101,15 +124,37 @@ async fn a_job_that_did_not_change_is_not_sent_again() {
     let app = TestApp::api().await;
     let path = format!("/v1/jobs/{}", app.submit("m").await);
     let first = app.get(&path).await;
-    assert_eq!((first.header("etag"), first.header("retry-after")), ("\"1\"", "2"));
+    assert_eq!(
+        (first.header("etag"), first.header("retry-after")),
+        ("\"1\"", "2")
+    );
 
-    let again = app.send(app.request(Method::GET, &path).header("if-none-match", "\"1\"")).await;
-    assert_eq!((again.status, again.header("etag"), again.body.len()), (StatusCode::NOT_MODIFIED, "\"1\"", 0));
+    let again = app
+        .send(
+            app.request(Method::GET, &path)
+                .header("if-none-match", "\"1\""),
+        )
+        .await;
+    assert_eq!(
+        (again.status, again.header("etag"), again.body.len()),
+        (StatusCode::NOT_MODIFIED, "\"1\"", 0)
+    );
 
     app.post(&format!("{path}/cancel"), &Value::Null).await;
-    let changed = app.send(app.request(Method::GET, &path).header("if-none-match", "\"1\"")).await;
-    assert_eq!((changed.status, changed.header("etag")), (StatusCode::OK, "\"2\""));
-    assert!(changed.headers.get("retry-after").is_none(), "a job that is over need not be looked at again");
+    let changed = app
+        .send(
+            app.request(Method::GET, &path)
+                .header("if-none-match", "\"1\""),
+        )
+        .await;
+    assert_eq!(
+        (changed.status, changed.header("etag")),
+        (StatusCode::OK, "\"2\"")
+    );
+    assert!(
+        changed.headers.get("retry-after").is_none(),
+        "a job that is over need not be looked at again"
+    );
 }
 
 #[tokio::test]
@@ -117,22 +162,38 @@ async fn cancelling_is_idempotent_until_it_is_too_late() {
     let app = TestApp::api().await;
     let queued = app.submit("m").await;
     for _ in 0..2 {
-        let answer = app.post(&format!("/v1/jobs/{queued}/cancel"), &Value::Null).await;
-        assert_eq!((answer.status, answer.json()["status"].clone()), (StatusCode::OK, json!("cancelled")));
+        let answer = app
+            .post(&format!("/v1/jobs/{queued}/cancel"), &Value::Null)
+            .await;
+        assert_eq!(
+            (answer.status, answer.json()["status"].clone()),
+            (StatusCode::OK, json!("cancelled"))
+        );
     }
     assert_eq!(app.events(&queued).await, ["queued", "cancelled"]);
 
     let running = app.submit("m").await;
     let lease = app.claim().await;
     for _ in 0..2 {
-        let answer = app.post(&format!("/v1/jobs/{running}/cancel"), &Value::Null).await;
-        assert_eq!((answer.status, answer.json()["status"].clone()), (StatusCode::OK, json!("cancelling")));
+        let answer = app
+            .post(&format!("/v1/jobs/{running}/cancel"), &Value::Null)
+            .await;
+        assert_eq!(
+            (answer.status, answer.json()["status"].clone()),
+            (StatusCode::OK, json!("cancelling"))
+        );
     }
-    app.finish(&lease, &Ending::Succeeded(Box::new(publication(1)))).await;
-    let late = app.post(&format!("/v1/jobs/{running}/cancel"), &Value::Null).await;
+    app.finish(&lease, &Ending::Succeeded(Box::new(publication(1))))
+        .await;
+    let late = app
+        .post(&format!("/v1/jobs/{running}/cancel"), &Value::Null)
+        .await;
     assert_eq!(late.status, StatusCode::CONFLICT);
     assert_eq!(late.json()["code"], "invalid_transition");
-    assert_eq!(late.json()["allowed"], json!(["queued", "running", "cancelling", "cancelled"]));
+    assert_eq!(
+        late.json()["allowed"],
+        json!(["queued", "running", "cancelling", "cancelled"])
+    );
 }
 
 #[tokio::test]
@@ -149,7 +210,9 @@ async fn pages_follow_each_other_and_do_not_move() {
         app.submit("m").await;
         let page_ids = page["data"].as_array().unwrap().iter();
         seen.extend(page_ids.map(|job| job["id"].as_str().unwrap().to_owned()));
-        let Some(next) = page["next_cursor"].as_str() else { break };
+        let Some(next) = page["next_cursor"].as_str() else {
+            break;
+        };
         assert_eq!(page["has_more"], true);
         cursor = format!("&cursor={next}");
     }
@@ -159,12 +222,19 @@ async fn pages_follow_each_other_and_do_not_move() {
 
 #[tokio::test]
 async fn lists_can_be_filtered_and_count_every_status() {
-    let clock = Arc::new(ManualClock::new("2026-01-01T00:00:00Z".parse::<Timestamp>().unwrap()));
-    let app = TestApp::api_at(clock.clone()).await;
+    let clock = Arc::new(ManualClock::new(
+        "2026-01-01T00:00:00Z".parse::<Timestamp>().unwrap(),
+    ));
+    let app = TestApp::api_at(Arc::<ManualClock>::clone(&clock)).await;
     let first = app.submit("a").await;
-    clock.advance(Duration::from_secs(60));
-    app.post("/v1/jobs", &json!({"model": "org/b", "method": "magnitude", "sparsity": 0.5})).await;
-    app.post(&format!("/v1/jobs/{first}/cancel"), &Value::Null).await;
+    clock.advance(Duration::from_mins(1));
+    app.post(
+        "/v1/jobs",
+        &json!({"model": "org/b", "method": "magnitude", "sparsity": 0.5}),
+    )
+    .await;
+    app.post(&format!("/v1/jobs/{first}/cancel"), &Value::Null)
+        .await;
 
     let cases = [
         ("status=cancelled", 1),
@@ -174,7 +244,10 @@ async fn lists_can_be_filtered_and_count_every_status() {
         ("method=wanda&status=queued", 0),
         ("created_after=2026-01-01T00:00:30Z", 1),
         ("created_before=2026-01-01T00:00:30Z", 1),
-        ("created_after=2026-01-01T00:00:00Z&created_before=2026-01-01T00:02:00Z", 2),
+        (
+            "created_after=2026-01-01T00:00:00Z&created_before=2026-01-01T00:02:00Z",
+            2,
+        ),
     ];
     for (query, expected) in cases {
         let page = app.get(&format!("/v1/jobs?{query}")).await.json();
@@ -188,13 +261,20 @@ async fn lists_can_be_filtered_and_count_every_status() {
 async fn the_log_can_be_read_in_parts() {
     let app = TestApp::api().await;
     let id = app.submit("m").await;
-    app.post(&format!("/v1/jobs/{id}/cancel"), &Value::Null).await;
+    app.post(&format!("/v1/jobs/{id}/cancel"), &Value::Null)
+        .await;
     let path = format!("/v1/jobs/{id}/events");
     let all = app.get(&path).await.json();
     assert_eq!(all["data"].as_array().unwrap().len(), 2);
-    assert_eq!(app.get(&format!("{path}?limit=1")).await.json()["last_seq"], 1);
+    assert_eq!(
+        app.get(&format!("{path}?limit=1")).await.json()["last_seq"],
+        1
+    );
     let rest = app.get(&format!("{path}?after=1")).await.json();
     assert_eq!(rest["data"], json!([all["data"][1]]));
     let nothing = app.get(&format!("{path}?after=2")).await.json();
-    assert_eq!((nothing["data"].clone(), nothing["last_seq"].clone()), (json!([]), json!(2)));
+    assert_eq!(
+        (nothing["data"].clone(), nothing["last_seq"].clone()),
+        (json!([]), json!(2))
+    );
 }

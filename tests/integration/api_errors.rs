@@ -42,12 +42,16 @@ async fn all_wrong_fields_are_told_at_once() {
       },
       {
         "code": "unknown_field",
-        "detail": "unknown field, expected one of name, metadata, model, pattern, sparsity, method, calibration, evaluation, artifact",
+        "detail": "unknown field, expected one of name, metadata, model, method, pattern, sparsity, calibration, evaluation, artifact",
         "pointer": "/sparsty"
       }
     ]
     "#);
-    assert_eq!(app.get("/v1/jobs").await.json()["data"], json!([]), "nothing was queued");
+    assert_eq!(
+        app.get("/v1/jobs").await.json()["data"],
+        json!([]),
+        "nothing was queued"
+    );
 }
 
 #[tokio::test]
@@ -58,14 +62,29 @@ async fn bodies_that_cannot_be_read_are_refused() {
     let cases: [(&str, &str, Option<&str>, u16, &str); 7] = [
         ("{", "application/json", None, 400, "invalid_request"),
         ("", "application/json", None, 400, "invalid_request"),
-        ("{\"sparsity\": NaN}", "application/json", None, 400, "invalid_request"),
+        (
+            "{\"sparsity\": NaN}",
+            "application/json",
+            None,
+            400,
+            "invalid_request",
+        ),
         (&deep, "application/json", None, 400, "invalid_request"),
         (&huge, "application/json", None, 413, "payload_too_large"),
         ("{}", "text/plain", None, 415, "unsupported_media_type"),
-        ("{}", "application/json", Some("gzip"), 415, "unsupported_media_type"),
+        (
+            "{}",
+            "application/json",
+            Some("gzip"),
+            415,
+            "unsupported_media_type",
+        ),
     ];
     for (body, kind, encoding, status, code) in cases {
-        let mut request = app.request(Method::POST, "/v1/jobs").header(CONTENT_TYPE, kind).body(body.to_owned());
+        let mut request = app
+            .request(Method::POST, "/v1/jobs")
+            .header(CONTENT_TYPE, kind)
+            .body(body.to_owned());
         if let Some(encoding) = encoding {
             request = request.header("content-encoding", encoding);
         }
@@ -76,51 +95,99 @@ async fn bodies_that_cannot_be_read_are_refused() {
     assert_eq!(app.get("/livez").await.status, StatusCode::OK);
 }
 
-#[tokio::test]
-async fn wrong_routes_methods_ids_and_parameters_are_told_apart() {
-    let app = TestApp::api().await;
-    let id = app.submit("m").await;
-    let unknown = "job_019abcde0123789a8bcdef0123456789";
-    let cases = [
-        (Method::GET, "/nowhere".to_owned(), 404, "route_not_found"),
-        (Method::GET, "/v1".to_owned(), 404, "route_not_found"),
-        (Method::GET, format!("/v1/jobs/{id}/nothing"), 404, "route_not_found"),
-        (Method::GET, "/docs/nothing.js".to_owned(), 404, "route_not_found"),
-        (Method::DELETE, "/v1/jobs".to_owned(), 405, "method_not_allowed"),
-        (Method::POST, "/livez".to_owned(), 405, "method_not_allowed"),
-        (Method::GET, format!("/v1/jobs/{id}/cancel"), 405, "method_not_allowed"),
-        (Method::GET, format!("/v1/jobs/{unknown}"), 404, "job_not_found"),
-        (Method::GET, "/v1/jobs/7".to_owned(), 404, "job_not_found"),
-        (Method::GET, "/v1/jobs/..%2f..%2fetc".to_owned(), 404, "job_not_found"),
-        (Method::POST, format!("/v1/jobs/{unknown}/cancel"), 404, "job_not_found"),
-        (Method::GET, format!("/v1/jobs/{unknown}/events"), 404, "job_not_found"),
-        (Method::GET, format!("/v1/jobs/{unknown}/results"), 404, "job_not_found"),
-        (Method::GET, format!("/v1/jobs/{unknown}/artifacts/x"), 404, "job_not_found"),
-        (Method::GET, format!("/v1/jobs/{id}/results"), 409, "results_not_ready"),
-        (Method::GET, format!("/v1/jobs/{id}/report"), 409, "results_not_ready"),
-        (Method::GET, format!("/v1/jobs/{id}/artifacts"), 409, "results_not_ready"),
-        (Method::GET, format!("/v1/jobs/{id}/artifacts/x"), 404, "artifact_not_found"),
-        (Method::GET, "/v1/jobs?stat=queued".to_owned(), 400, "invalid_request"),
-        (Method::GET, "/v1/jobs?status=done".to_owned(), 400, "invalid_request"),
-        (Method::GET, "/v1/jobs?limit=0".to_owned(), 400, "invalid_request"),
-        (Method::GET, "/v1/jobs?limit=101".to_owned(), 400, "invalid_request"),
-        (Method::GET, "/v1/jobs?limit=1&limit=2".to_owned(), 400, "invalid_request"),
-        (Method::GET, "/v1/jobs?cursor=x".to_owned(), 400, "invalid_request"),
-        (Method::GET, "/v1/jobs?created_after=yesterday".to_owned(), 400, "invalid_request"),
-        (Method::GET, format!("/v1/jobs/{id}/events?after=-1"), 400, "invalid_request"),
-    ];
+async fn assert_problems(app: &TestApp, cases: &[(Method, &str, u16, &str)]) {
     for (method, path, status, code) in cases {
-        let answer = app.send(app.request(method.clone(), &path)).await;
-        assert_eq!(answer.status.as_u16(), status, "{method} {path}: {answer:?}");
-        assert_problem(&answer, status, code);
+        let answer = app.send(app.request(method.clone(), path)).await;
+        assert_eq!(
+            answer.status.as_u16(),
+            *status,
+            "{method} {path}: {answer:?}"
+        );
+        assert_problem(&answer, *status, code);
+    }
+}
+
+#[tokio::test]
+async fn wrong_routes_and_methods_are_told_apart() {
+    let app = TestApp::api().await;
+    let cases = [
+        (Method::GET, "/nowhere", 404, "route_not_found"),
+        (Method::GET, "/v1", 404, "route_not_found"),
+        (Method::GET, "/v1/jobs/x/nothing", 404, "route_not_found"),
+        (Method::GET, "/docs/nothing.js", 404, "route_not_found"),
+        (Method::DELETE, "/v1/jobs", 405, "method_not_allowed"),
+        (Method::POST, "/livez", 405, "method_not_allowed"),
+        (Method::GET, "/v1/jobs/x/cancel", 405, "method_not_allowed"),
+    ];
+    assert_problems(&app, &cases).await;
+}
+
+#[tokio::test]
+async fn what_a_job_does_not_have_is_told_apart() {
+    let app = TestApp::api().await;
+    for id in ["job_019abcde0123789a8bcdef0123456789", "7", "..%2f..%2fetc"] {
+        for rest in [
+            "",
+            "/events",
+            "/results",
+            "/report",
+            "/artifacts",
+            "/artifacts/x",
+        ] {
+            let path = format!("/v1/jobs/{id}{rest}");
+            assert_problems(&app, &[(Method::GET, &path, 404, "job_not_found")]).await;
+        }
+        let path = format!("/v1/jobs/{id}/cancel");
+        assert_problems(&app, &[(Method::POST, &path, 404, "job_not_found")]).await;
+    }
+    let id = app.submit("m").await;
+    for (rest, status, code) in [
+        ("results", 409, "results_not_ready"),
+        ("report", 409, "results_not_ready"),
+        ("artifacts", 409, "results_not_ready"),
+        ("artifacts/x", 404, "artifact_not_found"),
+        ("events?after=-1", 400, "invalid_request"),
+    ] {
+        assert_problems(
+            &app,
+            &[(Method::GET, &format!("/v1/jobs/{id}/{rest}"), status, code)],
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn wrong_parameters_are_not_ignored() {
+    let app = TestApp::api().await;
+    for query in [
+        "stat=queued",
+        "status=done",
+        "limit=0",
+        "limit=101",
+        "limit=1&limit=2",
+        "cursor=x",
+        "created_after=yesterday",
+        "method=sparsegpt",
+    ] {
+        let path = format!("/v1/jobs?{query}");
+        assert_problems(&app, &[(Method::GET, &path, 400, "invalid_request")]).await;
     }
 }
 
 #[tokio::test]
 async fn all_wrong_parameters_are_told_at_once() {
     let app = TestApp::api().await;
-    let errors = app.get("/v1/jobs?limit=x&status=done&colour=red").await.json()["errors"].clone();
-    let names: Vec<_> = errors.as_array().unwrap().iter().map(|error| error["parameter"].clone()).collect();
+    let errors = app
+        .get("/v1/jobs?limit=x&status=done&colour=red")
+        .await
+        .json()["errors"]
+        .clone();
+    let names: Vec<_> = errors
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| error["parameter"].clone())
+        .collect();
     assert_eq!(names, ["status", "limit", "colour"]);
 }
 
@@ -128,7 +195,12 @@ async fn all_wrong_parameters_are_told_at_once() {
 async fn a_harmless_request_id_is_kept_and_any_other_replaced() {
     let app = TestApp::api().await;
     let ask = async |id: &str| {
-        let answer = app.send(app.request(Method::GET, "/livez").header("x-request-id", id)).await;
+        let answer = app
+            .send(
+                app.request(Method::GET, "/livez")
+                    .header("x-request-id", id),
+            )
+            .await;
         answer.header("x-request-id").to_owned()
     };
     assert_eq!(ask("trace-1.2:3_4").await, "trace-1.2:3_4");

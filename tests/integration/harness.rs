@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Far more than anything here takes, so that a test that hangs fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A server and a client of it.
 pub(crate) struct TestApp {
@@ -39,7 +39,11 @@ impl Answer {
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).unwrap_or_else(|| panic!("no {name} in {self:?}")).to_str().unwrap()
+        self.headers
+            .get(name)
+            .unwrap_or_else(|| panic!("no {name} in {self:?}"))
+            .to_str()
+            .unwrap()
     }
 }
 
@@ -47,11 +51,15 @@ impl Answer {
 pub(crate) fn config(home: &Path) -> ServerConfig {
     let child = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/integration/stub_child.sh");
     ServerConfig {
-        storage: StorageArgs { home: home.to_owned(), models_dir: None, data_dir: None },
+        storage: StorageArgs {
+            home: home.to_owned(),
+            models_dir: None,
+            data_dir: None,
+        },
         worker: WorkerArgs {
             devices: vec!["cpu".to_owned()],
             threads: None,
-            lease_seconds: Duration::from_secs(300),
+            lease_seconds: Duration::from_mins(5),
             heartbeat_seconds: Duration::from_millis(100),
             sweep_seconds: Duration::from_millis(100),
             retry_seconds: Duration::from_millis(10),
@@ -68,7 +76,10 @@ pub(crate) fn config(home: &Path) -> ServerConfig {
 impl TestApp {
     /// The API alone: jobs stay queued.
     pub(crate) async fn api() -> Self {
-        Self::start(new_home(), Arc::new(SystemClock), |config| config.listen.no_worker = true).await
+        Self::start(new_home(), Arc::new(SystemClock), |config| {
+            config.listen.no_worker = true;
+        })
+        .await
     }
 
     /// The API alone, at a time that the test moves.
@@ -86,13 +97,22 @@ impl TestApp {
         Self::start(home, Arc::new(SystemClock), |_| {}).await
     }
 
-    async fn start(home: Arc<TempDir>, clock: Arc<dyn Clock>, adjust: impl FnOnce(&mut ServerConfig)) -> Self {
+    async fn start(
+        home: Arc<TempDir>,
+        clock: Arc<dyn Clock>,
+        adjust: impl FnOnce(&mut ServerConfig),
+    ) -> Self {
         let mut config = config(home.path());
         adjust(&mut config);
         let app = app::start_with_clock(config, clock).await.unwrap();
         let url = format!("http://{}", app.addr);
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { app: Some(app), client, url, home }
+        Self {
+            app: Some(app),
+            client,
+            url,
+            home,
+        }
     }
 
     /// Stops it as a signal would; its directory stays.
@@ -116,7 +136,11 @@ impl TestApp {
     pub(crate) async fn send(&self, request: RequestBuilder) -> Answer {
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
-        Answer { status, headers, body: response.bytes().await.unwrap().to_vec() }
+        Answer {
+            status,
+            headers,
+            body: response.bytes().await.unwrap().to_vec(),
+        }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -162,13 +186,19 @@ impl TestApp {
     /// The names of the job's events, in order.
     pub(crate) async fn events(&self, id: &str) -> Vec<String> {
         let events = self.get(&format!("/v1/jobs/{id}/events")).await.json();
-        let names = events["data"].as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap().to_owned());
+        let names = events["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| event["type"].as_str().unwrap().to_owned());
         names.collect()
     }
 
     /// The server's database, through a second door.
     pub(crate) async fn store(&self) -> SqliteStore {
-        SqliteStore::open(&self.home().join("secateur.db")).await.unwrap()
+        SqliteStore::open(&self.home().join("secateur.db"))
+            .await
+            .unwrap()
     }
 
     /// Takes the oldest queued job for a worker that does not exist.
@@ -178,14 +208,29 @@ impl TestApp {
             worker_id: "worker_elsewhere".to_owned(),
             device: "cpu".to_owned(),
             now,
-            expires_at: now + Duration::from_secs(300),
+            expires_at: now + Duration::from_mins(5),
         };
-        Lease::of(&self.store().await.claim_next_job(&claim).await.unwrap().unwrap()).unwrap()
+        Lease::of(
+            &self
+                .store()
+                .await
+                .claim_next_job(&claim)
+                .await
+                .unwrap()
+                .unwrap(),
+        )
+        .unwrap()
     }
 
     /// Ends the attempt of [`TestApp::claim`].
     pub(crate) async fn finish(&self, lease: &Lease, ending: &Ending) {
-        assert!(self.store().await.finish(lease, ending, None, SystemClock.now()).await.unwrap());
+        assert!(
+            self.store()
+                .await
+                .finish(lease, ending, None, SystemClock.now())
+                .await
+                .unwrap()
+        );
     }
 }
 
@@ -202,7 +247,11 @@ pub(crate) fn manifest() -> Manifest {
 /// What a succeeded attempt leaves, without files behind it.
 pub(crate) fn publication(attempt: u32) -> Publication {
     let manifest = manifest();
-    Publication { attempt, files: manifest.files.clone(), manifest }
+    Publication {
+        attempt,
+        files: manifest.files.clone(),
+        manifest,
+    }
 }
 
 /// The id within a job's JSON.

@@ -1,6 +1,11 @@
 //! The integration tests: one binary, as each further one would link everything again.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail by panicking, as tests do"
+)]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![expect(clippy::future_not_send, reason = "a test runs on its own thread")]
 
 mod api;
 mod api_errors;

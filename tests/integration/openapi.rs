@@ -23,7 +23,9 @@ fn every_error_response_is_a_problem_with_an_example() {
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             for (status, response) in operation["responses"].as_object().unwrap() {
-                if status.starts_with(['4', '5']) && response["content"].get("application/json").is_none() {
+                if status.starts_with(['4', '5'])
+                    && response["content"].get("application/json").is_none()
+                {
                     let example = &response["content"]["application/problem+json"]["example"];
                     assert_eq!(example["status"].to_string(), *status, "{method} {path}");
                     seen += 1;
@@ -36,8 +38,12 @@ fn every_error_response_is_a_problem_with_an_example() {
 
 #[test]
 fn every_code_is_in_the_table_of_the_api_page() {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/API.md")).unwrap();
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/API.md")).unwrap();
     for code in ErrorCode::ALL {
-        assert!(page.contains(&format!("| `{code}` |")), "{code} is missing in docs/API.md");
+        assert!(
+            page.contains(&format!("| `{code}` |")),
+            "{code} is missing in docs/API.md"
+        );
     }
 }

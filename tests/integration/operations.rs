@@ -21,19 +21,32 @@ async fn a_server_without_its_directory_lives_and_is_not_ready() {
     let app = TestApp::api().await;
     std::fs::remove_dir_all(app.home()).unwrap();
     let ready = app.get("/readyz").await;
-    assert_eq!((ready.status, ready.json()["ready"].clone()), (StatusCode::SERVICE_UNAVAILABLE, json!(false)));
-    assert_eq!(ready.json()["checks"][1], json!({"name": "data_directory", "ok": false}));
+    assert_eq!(
+        (ready.status, ready.json()["ready"].clone()),
+        (StatusCode::SERVICE_UNAVAILABLE, json!(false))
+    );
+    assert_eq!(
+        ready.json()["checks"][1],
+        json!({"name": "data_directory", "ok": false})
+    );
     assert_eq!(app.get("/livez").await.status, StatusCode::OK);
 }
 
 #[tokio::test]
 async fn version_capabilities_and_documents_are_served() {
     let app = TestApp::api().await;
-    assert_eq!(app.get("/version").await.json()["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        app.get("/version").await.json()["version"],
+        env!("CARGO_PKG_VERSION")
+    );
     let capabilities = app.get("/v1/capabilities").await.json();
     assert_eq!(capabilities["methods"], json!(["wanda", "magnitude"]));
     assert_eq!(capabilities["defaults"]["n_samples"], 32);
-    assert_eq!(capabilities["devices"], json!([]), "this server runs no jobs itself");
+    assert_eq!(
+        capabilities["devices"],
+        json!([]),
+        "this server runs no jobs itself"
+    );
     let document = serde_json::to_value(secateur::http::document()).unwrap();
     assert_eq!(app.get("/openapi.json").await.json(), document);
     assert_eq!(app.get("/docs/").await.status, StatusCode::OK);

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use secateur::domain::attempt::{AttemptFailure, Phase, Step};
-use secateur::domain::job::{AttemptOutcome, Job, JobError, JobFilter, JobId, JobState, MAX_ATTEMPTS};
-use secateur::domain::request::{Defaults, JobRequest};
 use secateur::domain::ErrorCode;
+use secateur::domain::attempt::{AttemptFailure, Phase, Step};
+use secateur::domain::job::{
+    AttemptOutcome, Job, JobError, JobFilter, JobId, JobState, MAX_ATTEMPTS,
+};
+use secateur::domain::request::{Defaults, JobRequest};
 use secateur::store::{Claim, Ending, Held, Lease, Report, SqliteStore, Store};
 use serde_json::json;
 use uuid::Uuid;
@@ -69,11 +71,19 @@ async fn insert(store: &dyn Store, seconds: i64) -> JobId {
 }
 
 fn claim_at(worker: &str, now: Timestamp) -> Claim {
-    Claim { worker_id: worker.to_owned(), device: "cpu".to_owned(), now, expires_at: now + Duration::from_secs(300) }
+    Claim {
+        worker_id: worker.to_owned(),
+        device: "cpu".to_owned(),
+        now,
+        expires_at: now + Duration::from_mins(5),
+    }
 }
 
 async fn claim(store: &dyn Store, worker: &str, seconds: i64) -> Option<Lease> {
-    let job = store.claim_next_job(&claim_at(worker, at(seconds))).await.unwrap();
+    let job = store
+        .claim_next_job(&claim_at(worker, at(seconds)))
+        .await
+        .unwrap();
     job.map(|job| Lease::of(&job).unwrap())
 }
 
@@ -92,7 +102,11 @@ fn error(attempt: u32) -> JobError {
 }
 
 fn retry(attempt: u32, crashed: bool, run_after: Timestamp) -> Ending {
-    Ending::Retry { error: error(attempt), crashed, run_after }
+    Ending::Retry {
+        error: error(attempt),
+        crashed,
+        run_after,
+    }
 }
 
 fn succeeded(attempt: u32) -> Ending {
@@ -107,7 +121,10 @@ async fn a_job_comes_back_as_it_was_stored(store: &dyn Store) {
     let stored = new_job("m", at(0));
     store.insert_job(&stored).await.unwrap();
     assert_eq!(job(store, stored.id).await, stored);
-    assert_eq!(store.lookup_job(new_job("m", at(0)).id).await.unwrap(), None);
+    assert_eq!(
+        store.lookup_job(new_job("m", at(0)).id).await.unwrap(),
+        None
+    );
     store.ping().await.unwrap();
 }
 
@@ -118,8 +135,18 @@ async fn the_oldest_job_is_claimed_first_and_not_before_its_time(store: &dyn Sto
     assert_eq!(claim(store, "a", 5).await.unwrap().job_id, later);
     assert_eq!(claim(store, "a", 5).await, None);
     let claimed = job(store, sooner).await;
-    assert_eq!((claimed.state, claimed.attempt, claimed.lease_owner.as_deref()), (JobState::Running, 1, Some("a")));
-    assert_eq!((claimed.started_at, claimed.lease_expires_at), (Some(at(5)), Some(at(305))));
+    assert_eq!(
+        (
+            claimed.state,
+            claimed.attempt,
+            claimed.lease_owner.as_deref()
+        ),
+        (JobState::Running, 1, Some("a"))
+    );
+    assert_eq!(
+        (claimed.started_at, claimed.lease_expires_at),
+        (Some(at(5)), Some(at(305)))
+    );
 }
 
 async fn two_claimers_never_get_the_same_job(store: &dyn Store) {
@@ -147,7 +174,10 @@ async fn a_heartbeat_moves_the_end_of_the_lease(store: &dyn Store) {
     let version = job(store, id).await.version;
     assert_eq!(store.heartbeat(&lease, at(900)).await.unwrap(), Held::Yes);
     let renewed = job(store, id).await;
-    assert_eq!((renewed.lease_expires_at, renewed.version), (Some(at(900)), version));
+    assert_eq!(
+        (renewed.lease_expires_at, renewed.version),
+        (Some(at(900)), version)
+    );
     assert_eq!(store.list_leased().await.unwrap(), [renewed]);
 }
 
@@ -159,18 +189,43 @@ async fn a_lost_lease_writes_nothing(store: &dyn Store) {
     // The same worker again: only the attempt tells the two leases apart.
     let new = claim(store, "a", 3).await.unwrap();
     assert_eq!(new.attempt, 2);
-    let other_owner = Lease { owner: "b".to_owned(), ..new.clone() };
-    let before = (job(store, id).await, store.list_events(id, 0, 100).await.unwrap());
+    let other_owner = Lease {
+        owner: "b".to_owned(),
+        ..new.clone()
+    };
+    let before = (
+        job(store, id).await,
+        store.list_events(id, 0, 100).await.unwrap(),
+    );
     for lost in [&old, &other_owner] {
         assert_eq!(store.heartbeat(lost, at(900)).await.unwrap(), Held::Lost);
-        assert_eq!(store.report(lost, &Report::Phase(Phase::Pruning), at(4)).await.unwrap(), Held::Lost);
-        for ending in [succeeded(1), Ending::Failed { error: error(1), crashed: false }, retry(1, false, at(4))] {
+        assert_eq!(
+            store
+                .report(lost, &Report::Phase(Phase::Pruning), at(4))
+                .await
+                .unwrap(),
+            Held::Lost
+        );
+        for ending in [
+            succeeded(1),
+            Ending::Failed {
+                error: error(1),
+                crashed: false,
+            },
+            retry(1, false, at(4)),
+        ] {
             assert!(!finish(store, lost, &ending).await, "{ending:?}");
         }
         assert!(!finish(store, lost, &Ending::Cancelled).await);
         assert!(!finish(store, lost, &Ending::Released).await);
     }
-    assert_eq!((job(store, id).await, store.list_events(id, 0, 100).await.unwrap()), before);
+    assert_eq!(
+        (
+            job(store, id).await,
+            store.list_events(id, 0, 100).await.unwrap()
+        ),
+        before
+    );
     assert_eq!(store.lookup_publication(id).await.unwrap(), None);
     assert!(finish(store, &new, &succeeded(2)).await);
     assert!(!finish(store, &new, &succeeded(2)).await);
@@ -181,36 +236,76 @@ async fn a_lease_renewed_meanwhile_is_not_reaped(store: &dyn Store) {
     let lease = claim(store, "a", 1).await.unwrap();
     let seen = job(store, id).await.lease_expires_at;
     store.heartbeat(&lease, at(900)).await.unwrap();
-    assert!(!store.finish(&lease, &retry(1, true, at(400)), seen, at(400)).await.unwrap());
+    assert!(
+        !store
+            .finish(&lease, &retry(1, true, at(400)), seen, at(400))
+            .await
+            .unwrap()
+    );
     assert_eq!(job(store, id).await.state, JobState::Running);
-    assert!(store.finish(&lease, &retry(1, true, at(950)), Some(at(900)), at(950)).await.unwrap());
+    assert!(
+        store
+            .finish(&lease, &retry(1, true, at(950)), Some(at(900)), at(950))
+            .await
+            .unwrap()
+    );
     assert_eq!(job(store, id).await.state, JobState::Queued);
 }
 
 async fn a_job_is_cancelled_from_each_state_as_the_state_machine_says(store: &dyn Store) {
     let queued = insert(store, 0).await;
     let cancelled = store.request_cancel(queued, at(1)).await.unwrap().unwrap();
-    assert_eq!((cancelled.state, cancelled.finished_at), (JobState::Cancelled, Some(at(1))));
+    assert_eq!(
+        (cancelled.state, cancelled.finished_at),
+        (JobState::Cancelled, Some(at(1)))
+    );
     // Again: nothing changes.
-    assert_eq!(store.request_cancel(queued, at(2)).await.unwrap().unwrap(), cancelled);
+    assert_eq!(
+        store.request_cancel(queued, at(2)).await.unwrap().unwrap(),
+        cancelled
+    );
 
     let running = insert(store, 2).await;
     let lease = claim(store, "a", 3).await.unwrap();
     let cancelling = store.request_cancel(running, at(4)).await.unwrap().unwrap();
-    assert_eq!((cancelling.state, cancelling.finished_at), (JobState::Cancelling, None));
-    assert_eq!(store.request_cancel(running, at(5)).await.unwrap().unwrap(), cancelling);
-    assert_eq!(store.heartbeat(&lease, at(900)).await.unwrap(), Held::CancelRequested);
+    assert_eq!(
+        (cancelling.state, cancelling.finished_at),
+        (JobState::Cancelling, None)
+    );
+    assert_eq!(
+        store.request_cancel(running, at(5)).await.unwrap().unwrap(),
+        cancelling
+    );
+    assert_eq!(
+        store.heartbeat(&lease, at(900)).await.unwrap(),
+        Held::CancelRequested
+    );
     assert!(finish(store, &lease, &Ending::Cancelled).await);
     assert_eq!(job(store, running).await.state, JobState::Cancelled);
 
-    for ending in [succeeded(1), Ending::Failed { error: error(1), crashed: false }] {
+    for ending in [
+        succeeded(1),
+        Ending::Failed {
+            error: error(1),
+            crashed: false,
+        },
+    ] {
         let over = insert(store, 6).await;
         let lease = claim(store, "a", 7).await.unwrap();
         assert!(finish(store, &lease, &ending).await);
         let before = job(store, over).await;
-        assert_eq!(store.request_cancel(over, at(8)).await.unwrap().unwrap(), before);
+        assert_eq!(
+            store.request_cancel(over, at(8)).await.unwrap().unwrap(),
+            before
+        );
     }
-    assert_eq!(store.request_cancel(new_job("m", at(0)).id, at(9)).await.unwrap(), None);
+    assert_eq!(
+        store
+            .request_cancel(new_job("m", at(0)).id, at(9))
+            .await
+            .unwrap(),
+        None
+    );
 }
 
 async fn a_cancelled_job_is_not_tried_again(store: &dyn Store) {
@@ -239,9 +334,16 @@ async fn an_attempt_given_back_does_not_count(store: &dyn Store) {
         assert!(finish(store, &lease, &Ending::Released).await);
     }
     let job = job(store, id).await;
-    assert_eq!((job.state, job.failed_attempts, job.crash_count), (JobState::Queued, 0, 0));
+    assert_eq!(
+        (job.state, job.failed_attempts, job.crash_count),
+        (JobState::Queued, 0, 0)
+    );
     let attempts = store.list_attempts(id).await.unwrap();
-    assert!(attempts.iter().all(|attempt| attempt.outcome == Some(AttemptOutcome::Released)));
+    assert!(
+        attempts
+            .iter()
+            .all(|attempt| attempt.outcome == Some(AttemptOutcome::Released))
+    );
 }
 
 async fn failures_and_crashes_are_counted_apart(store: &dyn Store) {
@@ -252,15 +354,36 @@ async fn failures_and_crashes_are_counted_apart(store: &dyn Store) {
     let lease = claim(store, "a", 10).await.unwrap();
     finish(store, &lease, &retry(2, true, at(10))).await;
     let waiting = job(store, id).await;
-    assert_eq!((waiting.failed_attempts, waiting.crash_count, waiting.error), (2, 1, Some(error(2))));
+    assert_eq!(
+        (waiting.failed_attempts, waiting.crash_count, waiting.error),
+        (2, 1, Some(error(2)))
+    );
     assert!(job(store, id).await.is_last_attempt());
     let lease = claim(store, "b", 10).await.unwrap();
-    finish(store, &lease, &Ending::Failed { error: error(3), crashed: true }).await;
+    finish(
+        store,
+        &lease,
+        &Ending::Failed {
+            error: error(3),
+            crashed: true,
+        },
+    )
+    .await;
     let failed = job(store, id).await;
-    assert_eq!((failed.state, failed.crash_count, failed.finished_at), (JobState::Failed, 2, Some(at(500))));
+    assert_eq!(
+        (failed.state, failed.crash_count, failed.finished_at),
+        (JobState::Failed, 2, Some(at(500)))
+    );
     let attempts = store.list_attempts(id).await.unwrap();
-    let outcomes: Vec<_> = attempts.iter().map(|attempt| (attempt.attempt, attempt.outcome.unwrap())).collect();
-    let expected = [(1, AttemptOutcome::Failed), (2, AttemptOutcome::Crashed), (3, AttemptOutcome::Crashed)];
+    let outcomes: Vec<_> = attempts
+        .iter()
+        .map(|attempt| (attempt.attempt, attempt.outcome.unwrap()))
+        .collect();
+    let expected = [
+        (1, AttemptOutcome::Failed),
+        (2, AttemptOutcome::Crashed),
+        (3, AttemptOutcome::Crashed),
+    ];
     assert_eq!(outcomes, expected);
     assert_eq!(attempts[2].worker_id, "b");
 }
@@ -270,27 +393,55 @@ async fn the_manifest_appears_with_the_success_and_only_then(store: &dyn Store) 
     let lease = claim(store, "a", 1).await.unwrap();
     assert_eq!(store.lookup_publication(id).await.unwrap(), None);
     assert!(finish(store, &lease, &succeeded(1)).await);
-    assert_eq!(store.lookup_publication(id).await.unwrap(), Some(publication(1)));
+    assert_eq!(
+        store.lookup_publication(id).await.unwrap(),
+        Some(publication(1))
+    );
     let job = job(store, id).await;
-    assert_eq!((job.state, job.outcome), (JobState::Succeeded, Some(publication(1).outcome())));
+    assert_eq!(
+        (job.state, job.outcome),
+        (JobState::Succeeded, Some(publication(1).outcome()))
+    );
     assert_eq!((job.lease_owner, job.lease_expires_at), (None, None));
 }
 
 async fn progress_is_kept_and_events_have_no_gaps(store: &dyn Store) {
     let id = insert(store, 0).await;
     let lease = claim(store, "a", 1).await.unwrap();
-    let step = Step { name: "blocks".to_owned(), finished: 1, total: 2, unit: "blocks".to_owned() };
-    let reports =
-        [Report::Phase(Phase::Pruning), Report::Resumed { block: 1, blocks: 2 }, Report::Step(step.clone())];
+    let step = Step {
+        name: "blocks".to_owned(),
+        finished: 1,
+        total: 2,
+        unit: "blocks".to_owned(),
+    };
+    let reports = [
+        Report::Phase(Phase::Pruning),
+        Report::Resumed {
+            block: 1,
+            blocks: 2,
+        },
+        Report::Step(step.clone()),
+    ];
     for report in &reports {
-        assert_eq!(store.report(&lease, report, at(2)).await.unwrap(), Held::Yes);
+        assert_eq!(
+            store.report(&lease, report, at(2)).await.unwrap(),
+            Held::Yes
+        );
     }
     let running = job(store, id).await;
     assert_eq!(running.phase, Some(Phase::Pruning));
-    assert_eq!(running.progress.map(|progress| (progress.step, progress.updated_at)), Some((step, at(2))));
+    assert_eq!(
+        running
+            .progress
+            .map(|progress| (progress.step, progress.updated_at)),
+        Some((step, at(2)))
+    );
     finish(store, &lease, &succeeded(1)).await;
     let events = store.list_events(id, 0, 100).await.unwrap();
-    assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    assert_eq!(
+        events.iter().map(|event| event.seq).collect::<Vec<_>>(),
+        [1, 2, 3, 4, 5]
+    );
     assert_eq!(store.list_events(id, 3, 1).await.unwrap(), events[3..4]);
 }
 
@@ -300,7 +451,10 @@ async fn pages_do_not_move_when_jobs_are_added(store: &dyn Store) {
         ids.push(insert(store, seconds).await);
     }
     let page = async |before| {
-        let jobs = store.list_jobs(&JobFilter::default(), before, 2).await.unwrap();
+        let jobs = store
+            .list_jobs(&JobFilter::default(), before, 2)
+            .await
+            .unwrap();
         jobs.into_iter().map(|job| job.id).collect::<Vec<_>>()
     };
     let first = page(None).await;
@@ -312,29 +466,75 @@ async fn pages_do_not_move_when_jobs_are_added(store: &dyn Store) {
 
 async fn filters_and_counts_agree(store: &dyn Store) {
     for (seconds, model) in [(0, "a"), (1, "b"), (2, "a")] {
-        store.insert_job(&new_job(model, at(seconds))).await.unwrap();
+        store
+            .insert_job(&new_job(model, at(seconds)))
+            .await
+            .unwrap();
     }
     claim(store, "w", 10).await.unwrap();
     let count = async |filter: JobFilter| store.list_jobs(&filter, None, 100).await.unwrap().len();
-    assert_eq!(count(JobFilter { states: vec![JobState::Queued], ..JobFilter::default() }).await, 2);
+    assert_eq!(
+        count(JobFilter {
+            states: vec![JobState::Queued],
+            ..JobFilter::default()
+        })
+        .await,
+        2
+    );
     let both = vec![JobState::Queued, JobState::Running];
-    assert_eq!(count(JobFilter { states: both, ..JobFilter::default() }).await, 3);
-    assert_eq!(count(JobFilter { model: Some("a".to_owned()), ..JobFilter::default() }).await, 2);
-    assert_eq!(count(JobFilter { method: Some("magnitude".to_owned()), ..JobFilter::default() }).await, 0);
-    let middle =
-        JobFilter { created_after: Some(at(1)), created_before: Some(at(2)), ..JobFilter::default() };
+    assert_eq!(
+        count(JobFilter {
+            states: both,
+            ..JobFilter::default()
+        })
+        .await,
+        3
+    );
+    assert_eq!(
+        count(JobFilter {
+            model: Some("a".to_owned()),
+            ..JobFilter::default()
+        })
+        .await,
+        2
+    );
+    assert_eq!(
+        count(JobFilter {
+            method: Some("magnitude".to_owned()),
+            ..JobFilter::default()
+        })
+        .await,
+        0
+    );
+    let middle = JobFilter {
+        created_after: Some(at(1)),
+        created_before: Some(at(2)),
+        ..JobFilter::default()
+    };
     assert_eq!(count(middle).await, 1);
     let counts = store.count_jobs().await.unwrap();
-    assert_eq!(counts.into_iter().collect::<Vec<_>>(), [(JobState::Queued, 2), (JobState::Running, 1)]);
+    assert_eq!(
+        counts.into_iter().collect::<Vec<_>>(),
+        [(JobState::Queued, 2), (JobState::Running, 1)]
+    );
 }
 
 /// A worker that says a queued or terminal job's attempt is over is not believed.
 async fn no_other_transition_can_be_written(store: &dyn Store) {
     let id = insert(store, 0).await;
-    let queued = Lease { job_id: id, attempt: 0, owner: String::new() };
+    let queued = Lease {
+        job_id: id,
+        attempt: 0,
+        owner: String::new(),
+    };
     assert!(!finish(store, &queued, &succeeded(0)).await);
     let lease = claim(store, "a", 1).await.unwrap();
     // Nobody asked for it: the store refuses rather than skip a state.
-    assert!(store.finish(&lease, &Ending::Cancelled, None, at(2)).await.is_err());
+    assert!(
+        store
+            .finish(&lease, &Ending::Cancelled, None, at(2))
+            .await
+            .is_err()
+    );
     assert_eq!(job(store, id).await.state, JobState::Running);
 }

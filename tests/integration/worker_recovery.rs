@@ -1,6 +1,7 @@
 //! What the pool does about workers that are gone, leases that are lost, and what both leave behind.
 
 use std::fs::{self, File};
+use std::sync::Arc;
 use std::time::Duration;
 
 use secateur::clock::{Clock, SystemClock};
@@ -17,15 +18,36 @@ async fn the_job_of_a_killed_worker_goes_on_at_once() {
     let home = app.stop().await;
     // The lock file of a process that is gone: it is there, and nobody holds its lock.
     fs::create_dir_all(home.path().join("workers")).unwrap();
-    File::create(home.path().join("workers").join(format!("{}.lock", lease.owner))).unwrap();
+    File::create(
+        home.path()
+            .join("workers")
+            .join(format!("{}.lock", lease.owner)),
+    )
+    .unwrap();
 
     let app = TestApp::at(home).await;
     let job = app.job_with_status(&id, "succeeded").await;
-    assert_eq!((&job["attempt"], &job["crash_count"]), (&json!(2), &json!(1)));
+    assert_eq!(
+        (&job["attempt"], &job["crash_count"]),
+        (&json!(2), &json!(1))
+    );
     assert_eq!(job["attempts"][0]["outcome"], "crashed");
-    assert_eq!(app.events(&id).await, ["queued", "started", "retrying", "started", "phase", "succeeded"]);
+    assert_eq!(
+        app.events(&id).await,
+        [
+            "queued",
+            "started",
+            "retrying",
+            "started",
+            "phase",
+            "succeeded"
+        ]
+    );
     let home = app.stop().await;
-    assert_eq!(fs::read_dir(home.path().join("workers")).unwrap().count(), 0);
+    assert_eq!(
+        fs::read_dir(home.path().join("workers")).unwrap().count(),
+        0
+    );
 }
 
 #[tokio::test]
@@ -38,9 +60,16 @@ async fn the_job_of_a_living_worker_elsewhere_is_left_alone_until_its_lease_ends
     let app = TestApp::at(home).await;
     let next = app.submit("succeed").await;
     app.job_with_status(&next, "succeeded").await;
-    assert_eq!(app.get(&format!("/v1/jobs/{held}")).await.json()["status"], "running");
+    assert_eq!(
+        app.get(&format!("/v1/jobs/{held}")).await.json()["status"],
+        "running"
+    );
 
-    app.store().await.heartbeat(&lease, SystemClock.now() - Duration::from_secs(1)).await.unwrap();
+    app.store()
+        .await
+        .heartbeat(&lease, SystemClock.now() - Duration::from_secs(1))
+        .await
+        .unwrap();
     let job = app.job_with_status(&held, "succeeded").await;
     assert_eq!(job["crash_count"], 1);
     app.stop().await;
@@ -53,18 +82,33 @@ async fn a_job_that_kills_its_worker_every_time_fails() {
     let crash = async |attempt| {
         let lease = app.claim().await;
         assert_eq!(lease.attempt, attempt);
-        app.store().await.heartbeat(&lease, SystemClock.now() - Duration::from_secs(1)).await.unwrap();
+        app.store()
+            .await
+            .heartbeat(&lease, SystemClock.now() - Duration::from_secs(1))
+            .await
+            .unwrap();
         lease
     };
     for attempt in 1..3 {
         let lease = crash(attempt).await;
         let error = secateur::domain::job::JobError::crash(attempt, None, "gone".to_owned());
-        app.finish(&lease, &Ending::Retry { error, crashed: true, run_after: SystemClock.now() }).await;
+        app.finish(
+            &lease,
+            &Ending::Retry {
+                error,
+                crashed: true,
+                run_after: SystemClock.now(),
+            },
+        )
+        .await;
     }
     crash(3).await;
     let app = TestApp::at(app.stop().await).await;
     let job = app.job_with_status(&id, "failed").await;
-    assert_eq!((&job["error"]["code"], &job["crash_count"]), (&json!("worker_crashed"), &json!(3)));
+    assert_eq!(
+        (&job["error"]["code"], &job["crash_count"]),
+        (&json!("worker_crashed"), &json!(3))
+    );
     app.stop().await;
 }
 
@@ -73,8 +117,13 @@ async fn a_cancelled_job_of_a_dead_worker_becomes_cancelled() {
     let app = TestApp::api().await;
     let id = app.submit("succeed").await;
     let lease = app.claim().await;
-    app.post(&format!("/v1/jobs/{id}/cancel"), &json!(null)).await;
-    app.store().await.heartbeat(&lease, SystemClock.now() - Duration::from_secs(1)).await.unwrap();
+    app.post(&format!("/v1/jobs/{id}/cancel"), &json!(null))
+        .await;
+    app.store()
+        .await
+        .heartbeat(&lease, SystemClock.now() - Duration::from_secs(1))
+        .await
+        .unwrap();
     let app = TestApp::at(app.stop().await).await;
     app.job_with_status(&id, "cancelled").await;
     app.stop().await;
@@ -89,13 +138,21 @@ async fn a_worker_that_lost_its_lease_stops_and_leaves_nothing() {
 
     // Somebody else ends the attempt in the holder's name.
     let store = app.store().await;
-    let lease = secateur::store::Lease::of(&store.lookup_job(job_id(&id)).await.unwrap().unwrap()).unwrap();
-    app.finish(&lease, &Ending::Succeeded(Box::new(publication(1)))).await;
+    let lease =
+        secateur::store::Lease::of(&store.lookup_job(job_id(&id)).await.unwrap().unwrap()).unwrap();
+    app.finish(&lease, &Ending::Succeeded(Box::new(publication(1))))
+        .await;
     // The next job runs, so the slot has let go of the first one.
     let next = app.submit("succeed").await;
     app.job_with_status(&next, "succeeded").await;
-    assert!(!fs::read_to_string(format!("/proc/{grandchild}/stat")).is_ok_and(|stat| !stat.contains(") Z")));
-    assert_eq!(app.get(&format!("/v1/jobs/{id}")).await.json()["status"], "succeeded");
+    assert!(
+        !fs::read_to_string(format!("/proc/{grandchild}/stat"))
+            .is_ok_and(|stat| !stat.contains(") Z"))
+    );
+    assert_eq!(
+        app.get(&format!("/v1/jobs/{id}")).await.json()["status"],
+        "succeeded"
+    );
     app.stop().await;
 }
 
@@ -106,18 +163,42 @@ async fn leftovers_of_unknown_and_finished_jobs_are_removed_and_nothing_else() {
     app.job_with_status(&done, "succeeded").await;
     let home = app.stop().await;
     let unknown = "job_019abcde0123789a8bcdef0123456789";
-    let attempt = |id: &str, n: u32| home.path().join(format!("artifacts/jobs/{id}/attempts/{n}/dense"));
-    for path in [attempt(unknown, 1), attempt(&done, 7), home.path().join("scratch").join(unknown)] {
+    let attempt = |id: &str, n: u32| {
+        home.path()
+            .join(format!("artifacts/jobs/{id}/attempts/{n}/dense"))
+    };
+    for path in [
+        attempt(unknown, 1),
+        attempt(&done, 7),
+        home.path().join("scratch").join(unknown),
+    ] {
         fs::create_dir_all(&path).unwrap();
         fs::write(path.join("file"), b"x").unwrap();
     }
     fs::create_dir_all(home.path().join("scratch/somebody-elses")).unwrap();
 
     // Starting sweeps once, before the first claim.
-    let home = TestApp::at(home.clone()).await.stop().await;
+    let home = TestApp::at(Arc::clone(&home)).await.stop().await;
     assert!(!attempt(unknown, 1).try_exists().unwrap());
     assert!(!attempt(&done, 7).try_exists().unwrap());
-    assert!(!home.path().join("scratch").join(unknown).try_exists().unwrap());
-    assert!(attempt(&done, 1).join("model.safetensors").try_exists().unwrap());
-    assert!(home.path().join("scratch/somebody-elses").try_exists().unwrap());
+    assert!(
+        !home
+            .path()
+            .join("scratch")
+            .join(unknown)
+            .try_exists()
+            .unwrap()
+    );
+    assert!(
+        attempt(&done, 1)
+            .join("model.safetensors")
+            .try_exists()
+            .unwrap()
+    );
+    assert!(
+        home.path()
+            .join("scratch/somebody-elses")
+            .try_exists()
+            .unwrap()
+    );
 }

@@ -16,12 +16,25 @@ pub(super) struct Fields<'v, 'e> {
 
 impl<'v, 'e> Fields<'v, 'e> {
     /// The value at `pointer`, which must be an object.
-    pub(super) fn of(value: &'v Value, pointer: String, errors: &'e mut Vec<FieldError>) -> Option<Self> {
+    pub(super) fn of(
+        value: &'v Value,
+        pointer: String,
+        errors: &'e mut Vec<FieldError>,
+    ) -> Option<Self> {
         match value {
-            Value::Object(map) => Some(Self { map, pointer, known: Vec::new(), errors }),
+            Value::Object(map) => Some(Self {
+                map,
+                pointer,
+                known: Vec::new(),
+                errors,
+            }),
             other => {
                 let detail = format!("expected an object, found {}", kind(other));
-                errors.push(FieldError { pointer, code: "wrong_type", detail });
+                errors.push(FieldError {
+                    pointer,
+                    code: "wrong_type",
+                    detail,
+                });
                 None
             }
         }
@@ -63,17 +76,33 @@ impl<'v, 'e> Fields<'v, 'e> {
     }
 
     /// A whole number within `range`.
-    pub(super) fn integer(&mut self, name: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
+    pub(super) fn integer(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<u64>,
+    ) -> Option<u64> {
         let number = self.typed(name, "a whole number that is not negative", Value::as_u64)?;
-        let outside = format!("{number} is not within {} and {}", range.start(), range.end());
-        self.checked(name, "out_of_range", range.contains(&number).then_some(number).ok_or(outside))
+        let outside = format!(
+            "{number} is not within {} and {}",
+            range.start(),
+            range.end()
+        );
+        self.checked(
+            name,
+            "out_of_range",
+            range.contains(&number).then_some(number).ok_or(outside),
+        )
     }
 
     /// A number within `range`.
     pub(super) fn number(&mut self, name: &'static str, range: Range<f64>) -> Option<f64> {
         let number = self.typed(name, "a number", Value::as_f64)?;
         let outside = format!("{number} is not within [{}, {})", range.start, range.end);
-        self.checked(name, "out_of_range", range.contains(&number).then_some(number).ok_or(outside))
+        self.checked(
+            name,
+            "out_of_range",
+            range.contains(&number).then_some(number).ok_or(outside),
+        )
     }
 
     fn typed<T>(
@@ -88,22 +117,39 @@ impl<'v, 'e> Fields<'v, 'e> {
     }
 
     /// Turns a failed check of the field at `path` into an entry of the list.
-    pub(super) fn checked<T>(&mut self, path: &str, code: &'static str, result: Result<T, String>) -> Option<T> {
+    pub(super) fn checked<T>(
+        &mut self,
+        path: &str,
+        code: &'static str,
+        result: Result<T, String>,
+    ) -> Option<T> {
         result.map_err(|detail| self.error(path, code, detail)).ok()
     }
 
     /// Adds to the list.
     pub(super) fn error(&mut self, path: &str, code: &'static str, detail: String) {
-        self.errors.push(FieldError { pointer: format!("{}/{path}", self.pointer), code, detail });
+        self.errors.push(FieldError {
+            pointer: format!("{}/{path}", self.pointer),
+            code,
+            detail,
+        });
     }
 
     /// Reports every field that was never asked for.
     pub(super) fn finish(mut self) {
         self.known.dedup();
-        for name in self.map.keys().filter(|name| !self.known.contains(&name.as_str())) {
+        for name in self
+            .map
+            .keys()
+            .filter(|name| !self.known.contains(&name.as_str()))
+        {
             let detail = format!("unknown field, expected one of {}", self.known.join(", "));
             let pointer = format!("{}/{}", self.pointer, escaped(name));
-            self.errors.push(FieldError { pointer, code: "unknown_field", detail });
+            self.errors.push(FieldError {
+                pointer,
+                code: "unknown_field",
+                detail,
+            });
         }
     }
 }

@@ -11,14 +11,20 @@ pub(super) fn model<'v>(root: &mut Fields<'v, '_>, value: &'v Value) -> Option<M
     match value {
         Value::String(id) if id.contains('/') => {
             let id = root.checked("model", "invalid_format", hub_id(id))?;
-            Some(ModelRef::Hub { id, revision: "main".to_owned() })
+            Some(ModelRef::Hub {
+                id,
+                revision: "main".to_owned(),
+            })
         }
-        Value::String(id) => {
-            Some(ModelRef::Local { id: root.checked("model", "invalid_format", relative_path(id))? })
-        }
+        Value::String(id) => Some(ModelRef::Local {
+            id: root.checked("model", "invalid_format", relative_path(id))?,
+        }),
         Value::Object(_) => model_object(root.object("model", value)?),
         other => {
-            let detail = format!("expected a string or an object with `source` and `id`, found {}", kind(other));
+            let detail = format!(
+                "expected a string or an object with `source` and `id`, found {}",
+                kind(other)
+            );
             root.error("model", "wrong_type", detail);
             None
         }
@@ -37,14 +43,19 @@ fn model_object(mut fields: Fields<'_, '_>) -> Option<ModelRef> {
                 Some(text) => fields.checked("revision", "invalid_format", revision(text)),
                 None => Some("main".to_owned()),
             };
-            id.zip(revision).map(|(id, revision)| ModelRef::Hub { id, revision })
+            id.zip(revision)
+                .map(|(id, revision)| ModelRef::Hub { id, revision })
         }
         Some("local") => {
             let id = id.and_then(|id| fields.checked("id", "invalid_format", relative_path(id)));
             id.map(|id| ModelRef::Local { id })
         }
         Some(other) => {
-            fields.error("source", "unsupported", format!("unknown source {other:?}, expected hub or local"));
+            fields.error(
+                "source",
+                "unsupported",
+                format!("unknown source {other:?}, expected hub or local"),
+            );
             fields.value("revision");
             None
         }
@@ -69,7 +80,11 @@ pub(super) fn dataset(fields: &mut Fields<'_, '_>) -> Option<DatasetRef> {
 }
 
 /// One entry of `evaluation.perplexity`: a name, or an object as in `calibration`.
-pub(super) fn text<'v>(fields: &mut Fields<'v, '_>, index: usize, value: &'v Value) -> Option<DatasetRef> {
+pub(super) fn text<'v>(
+    fields: &mut Fields<'v, '_>,
+    index: usize,
+    value: &'v Value,
+) -> Option<DatasetRef> {
     let path = format!("perplexity/{index}");
     match value {
         Value::String(name) => fields.checked(&path, "unsupported", registered(name)),
@@ -95,28 +110,44 @@ fn registered(name: &str) -> Result<DatasetRef, String> {
 
 /// `[A-Za-z0-9_.-]`, what regular expressions write as `[\w.-]`.
 fn is_word(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
 fn hub_id(id: &str) -> Result<String, String> {
-    let is_part = |part: &str| is_word(part) && part.len() <= 96 && part.as_bytes()[0].is_ascii_alphanumeric();
+    let is_part = |part: &str| {
+        is_word(part) && part.len() <= 96 && part.as_bytes()[0].is_ascii_alphanumeric()
+    };
     match id.split_once('/') {
         Some((owner, name)) if is_part(owner) && is_part(name) => Ok(id.to_owned()),
-        _ => Err(format!("{} is not of the form organisation/name", quoted(id))),
+        _ => Err(format!(
+            "{} is not of the form organisation/name",
+            quoted(id)
+        )),
     }
 }
 
 fn revision(text: &str) -> Result<String, String> {
-    let is_valid = text.len() <= limits::PATH_CHARS && text.split('/').all(|part| is_word(part) && part != "..");
-    is_valid.then(|| text.to_owned()).ok_or_else(|| format!("{} is not a branch, tag or commit", quoted(text)))
+    let is_valid = text.len() <= limits::PATH_CHARS
+        && text.split('/').all(|part| is_word(part) && part != "..");
+    is_valid
+        .then(|| text.to_owned())
+        .ok_or_else(|| format!("{} is not a branch, tag or commit", quoted(text)))
 }
 
 /// No segment may begin with a dot: that rules out `..` and hidden files alike.
 fn relative_path(text: &str) -> Result<String, String> {
-    let is_valid =
-        text.len() <= limits::PATH_CHARS && text.split('/').all(|part| is_word(part) && !part.starts_with('.'));
+    let is_valid = text.len() <= limits::PATH_CHARS
+        && text
+            .split('/')
+            .all(|part| is_word(part) && !part.starts_with('.'));
     is_valid.then(|| text.to_owned()).ok_or_else(|| {
-        format!("{} is not a relative path of letters, digits, `_`, `.` and `-`", quoted(text))
+        format!(
+            "{} is not a relative path of letters, digits, `_`, `.` and `-`",
+            quoted(text)
+        )
     })
 }
 

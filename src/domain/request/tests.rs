@@ -4,7 +4,12 @@ use super::*;
 
 fn parse(body: &Value) -> Result<JobRequest, Vec<(String, &'static str)>> {
     let parsed = JobRequest::parse(body, Defaults::GPU);
-    parsed.map_err(|errors| errors.into_iter().map(|error| (error.pointer, error.code)).collect())
+    parsed.map_err(|errors| {
+        errors
+            .into_iter()
+            .map(|error| (error.pointer, error.code))
+            .collect()
+    })
 }
 
 fn errors(body: &Value) -> Vec<(String, &'static str)> {
@@ -13,7 +18,8 @@ fn errors(body: &Value) -> Vec<(String, &'static str)> {
 
 #[test]
 fn the_minimal_body_gets_the_papers_recipe() {
-    let request = parse(&json!({"model": "org/name", "sparsity": 0.5, "pattern": "unstructured"})).unwrap();
+    let request =
+        parse(&json!({"model": "org/name", "sparsity": 0.5, "pattern": "unstructured"})).unwrap();
     assert_eq!(
         serde_json::to_value(&request.spec).unwrap(),
         json!({
@@ -30,14 +36,24 @@ fn a_server_without_gpus_scales_the_recipe_down() {
     let body = json!({"model": "org/name", "sparsity": 0.5});
     let defaults = Defaults::for_devices(&["cpu"]);
     let calibration = JobRequest::parse(&body, defaults).unwrap().spec.calibration;
-    assert_eq!((calibration.n_samples, calibration.seq_len), (32, Some(512)));
+    assert_eq!(
+        (calibration.n_samples, calibration.seq_len),
+        (32, Some(512))
+    );
     assert_eq!(Defaults::for_devices(&["cuda:0", "cpu"]), Defaults::GPU);
 }
 
 #[test]
 fn the_bundled_model_comes_with_its_own_text() {
-    let spec = parse(&json!({"model": "demo", "pattern": "2:4"})).unwrap().spec;
-    assert_eq!(spec.model, ModelRef::Local { id: "demo".to_owned() });
+    let spec = parse(&json!({"model": "demo", "pattern": "2:4"}))
+        .unwrap()
+        .spec;
+    assert_eq!(
+        spec.model,
+        ModelRef::Local {
+            id: "demo".to_owned()
+        }
+    );
     assert_eq!(spec.calibration.dataset, DatasetRef::Demo);
     assert_eq!(spec.evaluation.perplexity, [DatasetRef::Demo]);
     assert!((spec.sparsity - 0.5).abs() < f64::EPSILON);
@@ -57,7 +73,12 @@ fn every_field_can_be_given() {
     assert_eq!(request.name.as_deref(), Some("nightly"));
     assert_eq!(request.metadata["team"], "serving");
     assert_eq!(request.spec.method, Method::Magnitude);
-    assert_eq!(request.spec.calibration.dataset, DatasetRef::Local { path: "mine/train.jsonl".to_owned() });
+    assert_eq!(
+        request.spec.calibration.dataset,
+        DatasetRef::Local {
+            path: "mine/train.jsonl".to_owned()
+        }
+    );
     assert_eq!(request.spec.evaluation.perplexity.len(), 2);
     assert_eq!(request.spec.evaluation.windows, Some(4));
 }
@@ -89,7 +110,10 @@ fn all_wrong_fields_are_reported_at_once() {
         ("/sparsity", "out_of_range"),
         ("/sparsty", "unknown_field"),
     ];
-    assert_eq!(found, expected.map(|(pointer, code)| (pointer.to_owned(), code)));
+    assert_eq!(
+        found,
+        expected.map(|(pointer, code)| (pointer.to_owned(), code))
+    );
 }
 
 #[test]
@@ -101,33 +125,76 @@ fn a_body_that_is_not_an_object_is_refused() {
 
 #[test]
 fn sparsity_must_agree_with_the_pattern() {
-    let body = |sparsity: Value| json!({"model": "org/name", "pattern": "2:4", "sparsity": sparsity});
+    let body =
+        |sparsity: Value| json!({"model": "org/name", "pattern": "2:4", "sparsity": sparsity});
     assert!(parse(&body(json!(0.5))).is_ok());
     assert!(parse(&body(Value::Null)).is_ok());
-    assert_eq!(errors(&body(json!(0.6))), [("/sparsity".to_owned(), "contradiction")]);
-    assert_eq!(errors(&json!({"model": "org/name"})), [("/sparsity".to_owned(), "required")]);
+    assert_eq!(
+        errors(&body(json!(0.6))),
+        [("/sparsity".to_owned(), "contradiction")]
+    );
+    assert_eq!(
+        errors(&json!({"model": "org/name"})),
+        [("/sparsity".to_owned(), "required")]
+    );
 }
 
 #[test]
 fn no_name_leaves_its_directory() {
     let local = |id: &str| json!({"model": {"source": "local", "id": id}, "sparsity": 0.5});
-    for id in ["..", "../x", "/abs", "a//b", "a/../b", ".hidden", "a/.git", "a\\b", "a\0b", "", "a/", &"x".repeat(256)] {
-        assert_eq!(errors(&local(id)), [("/model/id".to_owned(), "invalid_format")], "{id:?}");
+    for id in [
+        "..",
+        "../x",
+        "/abs",
+        "a//b",
+        "a/../b",
+        ".hidden",
+        "a/.git",
+        "a\\b",
+        "a\0b",
+        "",
+        "a/",
+        &"x".repeat(256),
+    ] {
+        assert_eq!(
+            errors(&local(id)),
+            [("/model/id".to_owned(), "invalid_format")],
+            "{id:?}"
+        );
     }
-    let hub = |id: &str, revision: &str| {
-        json!({"model": {"source": "hub", "id": id, "revision": revision}, "sparsity": 0.5})
-    };
-    for id in ["name", "a/b/c", "../name", "-a/b", "a/ b", "a/b%2f", "org/..", &format!("{}/b", "a".repeat(97))] {
-        assert_eq!(errors(&hub(id, "main")), [("/model/id".to_owned(), "invalid_format")], "{id:?}");
+    let hub = |id: &str, revision: &str| json!({"model": {"source": "hub", "id": id, "revision": revision}, "sparsity": 0.5});
+    for id in [
+        "name",
+        "a/b/c",
+        "../name",
+        "-a/b",
+        "a/ b",
+        "a/b%2f",
+        "org/..",
+        &format!("{}/b", "a".repeat(97)),
+    ] {
+        assert_eq!(
+            errors(&hub(id, "main")),
+            [("/model/id".to_owned(), "invalid_format")],
+            "{id:?}"
+        );
     }
     for revision in ["..", "/main", "a/../b", "a//b", "main#1", "a b", ""] {
-        assert_eq!(errors(&hub("a/b", revision)), [("/model/revision".to_owned(), "invalid_format")], "{revision:?}");
+        assert_eq!(
+            errors(&hub("a/b", revision)),
+            [("/model/revision".to_owned(), "invalid_format")],
+            "{revision:?}"
+        );
     }
     assert!(parse(&hub("HuggingFaceTB/SmolLM2-135M", "v1.0/x..y")).is_ok());
 }
 
 #[test]
 fn a_revision_belongs_to_the_hub_only() {
-    let body = json!({"model": {"source": "local", "id": "x", "revision": "main"}, "sparsity": 0.5});
-    assert_eq!(errors(&body), [("/model/revision".to_owned(), "unknown_field")]);
+    let body =
+        json!({"model": {"source": "local", "id": "x", "revision": "main"}, "sparsity": 0.5});
+    assert_eq!(
+        errors(&body),
+        [("/model/revision".to_owned(), "unknown_field")]
+    );
 }

@@ -17,7 +17,10 @@ pub(super) struct Columns<'r> {
 
 impl<'r> Columns<'r> {
     pub(super) fn new(row: &'r SqliteRow, table: &str) -> Self {
-        Self { row, key: format!("a row of {table}") }
+        Self {
+            row,
+            key: format!("a row of {table}"),
+        }
     }
 
     pub(super) fn get<T>(&self, column: &'static str) -> Result<T, StoreError>
@@ -25,7 +28,9 @@ impl<'r> Columns<'r> {
         T: Decode<'r, Sqlite> + Type<Sqlite>,
         &'static str: ColumnIndex<SqliteRow>,
     {
-        self.row.try_get(column).map_err(|source| self.inconsistent(column, source))
+        self.row
+            .try_get(column)
+            .map_err(|source| self.inconsistent(column, source))
     }
 
     /// A count that is stored as a signed integer.
@@ -37,32 +42,51 @@ impl<'r> Columns<'r> {
     }
 
     pub(super) fn time(&self, column: &'static str) -> Result<Timestamp, StoreError> {
-        Timestamp::from_millisecond(self.get(column)?).map_err(|source| self.inconsistent(column, source))
+        Timestamp::from_millisecond(self.get(column)?)
+            .map_err(|source| self.inconsistent(column, source))
     }
 
     fn optional_time(&self, column: &'static str) -> Result<Option<Timestamp>, StoreError> {
         let millis: Option<i64> = self.get(column)?;
-        millis.map(Timestamp::from_millisecond).transpose().map_err(|source| self.inconsistent(column, source))
+        millis
+            .map(Timestamp::from_millisecond)
+            .transpose()
+            .map_err(|source| self.inconsistent(column, source))
     }
 
     fn json<T: DeserializeOwned>(&self, column: &'static str) -> Result<T, StoreError> {
         serde_json::from_str(self.get(column)?).map_err(|source| self.inconsistent(column, source))
     }
 
-    fn optional_json<T: DeserializeOwned>(&self, column: &'static str) -> Result<Option<T>, StoreError> {
+    fn optional_json<T: DeserializeOwned>(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<T>, StoreError> {
         let text: Option<&str> = self.get(column)?;
-        text.map(serde_json::from_str).transpose().map_err(|source| self.inconsistent(column, source))
+        text.map(serde_json::from_str)
+            .transpose()
+            .map_err(|source| self.inconsistent(column, source))
     }
 
-    fn optional_word<T: DeserializeOwned>(&self, column: &'static str) -> Result<Option<T>, StoreError> {
+    fn optional_word<T: DeserializeOwned>(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<T>, StoreError> {
         let word: Option<String> = self.get(column)?;
         let value = word.map(|word| serde_json::from_value(serde_json::Value::String(word)));
-        value.transpose().map_err(|source| self.inconsistent(column, source))
+        value
+            .transpose()
+            .map_err(|source| self.inconsistent(column, source))
     }
 
     /// A value that is stored as its own word.
-    pub(super) fn word<T: std::str::FromStr<Err = String>>(&self, column: &'static str) -> Result<T, StoreError> {
-        self.get::<&str>(column)?.parse().map_err(|message: String| self.inconsistent(column, message))
+    pub(super) fn word<T: std::str::FromStr<Err = String>>(
+        &self,
+        column: &'static str,
+    ) -> Result<T, StoreError> {
+        self.get::<&str>(column)?
+            .parse()
+            .map_err(|message: String| self.inconsistent(column, message))
     }
 
     fn inconsistent(
@@ -70,7 +94,11 @@ impl<'r> Columns<'r> {
         column: &'static str,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> StoreError {
-        StoreError::Inconsistent { column, row: self.key.clone(), source: source.into() }
+        StoreError::Inconsistent {
+            column,
+            row: self.key.clone(),
+            source: source.into(),
+        }
     }
 }
 
@@ -137,5 +165,6 @@ pub(super) fn publication(row: &SqliteRow) -> Result<Publication, StoreError> {
 
 /// Plain data of `domain`: strings, numbers, maps with string keys.
 pub(super) fn to_json<T: Serialize>(value: &T) -> String {
-    serde_json::to_string(value).unwrap_or_else(|error| unreachable!("the words of the service are JSON: {error}"))
+    serde_json::to_string(value)
+        .unwrap_or_else(|error| unreachable!("the words of the service are JSON: {error}"))
 }

@@ -20,9 +20,11 @@ order by id desc limit ?7";
 
 pub(super) const COUNT_JOBS: &str = "select state, count(*) as jobs from jobs group by state";
 
-pub(super) const LIST_LEASED: &str = "select * from jobs where state in ('running', 'cancelling') order by id";
+pub(super) const LIST_LEASED: &str =
+    "select * from jobs where state in ('running', 'cancelling') order by id";
 
-pub(super) const LIST_EVENTS: &str = "select * from events where job_id = ?1 and seq > ?2 order by seq limit ?3";
+pub(super) const LIST_EVENTS: &str =
+    "select * from events where job_id = ?1 and seq > ?2 order by seq limit ?3";
 
 pub(super) const APPEND_EVENT: &str = "\
 insert into events (job_id, seq, at, attempt, kind) \
@@ -30,11 +32,9 @@ values (?1, (select coalesce(max(seq), 0) + 1 from events where job_id = ?1), ?2
 
 pub(super) const LIST_ATTEMPTS: &str = "select * from attempts where job_id = ?1 order by attempt";
 
-pub(super) const INSERT_ATTEMPT: &str =
-    "insert into attempts (job_id, attempt, worker_id, device, started_at) values (?1, ?2, ?3, ?4, ?5)";
+pub(super) const INSERT_ATTEMPT: &str = "insert into attempts (job_id, attempt, worker_id, device, started_at) values (?1, ?2, ?3, ?4, ?5)";
 
-pub(super) const CLOSE_ATTEMPT: &str =
-    "update attempts set finished_at = ?3, outcome = ?4, error = ?5 where job_id = ?1 and attempt = ?2";
+pub(super) const CLOSE_ATTEMPT: &str = "update attempts set finished_at = ?3, outcome = ?4, error = ?5 where job_id = ?1 and attempt = ?2";
 
 pub(super) const LOOKUP_PUBLICATION: &str = "select * from publications where job_id = ?1";
 

@@ -9,7 +9,10 @@ use super::sql;
 use crate::domain::job::{EventKind, Job, JobId, JobState, Progress, Publication};
 use crate::store::{Claim, Ending, Held, Lease, Report, StoreError};
 
-pub(super) async fn insert_job(connection: &mut SqliteConnection, job: &Job) -> Result<(), StoreError> {
+pub(super) async fn insert_job(
+    connection: &mut SqliteConnection,
+    job: &Job,
+) -> Result<(), StoreError> {
     sqlx::query(sql::INSERT_JOB)
         .bind(job.id.to_string())
         .bind(job.name.as_deref())
@@ -29,7 +32,14 @@ pub(super) async fn insert_job(connection: &mut SqliteConnection, job: &Job) -> 
         .execute(&mut *connection)
         .await
         .map_err(failed("store a job"))?;
-    append_event(connection, job.id, job.attempt, &EventKind::Queued, job.created_at).await
+    append_event(
+        connection,
+        job.id,
+        job.attempt,
+        &EventKind::Queued,
+        job.created_at,
+    )
+    .await
 }
 
 async fn append_event(
@@ -39,15 +49,27 @@ async fn append_event(
     kind: &EventKind,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let query = sqlx::query(sql::APPEND_EVENT).bind(id.to_string()).bind(now.as_millisecond());
+    let query = sqlx::query(sql::APPEND_EVENT)
+        .bind(id.to_string())
+        .bind(now.as_millisecond());
     let query = query.bind(attempt).bind(to_json(kind));
-    query.execute(connection).await.map_err(failed("store an event"))?;
+    query
+        .execute(connection)
+        .await
+        .map_err(failed("store an event"))?;
     Ok(())
 }
 
 async fn lookup(connection: &mut SqliteConnection, id: JobId) -> Result<Option<Job>, StoreError> {
-    let found = sqlx::query(sql::LOOKUP_JOB).bind(id.to_string()).fetch_optional(connection).await;
-    found.map_err(failed("look up a job"))?.as_ref().map(row::job).transpose()
+    let found = sqlx::query(sql::LOOKUP_JOB)
+        .bind(id.to_string())
+        .fetch_optional(connection)
+        .await;
+    found
+        .map_err(failed("look up a job"))?
+        .as_ref()
+        .map(row::job)
+        .transpose()
 }
 
 pub(super) async fn request_cancel(
@@ -55,8 +77,14 @@ pub(super) async fn request_cancel(
     id: JobId,
     now: Timestamp,
 ) -> Result<Option<Job>, StoreError> {
-    let Some(job) = lookup(connection, id).await? else { return Ok(None) };
-    let Some(next) = job.state.after_cancel_request().filter(|&next| next != job.state) else {
+    let Some(job) = lookup(connection, id).await? else {
+        return Ok(None);
+    };
+    let Some(next) = job
+        .state
+        .after_cancel_request()
+        .filter(|&next| next != job.state)
+    else {
         return Ok(Some(job));
     };
     sqlx::query(sql::REQUEST_CANCEL)
@@ -68,7 +96,11 @@ pub(super) async fn request_cancel(
         .execute(&mut *connection)
         .await
         .map_err(failed("cancel a job"))?;
-    let kind = if next.is_terminal() { EventKind::Cancelled } else { EventKind::Cancelling };
+    let kind = if next.is_terminal() {
+        EventKind::Cancelled
+    } else {
+        EventKind::Cancelling
+    };
     append_event(connection, id, job.attempt, &kind, now).await?;
     lookup(connection, id).await
 }
@@ -84,7 +116,9 @@ pub(super) async fn claim_next_job(
         .fetch_optional(&mut *connection)
         .await
         .map_err(failed("claim a job"))?;
-    let Some(job) = claimed.as_ref().map(row::job).transpose()? else { return Ok(None) };
+    let Some(job) = claimed.as_ref().map(row::job).transpose()? else {
+        return Ok(None);
+    };
     sqlx::query(sql::INSERT_ATTEMPT)
         .bind(job.id.to_string())
         .bind(job.attempt)
@@ -94,14 +128,19 @@ pub(super) async fn claim_next_job(
         .execute(&mut *connection)
         .await
         .map_err(failed("store an attempt"))?;
-    let kind = EventKind::Started { worker_id: claim.worker_id.clone(), device: claim.device.clone() };
+    let kind = EventKind::Started {
+        worker_id: claim.worker_id.clone(),
+        device: claim.device.clone(),
+    };
     append_event(connection, job.id, job.attempt, &kind, claim.now).await?;
     Ok(Some(job))
 }
 
 /// What the state that a fenced statement returned, or did not return, means for the holder.
 pub(super) fn held(row: Option<&SqliteRow>) -> Result<Held, StoreError> {
-    let Some(row) = row else { return Ok(Held::Lost) };
+    let Some(row) = row else {
+        return Ok(Held::Lost);
+    };
     match Columns::new(row, "jobs").word("state")? {
         JobState::Cancelling => Ok(Held::CancelRequested),
         _ => Ok(Held::Yes),
@@ -116,10 +155,22 @@ pub(super) async fn report(
 ) -> Result<Held, StoreError> {
     let (phase, progress, event) = match report {
         Report::Phase(phase) => (Some(*phase), None, Some(EventKind::Phase { phase: *phase })),
-        Report::Step(step) => (None, Some(Progress { step: step.clone(), updated_at: now }), None),
-        Report::Resumed { block, blocks } => {
-            (None, None, Some(EventKind::Resumed { block: *block, blocks: *blocks }))
-        }
+        Report::Step(step) => (
+            None,
+            Some(Progress {
+                step: step.clone(),
+                updated_at: now,
+            }),
+            None,
+        ),
+        Report::Resumed { block, blocks } => (
+            None,
+            None,
+            Some(EventKind::Resumed {
+                block: *block,
+                blocks: *blocks,
+            }),
+        ),
     };
     let row = sqlx::query(sql::REPORT)
         .bind(lease.job_id.to_string())
@@ -197,8 +248,15 @@ async fn publish(
     id: JobId,
     publication: &Publication,
 ) -> Result<(), StoreError> {
-    let query = sqlx::query(sql::INSERT_PUBLICATION).bind(id.to_string()).bind(publication.attempt);
-    let query = query.bind(to_json(&publication.manifest)).bind(to_json(&publication.files));
-    query.execute(connection).await.map_err(failed("store a manifest"))?;
+    let query = sqlx::query(sql::INSERT_PUBLICATION)
+        .bind(id.to_string())
+        .bind(publication.attempt);
+    let query = query
+        .bind(to_json(&publication.manifest))
+        .bind(to_json(&publication.files));
+    query
+        .execute(connection)
+        .await
+        .map_err(failed("store a manifest"))?;
     Ok(())
 }
