@@ -115,11 +115,20 @@ fn prune_into(
         .as_deref()
         .map(|dir| Journal::open(dir, fingerprint))
         .transpose()?;
+    // The journal holds two states while one replaces the other.
+    let tokens = windows
+        .filter(|_| journal.is_some())
+        .map_or(0, |windows| windows.n_tokens());
+    let state_bytes = 2 * (tokens * decoder.config().hidden * size_of::<f32>()) as u64;
     let goes_on = journal.as_ref().is_some_and(Journal::has_state) && workspace.artifact.is_dir();
     let target = if goes_on {
         PrunedCopy::open(decoder.checkpoint(), &workspace.artifact)?
     } else {
         fresh_directory(&workspace.artifact)?;
+        disk::ensure_free(
+            &workspace.artifact,
+            decoder.checkpoint().tensor_bytes() + state_bytes,
+        )?;
         PrunedCopy::create(decoder.checkpoint(), &workspace.artifact)?
     };
     let options = PruneOptions {

@@ -50,10 +50,12 @@ impl Answer {
 /// What a server is started with: an empty directory, any free port, the stub child, and everything in a hurry.
 pub(crate) fn config(home: &Path) -> ServerConfig {
     let child = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/integration/stub_child.sh");
+    let models_dir = home.join("models");
+    write_stub_models(&models_dir);
     ServerConfig {
         storage: StorageArgs {
             home: home.to_owned(),
-            models_dir: None,
+            models_dir: Some(models_dir),
             data_dir: None,
         },
         worker: WorkerArgs {
@@ -73,7 +75,50 @@ pub(crate) fn config(home: &Path) -> ServerConfig {
     }
 }
 
+/// Models that only tell the stub child what to do.
+fn write_stub_models(models_dir: &Path) {
+    const NAMES: &[&str] = &[
+        "a",
+        "b",
+        "m",
+        "crash",
+        "crash-once",
+        "full",
+        "hang",
+        "hang-once",
+        "liar",
+        "refuse",
+        "silent",
+        "succeed",
+    ];
+    for name in NAMES {
+        let dir = models_dir.join(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::copy(
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo/config.json"),
+            dir.join("config.json"),
+        )
+        .unwrap();
+    }
+}
+
 impl TestApp {
+    /// API, worker and the real child, with models that `write_models` puts into the models directory.
+    pub(crate) async fn real(write_models: impl FnOnce(&Path)) -> Self {
+        let home = new_home();
+        let (models_dir, data_dir) = (home.path().join("models"), home.path().join("data"));
+        std::fs::create_dir_all(&data_dir).unwrap();
+        std::fs::write(data_dir.join("short.txt"), "a few words").unwrap();
+        std::fs::write(data_dir.join("binary.txt"), [0xff, 0xfe, 0x00]).unwrap();
+        std::fs::write(data_dir.join("broken.jsonl"), "{\"text\": 1}\n").unwrap();
+        write_models(&models_dir);
+        Self::start(home, Arc::new(SystemClock), |config| {
+            config.worker.program = Some(env!("CARGO_BIN_EXE_secateur").into());
+            config.storage.data_dir = Some(data_dir);
+        })
+        .await
+    }
+
     /// The API alone: jobs stay queued.
     pub(crate) async fn api() -> Self {
         Self::start(new_home(), Arc::new(SystemClock), |config| {

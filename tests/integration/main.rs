@@ -4,13 +4,13 @@
     clippy::unwrap_used,
     reason = "helpers of tests fail by panicking, as tests do"
 )]
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![expect(clippy::future_not_send, reason = "a test runs on its own thread")]
 
 mod api;
 mod api_errors;
 mod api_results;
 mod architecture;
+mod bad_input;
 mod command_line;
 mod engine;
 mod harness;
@@ -21,6 +21,7 @@ mod openapi;
 mod operations;
 mod real_model;
 mod reference;
+mod service;
 mod store_suite;
 mod synthetic;
 mod worker;

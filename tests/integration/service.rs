@@ -1,0 +1,257 @@
+//! The real server as a process of its own, with real work: killed, cancelled, compared.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::command_line;
+use crate::synthetic::{Shape, write_model};
+
+/// Enough blocks that a kill finds the work half done.
+const SHAPE: Shape = Shape {
+    hidden: 256,
+    intermediate: 704,
+    blocks: 24,
+    vocab: 512,
+};
+
+/// `secateur serve` on a directory; killed when dropped.
+struct Server {
+    process: Child,
+    url: String,
+    client: reqwest::blocking::Client,
+}
+
+impl Server {
+    fn start(dir: &Path) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_secateur"))
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--log-format",
+                "json",
+                "--heartbeat-seconds",
+                "0.2",
+            ])
+            .arg("--home")
+            .arg(dir.join("home"))
+            .arg("--models-dir")
+            .arg(dir.join("models"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let addr = lines.by_ref().find_map(|line| {
+            let event: Value = serde_json::from_str(&line.unwrap()).ok()?;
+            let fields = event.get("fields").unwrap_or(&event);
+            (fields["message"] == "listening").then(|| fields["addr"].as_str().unwrap().to_owned())
+        });
+        // The pipe must not fill up.
+        std::thread::spawn(move || lines.for_each(drop));
+        let client = reqwest::blocking::Client::builder()
+            .no_proxy()
+            .build()
+            .unwrap();
+        Self {
+            process,
+            url: format!("http://{}", addr.unwrap()),
+            client,
+        }
+    }
+
+    fn get(&self, path: &str) -> Value {
+        self.client
+            .get(format!("{}{path}", self.url))
+            .send()
+            .unwrap()
+            .json()
+            .unwrap()
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Value {
+        self.client
+            .post(format!("{}{path}", self.url))
+            .json(body)
+            .send()
+            .unwrap()
+            .json()
+            .unwrap()
+    }
+
+    /// The job as soon as it is as wanted; a test that waits for ever is ended by its runner.
+    fn job_when(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let job = self.get(&format!("/v1/jobs/{id}"));
+            if wanted(&job) {
+                return job;
+            }
+            assert!(job["status"] != "failed", "{job}");
+            std::thread::yield_now();
+        }
+    }
+
+    fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.process.kill().is_ok() {
+            let ended = self.process.wait();
+            drop(ended);
+        }
+    }
+}
+
+/// A directory with a model of many blocks.
+fn work_dir() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("models/deep");
+    fs::create_dir_all(&model).unwrap();
+    write_model(&model, SHAPE);
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo");
+    fs::copy(demo.join("tokenizer.json"), model.join("tokenizer.json")).unwrap();
+    dir
+}
+
+fn body() -> Value {
+    json!({
+        "model": {"source": "local", "id": "deep"}, "sparsity": 0.5, "pattern": "unstructured",
+        "calibration": {"dataset": "demo", "n_samples": 16, "seq_len": 128, "seed": 3},
+        "evaluation": {"perplexity": ["demo"], "seq_len": 128, "windows": 2},
+    })
+}
+
+/// Whether blocks are finished, but not all.
+fn is_half_done(job: &Value) -> bool {
+    let step = job["progress"]["name"].as_str().unwrap_or_default();
+    job["phase"] == "pruning"
+        && step.starts_with("blocks ")
+        && !["blocks 0/24", "blocks 1/24"].contains(&step)
+}
+
+/// The digest of the same work by the command line, without a server.
+fn undisturbed_digest(dir: &Path) -> Value {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo/calibration.txt");
+    let (model, out) = (dir.join("models/deep"), dir.join("out"));
+    command_line::prune(&[
+        "--model",
+        model.to_str().unwrap(),
+        "--sparsity",
+        "0.5",
+        "--calibration-file",
+        demo.to_str().unwrap(),
+        "--n-samples",
+        "16",
+        "--seq-len",
+        "128",
+        "--seed",
+        "3",
+        "--out",
+        out.to_str().unwrap(),
+    ])["digest"]
+        .clone()
+}
+
+#[test]
+fn a_server_killed_while_pruning_finishes_the_job_after_its_restart_with_the_same_digest() {
+    let dir = work_dir();
+    let server = Server::start(dir.path());
+    let id = server.post("/jobs", &body())["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    server.job_when(&id, is_half_done);
+    server.kill();
+
+    let server = Server::start(dir.path());
+    let job = server.job_when(&id, |job| job["status"] == "succeeded");
+    let events = server.get(&format!("/v1/jobs/{id}/events"));
+    let resumed = events["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|event| event["type"] == "resumed");
+    assert!(
+        resumed.unwrap()["data"]["block"].as_u64().unwrap() >= 1,
+        "{events}"
+    );
+    assert_eq!(
+        (&job["attempt"], &job["crash_count"]),
+        (&json!(2), &json!(1))
+    );
+    assert_eq!(job["results"]["digest"], undisturbed_digest(dir.path()));
+}
+
+#[test]
+fn a_killed_child_is_a_crash_and_the_next_attempt_goes_on() {
+    let dir = work_dir();
+    let server = Server::start(dir.path());
+    let id = server.post("/v1/jobs", &body())["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    server.job_when(&id, is_half_done);
+    let children = children_of(server.process.id());
+    assert_eq!(children.len(), 1);
+    let killed = Command::new("kill")
+        .args(["-9", &children[0].to_string()])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    let job = server.job_when(&id, |job| job["status"] == "succeeded");
+    assert_eq!(job["crash_count"], 1);
+    assert_eq!(job["attempts"][0]["outcome"], "crashed");
+    assert_eq!(job["results"]["digest"], undisturbed_digest(dir.path()));
+}
+
+#[test]
+fn cancel_ends_the_child_and_frees_what_it_held() {
+    let dir = work_dir();
+    let server = Server::start(dir.path());
+    let id = server.post("/v1/jobs", &body())["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    server.job_when(&id, is_half_done);
+    let began = std::time::Instant::now();
+    server.post(&format!("/v1/jobs/{id}/cancel"), &json!({}));
+    server.job_when(&id, |job| job["status"] == "cancelled");
+    assert_eq!(children_of(server.process.id()), [0u32; 0]);
+    eprintln!(
+        "cancelled, and its process gone, after {:?}",
+        began.elapsed()
+    );
+    assert!(
+        !dir.path()
+            .join("home/scratch")
+            .join(&id)
+            .try_exists()
+            .unwrap()
+    );
+}
+
+/// Living child processes.
+fn children_of(parent: u32) -> Vec<u32> {
+    let pids = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let is_child = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields = stat
+            .rsplit_once(") ")
+            .map(|(_, rest)| rest.to_owned())
+            .unwrap_or_default();
+        let mut fields = fields.split(' ');
+        fields.next() != Some("Z") && fields.next() == Some(parent.to_string().as_str())
+    };
+    pids.filter(is_child).collect()
+}
