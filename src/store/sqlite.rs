@@ -1,7 +1,7 @@
 //! The embedded database: one file, one machine.
 //!
 //! Writers take turns: each transaction that writes begins with `begin immediate`, so that it waits at its start
-//! (up to [`BUSY_TIMEOUT`]) and not in its middle, where SQLite could only refuse it.
+//! (up to `BUSY_TIMEOUT`) and not in its middle, where SQLite could only refuse it.
 
 mod row;
 mod sql;
@@ -19,7 +19,9 @@ use sqlx::sqlite::{
 use sqlx::{Sqlite, Transaction};
 
 use super::{Claim, Ending, Held, Lease, Report, Store, StoreError, StoreFuture};
-use crate::domain::job::{Attempt, Event, Job, JobFilter, JobId, JobState, Publication};
+use crate::domain::history::{Attempt, Event};
+use crate::domain::job::{Job, JobFilter, JobId, Publication};
+use crate::domain::state::JobState;
 use row::{Columns, to_json};
 
 /// How long a writer waits for the one before it.
