@@ -13,9 +13,11 @@ use uuid::{ContextV7, Uuid};
 
 use crate::artifacts::{ArtifactError, Artifacts, ByteStream};
 use crate::clock::Clock;
-use crate::domain::job::{Attempt, Event, Job, JobFilter, JobId, JobState, Publication};
+use crate::domain::history::{Attempt, Event};
+use crate::domain::job::{Job, JobFilter, JobId, Publication};
 use crate::domain::manifest::FileEntry;
 use crate::domain::request::{Defaults, FieldError, JobRequest};
+use crate::domain::state::JobState;
 use crate::models::{ModelLibrary, Refusal};
 use crate::store::{Store, StoreError};
 

@@ -1,4 +1,4 @@
-//! A job, its states, and what happens to it.
+//! A job, and what it brought.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,6 +11,7 @@ use super::attempt::{AttemptFailure, Phase, Step};
 use super::code::ErrorCode;
 use super::manifest::{FileEntry, Manifest, PerplexityResult, Sparsity};
 use super::spec::{Metadata, PruneSpec};
+use super::state::JobState;
 
 /// How many attempts may fail before their job does.
 pub const MAX_ATTEMPTS: u32 = 3;
@@ -49,102 +50,6 @@ impl FromStr for JobId {
 impl Serialize for JobId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
-    }
-}
-
-/// Where a job is in its life.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    utoipa::ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum JobState {
-    /// Waits for a worker.
-    Queued,
-    /// A worker holds its lease.
-    Running,
-    /// Its artifact can be downloaded.
-    Succeeded,
-    /// Ended with an error.
-    Failed,
-    /// Shall be cancelled; its worker has not stopped yet.
-    Cancelling,
-    /// Ended because somebody asked for it.
-    Cancelled,
-}
-
-impl JobState {
-    /// Every state.
-    pub const ALL: [Self; 6] = [
-        Self::Queued,
-        Self::Running,
-        Self::Succeeded,
-        Self::Failed,
-        Self::Cancelling,
-        Self::Cancelled,
-    ];
-
-    /// The word on the wire and in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Cancelling => "cancelling",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    /// Whether the job is over.
-    pub fn is_terminal(self) -> bool {
-        Self::ALL.iter().all(|&next| !self.may_become(next))
-    }
-
-    /// The legal transitions; a trigger in the database enforces the same ones.
-    pub fn may_become(self, next: Self) -> bool {
-        match self {
-            Self::Queued => matches!(next, Self::Running | Self::Cancelled),
-            Self::Running => matches!(
-                next,
-                Self::Succeeded | Self::Failed | Self::Queued | Self::Cancelling
-            ),
-            // A holder that finishes before it hears of the cancellation has finished.
-            Self::Cancelling => matches!(next, Self::Cancelled | Self::Succeeded | Self::Failed),
-            Self::Succeeded | Self::Failed | Self::Cancelled => false,
-        }
-    }
-
-    /// What a request to cancel makes of this state; `None` where it is too late.
-    pub fn after_cancel_request(self) -> Option<Self> {
-        match self {
-            Self::Queued | Self::Cancelled => Some(Self::Cancelled),
-            Self::Running | Self::Cancelling => Some(Self::Cancelling),
-            Self::Succeeded | Self::Failed => None,
-        }
-    }
-}
-
-impl FromStr for JobState {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|state| state.as_str() == text);
-        found.ok_or_else(|| {
-            format!(
-                "unknown status {text:?}, expected {}",
-                Self::ALL.map(Self::as_str).join(", ")
-            )
-        })
     }
 }
 
@@ -320,122 +225,6 @@ pub struct JobFilter {
     pub created_before: Option<Timestamp>,
 }
 
-/// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AttemptOutcome {
-    /// Its artifact is the job's.
-    Succeeded,
-    /// It said why.
-    Failed,
-    /// It ended, or its worker did, without a word.
-    Crashed,
-    /// The job was cancelled.
-    Cancelled,
-    /// Its worker was stopped and gave it back.
-    Released,
-}
-
-impl AttemptOutcome {
-    /// The word on the wire and in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Crashed => "crashed",
-            Self::Cancelled => "cancelled",
-            Self::Released => "released",
-        }
-    }
-}
-
-/// The record of one attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Attempt {
-    /// 1 for the first.
-    pub attempt: u32,
-    /// The worker that ran it.
-    pub worker_id: String,
-    /// The device it ran on.
-    pub device: String,
-    /// When it was claimed.
-    #[schema(value_type = String, format = DateTime)]
-    pub started_at: Timestamp,
-    /// When it ended.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub finished_at: Option<Timestamp>,
-    /// How it ended; `null` while it runs.
-    pub outcome: Option<AttemptOutcome>,
-    /// Why it failed.
-    pub error: Option<JobError>,
-}
-
-/// One entry of a job's log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Event {
-    /// 1 for the first of this job, without gaps.
-    pub seq: u64,
-    /// When it happened.
-    #[schema(value_type = String, format = DateTime)]
-    pub at: Timestamp,
-    /// The attempt it belongs to; 0 before the first.
-    pub attempt: u32,
-    /// What happened.
-    #[serde(flatten)]
-    pub kind: EventKind,
-}
-
-/// What happened to a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum EventKind {
-    /// It was accepted.
-    Queued,
-    /// A worker claimed it.
-    Started {
-        /// Which one.
-        worker_id: String,
-        /// On which device.
-        device: String,
-    },
-    /// A phase began.
-    Phase {
-        /// Which one.
-        phase: Phase,
-    },
-    /// The attempt goes on from a checkpoint.
-    Resumed {
-        /// The first block that is pruned again.
-        block: usize,
-        /// Number of blocks.
-        blocks: usize,
-    },
-    /// The attempt failed, and the job is queued again.
-    Retrying {
-        /// Why.
-        error: JobError,
-        /// Not before.
-        #[schema(value_type = String, format = DateTime)]
-        run_after: Timestamp,
-    },
-    /// The worker was stopped; the job is queued again and the attempt does not count.
-    Released,
-    /// Somebody asked to cancel it while it ran.
-    Cancelling,
-    /// The end: its artifact is there.
-    Succeeded {
-        /// The manifest's digest.
-        digest: String,
-    },
-    /// The end: it failed.
-    Failed {
-        /// Why.
-        error: JobError,
-    },
-    /// The end: it was cancelled.
-    Cancelled,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -456,38 +245,6 @@ mod tests {
             "job_019abcde-0123-789a-8bcd-ef0123456789"
                 .parse::<JobId>()
                 .is_err()
-        );
-    }
-
-    #[test]
-    fn the_word_of_a_state_is_the_word_on_the_wire() {
-        for state in JobState::ALL {
-            assert_eq!(serde_json::json!(state), serde_json::json!(state.as_str()));
-            assert_eq!(state.as_str().parse(), Ok(state));
-        }
-    }
-
-    #[test]
-    fn a_request_to_cancel_leads_only_where_the_state_machine_goes() {
-        for state in JobState::ALL {
-            if let Some(next) = state.after_cancel_request() {
-                assert!(
-                    next == state || state.may_become(next),
-                    "{state:?} to {next:?}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn three_states_are_terminal() {
-        let terminal: Vec<_> = JobState::ALL
-            .into_iter()
-            .filter(|state| state.is_terminal())
-            .collect();
-        assert_eq!(
-            terminal,
-            [JobState::Succeeded, JobState::Failed, JobState::Cancelled]
         );
     }
 }

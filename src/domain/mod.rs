@@ -4,13 +4,16 @@
 
 pub mod attempt;
 pub mod code;
+pub mod history;
 pub mod job;
 pub mod manifest;
 pub mod request;
 pub mod spec;
+pub mod state;
 
 pub use attempt::{AttemptFailure, AttemptMessage, AttemptSpec};
 pub use code::ErrorCode;
-pub use job::{Job, JobId, JobState};
+pub use job::{Job, JobId};
 pub use manifest::Manifest;
 pub use spec::{Method, ModelRef, Pattern, PruneSpec};
+pub use state::JobState;

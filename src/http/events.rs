@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::HttpState;
 use super::error::ApiError;
 use super::extract::{JobPath, Parameters};
-use crate::domain::job::Event;
+use crate::domain::history::Event;
 
 const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 1000;

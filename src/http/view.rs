@@ -6,9 +6,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::domain::attempt::Phase;
-use crate::domain::job::{Attempt, Job, JobError, JobState, Outcome, Progress};
+use crate::domain::history::Attempt;
+use crate::domain::job::{Job, JobError, Outcome, Progress};
 use crate::domain::manifest::{PerplexityResult, Sparsity};
 use crate::domain::spec::{Metadata, PruneSpec};
+use crate::domain::state::JobState;
 
 /// A job.
 #[derive(Debug, Serialize, utoipa::ToSchema)]

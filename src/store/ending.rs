@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 
-use crate::domain::job::{AttemptOutcome, EventKind, JobError, JobState, Publication};
+use crate::domain::history::{AttemptOutcome, EventKind};
+use crate::domain::job::{JobError, Publication};
+use crate::domain::state::JobState;
 
 /// How an attempt ends.
 #[derive(Debug, Clone, PartialEq)]

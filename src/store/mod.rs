@@ -13,7 +13,9 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use crate::domain::attempt::{Phase, Step};
-use crate::domain::job::{Attempt, Event, Job, JobFilter, JobId, JobState, Publication};
+use crate::domain::history::{Attempt, Event};
+use crate::domain::job::{Job, JobFilter, JobId, Publication};
+use crate::domain::state::JobState;
 
 pub use ending::Ending;
 pub use sqlite::SqliteStore;

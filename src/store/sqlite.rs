@@ -1,7 +1,7 @@
 //! The embedded database: one file, one machine.
 //!
 //! Writers take turns: each transaction that writes begins with `begin immediate`, so that it waits at its start
-//! (up to [`BUSY_TIMEOUT`]) and not in its middle, where SQLite could only refuse it.
+//! (up to `BUSY_TIMEOUT`) and not in its middle, where SQLite could only refuse it.
 
 mod row;
 mod sql;
@@ -19,7 +19,9 @@ use sqlx::sqlite::{
 use sqlx::{Sqlite, Transaction};
 
 use super::{Claim, Ending, Held, Lease, Report, Store, StoreError, StoreFuture};
-use crate::domain::job::{Attempt, Event, Job, JobFilter, JobId, JobState, Publication};
+use crate::domain::history::{Attempt, Event};
+use crate::domain::job::{Job, JobFilter, JobId, Publication};
+use crate::domain::state::JobState;
 use row::{Columns, to_json};
 
 /// How long a writer waits for the one before it.
@@ -275,5 +277,87 @@ impl Store for SqliteStore {
                 .map_err(failed("list leases"))?;
             rows.iter().map(row::job).collect()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::job::JobError;
+    use crate::domain::request::{Defaults, JobRequest};
+
+    /// A job in this state; every other job of the store is past being claimed.
+    async fn job_in(state: JobState, store: &SqliteStore, now: Timestamp) -> JobId {
+        let body = json!({"model": "demo", "sparsity": 0.5});
+        let spec = JobRequest::parse(&body, Defaults::CPU).unwrap().spec;
+        let job = Job::new(JobId::new(uuid::Uuid::now_v7()), spec, now);
+        store.insert_job(&job).await.unwrap();
+        if state == JobState::Queued {
+            return job.id;
+        }
+        let claim = Claim {
+            worker_id: "w".to_owned(),
+            device: "cpu".to_owned(),
+            now,
+            expires_at: now,
+        };
+        let lease = Lease::of(&store.claim_next_job(&claim).await.unwrap().unwrap()).unwrap();
+        let error = JobError::crash(1, None, "gone".to_owned());
+        let manifest = include_str!("../../tests/integration/stub_manifest.json");
+        let manifest = serde_json::from_str(manifest).unwrap();
+        let publication = Publication {
+            attempt: 1,
+            manifest,
+            files: Vec::new(),
+        };
+        let ending = match state {
+            JobState::Queued | JobState::Running | JobState::Cancelling => None,
+            JobState::Succeeded => Some(Ending::Succeeded(Box::new(publication))),
+            JobState::Failed => Some(Ending::Failed {
+                error,
+                crashed: true,
+            }),
+            JobState::Cancelled => Some(Ending::Cancelled),
+        };
+        if matches!(state, JobState::Cancelling | JobState::Cancelled) {
+            store.request_cancel(job.id, now).await.unwrap();
+        }
+        if let Some(ending) = ending {
+            assert!(store.finish(&lease, &ending, None, now).await.unwrap());
+        }
+        job.id
+    }
+
+    #[tokio::test]
+    async fn the_database_takes_exactly_the_transitions_of_the_state_machine() {
+        const FORCE: &str = "update jobs set state = ?2, lease_owner = iif(?3, 'w', null), \
+            lease_expires_at = iif(?3, 0, null) where id = ?1";
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&directory.path().join("test.db"))
+            .await
+            .unwrap();
+        let mut states = JobState::ALL;
+        // The queued one last: nobody may claim it.
+        states.reverse();
+        for from in states {
+            let id = job_in(from, &store, Timestamp::UNIX_EPOCH).await;
+            for to in JobState::ALL {
+                let is_held = matches!(to, JobState::Running | JobState::Cancelling);
+                let mut transaction = store.begin().await.unwrap();
+                let query = sqlx::query(FORCE)
+                    .bind(id.to_string())
+                    .bind(to.as_str())
+                    .bind(is_held);
+                let is_taken = query.execute(&mut *transaction).await.is_ok();
+                transaction.rollback().await.unwrap();
+                assert_eq!(
+                    is_taken,
+                    from == to || from.may_become(to),
+                    "{from:?} to {to:?}"
+                );
+            }
+        }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! A worker computes nothing itself: cancelling, stopping and crashing are all the end of another process. What it
 //! shares with the HTTP side is the database and two in-process shortcuts, a wake-up and the word of a cancellation;
-//! without those it looks every [`POLL`].
+//! without those it looks every two seconds.
 
 mod child;
 mod presence;

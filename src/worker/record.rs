@@ -11,7 +11,7 @@ use super::supervise::Ended;
 use crate::domain::attempt::Phase;
 use crate::domain::job::{Job, JobError, Publication};
 use crate::domain::manifest::FileEntry;
-use crate::domain::{AttemptFailure, ErrorCode, Manifest};
+use crate::domain::{AttemptFailure, ErrorCode, JobState, Manifest};
 use crate::store::{Ending, Lease};
 
 /// The manifest's name within the artifact.
@@ -190,16 +190,25 @@ async fn finish(context: &Context, lease: &Lease, ending: &Ending) -> Option<boo
     }
 }
 
-/// Somebody else has the job: nothing of this attempt may remain.
+/// Nothing was written, so nothing of this attempt may remain, unless it was this very attempt that succeeded: a
+/// commit whose answer was lost is tried again, and the second time there is no lease any more.
 async fn discard(context: &Context, job: &Job) {
+    let found = context.parts.store.lookup_job(job.id).await;
+    let result = match found {
+        Ok(Some(now)) if now.state == JobState::Succeeded && now.attempt == job.attempt => return,
+        Ok(_) => {
+            context
+                .parts
+                .artifacts
+                .delete_attempt(job.id, job.attempt)
+                .await
+        }
+        // What is left then is for the sweep.
+        Err(_) => Ok(()),
+    };
     metrics::counter!("secateur_fenced_writes_total").increment(1);
     tracing::warn!(job.id = %job.id, job.attempt = job.attempt, "lease lost, attempt discarded");
-    if let Err(error) = context
-        .parts
-        .artifacts
-        .delete_attempt(job.id, job.attempt)
-        .await
-    {
+    if let Err(error) = result {
         let error = &error as &dyn std::error::Error;
         tracing::warn!(error, job.id = %job.id, "cannot remove what a lost attempt left, the sweep will");
     }

@@ -7,7 +7,8 @@ use super::presence;
 use super::record::count;
 use super::{Context, jittered};
 use crate::artifacts::ArtifactError;
-use crate::domain::job::{Job, JobError, JobId, JobState};
+use crate::domain::job::{Job, JobError, JobId};
+use crate::domain::state::JobState;
 use crate::store::{Ending, Lease, StoreError};
 
 /// Part of a sweep did not work; the next one tries again.

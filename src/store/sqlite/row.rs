@@ -6,7 +6,8 @@ use serde::de::DeserializeOwned;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{ColumnIndex, Decode, Row, Sqlite, Type};
 
-use crate::domain::job::{Attempt, Event, Job, JobId, Publication};
+use crate::domain::history::{Attempt, Event};
+use crate::domain::job::{Job, JobId, Publication};
 use crate::store::StoreError;
 
 /// A row, and how to name it when a column cannot be read.

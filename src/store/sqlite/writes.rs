@@ -6,7 +6,9 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use super::failed;
 use super::row::{self, Columns, to_json};
 use super::sql;
-use crate::domain::job::{EventKind, Job, JobId, JobState, Progress, Publication};
+use crate::domain::history::EventKind;
+use crate::domain::job::{Job, JobId, Progress, Publication};
+use crate::domain::state::JobState;
 use crate::store::{Claim, Ending, Held, Lease, Report, StoreError};
 
 pub(super) async fn insert_job(

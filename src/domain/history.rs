@@ -1,0 +1,123 @@
+//! What happened to a job: its attempts and its log.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::attempt::Phase;
+use super::job::JobError;
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptOutcome {
+    /// Its artifact is the job's.
+    Succeeded,
+    /// It said why.
+    Failed,
+    /// It ended, or its worker did, without a word.
+    Crashed,
+    /// The job was cancelled.
+    Cancelled,
+    /// Its worker was stopped and gave it back.
+    Released,
+}
+
+impl AttemptOutcome {
+    /// The word on the wire and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Crashed => "crashed",
+            Self::Cancelled => "cancelled",
+            Self::Released => "released",
+        }
+    }
+}
+
+/// The record of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Attempt {
+    /// 1 for the first.
+    pub attempt: u32,
+    /// The worker that ran it.
+    pub worker_id: String,
+    /// The device it ran on.
+    pub device: String,
+    /// When it was claimed.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Timestamp,
+    /// When it ended.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub finished_at: Option<Timestamp>,
+    /// How it ended; `null` while it runs.
+    pub outcome: Option<AttemptOutcome>,
+    /// Why it failed.
+    pub error: Option<JobError>,
+}
+
+/// One entry of a job's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Event {
+    /// 1 for the first of this job, without gaps.
+    pub seq: u64,
+    /// When it happened.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// The attempt it belongs to; 0 before the first.
+    pub attempt: u32,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened to a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum EventKind {
+    /// It was accepted.
+    Queued,
+    /// A worker claimed it.
+    Started {
+        /// Which one.
+        worker_id: String,
+        /// On which device.
+        device: String,
+    },
+    /// A phase began.
+    Phase {
+        /// Which one.
+        phase: Phase,
+    },
+    /// The attempt goes on from a checkpoint.
+    Resumed {
+        /// The first block that is pruned again.
+        block: usize,
+        /// Number of blocks.
+        blocks: usize,
+    },
+    /// The attempt failed, and the job is queued again.
+    Retrying {
+        /// Why.
+        error: JobError,
+        /// Not before.
+        #[schema(value_type = String, format = DateTime)]
+        run_after: Timestamp,
+    },
+    /// The worker was stopped; the job is queued again and the attempt does not count.
+    Released,
+    /// Somebody asked to cancel it while it ran.
+    Cancelling,
+    /// The end: its artifact is there.
+    Succeeded {
+        /// The manifest's digest.
+        digest: String,
+    },
+    /// The end: it failed.
+    Failed {
+        /// Why.
+        error: JobError,
+    },
+    /// The end: it was cancelled.
+    Cancelled,
+}
