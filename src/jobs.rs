@@ -138,12 +138,13 @@ impl Jobs {
     /// Checks a submission and queues it. When this returns, the job survives a crash.
     pub async fn submit(&self, body: &Value) -> Result<Job, Error> {
         let request = JobRequest::parse(body, self.parts.defaults).map_err(Error::Invalid)?;
-        self.parts
+        let spec = self
+            .parts
             .library
-            .check(&request.spec)
+            .complete(request.spec)
             .map_err(Error::Refused)?;
         let now = self.parts.clock.now();
-        let mut job = Job::new(self.mint_id(now), request.spec, now);
+        let mut job = Job::new(self.mint_id(now), spec, now);
         job.name = request.name;
         job.metadata = request.metadata;
         self.parts.store.insert_job(&job).await?;

@@ -53,10 +53,11 @@ impl ModelLibrary {
     }
 
     /// Checks what can be known before the job runs: that a local model is there, that its architecture is
-    /// supported, that the pattern and the windows fit it. Hub models are checked when the job runs.
-    pub fn check(&self, spec: &PruneSpec) -> Result<(), Vec<Refusal>> {
+    /// supported, that the pattern and the windows fit it; and fills in the windows' length if it was left open.
+    /// Hub models are checked when the job runs.
+    pub fn complete(&self, mut spec: PruneSpec) -> Result<PruneSpec, Vec<Refusal>> {
         let ModelRef::Local { id } = &spec.model else {
-            return Ok(());
+            return Ok(spec);
         };
         let refuse = |pointer, code, detail: String| {
             vec![Refusal {
@@ -92,11 +93,13 @@ impl ModelLibrary {
                 refusals.extend(refuse(pointer, ErrorCode::SeqLenTooLong, detail));
             }
         }
-        if refusals.is_empty() {
-            Ok(())
-        } else {
-            Err(refusals)
+        if !refusals.is_empty() {
+            return Err(refusals);
         }
+        let seq_len = Some(config.default_seq_len());
+        spec.calibration.seq_len = spec.calibration.seq_len.or(seq_len);
+        spec.evaluation.seq_len = spec.evaluation.seq_len.or(seq_len);
+        Ok(spec)
     }
 }
 

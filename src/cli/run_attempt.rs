@@ -16,6 +16,10 @@ use crate::pipeline::{self, Listener, PipelineError, Plan, Workspace};
 
 /// Progress is told at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+/// How long an earlier attempt's process is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked after.
+const LOCK_POLL: Duration = Duration::from_millis(50);
 /// Exit code when the worker is gone.
 const ORPHANED: i32 = 3;
 
@@ -64,18 +68,23 @@ fn work(attempt: &AttemptSpec, speaker: &mut Speaker) -> Result<Manifest, Pipeli
     pipeline::run(&plan, &workspace, speaker)
 }
 
-/// Two attempts must never write into one directory, whatever became of the worker of the first.
+/// Two attempts must never write into one directory, whatever became of the worker of the first. A child whose worker
+/// died ends within moments, so a short wait is enough.
 fn lock_scratch(scratch: &Path) -> Result<File, PipelineError> {
     fs::create_dir_all(scratch).map_err(|error| PipelineError::io("create", scratch, error))?;
     let path = scratch.join("lock");
     let file = File::create(&path).map_err(|error| PipelineError::io("create", &path, error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(_) => Err(PipelineError::Refused {
-            code: ErrorCode::Io,
-            message: format!("another attempt still works in {}", scratch.display()),
-        }),
+    let began = Instant::now();
+    while file.try_lock().is_err() {
+        if began.elapsed() > LOCK_PATIENCE {
+            return Err(PipelineError::Refused {
+                code: ErrorCode::Io,
+                message: format!("another attempt still works in {}", scratch.display()),
+            });
+        }
+        std::thread::sleep(LOCK_POLL);
     }
+    Ok(file)
 }
 
 /// Standard input ends when the worker dies, however it dies; this process must not outlive it.

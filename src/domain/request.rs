@@ -45,21 +45,13 @@ pub mod limits {
 pub struct Defaults {
     /// Calibration windows.
     pub n_samples: usize,
-    /// Tokens per calibration window; `None` = the smaller of the model's context and 2048.
-    pub seq_len: Option<usize>,
 }
 
 impl Defaults {
     /// The paper's recipe.
-    pub const GPU: Self = Self {
-        n_samples: 128,
-        seq_len: None,
-    };
-    /// A sixteenth of its tokens: minutes instead of hours on a CPU.
-    pub const CPU: Self = Self {
-        n_samples: 32,
-        seq_len: Some(512),
-    };
+    pub const GPU: Self = Self { n_samples: 128 };
+    /// An eighth of its windows, for a CPU computes that much longer.
+    pub const CPU: Self = Self { n_samples: 16 };
 
     /// The paper's recipe where every device is a GPU.
     pub fn for_devices<S: AsRef<str>>(devices: &[S]) -> Self {
@@ -257,7 +249,7 @@ fn calibration(
     let default = CalibrationSpec {
         dataset,
         n_samples: defaults.n_samples,
-        seq_len: defaults.seq_len,
+        seq_len: None,
         seed: 0,
     };
     let Some(value) = root.value("calibration") else {

@@ -84,6 +84,9 @@ pub enum Pattern {
     },
 }
 
+/// Architectures that can be pruned, by their name in `config.json`.
+pub const SUPPORTED_ARCHITECTURES: [&str; 1] = crate::engine::model::SUPPORTED_ARCHITECTURES;
+
 /// The widest group of an N:M pattern.
 pub const MAX_GROUP: usize = 64;
 

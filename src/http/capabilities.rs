@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{BODY_LIMIT, HttpState};
 use crate::domain::request::limits;
-use crate::domain::spec::MAX_GROUP;
+use crate::domain::spec::{MAX_GROUP, SUPPORTED_ARCHITECTURES};
 
 /// What this server can do.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -20,7 +20,7 @@ pub(super) struct Capabilities {
     /// Where models can come from.
     model_sources: [&'static str; 2],
     /// Architectures by their name in `config.json`.
-    architectures: [&'static str; 1],
+    architectures: [&'static str; SUPPORTED_ARCHITECTURES.len()],
     /// What artifacts can be had as.
     artifact_formats: [&'static str; 1],
     /// The devices of this server's own workers.
@@ -45,8 +45,6 @@ struct CapabilityDefaults {
     pattern: &'static str,
     calibration_dataset: &'static str,
     n_samples: usize,
-    /// `null` = the smaller of the model's context and 2048.
-    seq_len: Option<usize>,
     seed: u64,
     perplexity: [&'static str; 1],
 }
@@ -79,7 +77,7 @@ pub(super) async fn get_capabilities(State(state): State<HttpState>) -> Json<Cap
         },
         datasets: ["c4", "wikitext2", "demo"],
         model_sources: ["hub", "local"],
-        architectures: ["LlamaForCausalLM"],
+        architectures: SUPPORTED_ARCHITECTURES,
         artifact_formats: ["dense"],
         devices: state.devices.to_vec(),
         defaults: CapabilityDefaults {
@@ -87,7 +85,6 @@ pub(super) async fn get_capabilities(State(state): State<HttpState>) -> Json<Cap
             pattern: "unstructured",
             calibration_dataset: "c4",
             n_samples: defaults.n_samples,
-            seq_len: defaults.seq_len,
             seed: 0,
             perplexity: ["wikitext2"],
         },

@@ -236,7 +236,7 @@ fn example_job() -> serde_json::Value {
         "status": "queued", "phase": null, "progress": null,
         "model": {"source": "hub", "id": "HuggingFaceTB/SmolLM2-135M", "revision": "main"},
         "method": {"type": "wanda"}, "sparsity": 0.5, "pattern": "unstructured",
-        "calibration": {"dataset": "c4", "n_samples": 32, "seq_len": 512, "seed": 0},
+        "calibration": {"dataset": "c4", "n_samples": 16, "seq_len": null, "seed": 0},
         "evaluation": {"perplexity": [{"dataset": "wikitext2"}], "seq_len": null, "windows": null},
         "attempt": 0, "max_attempts": 3, "failed_attempts": 0, "crash_count": 0, "retry_at": null,
         "worker_id": null, "error": null, "results": null,

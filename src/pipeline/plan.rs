@@ -13,9 +13,6 @@ use crate::domain::{AttemptSpec, ErrorCode, PruneSpec};
 use crate::engine::{ModelConfig, Saliency, Sparsity};
 use crate::models::ModelLibrary;
 
-/// Windows are this long unless asked otherwise or the model's context is shorter (the paper's recipe).
-const DEFAULT_SEQ_LEN: usize = 2048;
-
 /// One job's work.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -205,7 +202,7 @@ pub(super) fn window_len(
             format!("windows of {len} tokens are longer than the model's context of {longest}"),
         )),
         Some(len) => Ok(len),
-        None => Ok(longest.min(DEFAULT_SEQ_LEN)),
+        None => Ok(config.default_seq_len()),
     }
 }
 

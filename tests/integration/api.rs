@@ -35,9 +35,9 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
       "attempts": [],
       "calibration": {
         "dataset": "c4",
-        "n_samples": 32,
+        "n_samples": 16,
         "seed": 0,
-        "seq_len": 512
+        "seq_len": 256
       },
       "crash_count": 0,
       "created_at": "[time]",
@@ -48,7 +48,7 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
             "dataset": "wikitext2"
           }
         ],
-        "seq_len": null,
+        "seq_len": 256,
         "windows": null
       },
       "failed_attempts": 0,

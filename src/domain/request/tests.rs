@@ -36,10 +36,7 @@ fn a_server_without_gpus_scales_the_recipe_down() {
     let body = json!({"model": "org/name", "sparsity": 0.5});
     let defaults = Defaults::for_devices(&["cpu"]);
     let calibration = JobRequest::parse(&body, defaults).unwrap().spec.calibration;
-    assert_eq!(
-        (calibration.n_samples, calibration.seq_len),
-        (32, Some(512))
-    );
+    assert_eq!((calibration.n_samples, calibration.seq_len), (16, None));
     assert_eq!(Defaults::for_devices(&["cuda:0", "cpu"]), Defaults::GPU);
 }
 

@@ -14,8 +14,8 @@ use crate::engine::checkpoint::read_small_file;
 use crate::engine::error::{EngineError, Result};
 use crate::engine::mask::Sparsity;
 
-/// Families that the decoder can run.
-pub const SUPPORTED_FAMILIES: &[&str] = &["llama"];
+/// Architectures that the decoder can run.
+pub const SUPPORTED_ARCHITECTURES: [&str; 1] = ["LlamaForCausalLM"];
 
 /// Most of each dimension: keeps products of them far from overflow.
 const MAX_DIMENSION: usize = 1 << 24;
@@ -135,6 +135,11 @@ impl ModelConfig {
         Ok(config)
     }
 
+    /// Windows are this long unless asked otherwise: the paper's 2048 tokens, or the model's context if that is less.
+    pub fn default_seq_len(&self) -> usize {
+        self.max_seq_len.min(2048)
+    }
+
     /// Refuses N:M whose M does not divide the input features of every linear.
     pub fn check_pattern(&self, sparsity: Sparsity) -> Result<()> {
         let Sparsity::KeptOfGroup { group, .. } = sparsity else {
@@ -186,24 +191,25 @@ impl ModelConfig {
     }
 }
 
-/// The class named in `architectures`, if its family can be run.
+/// The class named in `architectures`, if it can be run.
 fn check_family(config: &serde_json::Value) -> Result<String> {
-    let architecture = config["architectures"][0].as_str();
     let Some(model_type) = config["model_type"].as_str() else {
         return Err(EngineError::InvalidConfig(
             "it does not name a model_type".to_owned(),
         ));
     };
-    if !SUPPORTED_FAMILIES.contains(&model_type)
-        || architecture.is_some_and(|a| a != "LlamaForCausalLM")
+    let named = config["architectures"][0].as_str();
+    let architecture = named.or((model_type == "llama").then_some("LlamaForCausalLM"));
+    match architecture
+        .filter(|name| SUPPORTED_ARCHITECTURES.contains(name) && model_type == "llama")
     {
-        let name = architecture.unwrap_or(model_type);
-        return Err(EngineError::UnsupportedArchitecture(format!(
-            "{name} (model_type {model_type}); supported: {}",
-            SUPPORTED_FAMILIES.join(", ")
-        )));
+        Some(name) => Ok(name.to_owned()),
+        None => Err(EngineError::UnsupportedArchitecture(format!(
+            "{} (model_type {model_type}); supported: {}",
+            architecture.unwrap_or("none named"),
+            SUPPORTED_ARCHITECTURES.join(", ")
+        ))),
     }
-    Ok(architecture.unwrap_or("LlamaForCausalLM").to_owned())
 }
 
 struct Rope {

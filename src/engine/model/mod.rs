@@ -7,7 +7,7 @@ mod rope;
 use candle_core::{Device, Tensor};
 
 pub use block::{Block, BlockContext, LinearInput, LinearKind, Tap};
-pub use config::{ModelConfig, SUPPORTED_FAMILIES};
+pub use config::{ModelConfig, SUPPORTED_ARCHITECTURES};
 pub use rope::{RopeScaling, RopeTable};
 
 use super::checkpoint::Checkpoint;
