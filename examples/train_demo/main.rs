@@ -5,7 +5,7 @@
 //! cargo run --release --example train_demo -- --out assets/demo
 //! ```
 //!
-//! docs/DEMO_MODEL.md tells what comes out and why the norm weights start uneven.
+//! `docs/DEMO_MODEL.md` tells what comes out and why the norm weights start uneven.
 
 use std::fs;
 use std::io::{self, Write};
@@ -30,6 +30,8 @@ mod tokenizer;
 mod training;
 mod world;
 
+/// The seed of the bundled model.
+const DEFAULT_SEED: u64 = 17;
 const TRAIN_BYTES: usize = 6_000_000;
 /// The tokenizer learns from so much of the training text: the world is small, more adds nothing.
 const TOKENIZER_PAGES: usize = 1_000;
@@ -41,9 +43,9 @@ struct Args {
     #[arg(long)]
     out: PathBuf,
     /// Fixes the text, the starting weights and the batches.
-    #[arg(long, default_value_t = 17)]
+    #[arg(long, default_value_t = DEFAULT_SEED)]
     seed: u64,
-    /// Optimizer steps of 2048 tokens.
+    /// Optimizer steps, of 2048 tokens each.
     #[arg(long, default_value_t = 1_500)]
     steps: usize,
     /// Standard deviation of the logarithm of the norm weights at the start.

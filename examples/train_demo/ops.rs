@@ -47,7 +47,9 @@ impl CustomOp1 for CausalSoftmax {
                 *out = ((score - max) * self.scale).exp();
                 sum += *out;
             }
-            out.iter_mut().for_each(|out| *out /= sum);
+            for weight in out {
+                *weight /= sum;
+            }
         }
         Ok((CpuStorage::F32(weights), layout.shape().clone()))
     }

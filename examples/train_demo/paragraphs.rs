@@ -134,9 +134,9 @@ fn gift(rng: &mut Rng, cast: &[&Person]) -> Vec<String> {
     let (giver, taker) = (cast[0], cast[1]);
     let ware = rng.pick(WARES);
     let had = rng.between(3, 12);
-    let given = rng.between(1, had - 1);
+    let n_given = rng.between(1, had - 1);
     let before = rng.between(1, 8);
-    let kept = had - given;
+    let kept = had - n_given;
     vec![
         format!(
             "{} had {} and {} had {}.",
@@ -148,7 +148,7 @@ fn gift(rng: &mut Rng, cast: &[&Person]) -> Vec<String> {
         format!(
             "Then {} gave {} to {}.",
             giver.name,
-            amount(given, ware),
+            amount(n_given, ware),
             taker.name
         ),
         if rng.one_in(2) {
@@ -156,7 +156,7 @@ fn gift(rng: &mut Rng, cast: &[&Person]) -> Vec<String> {
         } else {
             format!("So {} {} left.", amount(kept, ware), was(kept))
         },
-        format!("{} now had {}.", taker.name, amount(before + given, ware)),
+        format!("{} now had {}.", taker.name, amount(before + n_given, ware)),
     ]
 }
 
@@ -165,7 +165,7 @@ fn sale(rng: &mut Rng, cast: &[&Person]) -> Vec<String> {
     let (seller, buyer) = (cast[0], cast[1]);
     let ware = rng.pick(WARES);
     let bought = rng.between(1, 20 / ware.price.max(2));
-    let cost = bought * ware.price;
+    let n_coins = bought * ware.price;
     vec![
         format!(
             "{} sold {} at the gate of {}.",
@@ -178,7 +178,7 @@ fn sale(rng: &mut Rng, cast: &[&Person]) -> Vec<String> {
             "{} bought {} and paid {}.",
             buyer.name,
             amount(bought, ware),
-            coins(cost)
+            coins(n_coins)
         ),
     ]
 }

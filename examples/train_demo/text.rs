@@ -87,6 +87,25 @@ mod tests {
     }
 
     #[test]
+    fn the_bundled_text_is_what_the_generator_writes() {
+        let bundled = |name: &str| {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("assets/demo")
+                .join(name);
+            std::fs::read_to_string(path).unwrap()
+        };
+        let held_out = HeldOut::write(crate::DEFAULT_SEED);
+        assert!(
+            held_out.test.concat() == bundled("test.txt"),
+            "test.txt differs"
+        );
+        assert!(
+            held_out.calibration.concat() == bundled("calibration.txt"),
+            "calibration.txt differs"
+        );
+    }
+
+    #[test]
     fn a_page_is_single_line_paragraphs_between_blank_lines() {
         let page = write_page(&mut Rng::new(3, 1), &HashSet::new());
         assert!(page.ends_with(".\n\n"), "page ends in {page:?}");
