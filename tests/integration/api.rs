@@ -37,7 +37,7 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
         "dataset": "c4",
         "n_samples": 16,
         "seed": 0,
-        "seq_len": 256
+        "seq_len": null
       },
       "crash_count": 0,
       "created_at": "[time]",
@@ -48,7 +48,7 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
             "dataset": "wikitext2"
           }
         ],
-        "seq_len": 256,
+        "seq_len": null,
         "windows": null
       },
       "failed_attempts": 0,

@@ -11,11 +11,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("config", &["domain"]),
     ("telemetry", &[]),
-    ("bundled", &[]),
+    ("bundled", &["models"]),
     ("store", &["domain"]),
     ("artifacts", &["domain"]),
     ("models", &["domain", "engine"]),
-    ("pipeline", &["engine", "domain", "artifacts", "models"]),
+    ("pipeline", &["engine", "domain", "models"]),
     (
         "jobs",
         &["domain", "store", "artifacts", "models", "engine", "clock"],

@@ -41,7 +41,7 @@ async fn version_capabilities_and_documents_are_served() {
     );
     let capabilities = app.get("/v1/capabilities").await.json();
     assert_eq!(capabilities["methods"], json!(["wanda", "magnitude"]));
-    assert_eq!(capabilities["defaults"]["n_samples"], 32);
+    assert_eq!(capabilities["defaults"]["n_samples"], 16);
     assert_eq!(
         capabilities["devices"],
         json!([]),

@@ -16,7 +16,7 @@ const SHAPE: Shape = Shape {
     hidden: 256,
     intermediate: 704,
     blocks: 24,
-    vocab: 512,
+    vocab: 768,
 };
 
 /// `secateur serve` on a directory; killed when dropped.
@@ -180,9 +180,10 @@ fn a_server_killed_while_pruning_finishes_the_job_after_its_restart_with_the_sam
         .unwrap()
         .iter()
         .find(|event| event["type"] == "resumed");
+    let resumed = resumed.unwrap_or_else(|| panic!("not resumed: {events}"));
     assert!(
-        resumed.unwrap()["data"]["block"].as_u64().unwrap() >= 1,
-        "{events}"
+        resumed["block"].as_u64().is_some_and(|block| block >= 1),
+        "{resumed}"
     );
     assert_eq!(
         (&job["attempt"], &job["crash_count"]),
@@ -230,13 +231,16 @@ fn cancel_ends_the_child_and_frees_what_it_held() {
         "cancelled, and its process gone, after {:?}",
         began.elapsed()
     );
-    assert!(
-        !dir.path()
-            .join("home/scratch")
-            .join(&id)
-            .try_exists()
-            .unwrap()
-    );
+    // What is left on disk goes right after; a test that waits for ever is ended by its runner.
+    while dir
+        .path()
+        .join("home/scratch")
+        .join(&id)
+        .try_exists()
+        .unwrap()
+    {
+        std::thread::yield_now();
+    }
 }
 
 /// Living child processes.
