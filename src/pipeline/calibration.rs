@@ -53,7 +53,7 @@ fn drawn(
     let text = Text::read(path)?;
     let mut random = PythonRandom::seed(plan.seed);
     let ids = match &text.content {
-        Content::Rows(_) => {
+        Content::Whole(_) | Content::Rows(_) => {
             let tokens = tokenizer.encode(&text.joined(" "))?;
             draw_from_text(&tokens, plan.n_samples, seq_len, &mut random)
         }
