@@ -55,10 +55,8 @@ impl ModelArgument {
         bail!("model_not_found: {name:?} is neither a directory nor a hub id such as org/name")
     }
 
-    /// The bundled model's own text, if this is the bundled model.
-    pub(super) fn bundled_text(&self, file: &str) -> Option<PathBuf> {
-        self.unpacked
-            .as_ref()
-            .map(|dir| dir.path().join(BUNDLED_MODEL).join(file))
+    /// A part of the bundled model's own text, if this is the bundled model.
+    pub(super) fn bundled_text(&self, part: &str) -> Option<PathBuf> {
+        self.unpacked.as_ref().map(|dir| dir.path().join(part))
     }
 }

@@ -10,6 +10,7 @@ use super::bars::Bars;
 use super::interrupt::Interrupt;
 use super::model_argument::ModelArgument;
 use super::{table, use_threads};
+use crate::bundled;
 use crate::domain::spec::{Method, Pattern};
 use crate::pipeline::{
     self, CalibrationPlan, Corpus, DeviceName, EvaluationPlan, EvaluationText, Plan, Workspace,
@@ -83,7 +84,7 @@ impl EvaluationArgs {
     /// The bundled model is measured on its own text unless another is given.
     pub(super) fn plan(&self, model: &ModelArgument) -> EvaluationPlan {
         let files = if self.eval_file.is_empty() {
-            model.bundled_text("test.txt").into_iter().collect()
+            model.bundled_text(bundled::TEST_TEXT).into_iter().collect()
         } else {
             self.eval_file.clone()
         };
@@ -166,7 +167,7 @@ fn corpus(args: &Args, model: &ModelArgument) -> anyhow::Result<Corpus> {
     let path = args
         .calibration_file
         .clone()
-        .or_else(|| model.bundled_text("calibration.txt"));
+        .or_else(|| model.bundled_text(bundled::CALIBRATION_TEXT));
     match path {
         Some(path) => Ok(Corpus::Text {
             name: file_name(&path),

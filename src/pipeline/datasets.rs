@@ -14,6 +14,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::PipelineError;
+use crate::bundled;
 use crate::domain::ErrorCode;
 use crate::domain::spec::DatasetRef;
 
@@ -40,9 +41,9 @@ impl DataRoots {
     pub fn locate(&self, dataset: &DatasetRef, purpose: Use) -> Result<PathBuf, PipelineError> {
         let candidates: Vec<PathBuf> = match (dataset, purpose) {
             (DatasetRef::Demo, Use::Calibration) => {
-                vec![self.bundled_dir.join("demo/calibration.txt")]
+                vec![self.bundled_dir.join(bundled::CALIBRATION_TEXT)]
             }
-            (DatasetRef::Demo, Use::Evaluation) => vec![self.bundled_dir.join("demo/test.txt")],
+            (DatasetRef::Demo, Use::Evaluation) => vec![self.bundled_dir.join(bundled::TEST_TEXT)],
             (DatasetRef::Wikitext2, Use::Calibration) => {
                 self.below(&["wikitext2/wiki.train.raw", "wikitext2/wiki.valid.raw"])
             }

@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("store", &["domain"]),
     ("artifacts", &["domain"]),
     ("models", &["domain", "engine"]),
-    ("pipeline", &["engine", "domain", "models"]),
+    ("pipeline", &["engine", "domain", "models", "bundled"]),
     (
         "jobs",
         &["domain", "store", "artifacts", "models", "engine", "clock"],

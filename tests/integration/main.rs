@@ -15,6 +15,7 @@ mod command_line;
 mod engine;
 mod harness;
 mod hub;
+mod hub_to_artifact;
 mod hub_token;
 mod mock_hub;
 mod openapi;
