@@ -36,7 +36,36 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Command::parse() {
+    let command = match Command::try_parse() {
+        Ok(command) => command,
+        Err(asked) if !asked.use_stderr() => asked.exit(),
+        Err(wrong) => {
+            let text = wrong.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            return fail(
+                &format!("invalid_request: {}", line.trim_start_matches("error: ")),
+                2,
+            );
+        }
+    };
+    match run(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("{error:#}"), 1),
+    }
+}
+
+/// One line on standard error.
+#[expect(
+    clippy::print_stderr,
+    reason = "the one line that tells why the program ends"
+)]
+fn fail(message: &str, status: u8) -> ExitCode {
+    eprintln!("error: {}", message.replace('\n', " "));
+    ExitCode::from(status)
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Serve(args) => cli::serve::run(args),
         Command::Worker(args) => cli::worker::run(args),
         Command::Prune(args) => cli::prune::run(&args),
@@ -46,19 +75,5 @@ fn main() -> ExitCode {
         Command::Openapi(args) => cli::openapi::run(args),
         Command::Healthcheck(args) => cli::healthcheck::run(args),
         Command::RunAttempt(args) => cli::run_attempt::run(&args),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let chain = format!("{error:#}").replace('\n', " ");
-            #[expect(
-                clippy::print_stderr,
-                reason = "the one line that tells why the program ends"
-            )]
-            {
-                eprintln!("error: {chain}");
-            }
-            ExitCode::FAILURE
-        }
     }
 }

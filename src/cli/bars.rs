@@ -1,13 +1,14 @@
 //! Progress bars on a terminal; nothing elsewhere.
 
-use indicatif::{ProgressBar, ProgressStyle};
+use std::fmt::Write;
+
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::interrupt::Interrupt;
 use crate::domain::attempt::{Phase, Step};
 use crate::pipeline::Listener;
 
-const COUNTING: &str =
-    "{msg:32!} {wide_bar:.green/dim} {percent:>3} %  {per_sec:>16}  ETA {eta:>4}";
+const COUNTING: &str = "{msg:32!} {wide_bar:.green/dim} {percent:>3} %  {rate:>16}  ETA {eta:>4}";
 const WAITING: &str = "{spinner} {msg}";
 
 /// Shows one bar for the step at hand. Draws on standard error, and only if that is a terminal.
@@ -26,10 +27,14 @@ impl Bars {
         }
     }
 
-    fn replace(&mut self, bar: ProgressBar, template: &str) {
+    fn replace(&mut self, bar: ProgressBar, template: &str, unit: String) {
         self.bar.finish_and_clear();
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("━━─"));
+            let rate = move |state: &ProgressState, out: &mut dyn Write| {
+                let written = write!(out, "{:.0} {unit}/s", state.per_sec());
+                debug_assert!(written.is_ok(), "a String takes everything");
+            };
+            bar.set_style(style.progress_chars("━━─").with_key("rate", rate));
         }
         self.bar = bar;
     }
@@ -38,7 +43,7 @@ impl Bars {
 impl Listener for Bars {
     fn phase(&mut self, phase: Phase) {
         self.step.clear();
-        self.replace(ProgressBar::new_spinner(), WAITING);
+        self.replace(ProgressBar::new_spinner(), WAITING, String::new());
         self.bar.set_message(phase.as_str());
         self.bar.tick();
     }
@@ -48,7 +53,7 @@ impl Listener for Bars {
         let stem = step.name.rsplit_once(' ').map_or("", |(stem, _)| stem);
         if self.step != stem || self.bar.length() != Some(step.total) {
             stem.clone_into(&mut self.step);
-            self.replace(ProgressBar::new(step.total), COUNTING);
+            self.replace(ProgressBar::new(step.total), COUNTING, step.unit);
         }
         self.bar.set_message(step.name);
         self.bar.set_position(step.finished);

@@ -26,8 +26,8 @@ pub struct Args {
     #[arg(long, default_value = "cpu")]
     pub device: DeviceName,
     /// Threads to compute with [default: one per core]
-    #[arg(long)]
-    pub threads: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
     /// Print the results as one JSON document
     #[arg(long)]
     pub json: bool,
@@ -35,24 +35,27 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    let interrupt = Interrupt::listen()?;
     let model = ModelArgument::find(&args.model, &args.revision)?;
     let plan = args.evaluation.plan(&model);
     if plan.texts.is_empty() {
         bail!("invalid_request: nothing to measure on, give --eval-file");
     }
     use_threads(args.threads)?;
-    let mut bars = Bars::new(Interrupt::listen());
-    let results = pipeline::evaluate(&model.source, &plan, &args.device, &mut bars)
+    let mut bars = Bars::new(interrupt);
+    let report = pipeline::evaluate(&model.source, &plan, &args.device, &mut bars)
         .map_err(|error| anyhow::anyhow!("{}: {}", error.code(), error.chain()))?;
     drop(bars);
     let mut stdout = std::io::stdout().lock();
     if args.json {
-        let document =
-            serde_json::json!({ "model": args.model, "results": { "perplexity": results } });
-        serde_json::to_writer_pretty(&mut stdout, &document)?;
+        serde_json::to_writer_pretty(&mut stdout, &report)?;
         writeln!(stdout)?;
     } else {
-        write!(stdout, "{}", table::of_evaluation(&results))?;
+        write!(
+            stdout,
+            "{}",
+            table::of_evaluation(&report.results.perplexity)
+        )?;
     }
-    Ok(())
+    Ok(stdout.flush()?)
 }

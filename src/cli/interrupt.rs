@@ -3,32 +3,39 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use anyhow::Context as _;
+
+use super::signals::StopSignals;
+
+/// Exit status after a second Ctrl-C: 128 + SIGINT.
+const HARD_EXIT: i32 = 130;
+
 /// Whether Ctrl-C (or SIGTERM) has come.
 #[derive(Debug, Clone)]
 pub(super) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Begins to listen.
-    pub(super) fn listen() -> Self {
+    /// Listens from here on. A second signal ends the process at once.
+    pub(super) fn listen() -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.context("cannot listen for signals")?;
+        let mut signals = {
+            let _inside = runtime.enter();
+            StopSignals::listen()?
+        };
         let requested = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&requested);
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
-            let Ok(runtime) = runtime else { return };
             runtime.block_on(async {
-                let terminate =
-                    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
-                let Ok(mut terminate) = terminate else { return };
-                tokio::select! {
-                    result = tokio::signal::ctrl_c() => if result.is_err() { return },
-                    _ = terminate.recv() => {}
-                }
+                signals.next().await;
                 flag.store(true, Ordering::Relaxed);
+                signals.next().await;
+                std::process::exit(HARD_EXIT);
             });
         });
-        Self(requested)
+        Ok(Self(requested))
     }
 
     pub(super) fn requested(&self) -> bool {

@@ -20,9 +20,9 @@ mod table;
 use anyhow::Context as _;
 
 /// Computes with so many threads; `None` = as many as there are cores.
-fn use_threads(threads: Option<usize>) -> anyhow::Result<()> {
+fn use_threads(threads: Option<u16>) -> anyhow::Result<()> {
     rayon::ThreadPoolBuilder::new()
-        .num_threads(threads.unwrap_or(0))
+        .num_threads(usize::from(threads.unwrap_or(0)))
         .build_global()
         .context("cannot start the computing threads")
 }

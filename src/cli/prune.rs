@@ -1,6 +1,6 @@
 //! `secateur prune`: one job without a server.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use super::interrupt::Interrupt;
 use super::model_argument::ModelArgument;
 use super::{table, use_threads};
 use crate::bundled;
+use crate::domain::Manifest;
 use crate::domain::spec::{Method, Pattern};
 use crate::pipeline::{
     self, CalibrationPlan, Corpus, DeviceName, EvaluationPlan, EvaluationText, Plan, Workspace,
@@ -59,8 +60,8 @@ pub struct Args {
     #[arg(long, default_value = "cpu")]
     pub device: DeviceName,
     /// Threads to compute with [default: one per core]
-    #[arg(long)]
-    pub threads: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
     /// Print the manifest as one JSON document
     #[arg(long)]
     pub json: bool,
@@ -109,6 +110,7 @@ fn file_name(path: &Path) -> String {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    let interrupt = Interrupt::listen()?;
     let ratio = checked_ratio(args.sparsity, args.pattern)?;
     let model = ModelArgument::find(&args.model, &args.revision)?;
     let plan = Plan {
@@ -143,21 +145,33 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         artifact: beside.path().join("artifact"),
         journal: None,
     };
-    let mut bars = Bars::new(Interrupt::listen());
+    let mut bars = Bars::new(interrupt);
     let manifest = pipeline::run(&plan, &workspace, &mut bars)
         .map_err(|error| anyhow::anyhow!("{}: {}", error.code(), error.chain()))?;
     drop(bars);
     fs::rename(&workspace.artifact, &args.out)
         .with_context(|| format!("io: cannot move the artifact to {}", args.out.display()))?;
+    File::open(parent)
+        .and_then(|dir| dir.sync_all())
+        .with_context(|| format!("io: cannot sync {}", parent.display()))?;
+    show(&manifest, args).with_context(|| {
+        format!(
+            "io: {} is complete, but the result cannot be printed",
+            args.out.display()
+        )
+    })
+}
+
+fn show(manifest: &Manifest, args: &Args) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
     if args.json {
-        serde_json::to_writer_pretty(&mut stdout, &manifest)?;
+        serde_json::to_writer_pretty(&mut stdout, manifest)?;
         writeln!(stdout)?;
     } else {
-        write!(stdout, "{}", table::of_manifest(&manifest))?;
+        write!(stdout, "{}", table::of_manifest(manifest))?;
         writeln!(stdout, "\n  {}", args.out.display())?;
     }
-    Ok(())
+    Ok(stdout.flush()?)
 }
 
 fn corpus(args: &Args, model: &ModelArgument) -> anyhow::Result<Corpus> {

@@ -37,7 +37,7 @@ pub fn run(_args: &Args) -> anyhow::Result<()> {
     let attempt: AttemptSpec =
         serde_json::from_str(&line).context("cannot understand the attempt on standard input")?;
     end_with_the_worker();
-    use_threads(Some(attempt.threads))?;
+    use_threads(u16::try_from(attempt.threads).ok())?;
     let mut speaker = Speaker::default();
     let message = match work(&attempt, &mut speaker) {
         Ok(manifest) => AttemptMessage::Succeeded {

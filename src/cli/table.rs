@@ -72,8 +72,18 @@ pub(super) fn of_manifest(manifest: &Manifest) -> String {
 }
 
 fn perplexity_row(result: &PerplexityResult) -> Vec<String> {
-    let number =
-        |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
+    let number = |value: Option<f64>| {
+        value.map_or_else(
+            || "-".to_owned(),
+            |value| {
+                if value < 1e6 {
+                    format!("{value:.3}")
+                } else {
+                    format!("{value:.3e}")
+                }
+            },
+        )
+    };
     let ratio = result
         .before
         .zip(result.after)

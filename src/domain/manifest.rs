@@ -47,6 +47,25 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
 }
 
+/// What `secateur evaluate --json` prints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationReport {
+    /// Version of the program that measured.
+    pub tool_version: String,
+    /// Where the model came from.
+    pub model: ModelProvenance,
+    /// What was measured; there is no `after`.
+    pub results: Results,
+    /// Where it was computed.
+    pub device: String,
+    /// The dtype of the computation.
+    pub compute_dtype: String,
+    /// Seconds per phase, and `total`.
+    pub timings_s: std::collections::BTreeMap<String, f64>,
+    /// Peak resident memory of the process.
+    pub peak_rss_bytes: u64,
+}
+
 /// Where the model came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ModelProvenance {

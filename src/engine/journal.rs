@@ -5,14 +5,14 @@
 //! fingerprint differs, or whose activations are not those it names, is ignored: the pass starts over.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use candle_core::{Storage, Tensor};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::error::{EngineError, Result};
-use super::prune::PrunedLinear;
 
 const STATE: &str = "state.json";
 /// Changes when the meaning of a journal's files changes.
@@ -26,12 +26,10 @@ pub struct Journal {
 }
 
 /// What a pass goes on with.
-#[derive(Debug)]
 pub(super) struct Saved {
     pub(super) next_block: usize,
-    pub(super) linears: Vec<PrunedLinear>,
-    /// Inputs of the next block, `[n_tokens, hidden]`, row-major.
-    pub(super) activations: Vec<f32>,
+    /// Inputs of the next block, batch by batch, each `[n_tokens, hidden]`, row-major.
+    pub(super) batches: Vec<Vec<f32>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -39,7 +37,6 @@ struct State {
     format: u32,
     fingerprint: String,
     next_block: usize,
-    linears: Vec<PrunedLinear>,
     activations_sha256: String,
 }
 
@@ -68,37 +65,47 @@ impl Journal {
         (state.format == FORMAT && state.fingerprint == self.fingerprint).then_some(state)
     }
 
-    /// The saved state, if it is whole and of this fingerprint.
-    pub(super) fn load(&self) -> Option<Saved> {
-        let state = self.load_state()?;
-        let bytes = fs::read(self.activations_path(state.next_block)).ok()?;
-        if hex(&Sha256::digest(&bytes)) != state.activations_sha256 {
-            return None;
+    /// Forgets what was saved.
+    pub fn clear(&self) -> Result<()> {
+        match fs::remove_file(self.dir.join(STATE)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(EngineError::io("remove", &self.dir.join(STATE))(error))
+            }
+            _ => self.sync_dir(),
         }
-        let activations = bytes
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect();
-        Some(Saved {
+    }
+
+    /// The saved state, if it is whole and of this fingerprint. `lengths` are those of the batches, in numbers.
+    pub(super) fn load(&self, lengths: impl Iterator<Item = usize>) -> Option<Saved> {
+        let state = self.load_state()?;
+        let mut file = File::open(self.activations_path(state.next_block)).ok()?;
+        let mut digest = Sha256::new();
+        let batches = lengths.map(|length| {
+            let mut values = vec![0f32; length];
+            let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut values);
+            file.read_exact(bytes).ok()?;
+            digest.update(&*bytes);
+            Some(values)
+        });
+        let batches = batches.collect::<Option<Vec<_>>>()?;
+        let is_whole =
+            file.read(&mut [0]).ok()? == 0 && hex(&digest.finalize()) == state.activations_sha256;
+        is_whole.then_some(Saved {
             next_block: state.next_block,
-            linears: state.linears,
-            activations,
+            batches,
         })
     }
 
     /// Saves the state before block `next_block`; `batches` are its inputs in order.
-    pub(super) fn save(
-        &self,
-        next_block: usize,
-        linears: &[PrunedLinear],
-        batches: &[Vec<f32>],
-    ) -> Result<()> {
+    pub(super) fn save(&self, next_block: usize, batches: &[Tensor]) -> Result<()> {
         let mut digest = Sha256::new();
         self.write_durably(&self.activations_path(next_block), |file| {
             for batch in batches {
-                let bytes: &[u8] = bytemuck::cast_slice(batch);
-                digest.update(bytes);
-                file.write_all(bytes)?;
+                with_values(batch, |values| {
+                    let bytes: &[u8] = bytemuck::cast_slice(values);
+                    digest.update(bytes);
+                    file.write_all(bytes)
+                })?;
             }
             Ok(())
         })?;
@@ -106,7 +113,6 @@ impl Journal {
             format: FORMAT,
             fingerprint: self.fingerprint.clone(),
             next_block,
-            linears: linears.to_vec(),
             activations_sha256: hex(&digest.finalize()),
         };
         self.write_durably(&self.dir.join(STATE), |file| {
@@ -128,6 +134,10 @@ impl Journal {
         written
             .and_then(|()| fs::rename(&beside, path))
             .map_err(EngineError::io("write", path))?;
+        self.sync_dir()
+    }
+
+    fn sync_dir(&self) -> Result<()> {
         File::open(&self.dir)
             .and_then(|dir| dir.sync_all())
             .map_err(EngineError::io("sync", &self.dir))
@@ -143,6 +153,18 @@ impl Journal {
         }
         Ok(())
     }
+}
+
+/// Shows the values of a contiguous tensor, without a copy if they are in this machine's memory already.
+fn with_values(x: &Tensor, see: impl FnOnce(&[f32]) -> std::io::Result<()>) -> std::io::Result<()> {
+    let (storage, layout) = x.storage_and_layout();
+    if let (Storage::Cpu(values), Some((start, end))) = (&*storage, layout.contiguous_offsets()) {
+        let values = values.as_slice::<f32>().map_err(std::io::Error::other)?;
+        return see(&values[start..end]);
+    }
+    drop(storage);
+    let values = x.flatten_all().and_then(|x| x.to_vec1::<f32>());
+    see(&values.map_err(std::io::Error::other)?)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -37,6 +37,6 @@ pub use mask::{Saliency, Sparsity};
 pub use model::{Decoder, ModelConfig};
 pub use observer::{Observer, Progress, Silent};
 pub use perplexity::{Perplexity, perplexity};
-pub use prune::{PruneOptions, PrunedLinear, prune};
+pub use prune::{PruneOptions, prune};
 pub use simd::Isa;
 pub use windows::TokenWindows;

@@ -19,9 +19,7 @@ pub trait Observer {
     fn progress(&mut self, progress: Progress);
 
     /// Called once, when work goes on from a journal instead of from block 0.
-    fn resumed(&mut self, block: usize, total_blocks: usize) {
-        let _: (usize, usize) = (block, total_blocks);
-    }
+    fn resumed(&mut self, _block: usize, _total_blocks: usize) {}
 
     /// Asked between batches; true ends the pass with [`super::EngineError::Stopped`].
     fn should_stop(&self) -> bool {

@@ -7,7 +7,7 @@
 use candle_core::Tensor;
 
 use super::error::{EngineError, Result};
-use super::model::{Block, BlockContext, Decoder};
+use super::model::{Block, BlockContext, Decoder, LinearKind, ModelConfig};
 use super::observer::{Observer, Progress};
 use super::ops::negative_log_likelihoods;
 use super::windows::TokenWindows;
@@ -50,7 +50,7 @@ pub fn perplexity(
     let waves: Vec<&[&[u32]]> = batches.chunks(batches_per_wave).collect();
     let mut source = BlockSource::new(
         decoder,
-        waves.len() > 1 && f32_bytes(decoder) <= resident_bytes,
+        waves.len() > 1 && block_bytes(config) <= resident_bytes,
     );
 
     let mut progress = Progress {
@@ -65,6 +65,7 @@ pub fn perplexity(
             .iter()
             .map(|ids| decoder.embed(ids))
             .collect::<Result<Vec<Tensor>>>()?;
+        progress.blocks = 0;
         for index in 0..blocks {
             source.with(index, |block| {
                 for x in &mut states {
@@ -97,6 +98,13 @@ pub fn perplexity(
     }
     observer.progress(progress);
     let value = (window_mean_nll.iter().sum::<f64>() / window_mean_nll.len() as f64).exp();
+    if !value.is_finite() {
+        let place = "a perplexity beyond the range of numbers".to_owned();
+        return Err(EngineError::NonFinite {
+            what: "losses",
+            place,
+        });
+    }
     Ok(Perplexity {
         value,
         window_mean_nll,
@@ -115,9 +123,13 @@ fn window_nlls(head: &super::model::Head, x: &Tensor, ids: &[u32]) -> Result<Vec
     Ok(nlls)
 }
 
-/// Bytes of all blocks in f32.
-fn f32_bytes(decoder: &Decoder<'_>) -> u64 {
-    decoder.checkpoint().parameters() * size_of::<f32>() as u64
+/// Bytes of the linears of all blocks in f32.
+fn block_bytes(config: &ModelConfig) -> u64 {
+    let weights = LinearKind::ALL.map(|kind| {
+        let (d_out, d_in) = kind.shape(config);
+        d_out as u64 * d_in as u64
+    });
+    weights.iter().sum::<u64>() * config.blocks as u64 * size_of::<f32>() as u64
 }
 
 /// Reads blocks when they are needed, and keeps them if it may.

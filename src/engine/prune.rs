@@ -1,7 +1,6 @@
 //! The block loop: observe, score, prune, forward again.
 
 use candle_core::Tensor;
-use serde::{Deserialize, Serialize};
 
 use super::activation::InputStatistic;
 use super::checkpoint::PrunedCopy;
@@ -25,19 +24,6 @@ pub struct PruneOptions<'a> {
     pub journal: Option<&'a Journal>,
 }
 
-/// What became of one linear.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PrunedLinear {
-    /// The module's name; its tensor is `NAME.weight`.
-    pub name: String,
-    /// Output features.
-    pub d_out: usize,
-    /// Input features.
-    pub d_in: usize,
-    /// Zeros in the written tensor.
-    pub zeros: u64,
-}
-
 /// Prunes every linear of every block of `decoder` into `target`, block by block.
 ///
 /// For Wanda, each block is observed dense on inputs that come from the pruned blocks before it (arXiv 2306.11695,
@@ -48,7 +34,7 @@ pub fn prune(
     options: &PruneOptions<'_>,
     observer: &mut dyn Observer,
     mut statistics: Option<&mut dyn FnMut(usize, LinearInput, &InputStatistic)>,
-) -> Result<Vec<PrunedLinear>> {
+) -> Result<()> {
     decoder.config().check_pattern(options.sparsity)?;
     let pass = Pass {
         decoder,
@@ -68,7 +54,7 @@ pub fn prune(
         rope: &rope,
         seq_len: windows.seq_len(),
     };
-    let (mut linears, mut batches, first) = pass.start(windows, observer)?;
+    let (mut batches, first) = pass.start(windows, observer)?;
     let mut meter = Meter::new(windows, blocks, first);
     for index in first..blocks {
         let mut block = decoder.block(index)?;
@@ -85,7 +71,7 @@ pub fn prune(
         }
         for kind in LinearKind::ALL {
             let norms = inputs.of(kind.input()).norms(windows.len());
-            linears.push(pass.prune_linear(index, kind, Some(&norms), Some(&mut block))?);
+            pass.prune_linear(index, kind, Some(&norms), Some(&mut block))?;
         }
         if index + 1 < blocks {
             for x in &mut batches {
@@ -93,12 +79,11 @@ pub fn prune(
                 meter.forwarded(x, observer)?;
             }
             drop(block);
-            pass.save(index + 1, &linears, &batches)?;
+            pass.save(index + 1, &batches)?;
         }
         meter.block_done(index, observer);
     }
-    target.sync()?;
-    Ok(linears)
+    target.sync()
 }
 
 struct Pass<'a> {
@@ -108,15 +93,14 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn by_magnitude(&self, observer: &mut dyn Observer) -> Result<Vec<PrunedLinear>> {
+    fn by_magnitude(&self, observer: &mut dyn Observer) -> Result<()> {
         let blocks = self.decoder.config().blocks;
-        let mut linears = Vec::new();
         for index in 0..blocks {
             if observer.should_stop() {
                 return Err(EngineError::Stopped);
             }
             for kind in LinearKind::ALL {
-                linears.push(self.prune_linear(index, kind, None, None)?);
+                self.prune_linear(index, kind, None, None)?;
             }
             observer.progress(Progress {
                 blocks: index + 1,
@@ -125,55 +109,43 @@ impl Pass<'_> {
                 total_tokens: 0,
             });
         }
-        self.target.sync()?;
-        Ok(linears)
+        self.target.sync()
     }
 
-    /// From the journal if it has a state, from the embeddings otherwise.
+    /// The next block's inputs: from the journal if it has a state, from the embeddings otherwise.
     fn start(
         &self,
         windows: &TokenWindows,
         observer: &mut dyn Observer,
-    ) -> Result<(Vec<PrunedLinear>, Vec<Tensor>, usize)> {
+    ) -> Result<(Vec<Tensor>, usize)> {
         let hidden = self.decoder.config().hidden;
+        let lengths = windows.batches().map(|ids| ids.len() * hidden);
         if let Some(Saved {
             next_block,
-            linears,
-            activations,
-        }) = self.options.journal.and_then(Journal::load)
-            && activations.len() == windows.n_tokens() * hidden
+            batches,
+        }) = self
+            .options
+            .journal
+            .and_then(|journal| journal.load(lengths))
         {
             observer.resumed(next_block, self.decoder.config().blocks);
-            let mut rest = activations.as_slice();
-            let mut batches = Vec::new();
-            for ids in windows.batches() {
-                let (batch, after) = rest.split_at(ids.len() * hidden);
-                batches.push(Tensor::from_slice(
-                    batch,
-                    (ids.len(), hidden),
-                    self.decoder.device(),
-                )?);
-                rest = after;
-            }
-            return Ok((linears, batches, next_block));
+            let device = self.decoder.device();
+            let tensors = batches.into_iter().map(|values| {
+                let shape = (values.len() / hidden, hidden);
+                Tensor::from_vec(values, shape, device)
+            });
+            return Ok((tensors.collect::<candle_core::Result<_>>()?, next_block));
         }
-        let batches = windows
-            .batches()
-            .map(|ids| self.decoder.embed(ids))
-            .collect::<Result<_>>()?;
-        Ok((Vec::new(), batches, 0))
+        let batches = windows.batches().map(|ids| self.decoder.embed(ids));
+        Ok((batches.collect::<Result<_>>()?, 0))
     }
 
-    fn save(&self, next_block: usize, linears: &[PrunedLinear], batches: &[Tensor]) -> Result<()> {
+    fn save(&self, next_block: usize, batches: &[Tensor]) -> Result<()> {
         let Some(journal) = self.options.journal else {
             return Ok(());
         };
         self.target.sync()?;
-        let values = batches
-            .iter()
-            .map(|x| x.flatten_all()?.to_vec1())
-            .collect::<candle_core::Result<Vec<Vec<f32>>>>()?;
-        journal.save(next_block, linears, &values)
+        journal.save(next_block, batches)
     }
 
     /// Reads a linear, zeroes its least salient weights in the file's own dtype, writes it, and puts it into `block`.
@@ -183,10 +155,10 @@ impl Pass<'_> {
         kind: LinearKind,
         norms: Option<&[f32]>,
         block: Option<&mut Block>,
-    ) -> Result<PrunedLinear> {
+    ) -> Result<()> {
         let name = kind.name(index);
         let tensor = format!("{name}.weight");
-        let (d_out, d_in) = kind.shape(self.decoder.config());
+        let (_, d_in) = kind.shape(self.decoder.config());
         let checkpoint = self.decoder.checkpoint();
         let mut weights = checkpoint.read(&tensor)?;
         prune_weights(&mut weights, d_in, norms, self.options.sparsity).map_err(|_| {
@@ -196,16 +168,10 @@ impl Pass<'_> {
             }
         })?;
         self.target.overwrite(checkpoint, &tensor, &weights)?;
-        let zeros = weights.count_zeros();
-        if let Some(block) = block {
-            block.replace(kind, weights)?;
+        match block {
+            Some(block) => block.replace(kind, weights),
+            None => Ok(()),
         }
-        Ok(PrunedLinear {
-            name,
-            d_out,
-            d_in,
-            zeros,
-        })
     }
 }
 

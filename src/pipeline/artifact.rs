@@ -6,13 +6,16 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
+use super::memory::peak_rss_bytes;
 use super::plan::Plan;
 use super::resolve::ResolvedModel;
-use super::stopwatch::{Stopwatch, peak_rss_bytes};
+use super::stopwatch::Stopwatch;
 use super::{Outcome, PipelineError};
 use crate::domain::manifest::{
-    Calibration, FileEntry, MANIFEST_VERSION, Manifest, ModelProvenance, Results, Sparsity,
+    Calibration, FileEntry, LinearReport, MANIFEST_VERSION, Manifest, ModelProvenance, Results,
+    Sparsity,
 };
+use crate::engine::model::LinearKind;
 use crate::engine::{Checkpoint, ModelConfig};
 
 /// Name of the manifest in an artifact.
@@ -43,6 +46,7 @@ pub(super) fn provenance(
 /// Stands for everything that the pruned weights depend on.
 pub(super) fn fingerprint(
     model: &ModelProvenance,
+    config: &ModelConfig,
     plan: &Plan,
     calibration: Option<&Calibration>,
 ) -> String {
@@ -53,6 +57,8 @@ pub(super) fn fingerprint(
     };
     add(env!("CARGO_PKG_VERSION"));
     add(&weights_digest(&model.files));
+    // The computation follows the configuration, so another one gives other activations.
+    add(&format!("{config:?}"));
     add(plan.method().as_str());
     add(&plan.pattern().to_string());
     add(&plan.sparsity.ratio().to_bits().to_string());
@@ -71,6 +77,27 @@ fn weights_digest(files: &[FileEntry]) -> String {
         digest.update(format!("{} {}\n", file.sha256, file.name));
     }
     hex::encode(digest.finalize())
+}
+
+/// Every pruned linear with its zeros, counted in the files that are delivered.
+pub(super) fn count_zeros(
+    dir: &Path,
+    config: &ModelConfig,
+) -> Result<Vec<LinearReport>, PipelineError> {
+    let delivered = Checkpoint::open(dir)?;
+    let linears = (0..config.blocks).flat_map(|block| LinearKind::ALL.map(|kind| (block, kind)));
+    let reports = linears.map(|(block, kind)| {
+        let name = kind.name(block);
+        let (rows, cols) = kind.shape(config);
+        let zeros = delivered.read(&format!("{name}.weight"))?.count_zeros();
+        Ok(LinearReport {
+            name,
+            rows,
+            cols,
+            zeros,
+        })
+    });
+    reports.collect()
 }
 
 /// Writes `secateur.json`, waits until the directory is on disk, and returns the manifest.

@@ -55,13 +55,23 @@ fn drawn(
     let ids = match &text.content {
         Content::Whole(_) | Content::Rows(_) => {
             let tokens = tokenizer.encode(&text.joined(" "))?;
-            draw_from_text(&tokens, plan.n_samples, seq_len, &mut random)
+            draw_from_text(&tokens, plan.n_samples, seq_len, &mut random).ok_or_else(|| {
+                let (has, needs) = (tokens.len(), seq_len + 1);
+                too_short(
+                    name,
+                    &format!("has {has} tokens, windows of {seq_len} need {needs}"),
+                )
+            })?
         }
         Content::Documents(documents) => {
-            draw_from_documents(documents, &tokenizer, plan.n_samples, seq_len, &mut random)?
+            let draw = DocumentDraw {
+                name,
+                documents,
+                tokenizer: &tokenizer,
+            };
+            draw.draw(plan.n_samples, seq_len, &mut random)?
         }
     };
-    let ids = ids.map_err(|too_short| too_short.of(name))?;
     let windows = TokenWindows::new(ids, seq_len)?;
     let record = record(
         &windows,
@@ -73,75 +83,81 @@ fn drawn(
     Ok(CalibrationWindows { windows, record })
 }
 
-struct TooShort(String);
-
-impl TooShort {
-    fn of(self, name: &str) -> PipelineError {
-        PipelineError::refused(
-            ErrorCode::TextTooShort,
-            format!("calibration text {name:?} {}", self.0),
-        )
-    }
+fn too_short(name: &str, what: &str) -> PipelineError {
+    PipelineError::refused(
+        ErrorCode::TextTooShort,
+        format!("calibration text {name:?} {what}"),
+    )
 }
 
 /// As the paper's code does for WikiText-2: `i = randint(0, len − seq_len − 1)`, window = `tokens[i : i + seq_len]`.
+/// `None` if there is no such place.
 fn draw_from_text(
     tokens: &[u32],
     n_samples: usize,
     seq_len: usize,
     random: &mut PythonRandom,
-) -> Result<Vec<u32>, TooShort> {
-    let Some(last) = tokens.len().checked_sub(seq_len + 1) else {
-        return Err(TooShort(format!(
-            "has {} tokens, windows of {seq_len} need {}",
-            tokens.len(),
-            seq_len + 1
-        )));
-    };
+) -> Option<Vec<u32>> {
+    let last = tokens.len().checked_sub(seq_len + 1)?;
     let mut ids = Vec::with_capacity(n_samples * seq_len);
     for _ in 0..n_samples {
         let start = random.randint(last);
         ids.extend_from_slice(&tokens[start..start + seq_len]);
     }
-    Ok(ids)
+    Some(ids)
 }
 
-/// As the paper's code does for C4: documents are drawn until one is longer than a window, then a place in it.
-fn draw_from_documents(
-    documents: &[String],
-    tokenizer: &ModelTokenizer,
-    n_samples: usize,
-    seq_len: usize,
-    random: &mut PythonRandom,
-) -> Result<Result<Vec<u32>, TooShort>, PipelineError> {
-    let mut tokens_of: Vec<Option<Vec<u32>>> = vec![None; documents.len()];
-    let mut too_short = vec![false; documents.len()];
-    let mut ids = Vec::with_capacity(n_samples * seq_len);
-    while ids.len() < n_samples * seq_len {
-        // The paper's code would draw for ever.
-        if too_short.iter().all(|&short| short) {
-            let count = documents.len();
-            return Ok(Err(TooShort(format!(
-                "has no document of more than {seq_len} tokens among {count}"
-            ))));
+struct DocumentDraw<'a> {
+    name: &'a str,
+    documents: &'a [String],
+    tokenizer: &'a ModelTokenizer,
+}
+
+impl DocumentDraw<'_> {
+    /// As the paper's code does for C4: documents are drawn until one is longer than a window, then a place in it.
+    fn draw(
+        &self,
+        n_samples: usize,
+        seq_len: usize,
+        random: &mut PythonRandom,
+    ) -> Result<Vec<u32>, PipelineError> {
+        let Self {
+            name,
+            documents,
+            tokenizer,
+        } = *self;
+        let mut tokens_of: Vec<Option<Vec<u32>>> = vec![None; documents.len()];
+        let mut is_short = vec![false; documents.len()];
+        let mut long_enough = documents.len();
+        let mut ids = Vec::with_capacity(n_samples * seq_len);
+        while ids.len() < n_samples * seq_len {
+            // The paper's code would draw for ever.
+            if long_enough == 0 {
+                let count = documents.len();
+                return Err(too_short(
+                    name,
+                    &format!("has no document of more than {seq_len} tokens among {count}"),
+                ));
+            }
+            let document = random.randint(documents.len() - 1);
+            if is_short[document] {
+                continue;
+            }
+            let tokens = match &mut tokens_of[document] {
+                Some(tokens) => tokens,
+                empty => empty.insert(tokenizer.encode(&documents[document])?),
+            };
+            if tokens.len() <= seq_len {
+                is_short[document] = true;
+                long_enough -= 1;
+                tokens_of[document] = None;
+                continue;
+            }
+            let start = random.randint(tokens.len() - seq_len - 1);
+            ids.extend_from_slice(&tokens[start..start + seq_len]);
         }
-        let document = random.randint(documents.len() - 1);
-        if too_short[document] {
-            continue;
-        }
-        let tokens = match &mut tokens_of[document] {
-            Some(tokens) => tokens,
-            empty => empty.insert(tokenizer.encode(&documents[document])?),
-        };
-        if tokens.len() <= seq_len {
-            too_short[document] = true;
-            tokens_of[document] = None;
-            continue;
-        }
-        let start = random.randint(tokens.len() - seq_len - 1);
-        ids.extend_from_slice(&tokens[start..start + seq_len]);
+        Ok(ids)
     }
-    Ok(Ok(ids))
 }
 
 fn record(
@@ -180,8 +196,7 @@ mod tests {
     fn windows_begin_where_python_would_begin_them() {
         // random.seed(3); [random.randint(0, 100 - 8 - 1) for _ in range(4)] == [30, 75, 69, 16]
         let tokens: Vec<u32> = (0..100).collect();
-        let ids = draw_from_text(&tokens, 4, 8, &mut PythonRandom::seed(3))
-            .unwrap_or_else(|e| panic!("{}", e.0));
+        let ids = draw_from_text(&tokens, 4, 8, &mut PythonRandom::seed(3)).unwrap();
         let starts: Vec<u32> = ids.chunks(8).map(|window| window[0]).collect();
         assert_eq!(starts, [30, 75, 69, 16]);
         assert!(
@@ -193,7 +208,7 @@ mod tests {
     #[test]
     fn a_text_needs_one_token_more_than_a_window() {
         let tokens: Vec<u32> = (0..9).collect();
-        assert!(draw_from_text(&tokens, 2, 8, &mut PythonRandom::seed(0)).is_ok());
-        assert!(draw_from_text(&tokens, 2, 9, &mut PythonRandom::seed(0)).is_err());
+        assert!(draw_from_text(&tokens, 2, 8, &mut PythonRandom::seed(0)).is_some());
+        assert!(draw_from_text(&tokens, 2, 9, &mut PythonRandom::seed(0)).is_none());
     }
 }

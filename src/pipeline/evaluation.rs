@@ -9,14 +9,14 @@ use super::listener::EngineObserver;
 use super::plan::{DeviceName, EvaluationPlan, ModelSource, window_len};
 use super::stopwatch::Stopwatch;
 use super::tokenizer::ModelTokenizer;
-use super::{Listener, PipelineError, resolve};
+use super::{Listener, PipelineError, artifact, memory, resolve};
 use crate::domain::ErrorCode;
 use crate::domain::attempt::Phase;
-use crate::domain::manifest::PerplexityResult;
+use crate::domain::manifest::{EvaluationReport, PerplexityResult, Results};
 use crate::engine::{Checkpoint, Decoder, ModelConfig, TokenWindows, perplexity};
 
-/// Memory that the blocks of a model may take to be kept between turns.
-const RESIDENT_BYTES: u64 = 2 << 30;
+/// Share of the available memory that the blocks of a model may take to be kept between turns.
+const RESIDENT_SHARE: u64 = 4;
 
 /// A text cut into windows.
 pub(super) struct PreparedText {
@@ -40,17 +40,16 @@ pub(super) fn prepare(
         let content = Text::read(&text.path)?;
         let mut ids = tokenizer.encode(&content.joined("\n\n"))?;
         let whole = ids.len() / seq_len;
-        if whole == 0 {
-            return Err(PipelineError::refused(
-                ErrorCode::TextTooShort,
-                format!(
-                    "evaluation text {:?} has {} tokens, a window needs {seq_len}",
-                    text.name,
-                    ids.len()
-                ),
-            ));
+        let asked = plan.windows.unwrap_or(whole).max(1);
+        if asked > whole {
+            let (name, tokens) = (&text.name, ids.len());
+            let message = format!(
+                "evaluation text {name:?} has {tokens} tokens, {asked} windows of {seq_len} need {}",
+                asked * seq_len
+            );
+            return Err(PipelineError::refused(ErrorCode::TextTooShort, message));
         }
-        ids.truncate(plan.windows.unwrap_or(whole).clamp(1, whole) * seq_len);
+        ids.truncate(asked * seq_len);
         Ok(PreparedText {
             name: text.name.clone(),
             sha256: content.sha256,
@@ -73,10 +72,11 @@ pub(super) fn measure_all(
     }
     let checkpoint = Checkpoint::open(dir)?;
     let decoder = Decoder::open(&checkpoint, device)?;
+    let resident_bytes = memory::available_bytes() / RESIDENT_SHARE;
     let measured = texts.iter().map(|text| {
         let name = format!("{what} perplexity on {}, block", text.name);
         let mut observer = EngineObserver::tokens(listener, name);
-        Ok(perplexity(&decoder, &text.windows, RESIDENT_BYTES, &mut observer)?.value)
+        Ok(perplexity(&decoder, &text.windows, resident_bytes, &mut observer)?.value)
     });
     measured.collect()
 }
@@ -109,14 +109,26 @@ pub fn evaluate(
     plan: &EvaluationPlan,
     device: &DeviceName,
     listener: &mut dyn Listener,
-) -> Result<Vec<PerplexityResult>, PipelineError> {
+) -> Result<EvaluationReport, PipelineError> {
     let mut stopwatch = Stopwatch::start();
     stopwatch.enter(Phase::Resolving, listener);
     let opened = device.open()?;
     let model = resolve::resolve(model, &mut stopwatch, listener)?;
+    let checkpoint = Checkpoint::open(&model.dir)?;
     let config = ModelConfig::read(&model.dir)?;
     let texts = prepare(plan, &model.dir, &config)?;
+    let provenance = artifact::provenance(&model, &checkpoint, &config)?;
     stopwatch.enter(Phase::Evaluating, listener);
     let measured = measure_all(&model.dir, &opened, &texts, "dense", listener)?;
-    Ok(results(&texts, &measured, &[], device.name()))
+    Ok(EvaluationReport {
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        model: provenance,
+        results: Results {
+            perplexity: results(&texts, &measured, &[], device.name()),
+        },
+        device: device.name(),
+        compute_dtype: "f32".to_owned(),
+        timings_s: stopwatch.stop(),
+        peak_rss_bytes: memory::peak_rss_bytes(),
+    })
 }

@@ -11,6 +11,7 @@ mod error;
 mod evaluation;
 pub mod hub;
 mod listener;
+mod memory;
 mod plan;
 mod python_random;
 mod resolve;
@@ -23,17 +24,17 @@ pub use datasets::{DataRoots, Use};
 pub use error::PipelineError;
 pub use evaluation::evaluate;
 pub use listener::{Listener, SilentListener};
+pub use memory::peak_rss_bytes;
 pub use plan::{
     CalibrationPlan, Corpus, DeviceName, EvaluationPlan, EvaluationText, ModelSource, Plan,
 };
 pub(crate) use plan::{saliency, sparsity};
 pub use resolve::ResolvedModel;
-pub use stopwatch::peak_rss_bytes;
 
 use crate::domain::attempt::Phase;
 use crate::domain::manifest::{Calibration, LinearReport, Manifest, PerplexityResult};
 use crate::engine::{
-    Checkpoint, Decoder, Journal, PruneOptions, PrunedCopy, PrunedLinear, Saliency, prune,
+    Checkpoint, Decoder, Journal, PruneOptions, PrunedCopy, Saliency, TokenWindows, prune,
 };
 use listener::EngineObserver;
 use stopwatch::Stopwatch;
@@ -73,8 +74,12 @@ pub fn run(
 
     stopwatch.enter(Phase::Pruning, listener);
     let provenance = artifact::provenance(&model, &source, decoder.config())?;
-    let fingerprint =
-        artifact::fingerprint(&provenance, plan, calibration.as_ref().map(|c| &c.record));
+    let fingerprint = artifact::fingerprint(
+        &provenance,
+        decoder.config(),
+        plan,
+        calibration.as_ref().map(|c| &c.record),
+    );
     let windows = calibration.as_ref().map(|c| &c.windows);
     let linears = prune_into(&decoder, plan, workspace, &fingerprint, windows, listener)?;
 
@@ -107,7 +112,7 @@ fn prune_into(
     plan: &Plan,
     workspace: &Workspace,
     fingerprint: &str,
-    windows: Option<&crate::engine::TokenWindows>,
+    windows: Option<&TokenWindows>,
     listener: &mut dyn Listener,
 ) -> Result<Vec<LinearReport>, PipelineError> {
     let journal = workspace
@@ -115,36 +120,46 @@ fn prune_into(
         .as_deref()
         .map(|dir| Journal::open(dir, fingerprint))
         .transpose()?;
-    // The journal holds two states while one replaces the other.
-    let tokens = windows
-        .filter(|_| journal.is_some())
-        .map_or(0, |windows| windows.n_tokens());
-    let state_bytes = 2 * (tokens * decoder.config().hidden * size_of::<f32>()) as u64;
-    let goes_on = journal.as_ref().is_some_and(Journal::has_state) && workspace.artifact.is_dir();
-    let target = if goes_on {
-        PrunedCopy::open(decoder.checkpoint(), &workspace.artifact)?
-    } else {
-        fresh_directory(&workspace.artifact)?;
-        disk::ensure_free(
-            &workspace.artifact,
-            decoder.checkpoint().tensor_bytes() + state_bytes,
-        )?;
-        PrunedCopy::create(decoder.checkpoint(), &workspace.artifact)?
-    };
+    let target = target(decoder, workspace, journal.as_ref(), windows)?;
     let options = PruneOptions {
         saliency: plan.saliency,
         sparsity: plan.sparsity,
         windows,
         journal: journal.as_ref(),
     };
-    let linears = prune(
+    prune(
         decoder,
         &target,
         &options,
         &mut EngineObserver::blocks(listener),
         None,
     )?;
-    Ok(linears.into_iter().map(report).collect())
+    artifact::count_zeros(&workspace.artifact, decoder.config())
+}
+
+/// The copy that an earlier attempt left, if the journal speaks of it; a fresh one otherwise. A journal without its copy
+/// (which may have been published, its commit lost) is forgotten first: its blocks would be taken for pruned.
+fn target(
+    decoder: &Decoder<'_>,
+    workspace: &Workspace,
+    journal: Option<&Journal>,
+    windows: Option<&TokenWindows>,
+) -> Result<PrunedCopy, PipelineError> {
+    let (source, dir) = (decoder.checkpoint(), &workspace.artifact);
+    if journal.is_some_and(Journal::has_state)
+        && let Some(copy) = PrunedCopy::reopen(source, dir)?
+    {
+        return Ok(copy);
+    }
+    journal.map_or(Ok(()), Journal::clear)?;
+    fresh_directory(dir)?;
+    // The journal holds two states while one replaces the other.
+    let tokens = windows
+        .filter(|_| journal.is_some())
+        .map_or(0, TokenWindows::n_tokens);
+    let state_bytes = 2 * (tokens * decoder.config().hidden * size_of::<f32>()) as u64;
+    disk::ensure_free(dir, source.tensor_bytes() + state_bytes)?;
+    Ok(PrunedCopy::create(source, dir)?)
 }
 
 /// An empty directory, whatever an earlier attempt left there.
@@ -156,13 +171,4 @@ fn fresh_directory(dir: &Path) -> Result<(), PipelineError> {
         _ => {}
     }
     std::fs::create_dir_all(dir).map_err(|error| PipelineError::io("create", dir, error))
-}
-
-fn report(linear: PrunedLinear) -> LinearReport {
-    LinearReport {
-        name: linear.name,
-        rows: linear.d_out,
-        cols: linear.d_in,
-        zeros: linear.zeros,
-    }
 }

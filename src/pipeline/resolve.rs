@@ -1,13 +1,17 @@
 //! A model's name → a directory with its files, on this machine.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::hub::{HubModel, HubOptions};
 use super::plan::ModelSource;
 use super::stopwatch::Stopwatch;
 use super::{Listener, PipelineError};
 use crate::domain::attempt::{Phase, Step};
-use crate::engine::ModelConfig;
+use crate::engine::{EngineError, ModelConfig};
+
+/// How often a download looks whether it shall stop.
+const STOP_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A model on this machine.
 #[derive(Debug, Clone)]
@@ -57,8 +61,20 @@ async fn fetch(
     let config = hub_model.fetch_config().await?;
     ModelConfig::read(config.parent().unwrap_or(&config))?;
     stopwatch.enter(Phase::Downloading, listener);
-    let mut steps = Vec::new();
-    let fetched = hub_model.fetch(&mut |step: Step| steps.push(step)).await?;
+    // Steps pass through a channel: the download holds the sending end, the listener is asked between steps.
+    let (sender, mut steps) = tokio::sync::mpsc::unbounded_channel();
+    let mut tell = |step: Step| drop(sender.send(step));
+    let mut fetch = std::pin::pin!(hub_model.fetch(&mut tell));
+    let mut look = tokio::time::interval(STOP_INTERVAL);
+    let fetched = loop {
+        tokio::select! {
+            fetched = &mut fetch => break fetched?,
+            Some(step) = steps.recv() => listener.progress(step),
+            _ = look.tick() => if listener.should_stop() {
+                return Err(EngineError::Stopped.into());
+            },
+        }
+    };
     Ok(ResolvedModel {
         dir: fetched.dir,
         source: "hub",

@@ -1,4 +1,4 @@
-//! Seconds per phase, and the process's peak memory.
+//! Seconds per phase.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -43,12 +43,4 @@ impl Stopwatch {
             .insert("total".to_owned(), self.started.elapsed().as_secs_f64());
         self.seconds
     }
-}
-
-/// Peak resident memory of this process; 0 where the system does not tell.
-pub fn peak_rss_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok())
-        .map_or(0, |kib| kib * 1024)
 }

@@ -171,7 +171,27 @@ fn failures_are_one_line_and_leave_nothing() {
     let with = |args: &[&str]| failure(&[&["prune", "--out", text(&out)], args].concat());
     for (args, words) in [
         (
-            &["--model", "demo", "--sparsity", "1.5"][..],
+            &["--model", "demo", "--pattern", "4:4"][..],
+            "invalid_request",
+        ),
+        (&["--model", "demo", "--device", "gpu"], "invalid_request"),
+        (
+            &["--model", "demo", "--threads", "100000"],
+            "invalid_request",
+        ),
+        (
+            &[
+                "--model",
+                "demo",
+                "--sparsity",
+                "0.5",
+                "--eval-windows",
+                "100000",
+            ],
+            "text_too_short",
+        ),
+        (
+            &["--model", "demo", "--sparsity", "1.5"],
             "expected a fraction in [0, 1)",
         ),
         (

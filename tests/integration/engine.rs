@@ -55,10 +55,9 @@ fn prune_with(
 ) -> Result<()> {
     let source = Checkpoint::open(model)?;
     let decoder = Decoder::open(&source, &Device::Cpu)?;
-    let target = if journal.has_state() {
-        PrunedCopy::open(&source, out)?
-    } else {
-        PrunedCopy::create(&source, out)?
+    let target = match PrunedCopy::reopen(&source, out)? {
+        Some(copy) => copy,
+        None => PrunedCopy::create(&source, out)?,
     };
     let windows = tiny_windows();
     let options = PruneOptions {
@@ -68,7 +67,6 @@ fn prune_with(
         journal: Some(journal),
     };
     prune(&decoder, &target, &options, observer, None)
-        .map(|linears| assert_eq!(linears.len(), 7 * TINY.blocks))
 }
 
 #[test]

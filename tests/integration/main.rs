@@ -22,6 +22,7 @@ mod openapi;
 mod operations;
 mod real_model;
 mod reference;
+mod resume;
 mod service;
 mod store_suite;
 mod synthetic;

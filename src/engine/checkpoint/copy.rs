@@ -25,17 +25,28 @@ pub struct PrunedCopy {
 impl PrunedCopy {
     /// Copies `source` into the existing directory `dir`.
     pub fn create(source: &Checkpoint, dir: &Path) -> Result<Self> {
-        for name in companion_files(source.dir())? {
-            copy_file(&source.dir().join(&name), &dir.join(&name))?;
-        }
         for name in source.shard_names() {
             copy_file(&source.dir().join(name), &dir.join(name))?;
         }
         Self::open(source, dir)
     }
 
-    /// Opens a copy made earlier, to go on with it.
-    pub fn open(source: &Checkpoint, dir: &Path) -> Result<Self> {
+    /// Opens a copy made earlier, to go on with it; `None` if it is not there or not whole.
+    pub fn reopen(source: &Checkpoint, dir: &Path) -> Result<Option<Self>> {
+        for name in source.shard_names() {
+            let len = |dir: &Path| fs::metadata(dir.join(name)).map(|metadata| metadata.len());
+            let of_source = len(source.dir()).map_err(EngineError::io("read", source.dir()))?;
+            if len(dir).ok() != Some(of_source) {
+                return Ok(None);
+            }
+        }
+        Self::open(source, dir).map(Some)
+    }
+
+    fn open(source: &Checkpoint, dir: &Path) -> Result<Self> {
+        for name in companion_files(source.dir())? {
+            copy_file(&source.dir().join(&name), &dir.join(&name))?;
+        }
         let mut shards = BTreeMap::new();
         for name in source.shard_names() {
             let path = dir.join(name);
@@ -80,7 +91,9 @@ impl PrunedCopy {
             file.sync_data()
                 .map_err(EngineError::io("sync", &self.dir.join(name)))?;
         }
-        Ok(())
+        File::open(&self.dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(EngineError::io("sync", &self.dir))
     }
 }
 
@@ -95,9 +108,8 @@ fn companion_files(dir: &Path) -> Result<Vec<String>> {
             .iter()
             .any(|suffix| name.ends_with(suffix))
             || COMPANION_STEMS.iter().any(|stem| name.starts_with(stem));
-        // `metadata` follows links: the hub's cache keeps files as links to blobs.
-        let is_file = fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_file());
-        if belongs && is_file && !name.starts_with('.') && !NOT_COPIED.contains(&name.as_str()) {
+        let is_plain = !name.starts_with('.') && !NOT_COPIED.contains(&name.as_str());
+        if belongs && is_plain && is_own_file(dir, &entry.path()) {
             names.push(name);
         }
     }
@@ -105,9 +117,23 @@ fn companion_files(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Copies content, not mode: a read-only source must give a copy that can be written to.
+/// A regular file of this directory, or a link into the blobs of a hub cache. A link to anywhere else is not followed:
+/// its content would be handed out with the artifact.
+fn is_own_file(dir: &Path, path: &Path) -> bool {
+    let (Ok(home), Ok(real)) = (dir.canonicalize(), path.canonicalize()) else {
+        return false;
+    };
+    let blobs = home.ancestors().nth(2).map(|cache| cache.join("blobs"));
+    real.is_file()
+        && (real.starts_with(&home) || blobs.is_some_and(|blobs| real.starts_with(blobs)))
+}
+
+/// Copies content durably, but not the mode: a read-only source must give a copy that can be written to.
 fn copy_file(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to).map_err(EngineError::io("copy", from))?;
     fs::set_permissions(to, fs::Permissions::from_mode(0o644))
-        .map_err(EngineError::io("set the mode of", to))
+        .map_err(EngineError::io("set the mode of", to))?;
+    File::open(to)
+        .and_then(|file| file.sync_all())
+        .map_err(EngineError::io("sync", to))
 }

@@ -58,25 +58,27 @@ pub(in crate::engine) fn read_header(file: &mut File, path: &Path) -> Result<Hea
 
     let mut head = [0; 8];
     let got = read_up_to(file, &mut head).map_err(EngineError::io("read", path))?;
-    if let Some(format) = foreign_format(&head[..got]) {
-        return Err(EngineError::UnsafeFormat(format!(
+    // The first bytes of another format are an impossible length, or lead to something that is no JSON.
+    let not_a_header = |reason: String| match foreign_format(&head[..got]) {
+        Some(format) => EngineError::UnsafeFormat(format!(
             "{} is {format}, only safetensors is accepted",
             path.display()
-        )));
-    }
+        )),
+        None => malformed(reason),
+    };
     if got < 8 {
-        return Err(malformed(format!(
+        return Err(not_a_header(format!(
             "the file has {file_len} bytes, a header needs 8"
         )));
     }
     let header_len = u64::from_le_bytes(head);
     if header_len > MAX_HEADER_BYTES {
-        return Err(malformed(format!(
-            "the header claims {header_len} bytes, the limit is {MAX_HEADER_BYTES}"
-        )));
+        let reason =
+            format!("the header claims {header_len} bytes, the limit is {MAX_HEADER_BYTES}");
+        return Err(not_a_header(reason));
     }
     if header_len > file_len - 8 {
-        return Err(malformed(format!(
+        return Err(not_a_header(format!(
             "the header claims {header_len} bytes, the file has {file_len}"
         )));
     }
@@ -86,7 +88,7 @@ pub(in crate::engine) fn read_header(file: &mut File, path: &Path) -> Result<Hea
         .read_to_end(&mut json)
         .map_err(EngineError::io("read", path))?;
     let raw: RawHeader = serde_json::from_slice(&json)
-        .map_err(|e| malformed(format!("the header is not valid: {e}")))?;
+        .map_err(|e| not_a_header(format!("the header is not valid: {e}")))?;
     let data_len = file_len - 8 - header_len;
     check_layout(raw, 8 + header_len, data_len).map_err(malformed)
 }
@@ -350,6 +352,18 @@ mod tests {
                 error.to_string().contains(reason),
                 "{error} does not say {reason:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_header_whose_length_looks_like_another_format_is_read() {
+        // 640 = 0x0280 and 215,888 = 0x034b50: the first bytes of a pickle and of a zip archive.
+        for len in [640, 215_888] {
+            let json = format!(
+                "{:<len$}",
+                r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#
+            );
+            assert_eq!(parse(&with_header(&json, 1)).unwrap().len(), 1);
         }
     }
 

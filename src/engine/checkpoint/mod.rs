@@ -6,6 +6,7 @@ mod weights;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -18,8 +19,8 @@ use super::error::{EngineError, Result};
 
 const SINGLE_FILE: &str = "model.safetensors";
 const INDEX_FILE: &str = "model.safetensors.index.json";
-/// Longest `config.json` or index that is read.
-const MAX_JSON_BYTES: u64 = 64 << 20;
+/// Longest index that is read.
+const MAX_INDEX_BYTES: u64 = 64 << 20;
 
 /// An open model directory. Tensors are read by position (`pread`), so that nothing of a file stays mapped.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ impl Checkpoint {
         let mut places = BTreeMap::new();
         for name in listed.names {
             let path = dir.join(&name);
-            let mut file = File::open(&path).map_err(|error| match error.kind() {
+            let mut file = open_regular(&path).map_err(|error| match error.kind() {
                 std::io::ErrorKind::NotFound => EngineError::MissingShard {
                     shard: name.clone(),
                     dir: dir.to_path_buf(),
@@ -191,7 +192,7 @@ struct ListedShards {
 
 fn shard_names(dir: &Path) -> Result<ListedShards> {
     let index_path = dir.join(INDEX_FILE);
-    match read_small_file(&index_path) {
+    match read_small_file(&index_path, MAX_INDEX_BYTES) {
         Ok(bytes) => {
             let malformed = |reason: String| EngineError::MalformedCheckpoint {
                 path: index_path.clone(),
@@ -266,17 +267,27 @@ fn refuse_pickles(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Reads a JSON file of bounded size.
-pub(crate) fn read_small_file(path: &Path) -> Result<Vec<u8>> {
-    let len = std::fs::metadata(path)
-        .map_err(EngineError::io("read", path))?
-        .len();
-    if len > MAX_JSON_BYTES {
-        let reason = format!("the file has {len} bytes, the limit is {MAX_JSON_BYTES}");
+/// Reads a regular file of at most `limit` bytes: a pipe or a device would never end.
+pub(crate) fn read_small_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path)
+        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+        .map_err(EngineError::io("read", path))?;
+    if bytes.len() as u64 > limit {
+        let reason = format!("the file has more than {limit} bytes");
         return Err(EngineError::MalformedCheckpoint {
             path: path.to_path_buf(),
             reason,
         });
     }
-    std::fs::read(path).map_err(EngineError::io("read", path))
+    Ok(bytes)
+}
+
+/// Opens a file, but no pipe and no device: opening these may wait for ever.
+fn open_regular(path: &Path) -> std::io::Result<File> {
+    if std::fs::metadata(path)?.is_file() {
+        File::open(path)
+    } else {
+        Err(std::io::Error::other("it is not a regular file"))
+    }
 }

@@ -22,20 +22,22 @@ pub(super) fn prune_whole<T: Element>(
     let keys_of = |piece: &[T], keys: &mut Vec<u32>| scores(isa, piece, &ones[..piece.len()], keys);
     let counts = values
         .par_chunks(PIECE)
-        .map_init(Vec::new, |keys, piece| {
-            keys_of(piece, keys)?;
-            let mut counts = vec![0u32; RANGES];
-            keys.iter()
-                .for_each(|key| counts[(key >> 16) as usize] += 1);
+        .try_fold(Counts::default, |mut counts, piece| {
+            keys_of(piece, &mut counts.keys)?;
+            counts
+                .keys
+                .iter()
+                .for_each(|key| counts.of_range[(key >> 16) as usize] += 1);
             Ok(counts)
         })
-        .try_reduce(
-            || vec![0u32; RANGES],
-            |mut a, b| {
-                a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-                Ok(a)
-            },
-        )?;
+        .try_reduce(Counts::default, |mut a, b| {
+            a.of_range
+                .iter_mut()
+                .zip(b.of_range)
+                .for_each(|(a, b)| *a += b);
+            Ok(a)
+        })?
+        .of_range;
     if zeros == 0 {
         return Ok(());
     }
@@ -55,6 +57,21 @@ pub(super) fn prune_whole<T: Element>(
     let (lower, &mut threshold, _) = candidates.select_nth_unstable(zeros - below - 1);
     let ties = zeros - below - lower.iter().filter(|&&key| key < threshold).count();
     apply(values, threshold, ties, keys_of)
+}
+
+/// How many keys lie in each range, and a buffer.
+struct Counts {
+    of_range: Vec<u32>,
+    keys: Vec<u32>,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            of_range: vec![0; RANGES],
+            keys: Vec::new(),
+        }
+    }
 }
 
 /// The range that holds the `zeros`-th lowest key, and how many keys lie below it.

@@ -17,6 +17,9 @@ use crate::engine::mask::Sparsity;
 /// Architectures that the decoder can run.
 pub const SUPPORTED_ARCHITECTURES: [&str; 1] = ["LlamaForCausalLM"];
 
+/// Longest `config.json` that is read.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
 /// Most of each dimension: keeps products of them far from overflow.
 const MAX_DIMENSION: usize = 1 << 24;
 
@@ -53,14 +56,13 @@ pub struct ModelConfig {
     pub mlp_bias: bool,
     /// Whether the output projection is the embedding.
     pub tied_embeddings: bool,
-    /// A query sees this many tokens, itself included; `None` = all before it.
+    /// A query sees this many tokens, itself included; `None` = all before it. Taken from the key of this name, which
+    /// Mistral-like models saved under the LLaMA class have.
     pub sliding_window: Option<usize>,
 }
 
 #[derive(Deserialize)]
 struct RawConfig {
-    model_type: Option<String>,
-    architectures: Option<Vec<String>>,
     hidden_size: usize,
     intermediate_size: usize,
     num_hidden_layers: usize,
@@ -90,7 +92,7 @@ impl ModelConfig {
     /// Reads `config.json` in `dir`.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
-        let bytes = read_small_file(&path).map_err(|error| match error {
+        let bytes = read_small_file(&path, MAX_CONFIG_BYTES).map_err(|error| match error {
             EngineError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 EngineError::InvalidConfig(format!("there is none in {}", dir.display()))
             }
@@ -220,10 +222,6 @@ struct Rope {
 impl RawConfig {
     fn check_settings(&self) -> Result<()> {
         let unsupported = |what: String| Err(EngineError::UnsupportedArchitecture(what));
-        debug_assert!(
-            self.model_type.is_some() || self.architectures.is_some(),
-            "check_family runs first"
-        );
         if let Some(activation) = self
             .hidden_act
             .as_deref()
@@ -302,6 +300,11 @@ mod tests {
         assert_eq!(old, new);
         let scaling = json!({"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
             "original_max_position_embeddings": 32, "rope_type": "llama3"});
+        let both = json!({"type": "linear", "rope_type": "linear", "factor": 2.0});
+        assert_eq!(
+            parse_with("rope_scaling", both).unwrap().rope_scaling,
+            RopeScaling::Linear { factor: 2.0 }
+        );
         let llama3 = parse_with("rope_scaling", scaling).unwrap();
         assert!(matches!(
             llama3.rope_scaling,
@@ -333,6 +336,11 @@ mod tests {
                 "quantization_config",
             ),
             ("partial_rotary_factor", json!(0.5), "partial_rotary_factor"),
+            (
+                "rope_parameters",
+                json!({"partial_rotary_factor": 0.5}),
+                "partial_rotary_factor",
+            ),
         ] {
             let error = parse_with(key, value).unwrap_err();
             assert!(

@@ -35,8 +35,11 @@ pub enum RopeScaling {
 
 #[derive(Deserialize)]
 struct RawScaling {
-    #[serde(alias = "type")]
     rope_type: Option<String>,
+    /// The older name of `rope_type`; some configurations have both.
+    #[serde(rename = "type")]
+    legacy_type: Option<String>,
+    partial_rotary_factor: Option<f64>,
     factor: Option<f64>,
     low_freq_factor: Option<f64>,
     high_freq_factor: Option<f64>,
@@ -54,7 +57,12 @@ impl RopeScaling {
                 .filter(|v| v.is_finite() && *v > 0.0)
                 .ok_or_else(|| invalid(format!("{name} must be greater than 0")))
         };
-        match raw.rope_type.as_deref() {
+        if let Some(factor) = raw.partial_rotary_factor.filter(|&factor| factor != 1.0) {
+            return Err(EngineError::UnsupportedArchitecture(format!(
+                "partial_rotary_factor {factor}"
+            )));
+        }
+        match raw.rope_type.as_deref().or(raw.legacy_type.as_deref()) {
             None | Some("default") => Ok(Self::Default),
             Some("linear") => Ok(Self::Linear {
                 factor: number("factor", raw.factor)?,
