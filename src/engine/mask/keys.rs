@@ -86,17 +86,18 @@ pub(super) fn scores<T: Element>(
 #[inline(always)]
 fn fill(values: &[f32], norms: &[f32], keys: &mut [u32]) -> u32 {
     let mut greatest = [0u32; LANES];
-    let pieces = values
-        .chunks(LANES)
-        .zip(norms.chunks(LANES))
-        .zip(keys.chunks_mut(LANES));
-    for ((values, norms), keys) in pieces {
-        for (((value, norm), key), greatest) in
-            values.iter().zip(norms).zip(keys).zip(&mut greatest)
-        {
-            *key = (value.abs() * norm).to_bits();
-            *greatest = (*greatest).max(*key);
+    let (value_lanes, value_tail) = values.as_chunks::<LANES>();
+    let (norm_lanes, norm_tail) = norms.as_chunks::<LANES>();
+    let (key_lanes, key_tail) = keys.as_chunks_mut::<LANES>();
+    for ((values, norms), keys) in value_lanes.iter().zip(norm_lanes).zip(key_lanes) {
+        for lane in 0..LANES {
+            keys[lane] = (values[lane].abs() * norms[lane]).to_bits();
+            greatest[lane] = greatest[lane].max(keys[lane]);
         }
+    }
+    for ((value, norm), key) in value_tail.iter().zip(norm_tail).zip(key_tail) {
+        *key = (value.abs() * norm).to_bits();
+        greatest[0] = greatest[0].max(*key);
     }
     greatest.into_iter().max().unwrap_or(0)
 }
