@@ -115,8 +115,8 @@ async fn while_nobody_can_write_reads_are_answered_and_the_store_is_not_ready() 
     let mut other = raw(directory.path()).await;
     let writing = other.begin_with("begin immediate").await.unwrap();
 
-    let waiting: Vec<_> = (1..9).map(|seconds| new_job("m", at(seconds))).collect();
-    let writes = futures::future::join_all(waiting.iter().map(|job| store.insert_job(job)));
+    let jobs: Vec<_> = (1..9).map(|seconds| new_job("m", at(seconds))).collect();
+    let writes = futures::future::join_all(jobs.iter().map(|job| store.insert_job(job)));
     tokio::pin!(writes);
     let read = async {
         assert!(store.ping().await.is_err());
