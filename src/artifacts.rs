@@ -1,13 +1,14 @@
 //! The artifact store: a façade over `object_store`, and nothing else of ours sees that.
 //!
 //! An attempt's files lie under `jobs/<job>/attempts/<n>/dense/`. What lies there is visible to nobody until the
-//! database names the attempt; everything else under `jobs/` is garbage that the sweep removes.
+//! database names the attempt; what it will never name is garbage that the sweep removes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -34,6 +35,15 @@ pub enum ArtifactError {
     #[error("cannot move {} into the artifact store", path.display())]
     Publish {
         /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A folder could not be listed.
+    #[error("cannot list {}", path.display())]
+    List {
+        /// The folder.
         path: PathBuf,
         /// Why.
         #[source]
@@ -162,24 +172,52 @@ impl Artifacts {
         }
     }
 
-    /// Every attempt that has files, visible or not.
-    pub async fn list_attempts(&self) -> Result<BTreeSet<(JobId, u32)>, ArtifactError> {
-        let prefix = Key::from("jobs");
-        let attempts = self.store.list(Some(&prefix)).try_filter_map(|meta| {
-            let parts: Vec<_> = meta.location.parts().collect();
-            let attempt = match parts.as_slice() {
-                [_, job, _, attempt, ..] => {
-                    job.as_ref().parse().ok().zip(attempt.as_ref().parse().ok())
-                }
-                _ => None,
-            };
-            std::future::ready(Ok(attempt))
-        });
-        attempts
-            .try_collect()
-            .await
-            .map_err(object_error("list", &prefix))
+    /// Every job that has a folder, with the attempts in it, visible or not.
+    pub async fn list_attempts(&self) -> Result<BTreeMap<JobId, BTreeSet<u32>>, ArtifactError> {
+        let jobs = self.root.join("jobs");
+        let error = |source| ArtifactError::List {
+            path: jobs.clone(),
+            source,
+        };
+        let mut found = BTreeMap::new();
+        for job in entries(&jobs).await.map_err(error)? {
+            let attempts = entries(&self.folder(job).join("attempts")).await;
+            found.insert(job, attempts.map_err(error)?.into_iter().collect());
+        }
+        Ok(found)
     }
+
+    /// Where everything of a job lies.
+    pub fn folder(&self, job: JobId) -> PathBuf {
+        self.root.join("jobs").join(job.to_string())
+    }
+
+    /// Removes the folder of a job without attempts; for jobs that get no more of them.
+    pub async fn remove_empty(&self, job: JobId) {
+        let folder = self.folder(job);
+        for path in [folder.join("attempts"), folder] {
+            // One that is gone, or is not empty after all, is fine.
+            drop(tokio::fs::remove_dir(path).await);
+        }
+    }
+}
+
+/// The names within a folder that are of this kind; none where it does not exist.
+async fn entries<T: FromStr>(folder: &Path) -> io::Result<Vec<T>> {
+    let mut entries = match tokio::fs::read_dir(folder).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    while let Some(entry) = entries.next_entry().await? {
+        found.extend(
+            entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok()),
+        );
+    }
+    Ok(found)
 }
 
 fn attempt_key(job: JobId, attempt: u32) -> Key {
@@ -304,13 +342,15 @@ mod tests {
     async fn an_attempt_is_listed_until_it_is_deleted() {
         let root = tempfile::tempdir().unwrap();
         let artifacts = published(root.path()).await;
+        artifacts.remove_empty(job()).await;
         assert_eq!(
             artifacts.list_attempts().await.unwrap(),
-            BTreeSet::from([(job(), 2)])
+            BTreeMap::from([(job(), BTreeSet::from([2]))])
         );
         artifacts.delete_attempt(job(), 2).await.unwrap();
         artifacts.delete_attempt(job(), 2).await.unwrap();
-        assert_eq!(artifacts.list_attempts().await.unwrap(), BTreeSet::new());
+        artifacts.remove_empty(job()).await;
+        assert_eq!(artifacts.list_attempts().await.unwrap(), BTreeMap::new());
     }
 
     #[tokio::test]

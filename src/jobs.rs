@@ -175,9 +175,10 @@ impl Jobs {
             .ok_or(Error::JobNotFound(id))
     }
 
-    /// One job's attempts.
-    pub async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>, Error> {
-        Ok(self.parts.store.list_attempts(id).await?)
+    /// One job and its attempts, as they were at one moment.
+    pub async fn get_with_attempts(&self, id: JobId) -> Result<(Job, Vec<Attempt>), Error> {
+        let found = self.parts.store.lookup_job_with_attempts(id).await?;
+        found.ok_or(Error::JobNotFound(id))
     }
 
     /// A page of jobs, newest first, that begins after `before`.
@@ -211,20 +212,20 @@ impl Jobs {
     }
 
     /// Cancels a job, or asks its worker to. Repeating it is harmless.
-    pub async fn cancel(&self, id: JobId) -> Result<Job, Error> {
+    pub async fn cancel(&self, id: JobId) -> Result<(Job, Vec<Attempt>), Error> {
         let cancelled = self
             .parts
             .store
             .request_cancel(id, self.parts.clock.now())
             .await?;
-        let job = cancelled.ok_or(Error::JobNotFound(id))?;
+        let (job, attempts) = cancelled.ok_or(Error::JobNotFound(id))?;
         match job.state {
             JobState::Cancelling => {
-                // Nobody listens where the worker is another process: that one learns it with its heartbeat.
+                // Nobody listens where the worker is another process: that one looks once a second.
                 drop(self.parts.signals.cancel.send(id));
-                Ok(job)
+                Ok((job, attempts))
             }
-            JobState::Cancelled => Ok(job),
+            JobState::Cancelled => Ok((job, attempts)),
             state @ (JobState::Queued
             | JobState::Running
             | JobState::Succeeded

@@ -11,6 +11,7 @@ use super::error::ApiError;
 use super::extract::{JobPath, JsonBody, Parameters};
 use super::openapi::JobBody;
 use super::view::{JobView, ListView, job_path};
+use crate::domain::history::Attempt;
 use crate::domain::job::JobFilter;
 use crate::domain::{Job, JobState, Method};
 
@@ -41,7 +42,7 @@ pub(super) async fn create_job(
 ) -> Result<Response, ApiError> {
     let job = state.jobs.submit(&body.0).await?;
     let location = job_path(&job);
-    let mut response = whole_job(&state, job).await?;
+    let mut response = whole_job(job, Vec::new());
     *response.status_mut() = StatusCode::ACCEPTED;
     insert(&mut response, header::LOCATION, &location);
     Ok(response)
@@ -121,13 +122,13 @@ pub(super) async fn get_job(
     JobPath(id): JobPath,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let job = state.jobs.get(id).await?;
+    let (job, attempts) = state.jobs.get_with_attempts(id).await?;
     if is_unchanged(&headers, &quoted(&job.version.to_string())) {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
         describe(&mut response, &job);
         return Ok(response);
     }
-    whole_job(&state, job).await
+    Ok(whole_job(job, attempts))
 }
 
 /// Cancel a job
@@ -147,19 +148,18 @@ pub(super) async fn cancel_job(
     State(state): State<HttpState>,
     JobPath(id): JobPath,
 ) -> Result<Response, ApiError> {
-    let job = state.jobs.cancel(id).await?;
-    whole_job(&state, job).await
+    let (job, attempts) = state.jobs.cancel(id).await?;
+    Ok(whole_job(job, attempts))
 }
 
-async fn whole_job(state: &HttpState, job: Job) -> Result<Response, ApiError> {
-    let attempts = state.jobs.attempts(job.id).await?;
+fn whole_job(job: Job, attempts: Vec<Attempt>) -> Response {
     let mut response = StatusCode::OK.into_response();
     describe(&mut response, &job);
     let body = Json(JobView::new(job).with_attempts(attempts)).into_response();
     let (body_parts, body) = body.into_parts();
     response.headers_mut().extend(body_parts.headers);
     *response.body_mut() = body;
-    Ok(response)
+    response
 }
 
 fn describe(response: &mut Response, job: &Job) {

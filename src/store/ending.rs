@@ -33,23 +33,24 @@ pub enum Ending {
     Released,
 }
 
-/// What an ending makes of the job and of the attempt's record.
-#[derive(Debug)]
-pub(super) struct Settled {
+/// What an ending makes of the job and of the attempt's record. Not always what was wished: a cancellation that came
+/// first turns another attempt into the job's end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settled {
     /// The job's next state.
-    pub(super) state: JobState,
+    pub state: JobState,
     /// How the attempt's record says it ended.
-    pub(super) outcome: AttemptOutcome,
+    pub outcome: AttemptOutcome,
     /// What the log says.
-    pub(super) event: EventKind,
+    pub event: EventKind,
     /// Why it failed.
-    pub(super) error: Option<JobError>,
+    pub error: Option<JobError>,
     /// Whether it counts against the budget.
-    pub(super) counts: bool,
+    pub counts: bool,
     /// Whether it counts as a crash.
-    pub(super) crashed: bool,
+    pub crashed: bool,
     /// When the next attempt may begin, if that changes.
-    pub(super) run_after: Option<Timestamp>,
+    pub run_after: Option<Timestamp>,
 }
 
 impl Ending {
@@ -73,6 +74,13 @@ impl Ending {
                 },
                 ..base
             },
+            Self::Cancelled => base,
+            // A process that dies while it shall be stopped has stopped.
+            Self::Retry { .. } | Self::Released | Self::Failed { crashed: true, .. }
+                if state == JobState::Cancelling =>
+            {
+                base
+            }
             Self::Failed { error, crashed } => Settled {
                 state: JobState::Failed,
                 outcome: failure(*crashed),
@@ -84,8 +92,6 @@ impl Ending {
                 crashed: *crashed,
                 ..base
             },
-            Self::Cancelled => base,
-            Self::Retry { .. } | Self::Released if state == JobState::Cancelling => base,
             Self::Retry {
                 error,
                 crashed,

@@ -17,7 +17,7 @@ use crate::domain::history::{Attempt, Event};
 use crate::domain::job::{Job, JobFilter, JobId, Publication};
 use crate::domain::state::JobState;
 
-pub use ending::Ending;
+pub use ending::{Ending, Settled};
 pub use sqlite::SqliteStore;
 
 /// What a store method gives. Boxed, so that the trait can be used behind `dyn`.
@@ -34,6 +34,15 @@ pub enum StoreError {
         /// Why.
         #[source]
         source: sqlx::Error,
+    },
+    /// The file is gone, or another one has its name.
+    #[error("the database {location} is not the file that was opened")]
+    Replaced {
+        /// Which one.
+        location: String,
+        /// What is there instead.
+        #[source]
+        source: std::io::Error,
     },
     /// Its schema is not, and cannot be made, the one this program knows.
     #[error("cannot bring the database schema up to date")]
@@ -64,7 +73,10 @@ impl StoreError {
     /// Whether the same call may work later: the database is away, as opposed to wrong.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Open { .. } | Self::Migrate(_) | Self::Statement { .. } => true,
+            Self::Open { .. }
+            | Self::Replaced { .. }
+            | Self::Migrate(_)
+            | Self::Statement { .. } => true,
             Self::Inconsistent { .. } => false,
         }
     }
@@ -105,6 +117,28 @@ pub struct Claim {
     pub expires_at: Timestamp,
 }
 
+/// A lease as others see it, in the columns that every version of the program can read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leased {
+    /// Who holds which job.
+    pub lease: Lease,
+    /// When the lease ends unless it is renewed.
+    pub expires_at: Timestamp,
+    /// What the attempt does, where that is a known phase.
+    pub phase: Option<Phase>,
+    /// Whether one more failed attempt would be the job's last one.
+    pub is_last_attempt: bool,
+}
+
+/// Where a job is: what tells whether its files are still needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Its state.
+    pub state: JobState,
+    /// Number of claims so far.
+    pub attempt: u32,
+}
+
 /// What a worker learns when it renews its lease or reports progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Held {
@@ -134,16 +168,21 @@ pub enum Report {
 
 /// The database.
 pub trait Store: std::fmt::Debug + Send + Sync {
-    /// Whether it answers, and has the schema of this program.
+    /// Whether it answers, has the schema of this program, and can be written to.
     fn ping(&self) -> StoreFuture<'_, ()>;
 
     /// Adds a queued job.
     fn insert_job<'a>(&'a self, job: &'a Job) -> StoreFuture<'a, ()>;
 
+    /// Where the known ones of these jobs are.
+    fn list_standings<'a>(&'a self, ids: &'a [JobId])
+    -> StoreFuture<'a, BTreeMap<JobId, Standing>>;
+
     /// One job.
     fn lookup_job(&self, id: JobId) -> StoreFuture<'_, Option<Job>>;
 
     /// Newest first, at most `limit`, only those older than `before`: a page that new jobs do not move.
+    /// A job that this version cannot read is left out.
     fn list_jobs<'a>(
         &'a self,
         filter: &'a JobFilter,
@@ -157,18 +196,25 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// The job's log after `after`, oldest first, at most `limit` entries.
     fn list_events(&self, id: JobId, after: u64, limit: u32) -> StoreFuture<'_, Vec<Event>>;
 
-    /// The job's attempts, oldest first.
-    fn list_attempts(&self, id: JobId) -> StoreFuture<'_, Vec<Attempt>>;
+    /// One job and its attempts, oldest first, as they were at one moment.
+    fn lookup_job_with_attempts(&self, id: JobId) -> StoreFuture<'_, Option<(Job, Vec<Attempt>)>>;
 
     /// What a succeeded job brought.
     fn lookup_publication(&self, id: JobId) -> StoreFuture<'_, Option<Publication>>;
 
     /// Cancels a queued job at once, asks the worker of a running one to stop, leaves any other as it is. Gives the
-    /// job as it is then.
-    fn request_cancel(&self, id: JobId, now: Timestamp) -> StoreFuture<'_, Option<Job>>;
+    /// job and its attempts as they are then.
+    fn request_cancel(
+        &self,
+        id: JobId,
+        now: Timestamp,
+    ) -> StoreFuture<'_, Option<(Job, Vec<Attempt>)>>;
 
-    /// Hands out the job that has waited longest.
+    /// Hands out the job that has waited longest. One that this version cannot read fails, and the next one is taken.
     fn claim_next_job<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, Option<Job>>;
+
+    /// Whether a lease still holds; changes nothing.
+    fn check_lease<'a>(&'a self, lease: &'a Lease) -> StoreFuture<'a, Held>;
 
     /// Renews a lease.
     fn heartbeat<'a>(&'a self, lease: &'a Lease, expires_at: Timestamp) -> StoreFuture<'a, Held>;
@@ -182,16 +228,16 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     ) -> StoreFuture<'a, Held>;
 
     /// Ends an attempt, and with it the lease. With `unless_renewed` (the expiry that was seen) a lease that was
-    /// renewed since counts as lost: that is how others than the holder end an attempt. `false` = lost, nothing was
-    /// written.
+    /// renewed since counts as lost: that is how others than the holder end an attempt. Gives what was written; `None` =
+    /// lost, and nothing was.
     fn finish<'a>(
         &'a self,
         lease: &'a Lease,
         ending: &'a Ending,
         unless_renewed: Option<Timestamp>,
         now: Timestamp,
-    ) -> StoreFuture<'a, bool>;
+    ) -> StoreFuture<'a, Option<Settled>>;
 
-    /// Every job that somebody holds.
-    fn list_leased(&self) -> StoreFuture<'_, Vec<Job>>;
+    /// Every lease.
+    fn list_leased(&self) -> StoreFuture<'_, Vec<Leased>>;
 }

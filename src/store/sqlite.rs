@@ -1,76 +1,44 @@
 //! The embedded database: one file, one machine.
 //!
-//! Writers take turns: each transaction that writes begins with `begin immediate`, so that it waits at its start
-//! (up to `BUSY_TIMEOUT`) and not in its middle, where SQLite could only refuse it.
+//! Each transaction that writes begins with `begin immediate`, so that it waits for a writer of another process at its
+//! start and not in its middle, where SQLite could only refuse it.
 
+mod connections;
+mod reads;
 mod row;
 mod sql;
 mod writes;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::migrate::Migrator;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{Sqlite, Transaction};
 
-use super::{Claim, Ending, Held, Lease, Report, Store, StoreError, StoreFuture};
+use super::{
+    Claim, Ending, Held, Lease, Leased, Report, Settled, Standing, Store, StoreError, StoreFuture,
+};
 use crate::domain::history::{Attempt, Event};
 use crate::domain::job::{Job, JobFilter, JobId, Publication};
 use crate::domain::state::JobState;
+use connections::Connections;
 use row::{Columns, to_json};
-
-/// How long a writer waits for the one before it.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// One writes, the others read.
-const MAX_CONNECTIONS: u32 = 4;
-
-static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// A [`Store`] in one SQLite file.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
-    pool: SqlitePool,
+    connections: Connections,
 }
 
 impl SqliteStore {
     /// Opens the file, creates it where it is missing, and brings its schema up to date.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // An accepted job survives a power cut.
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(MAX_CONNECTIONS)
-            .connect_with(options)
-            .await;
-        let pool = pool.map_err(|source| StoreError::Open {
-            location: path.display().to_string(),
-            source,
-        })?;
-        MIGRATOR.run(&pool).await.map_err(StoreError::Migrate)?;
-        Ok(Self { pool })
+        let connections = Connections::open(path).await?;
+        Ok(Self { connections })
     }
 
     /// Waits for running statements and closes the file.
     pub async fn close(&self) {
-        self.pool.close().await;
-    }
-
-    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        self.pool
-            .begin_with("begin immediate")
-            .await
-            .map_err(failed("begin a transaction"))
+        self.connections.close().await;
     }
 }
 
@@ -86,26 +54,28 @@ fn signed(count: u64) -> i64 {
 
 impl Store for SqliteStore {
     fn ping(&self) -> StoreFuture<'_, ()> {
-        Box::pin(async move {
-            let applied: Option<i64> = sqlx::query_scalar(sql::APPLIED_VERSION)
-                .fetch_one(&self.pool)
-                .await
-                .map_err(failed("read the schema version"))?;
-            let known = MIGRATOR.iter().map(|migration| migration.version).max();
-            match applied {
-                Some(version) if Some(version) != known => Err(StoreError::Migrate(
-                    sqlx::migrate::MigrateError::VersionNotPresent(version),
-                )),
-                _ => Ok(()),
-            }
-        })
+        Box::pin(self.connections.probe())
     }
 
     fn insert_job<'a>(&'a self, job: &'a Job) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            let mut transaction = self.begin().await?;
+            let mut transaction = self.connections.begin().await?;
             writes::insert_job(&mut transaction, job).await?;
             transaction.commit().await.map_err(failed("store a job"))
+        })
+    }
+
+    fn list_standings<'a>(
+        &'a self,
+        ids: &'a [JobId],
+    ) -> StoreFuture<'a, BTreeMap<JobId, Standing>> {
+        Box::pin(async move {
+            let rows = sqlx::query(sql::LIST_STANDINGS)
+                .bind(to_json(&ids))
+                .fetch_all(self.connections.readers())
+                .await
+                .map_err(failed("look up jobs"))?;
+            rows.iter().map(row::standing).collect()
         })
     }
 
@@ -113,13 +83,10 @@ impl Store for SqliteStore {
         Box::pin(async move {
             let found = sqlx::query(sql::LOOKUP_JOB)
                 .bind(id.to_string())
-                .fetch_optional(&self.pool)
-                .await;
-            found
-                .map_err(failed("look up a job"))?
-                .as_ref()
-                .map(row::job)
-                .transpose()
+                .fetch_optional(self.connections.readers())
+                .await
+                .map_err(failed("look up a job"))?;
+            found.as_ref().map(row::job).transpose()
         })
     }
 
@@ -130,26 +97,14 @@ impl Store for SqliteStore {
         limit: u32,
     ) -> StoreFuture<'a, Vec<Job>> {
         Box::pin(async move {
-            let states = (!filter.states.is_empty()).then(|| to_json(&filter.states));
-            let rows = sqlx::query(sql::LIST_JOBS)
-                .bind(before.map(|id| id.to_string()))
-                .bind(states)
-                .bind(filter.model.as_deref())
-                .bind(filter.method.as_deref())
-                .bind(filter.created_after.map(Timestamp::as_millisecond))
-                .bind(filter.created_before.map(Timestamp::as_millisecond))
-                .bind(limit)
-                .fetch_all(&self.pool)
-                .await
-                .map_err(failed("list jobs"))?;
-            rows.iter().map(row::job).collect()
+            reads::list_jobs(self.connections.readers(), filter, before, limit).await
         })
     }
 
     fn count_jobs(&self) -> StoreFuture<'_, BTreeMap<JobState, u64>> {
         Box::pin(async move {
             let rows = sqlx::query(sql::COUNT_JOBS)
-                .fetch_all(&self.pool)
+                .fetch_all(self.connections.readers())
                 .await
                 .map_err(failed("count jobs"))?;
             let counts = rows.iter().map(|row| {
@@ -167,23 +122,24 @@ impl Store for SqliteStore {
                 .bind(signed(after))
                 .bind(limit);
             let rows = query
-                .fetch_all(&self.pool)
+                .fetch_all(self.connections.readers())
                 .await
                 .map_err(failed("list events"))?;
             rows.iter().map(row::event).collect()
         })
     }
 
-    fn list_attempts(&self, id: JobId) -> StoreFuture<'_, Vec<Attempt>> {
+    fn lookup_job_with_attempts(&self, id: JobId) -> StoreFuture<'_, Option<(Job, Vec<Attempt>)>> {
         Box::pin(async move {
-            let rows = sqlx::query(sql::LIST_ATTEMPTS)
-                .bind(id.to_string())
-                .fetch_all(&self.pool)
-                .await;
-            rows.map_err(failed("list attempts"))?
-                .iter()
-                .map(row::attempt)
-                .collect()
+            let mut transaction = self
+                .connections
+                .readers()
+                .begin()
+                .await
+                .map_err(failed("begin to read"))?;
+            let found = reads::job_with_attempts(&mut transaction, id).await?;
+            transaction.commit().await.map_err(failed("end a read"))?;
+            Ok(found)
         })
     }
 
@@ -191,7 +147,7 @@ impl Store for SqliteStore {
         Box::pin(async move {
             let found = sqlx::query(sql::LOOKUP_PUBLICATION)
                 .bind(id.to_string())
-                .fetch_optional(&self.pool)
+                .fetch_optional(self.connections.readers())
                 .await;
             found
                 .map_err(failed("look up a publication"))?
@@ -201,9 +157,13 @@ impl Store for SqliteStore {
         })
     }
 
-    fn request_cancel(&self, id: JobId, now: Timestamp) -> StoreFuture<'_, Option<Job>> {
+    fn request_cancel(
+        &self,
+        id: JobId,
+        now: Timestamp,
+    ) -> StoreFuture<'_, Option<(Job, Vec<Attempt>)>> {
         Box::pin(async move {
-            let mut transaction = self.begin().await?;
+            let mut transaction = self.connections.begin().await?;
             let job = writes::request_cancel(&mut transaction, id, now).await?;
             transaction.commit().await.map_err(failed("cancel a job"))?;
             Ok(job)
@@ -212,21 +172,39 @@ impl Store for SqliteStore {
 
     fn claim_next_job<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, Option<Job>> {
         Box::pin(async move {
-            let mut transaction = self.begin().await?;
+            let mut transaction = self.connections.begin().await?;
             let job = writes::claim_next_job(&mut transaction, claim).await?;
             transaction.commit().await.map_err(failed("claim a job"))?;
             Ok(job)
         })
     }
 
+    fn check_lease<'a>(&'a self, lease: &'a Lease) -> StoreFuture<'a, Held> {
+        Box::pin(async move {
+            let state = sqlx::query(sql::CHECK_LEASE)
+                .bind(lease.job_id.to_string())
+                .bind(lease.attempt)
+                .bind(&lease.owner)
+                .fetch_optional(self.connections.readers())
+                .await
+                .map_err(failed("look up a lease"))?;
+            writes::held(state.as_ref())
+        })
+    }
+
     fn heartbeat<'a>(&'a self, lease: &'a Lease, expires_at: Timestamp) -> StoreFuture<'a, Held> {
         Box::pin(async move {
+            let mut transaction = self.connections.begin().await?;
             let state = sqlx::query(sql::HEARTBEAT)
                 .bind(lease.job_id.to_string())
                 .bind(lease.attempt)
                 .bind(&lease.owner)
                 .bind(expires_at.as_millisecond())
-                .fetch_optional(&self.pool)
+                .fetch_optional(&mut *transaction)
+                .await
+                .map_err(failed("renew a lease"))?;
+            transaction
+                .commit()
                 .await
                 .map_err(failed("renew a lease"))?;
             writes::held(state.as_ref())
@@ -240,7 +218,7 @@ impl Store for SqliteStore {
         now: Timestamp,
     ) -> StoreFuture<'a, Held> {
         Box::pin(async move {
-            let mut transaction = self.begin().await?;
+            let mut transaction = self.connections.begin().await?;
             let held = writes::report(&mut transaction, lease, report, now).await?;
             transaction
                 .commit()
@@ -256,26 +234,26 @@ impl Store for SqliteStore {
         ending: &'a Ending,
         unless_renewed: Option<Timestamp>,
         now: Timestamp,
-    ) -> StoreFuture<'a, bool> {
+    ) -> StoreFuture<'a, Option<Settled>> {
         Box::pin(async move {
-            let mut transaction = self.begin().await?;
-            let is_written =
+            let mut transaction = self.connections.begin().await?;
+            let settled =
                 writes::finish(&mut transaction, lease, ending, unless_renewed, now).await?;
             transaction
                 .commit()
                 .await
                 .map_err(failed("finish an attempt"))?;
-            Ok(is_written)
+            Ok(settled)
         })
     }
 
-    fn list_leased(&self) -> StoreFuture<'_, Vec<Job>> {
+    fn list_leased(&self) -> StoreFuture<'_, Vec<Leased>> {
         Box::pin(async move {
             let rows = sqlx::query(sql::LIST_LEASED)
-                .fetch_all(&self.pool)
+                .fetch_all(self.connections.readers())
                 .await
                 .map_err(failed("list leases"))?;
-            rows.iter().map(row::job).collect()
+            Ok(reads::readable(&rows, row::leased))
         })
     }
 }
@@ -325,7 +303,8 @@ mod tests {
             store.request_cancel(job.id, now).await.unwrap();
         }
         if let Some(ending) = ending {
-            assert!(store.finish(&lease, &ending, None, now).await.unwrap());
+            let settled = store.finish(&lease, &ending, None, now).await.unwrap();
+            assert_eq!(settled.map(|settled| settled.state), Some(state));
         }
         job.id
     }
@@ -345,7 +324,7 @@ mod tests {
             let id = job_in(from, &store, Timestamp::UNIX_EPOCH).await;
             for to in JobState::ALL {
                 let is_held = matches!(to, JobState::Running | JobState::Cancelling);
-                let mut transaction = store.begin().await.unwrap();
+                let mut transaction = store.connections.begin().await.unwrap();
                 let query = sqlx::query(FORCE)
                     .bind(id.to_string())
                     .bind(to.as_str())

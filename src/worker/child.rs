@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{ChildStdin, ChildStdout, Command};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 use tracing::Instrument;
 
 use crate::domain::{AttemptMessage, AttemptSpec};
@@ -38,7 +38,7 @@ impl Child {
         let mut stdin = process.stdin.take().ok_or_else(no_pipe)?;
         let stdout = process.stdout.take().ok_or_else(no_pipe)?;
         let stderr = process.stderr.take().ok_or_else(no_pipe)?;
-        tokio::spawn(log_lines(BufReader::new(stderr).lines()).in_current_span());
+        tokio::spawn(log_lines(BufReader::new(stderr)).in_current_span());
 
         let mut line = serde_json::to_vec(spec)?;
         line.push(b'\n');
@@ -105,9 +105,19 @@ impl Child {
     }
 }
 
-async fn log_lines(mut lines: Lines<BufReader<tokio::process::ChildStderr>>) {
-    while let Ok(Some(line)) = lines.next_line().await {
-        tracing::info!(target: "secateur::attempt", "{line}");
+/// Reads on to the end whatever the child writes: one that nobody listens to would die of its next line.
+async fn log_lines(mut stderr: BufReader<ChildStderr>) {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match stderr.read_until(b'\n', &mut line).await {
+            Ok(0) => return,
+            Ok(_) => {
+                let text = String::from_utf8_lossy(line.trim_ascii_end());
+                tracing::info!(target: "secateur::attempt", "{text}");
+            }
+            Err(error) => return tracing::warn!(%error, "cannot read what the child logs"),
+        }
     }
 }
 

@@ -3,10 +3,14 @@
 //!
 //! A worker computes nothing itself: cancelling, stopping and crashing are all the end of another process. What it
 //! shares with the HTTP side is the database and two in-process shortcuts, a wake-up and the word of a cancellation;
-//! without those it looks every two seconds.
+//! without those it looks for work every two seconds and for a cancellation every second.
 
 mod child;
+#[cfg(test)]
+mod fixture;
+mod grace;
 mod presence;
+mod publish;
 mod record;
 mod supervise;
 mod sweep;
@@ -27,6 +31,7 @@ use crate::clock::Clock;
 use crate::domain::job::{Job, JobId};
 use crate::store::{Claim, Store, StoreError};
 use presence::Presence;
+use sweep::Sweeper;
 
 /// How often an idle slot looks for work that nobody told it of, and every slot after a failed look.
 const POLL: Duration = Duration::from_secs(2);
@@ -122,13 +127,14 @@ impl WorkerPool {
             active: Mutex::default(),
             stop,
         });
-        sweep::sweep(&context).await;
+        let mut sweeper = Sweeper::default();
+        sweeper.sweep(&context).await;
 
         let tasks = TaskTracker::new();
         for device in context.settings.devices.clone() {
             tasks.spawn(serve_slot(Arc::clone(&context), device));
         }
-        tasks.spawn(sweep::sweep_forever(Arc::clone(&context)));
+        tasks.spawn(sweeper.run(Arc::clone(&context)));
         tasks.close();
         Ok(Self { context, tasks })
     }

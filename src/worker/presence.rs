@@ -3,11 +3,19 @@
 //! The operating system drops the lock with the process, however that ended. So after `kill -9` the next worker knows
 //! at once, and need not wait for the lease of the dead one to run out.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
+
+/// Ends the name of a worker's file.
+const LOCK: &str = "lock";
+
+/// Ends it while the file is not locked yet.
+const UNNAMED: &str = "new";
 
 /// A worker's sign of life, for as long as this value exists.
 #[derive(Debug)]
@@ -22,10 +30,20 @@ impl Presence {
     /// Takes a fresh id and locks its file.
     pub(super) fn announce(directory: &Path) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
+        loop {
+            match Self::announce_once(directory) {
+                // Another worker came between creating and locking, and took the file for a dead one's.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && directory.is_dir() => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn announce_once(directory: &Path) -> io::Result<Self> {
         let worker_id = format!("worker_{}", Uuid::now_v7().simple());
         let path = lock_path(directory, &worker_id);
         // Locked before it has its name: nobody can find it unlocked while it lives.
-        let unnamed = path.with_extension("new");
+        let unnamed = path.with_extension(UNNAMED);
         let file = File::create(&unnamed)?;
         file.lock()?;
         fs::rename(&unnamed, &path)?;
@@ -49,28 +67,58 @@ impl Drop for Presence {
     }
 }
 
-/// Whether the worker ran on this machine and is gone. `false` also where nothing is known of it.
-pub(super) fn is_dead(directory: &Path, worker_id: &str) -> bool {
-    is_unlocked(&lock_path(directory, worker_id))
+/// Workers that ran on this machine and are gone.
+#[derive(Debug, Default)]
+pub(super) struct Dead {
+    worker_ids: HashSet<String>,
+    files: Vec<PathBuf>,
 }
 
-/// Removes the files of dead workers.
-pub(super) fn remove_dead(directory: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "lock")
-            && is_unlocked(&path)
-        {
-            fs::remove_file(path)?;
+impl Dead {
+    /// Looks them up. A lease that one of them took can be listed afterwards: it takes no more.
+    pub(super) fn list(directory: &Path) -> io::Result<Self> {
+        let mut dead = Self::default();
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            let is_announced = match path.extension().and_then(OsStr::to_str) {
+                Some(LOCK) => true,
+                // Of a worker that died before it had a name.
+                Some(UNNAMED) => false,
+                _ => continue,
+            };
+            if !is_unlocked(&path) {
+                continue;
+            }
+            if let Some(worker_id) = path.file_stem().and_then(OsStr::to_str)
+                && is_announced
+            {
+                dead.worker_ids.insert(worker_id.to_owned());
+            }
+            dead.files.push(path);
         }
+        Ok(dead)
     }
-    Ok(())
+
+    /// `false` also where nothing is known of the worker.
+    pub(super) fn contains(&self, worker_id: &str) -> bool {
+        self.worker_ids.contains(worker_id)
+    }
+
+    /// Removes their files, and nobody else's: who died since may hold a lease that was not looked at.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        for path in &self.files {
+            match fs::remove_file(path) {
+                // Somebody else cleaned up, or it got its name after all.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
 }
 
 fn lock_path(directory: &Path, worker_id: &str) -> PathBuf {
-    directory.join(format!("{worker_id}.lock"))
+    directory.join(format!("{worker_id}.{LOCK}"))
 }
 
 fn is_unlocked(path: &Path) -> bool {
@@ -95,13 +143,33 @@ mod tests {
     fn a_worker_is_dead_when_its_lock_is_gone_and_its_file_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let presence = Presence::announce(directory.path()).unwrap();
-        assert!(!is_dead(directory.path(), presence.worker_id()));
-        assert!(!is_dead(directory.path(), "worker_of_another_machine"));
-
-        File::create(directory.path().join("worker_killed.lock")).unwrap();
-        assert!(is_dead(directory.path(), "worker_killed"));
-        remove_dead(directory.path()).unwrap();
-        assert!(!is_dead(directory.path(), "worker_killed"));
-        assert!(fs::exists(&presence.path).unwrap());
+        for name in ["worker_killed.lock", "worker_starting.new", "notes.txt"] {
+            File::create(directory.path().join(name)).unwrap();
+        }
+        let dead = Dead::list(directory.path()).unwrap();
+        let found = [
+            presence.worker_id(),
+            "worker_killed",
+            "worker_starting",
+            "worker_of_another_machine",
+        ]
+        .map(|worker_id| dead.contains(worker_id));
+        assert_eq!(found, [false, true, false, false]);
+        // Not among those that were looked up.
+        File::create(directory.path().join("worker_later.lock")).unwrap();
+        dead.remove().unwrap();
+        dead.remove().unwrap();
+        let mut left: Vec<_> = fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        left.sort();
+        let mut expected = vec![
+            presence.path.clone(),
+            directory.path().join("notes.txt"),
+            directory.path().join("worker_later.lock"),
+        ];
+        expected.sort();
+        assert_eq!(left, expected);
     }
 }

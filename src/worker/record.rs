@@ -1,67 +1,75 @@
 //! Writes down how an attempt ended, and clears up after it.
 
-use std::io;
-use std::path::Path;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
 use super::Context;
+use super::publish::{Unpublished, publish};
 use super::supervise::Ended;
-use crate::domain::attempt::Phase;
-use crate::domain::job::{Job, JobError, Publication};
-use crate::domain::manifest::FileEntry;
-use crate::domain::{AttemptFailure, ErrorCode, JobState, Manifest};
-use crate::store::{Ending, Lease};
-
-/// The manifest's name within the artifact.
-const MANIFEST_FILE: &str = "secateur.json";
+use crate::domain::history::EventKind;
+use crate::domain::job::{Job, JobError};
+use crate::domain::{ErrorCode, JobState};
+use crate::store::{Ending, Lease, Settled};
 
 /// The longest wait between two attempts.
 const MAX_RETRY_DELAY: Duration = Duration::from_mins(5);
 
 /// Wait before the database is asked again to take an ending.
-const FINISH_RETRY: Duration = Duration::from_secs(1);
+pub(super) const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// Why an attempt's end is not written down.
+#[derive(Debug)]
+pub(super) enum Aborted {
+    /// The lease is lost.
+    Lost,
+    /// The pool was stopped while the database was away: the sweep finds the lease when it is back.
+    Stopped,
+}
 
 /// Brings an attempt to its end: files first, then the one transaction that makes them visible, then the clearing up.
 pub(super) async fn record(context: &Context, job: &Job, ended: Ended) {
     let Some(lease) = Lease::of(job) else { return };
-    let Some(ending) = ending(context, job, &lease, ended).await else {
-        return discard(context, job).await;
+    let settled = match ending(context, job, &lease, ended).await {
+        Ok(ending) => finish(context, &lease, &ending).await,
+        Err(aborted) => Err(aborted),
     };
-    log(job, &ending);
-    match finish(context, &lease, &ending).await {
-        Some(true) => {
-            count(&ending);
-            remove_scratch_of_terminal(context, job).await;
+    match settled {
+        Ok(settled) => {
+            log(job, &settled.event);
+            count(&settled);
+            // Kept for the next attempt, if there will be one.
+            if settled.state.is_terminal() {
+                remove_scratch(context, job).await;
+            }
         }
-        Some(false) => discard(context, job).await,
-        // The pool was stopped while the database was away: the sweep finds the lease when it is back.
-        None => {}
+        Err(Aborted::Lost) => discard(context, job).await,
+        Err(Aborted::Stopped) => {}
     }
 }
 
-/// `None` when the lease is lost.
-async fn ending(context: &Context, job: &Job, lease: &Lease, ended: Ended) -> Option<Ending> {
+async fn ending(
+    context: &Context,
+    job: &Job,
+    lease: &Lease,
+    ended: Ended,
+) -> Result<Ending, Aborted> {
     let failure = |failure| JobError {
         failure,
         attempt: job.attempt,
     };
     match ended {
-        Ended::Succeeded(manifest) => Some(match publish(context, job, lease, *manifest).await {
-            Ok(publication) => Ending::Succeeded(Box::new(publication)),
-            Err(error) => failed(context, job, failure(error), false),
-        }),
-        Ended::Failed(error) => Some(failed(context, job, failure(error), false)),
-        Ended::Crashed { message, phase } => Some(failed(
-            context,
-            job,
-            JobError::crash(job.attempt, phase, message),
-            true,
-        )),
-        Ended::Cancelled => Some(Ending::Cancelled),
-        Ended::Stopped => Some(Ending::Released),
-        Ended::Lost => None,
+        Ended::Succeeded(manifest) => match publish(context, job, lease, *manifest).await {
+            Ok(publication) => Ok(Ending::Succeeded(Box::new(publication))),
+            Err(Unpublished::Failed(error)) => Ok(failed(context, job, failure(error), false)),
+            Err(Unpublished::Aborted(aborted)) => Err(aborted),
+        },
+        Ended::Failed(error) => Ok(failed(context, job, failure(error), false)),
+        Ended::Crashed { message, phase } => {
+            let error = JobError::crash(job.attempt, phase, message);
+            Ok(failed(context, job, error, true))
+        }
+        Ended::Cancelled => Ok(Ending::Cancelled),
+        Ended::Stopped => Ok(Ending::Released),
+        Ended::Lost => Err(Aborted::Lost),
     }
 }
 
@@ -87,89 +95,8 @@ fn retry_delay(first: Duration, failed_attempts: u32) -> Duration {
         .min(MAX_RETRY_DELAY)
 }
 
-/// Moves the artifact in. The lease is renewed meanwhile: across file systems this copies gigabytes.
-async fn publish(
-    context: &Context,
-    job: &Job,
-    lease: &Lease,
-    manifest: Manifest,
-) -> Result<Publication, AttemptFailure> {
-    let directory = context.scratch(job.id).join("artifact");
-    let work = async {
-        let files = artifact_files(&directory, &manifest)
-            .await
-            .map_err(|error| storing_failed(&error))?;
-        let published = context
-            .parts
-            .artifacts
-            .publish(job.id, job.attempt, &directory)
-            .await;
-        published.map_err(|error| storing_failed(&error))?;
-        Ok(Publication {
-            attempt: job.attempt,
-            manifest,
-            files,
-        })
-    };
-    tokio::pin!(work);
-    loop {
-        tokio::select! {
-            result = &mut work => return result,
-            () = tokio::time::sleep(context.settings.heartbeat) => {
-                if let Err(error) = context.parts.store.heartbeat(lease, context.lease_end()).await {
-                    tracing::warn!(error = &error as &dyn std::error::Error, job.id = %job.id, "cannot renew the lease");
-                }
-            }
-        }
-    }
-}
-
-fn storing_failed(error: &(dyn std::error::Error + 'static)) -> AttemptFailure {
-    let chain = || std::iter::successors(Some(error), |error| error.source());
-    let is_full = chain()
-        .filter_map(|error| error.downcast_ref::<io::Error>())
-        .any(|error| error.kind() == io::ErrorKind::StorageFull);
-    let code = if is_full {
-        ErrorCode::InsufficientDisk
-    } else {
-        ErrorCode::Io
-    };
-    let message = chain().fold("cannot store the artifact".to_owned(), |message, error| {
-        format!("{message}: {error}")
-    });
-    AttemptFailure {
-        code,
-        message,
-        phase: Some(Phase::Publishing),
-        retryable: code.retryable(),
-    }
-}
-
-/// What the manifest lists, checked to be there, and the manifest itself.
-async fn artifact_files(directory: &Path, manifest: &Manifest) -> io::Result<Vec<FileEntry>> {
-    for file in &manifest.files {
-        let length = tokio::fs::metadata(directory.join(&file.name)).await?.len();
-        if length != file.size_bytes {
-            let message = format!(
-                "{} has {length} bytes, the manifest says {}",
-                file.name, file.size_bytes
-            );
-            return Err(io::Error::other(message));
-        }
-    }
-    let content = tokio::fs::read(directory.join(MANIFEST_FILE)).await?;
-    let mut files = manifest.files.clone();
-    files.push(FileEntry {
-        name: MANIFEST_FILE.to_owned(),
-        size_bytes: content.len() as u64,
-        sha256: hex::encode(Sha256::digest(&content)),
-    });
-    files.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(files)
-}
-
 /// Hours of work hang on this one statement, so it is tried until the database answers or the pool is stopped.
-async fn finish(context: &Context, lease: &Lease, ending: &Ending) -> Option<bool> {
+async fn finish(context: &Context, lease: &Lease, ending: &Ending) -> Result<Settled, Aborted> {
     loop {
         match context
             .parts
@@ -177,34 +104,32 @@ async fn finish(context: &Context, lease: &Lease, ending: &Ending) -> Option<boo
             .finish(lease, ending, None, context.now())
             .await
         {
-            Ok(is_written) => return Some(is_written),
+            Ok(settled) => return settled.ok_or(Aborted::Lost),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, job.id = %lease.job_id, "cannot write the end of an attempt");
             }
         }
         if context.stop.is_cancelled() {
-            return None;
+            return Err(Aborted::Stopped);
         }
-        context.pause(FINISH_RETRY).await;
+        context.pause(STORE_RETRY).await;
     }
 }
 
 /// Nothing was written, so nothing of this attempt may remain, unless it was this very attempt that succeeded: a
 /// commit whose answer was lost is tried again, and the second time there is no lease any more.
 async fn discard(context: &Context, job: &Job) {
-    let found = context.parts.store.lookup_job(job.id).await;
-    let result = match found {
+    let standings = context.parts.store.list_standings(&[job.id]).await;
+    let standing = standings.map(|standings| standings.get(&job.id).copied());
+    let result = match standing {
         Ok(Some(now)) if now.state == JobState::Succeeded && now.attempt == job.attempt => return,
-        Ok(_) => {
-            context
-                .parts
-                .artifacts
-                .delete_attempt(job.id, job.attempt)
-                .await
+        Ok(Some(_)) => {
+            let artifacts = &context.parts.artifacts;
+            artifacts.delete_attempt(job.id, job.attempt).await
         }
-        // What is left then is for the sweep.
-        Err(_) => Ok(()),
+        // What is left then is for the sweep; an unknown job's files have a grace.
+        Ok(None) | Err(_) => Ok(()),
     };
     metrics::counter!("secateur_fenced_writes_total").increment(1);
     tracing::warn!(job.id = %job.id, job.attempt = job.attempt, "lease lost, attempt discarded");
@@ -214,68 +139,64 @@ async fn discard(context: &Context, job: &Job) {
     }
 }
 
-/// The scratch directory is kept for the next attempt, if there will be one.
-async fn remove_scratch_of_terminal(context: &Context, job: &Job) {
-    let is_terminal = match context.parts.store.lookup_job(job.id).await {
-        Ok(found) => found.is_none_or(|job| job.state.is_terminal()),
-        Err(_) => false,
-    };
-    if !is_terminal {
-        return;
-    }
+async fn remove_scratch(context: &Context, job: &Job) {
     if let Err(error) = tokio::fs::remove_dir_all(context.scratch(job.id)).await {
         tracing::warn!(%error, job.id = %job.id, "cannot remove the scratch directory, the sweep will");
     }
 }
 
-fn log(job: &Job, ending: &Ending) {
+fn log(job: &Job, end: &EventKind) {
     let (id, attempt) = (job.id, job.attempt);
-    match ending {
-        Ending::Succeeded(publication) => {
-            tracing::info!(job.id = %id, job.attempt = attempt, digest = publication.manifest.digest, "job succeeded");
+    match end {
+        EventKind::Succeeded { digest } => {
+            tracing::info!(job.id = %id, job.attempt = attempt, digest, "job succeeded");
         }
-        Ending::Failed { error, .. } => {
+        EventKind::Failed { error } => {
             let (code, message) = (error.failure.code.as_str(), error.failure.message.as_str());
             tracing::error!(job.id = %id, job.attempt = attempt, code, message, "job failed");
         }
-        Ending::Retry {
-            error, run_after, ..
-        } => {
+        EventKind::Retrying { error, run_after } => {
             let (code, message) = (error.failure.code.as_str(), error.failure.message.as_str());
             tracing::warn!(job.id = %id, job.attempt = attempt, code, message, %run_after, "attempt failed, will retry");
         }
-        Ending::Cancelled => tracing::info!(job.id = %id, job.attempt = attempt, "job cancelled"),
-        Ending::Released => {
+        EventKind::Cancelled => {
+            tracing::info!(job.id = %id, job.attempt = attempt, "job cancelled");
+        }
+        EventKind::Released => {
             tracing::info!(job.id = %id, job.attempt = attempt, "attempt given back");
         }
+        // These end no attempt.
+        EventKind::Queued
+        | EventKind::Started { .. }
+        | EventKind::Phase { .. }
+        | EventKind::Resumed { .. }
+        | EventKind::Cancelling => {}
     }
 }
 
-/// Counts an ending that was written.
-pub(super) fn count(ending: &Ending) {
-    let (outcome, finished) = match ending {
-        Ending::Succeeded(_) => ("succeeded", Some(("succeeded", "none"))),
-        Ending::Failed { error, crashed } => (
-            if *crashed { "crashed" } else { "failed" },
-            Some(("failed", error.failure.code.as_str())),
-        ),
-        Ending::Retry { crashed, .. } => (if *crashed { "crashed" } else { "failed" }, None),
-        Ending::Cancelled => (
-            "cancelled",
-            Some(("cancelled", ErrorCode::Cancelled.as_str())),
-        ),
-        Ending::Released => ("released", None),
-    };
+/// Counts what was written, which is not always what the attempt wished.
+pub(super) fn count(settled: &Settled) {
+    let outcome = settled.outcome.as_str();
     metrics::counter!("secateur_job_attempts_total", "outcome" => outcome).increment(1);
-    if let Some((status, code)) = finished {
-        metrics::counter!("secateur_jobs_finished_total", "status" => status, "code" => code)
-            .increment(1);
-    }
+    let code = match settled.state {
+        JobState::Queued | JobState::Running | JobState::Cancelling => return,
+        JobState::Succeeded => "none",
+        JobState::Cancelled => ErrorCode::Cancelled.as_str(),
+        JobState::Failed => settled
+            .error
+            .as_ref()
+            .map_or(ErrorCode::Internal, |error| error.failure.code)
+            .as_str(),
+    };
+    let status = settled.state.as_str();
+    metrics::counter!("secateur_jobs_finished_total", "status" => status, "code" => code)
+        .increment(1);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker::fixture::{build_artifact, claimed, context};
 
     #[test]
     fn the_wait_doubles_up_to_a_limit() {
@@ -285,5 +206,50 @@ mod tests {
             [5, 10, 20]
         );
         assert_eq!(retry_delay(first, u32::MAX), MAX_RETRY_DELAY);
+    }
+
+    #[tokio::test]
+    async fn what_is_counted_is_what_was_written() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let _guard = metrics::set_default_local_recorder(&recorder);
+        let home = tempfile::tempdir().unwrap();
+        let context = context(home.path()).await;
+        let job = claimed(&context).await;
+        let asked = context.parts.store.request_cancel(job.id, context.now());
+        asked.await.unwrap();
+        let crashed = Ended::Crashed {
+            message: "gone".to_owned(),
+            phase: None,
+        };
+        record(&context, &job, crashed).await;
+        let counted = recorder.handle().render();
+        assert!(
+            counted.contains(r#"secateur_job_attempts_total{outcome="cancelled"} 1"#),
+            "{counted}"
+        );
+        assert!(
+            counted
+                .contains(r#"secateur_jobs_finished_total{status="cancelled",code="cancelled"} 1"#),
+            "{counted}"
+        );
+        assert!(!counted.contains("crashed"), "{counted}");
+    }
+
+    #[tokio::test]
+    async fn an_artifact_outlives_a_database_that_does_not_know_its_job() {
+        let home = tempfile::tempdir().unwrap();
+        let known = context(home.path()).await;
+        let job = claimed(&known).await;
+        let (directory, manifest) = build_artifact(&known, &job);
+        let artifacts = &known.parts.artifacts;
+        artifacts.publish(job.id, 1, &directory).await.unwrap();
+        let other = tempfile::tempdir().unwrap();
+        let mut unknown = context(other.path()).await;
+        unknown.parts.artifacts = std::sync::Arc::clone(artifacts);
+        unknown.settings.scratch_dir = known.settings.scratch_dir.clone();
+        build_artifact(&unknown, &job);
+        record(&unknown, &job, Ended::Succeeded(Box::new(manifest))).await;
+        let kept = artifacts.size(job.id, 1, "model.safetensors").await;
+        assert_eq!(kept.unwrap(), Some(10));
     }
 }

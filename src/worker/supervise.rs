@@ -18,6 +18,9 @@ use crate::store::{Held, Lease, Report};
 /// Progress is written down at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
+/// How often the database is asked whether the job shall be cancelled: whoever was asked may be another process.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// How an attempt's process ended.
 #[derive(Debug)]
 pub(super) enum Ended {
@@ -131,6 +134,7 @@ impl<'c> Watch<'c> {
     async fn run(mut self, mut child: Child, mut cancels: broadcast::Receiver<JobId>) -> Ended {
         let mut heartbeat = every(self.context.settings.heartbeat);
         let mut flush = every(PROGRESS_EVERY);
+        let mut look = every(LOOK_EVERY);
         loop {
             let stop = tokio::select! {
                 message = child.next_message() => match message {
@@ -139,11 +143,12 @@ impl<'c> Watch<'c> {
                 },
                 _ = heartbeat.tick() => self.renew().await,
                 _ = flush.tick() => self.flush().await,
+                _ = look.tick() => self.look().await,
                 cancelled = cancels.recv() => match cancelled {
                     Ok(id) if id == self.lease.job_id => Some(Ended::Cancelled),
                     Ok(_) => None,
                     // Too many at once, or nobody left to send any: the database knows.
-                    Err(RecvError::Lagged(_) | RecvError::Closed) => self.renew().await,
+                    Err(RecvError::Lagged(_) | RecvError::Closed) => self.look().await,
                 },
                 () = self.context.stop.cancelled() => Some(Ended::Stopped),
             };
@@ -229,6 +234,19 @@ impl<'c> Watch<'c> {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "cannot renew the lease"
+                );
+                None
+            }
+        }
+    }
+
+    async fn look(&self) -> Option<Stop> {
+        match self.context.parts.store.check_lease(&self.lease).await {
+            Ok(held) => stop_unless_held(held),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot look up the lease"
                 );
                 None
             }

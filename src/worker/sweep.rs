@@ -1,15 +1,18 @@
 //! Looks over what dead workers left: their jobs, their scratch directories, their unfinished artifacts.
 
+use std::collections::HashSet;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
-use super::presence;
+use super::grace::{self, GRACE};
+use super::presence::Dead;
 use super::record::count;
 use super::{Context, jittered};
 use crate::artifacts::ArtifactError;
-use crate::domain::job::{Job, JobError, JobId};
+use crate::domain::job::{JobError, JobId};
 use crate::domain::state::JobState;
-use crate::store::{Ending, Lease, StoreError};
+use crate::store::{Ending, Leased, Standing, StoreError};
 
 /// Part of a sweep did not work; the next one tries again.
 #[derive(Debug, thiserror::Error)]
@@ -22,78 +25,183 @@ enum SweepError {
     Io(#[from] io::Error),
 }
 
-pub(super) async fn sweep_forever(context: Arc<Context>) {
-    loop {
-        context.pause(jittered(context.settings.sweep)).await;
-        if context.stop.is_cancelled() {
-            return;
+/// Looks over everything again and again.
+#[derive(Debug, Default)]
+pub(super) struct Sweeper {
+    /// Unknown jobs that the log was told of.
+    unknown: HashSet<JobId>,
+}
+
+impl Sweeper {
+    pub(super) async fn run(mut self, context: Arc<Context>) {
+        loop {
+            context.pause(jittered(context.settings.sweep)).await;
+            if context.stop.is_cancelled() {
+                return;
+            }
+            self.sweep(&context).await;
         }
-        sweep(&context).await;
+    }
+
+    /// One round. Its parts do not depend on each other.
+    pub(super) async fn sweep(&mut self, context: &Context) {
+        let parts = [
+            ("leases", reap_leases(context).await),
+            ("scratch", self.remove_scratch(context).await),
+            ("artifacts", self.remove_attempts(context).await),
+        ];
+        for (part, result) in parts {
+            if let Err(error) = result {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    part,
+                    "sweep failed"
+                );
+            }
+        }
+    }
+
+    /// Scratch directories of jobs that nobody will work on again.
+    async fn remove_scratch(&mut self, context: &Context) -> Result<(), SweepError> {
+        let ids = list_scratch(&context.settings.scratch_dir).await?;
+        let standings = context.parts.store.list_standings(&ids).await?;
+        for id in ids {
+            let directory = context.scratch(id);
+            let is_needed = match standings.get(&id) {
+                Some(standing) => {
+                    grace::end(&directory)?;
+                    !standing.state.is_terminal()
+                }
+                None => !self.is_grace_over(context, id, &directory)?,
+            };
+            if is_needed || context.is_active(id) {
+                continue;
+            }
+            match tokio::fs::remove_dir_all(directory).await {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+            tracing::info!(job.id = %id, "leftover scratch directory removed");
+        }
+        Ok(())
+    }
+
+    /// Artifacts of attempts that did not become, and will not become, their job's result.
+    async fn remove_attempts(&mut self, context: &Context) -> Result<(), SweepError> {
+        let artifacts = &context.parts.artifacts;
+        let found = artifacts.list_attempts().await?;
+        let ids: Vec<_> = found.keys().copied().collect();
+        let standings = context.parts.store.list_standings(&ids).await?;
+        for (id, attempts) in found {
+            let folder = artifacts.folder(id);
+            let standing = standings.get(&id);
+            if standing.is_none() && !self.is_grace_over(context, id, &folder)? {
+                continue;
+            }
+            grace::end(&folder)?;
+            for attempt in attempts {
+                if !standing.is_some_and(|standing| needs(*standing, attempt)) {
+                    artifacts.delete_attempt(id, attempt).await?;
+                    tracing::info!(job.id = %id, job.attempt = attempt, "leftover artifact removed");
+                }
+            }
+            if standing.is_none_or(|standing| standing.state.is_terminal()) {
+                artifacts.remove_empty(id).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// For a job that the database does not know.
+    fn is_grace_over(
+        &mut self,
+        context: &Context,
+        id: JobId,
+        directory: &Path,
+    ) -> io::Result<bool> {
+        if self.unknown.insert(id) {
+            let directory = directory.display();
+            tracing::warn!(job.id = %id, %directory, grace = ?GRACE, "the database does not know this job, its files are kept for a while");
+        }
+        grace::is_over(directory, context.now())
     }
 }
 
-/// One round. Its parts do not depend on each other.
-pub(super) async fn sweep(context: &Context) {
-    let parts = [
-        ("leases", reap_leases(context).await),
-        ("scratch", remove_scratch(context).await),
-        ("artifacts", remove_attempts(context).await),
-    ];
-    for (part, result) in parts {
-        if let Err(error) = result {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                part,
-                "sweep failed"
-            );
+/// The directories that are named after jobs; anything else there is not ours.
+async fn list_scratch(directory: &Path) -> io::Result<Vec<JobId>> {
+    let mut entries = match tokio::fs::read_dir(directory).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut ids = Vec::new();
+    while let Some(entry) = entries.next_entry().await? {
+        ids.extend(
+            entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<JobId>().ok()),
+        );
+    }
+    Ok(ids)
+}
+
+/// Whether the attempt is, or may still become, the job's result.
+fn needs(standing: Standing, attempt: u32) -> bool {
+    match standing.state {
+        JobState::Running | JobState::Cancelling | JobState::Succeeded => {
+            standing.attempt == attempt
         }
+        JobState::Queued | JobState::Failed | JobState::Cancelled => false,
     }
 }
 
+/// One lease that cannot be ended does not keep the others.
 async fn reap_leases(context: &Context) -> Result<(), SweepError> {
-    for job in context.parts.store.list_leased().await? {
-        let Some(lease) = Lease::of(&job) else {
-            continue;
-        };
-        if context.is_active(job.id) && lease.owner == context.worker_id() {
+    // Before the leases: what a worker held that died after this is for the next round, and so is its file.
+    let dead = Dead::list(&context.settings.workers_dir)?;
+    let mut result = Ok(());
+    for leased in context.parts.store.list_leased().await? {
+        let lease = &leased.lease;
+        if context.is_active(lease.job_id) && lease.owner == context.worker_id() {
             continue;
         }
-        let Some(reason) = reason_to_reap(context, &job, &lease) else {
+        let reason = if dead.contains(&lease.owner) {
+            "the worker died"
+        } else if leased.expires_at <= context.now() {
+            "the worker did not renew its lease"
+        } else {
             continue;
         };
-        let ending = ending(context, &job, reason);
-        // In the holder's name, and only if it has not been heard of meanwhile.
-        let is_written = context
-            .parts
-            .store
-            .finish(&lease, &ending, job.lease_expires_at, context.now())
-            .await?;
-        if is_written {
-            count(&ending);
-            metrics::counter!("secateur_leases_reaped_total").increment(1);
-            tracing::warn!(job.id = %job.id, job.attempt = job.attempt, worker.id = lease.owner, reason, "lease reaped");
-            context.parts.wake.notify_one();
+        if let Err(error) = reap(context, &leased, reason).await {
+            result = Err(error);
         }
     }
-    presence::remove_dead(&context.settings.workers_dir)?;
+    result?;
+    Ok(dead.remove()?)
+}
+
+/// In the holder's name, and only if it has not been heard of meanwhile.
+async fn reap(context: &Context, leased: &Leased, reason: &str) -> Result<(), StoreError> {
+    let lease = &leased.lease;
+    let ending = ending(context, leased, reason);
+    let settled = context
+        .parts
+        .store
+        .finish(lease, &ending, Some(leased.expires_at), context.now())
+        .await?;
+    if let Some(settled) = settled {
+        count(&settled);
+        metrics::counter!("secateur_leases_reaped_total").increment(1);
+        let state = settled.state.as_str();
+        tracing::warn!(job.id = %lease.job_id, job.attempt = lease.attempt, worker.id = lease.owner, reason, state, "lease reaped");
+        context.parts.wake.notify_one();
+    }
     Ok(())
 }
 
-fn reason_to_reap(context: &Context, job: &Job, lease: &Lease) -> Option<&'static str> {
-    if presence::is_dead(&context.settings.workers_dir, &lease.owner) {
-        Some("the worker died")
-    } else if job.lease_expires_at.is_some_and(|end| end <= context.now()) {
-        Some("the worker did not renew its lease")
-    } else {
-        None
-    }
-}
-
-fn ending(context: &Context, job: &Job, reason: &str) -> Ending {
-    let error = JobError::crash(job.attempt, job.phase, reason.to_owned());
-    if job.state == JobState::Cancelling {
-        Ending::Cancelled
-    } else if job.is_last_attempt() {
+fn ending(context: &Context, leased: &Leased, reason: &str) -> Ending {
+    let error = JobError::crash(leased.lease.attempt, leased.phase, reason.to_owned());
+    if leased.is_last_attempt {
         Ending::Failed {
             error,
             crashed: true,
@@ -105,44 +213,4 @@ fn ending(context: &Context, job: &Job, reason: &str) -> Ending {
             run_after: context.now(),
         }
     }
-}
-
-/// Scratch directories of jobs that nobody will work on again.
-async fn remove_scratch(context: &Context) -> Result<(), SweepError> {
-    let mut entries = match tokio::fs::read_dir(&context.settings.scratch_dir).await {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    while let Some(entry) = entries.next_entry().await? {
-        let id = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<JobId>().ok());
-        // What is not a job's directory is not ours.
-        let Some(id) = id else { continue };
-        let job = context.parts.store.lookup_job(id).await?;
-        if job.is_none_or(|job| job.state.is_terminal()) && !context.is_active(id) {
-            tokio::fs::remove_dir_all(entry.path()).await?;
-            tracing::info!(job.id = %id, "leftover scratch directory removed");
-        }
-    }
-    Ok(())
-}
-
-/// Artifacts of attempts that did not become, and will not become, their job's result.
-async fn remove_attempts(context: &Context) -> Result<(), SweepError> {
-    for (id, attempt) in context.parts.artifacts.list_attempts().await? {
-        let job = context.parts.store.lookup_job(id).await?;
-        let is_needed = job.is_some_and(|job| match job.state {
-            JobState::Running | JobState::Cancelling | JobState::Succeeded => {
-                job.attempt == attempt
-            }
-            JobState::Queued | JobState::Failed | JobState::Cancelled => false,
-        });
-        if !is_needed {
-            context.parts.artifacts.delete_attempt(id, attempt).await?;
-            tracing::info!(job.id = %id, job.attempt = attempt, "leftover artifact removed");
-        }
-    }
-    Ok(())
 }

@@ -87,6 +87,7 @@ fn write_stub_models(models_dir: &Path) {
         "hang",
         "hang-once",
         "liar",
+        "noisy",
         "refuse",
         "silent",
         "succeed",
@@ -275,6 +276,7 @@ impl TestApp {
                 .finish(lease, ending, None, SystemClock.now())
                 .await
                 .unwrap()
+                .is_some()
         );
     }
 }

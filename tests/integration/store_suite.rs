@@ -5,17 +5,21 @@ use std::time::Duration;
 use jiff::Timestamp;
 use secateur::domain::ErrorCode;
 use secateur::domain::attempt::{AttemptFailure, Phase, Step};
-use secateur::domain::history::AttemptOutcome;
+use secateur::domain::history::{Attempt, AttemptOutcome, EventKind};
 use secateur::domain::job::{Job, JobError, JobFilter, JobId, MAX_ATTEMPTS};
 use secateur::domain::request::{Defaults, JobRequest};
 use secateur::domain::state::JobState;
-use secateur::store::{Claim, Ending, Held, Lease, Report, SqliteStore, Store};
+use secateur::store::{Claim, Ending, Held, Lease, Leased, Report, SqliteStore, Store};
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::harness::publication;
-use queries::{filters_and_counts_agree, pages_do_not_move_when_jobs_are_added};
+use queries::{
+    a_job_is_read_together_with_its_attempts, filters_and_counts_agree,
+    pages_do_not_move_when_jobs_are_added, standings_are_those_of_the_known_jobs,
+};
 
+mod one_file;
 mod queries;
 
 /// Runs each function of the suite on a fresh store.
@@ -50,6 +54,8 @@ mod sqlite {
         progress_is_kept_and_events_have_no_gaps,
         pages_do_not_move_when_jobs_are_added,
         filters_and_counts_agree,
+        standings_are_those_of_the_known_jobs,
+        a_job_is_read_together_with_its_attempts,
         no_other_transition_can_be_written,
     );
 }
@@ -117,7 +123,17 @@ fn succeeded(attempt: u32) -> Ending {
 }
 
 async fn finish(store: &dyn Store, lease: &Lease, ending: &Ending) -> bool {
-    store.finish(lease, ending, None, at(500)).await.unwrap()
+    let settled = store.finish(lease, ending, None, at(500)).await.unwrap();
+    settled.is_some()
+}
+
+async fn attempts(store: &dyn Store, id: JobId) -> Vec<Attempt> {
+    store.lookup_job_with_attempts(id).await.unwrap().unwrap().1
+}
+
+async fn cancel(store: &dyn Store, id: JobId, seconds: i64) -> Job {
+    let cancelled = store.request_cancel(id, at(seconds)).await.unwrap();
+    cancelled.unwrap().0
 }
 
 async fn a_job_comes_back_as_it_was_stored(store: &dyn Store) {
@@ -181,7 +197,13 @@ async fn a_heartbeat_moves_the_end_of_the_lease(store: &dyn Store) {
         (renewed.lease_expires_at, renewed.version),
         (Some(at(900)), version)
     );
-    assert_eq!(store.list_leased().await.unwrap(), [renewed]);
+    let leased = Leased {
+        lease,
+        expires_at: at(900),
+        phase: None,
+        is_last_attempt: false,
+    };
+    assert_eq!(store.list_leased().await.unwrap(), [leased]);
 }
 
 /// Every write of an old holder, after somebody else took the job.
@@ -202,6 +224,7 @@ async fn a_lost_lease_writes_nothing(store: &dyn Store) {
     );
     for lost in [&old, &other_owner] {
         assert_eq!(store.heartbeat(lost, at(900)).await.unwrap(), Held::Lost);
+        assert_eq!(store.check_lease(lost).await.unwrap(), Held::Lost);
         assert_eq!(
             store
                 .report(lost, &Report::Phase(Phase::Pruning), at(4))
@@ -239,11 +262,12 @@ async fn a_lease_renewed_meanwhile_is_not_reaped(store: &dyn Store) {
     let lease = claim(store, "a", 1).await.unwrap();
     let seen = job(store, id).await.lease_expires_at;
     store.heartbeat(&lease, at(900)).await.unwrap();
-    assert!(
-        !store
+    assert_eq!(
+        store
             .finish(&lease, &retry(1, true, at(400)), seen, at(400))
             .await
-            .unwrap()
+            .unwrap(),
+        None
     );
     assert_eq!(job(store, id).await.state, JobState::Running);
     assert!(
@@ -251,38 +275,35 @@ async fn a_lease_renewed_meanwhile_is_not_reaped(store: &dyn Store) {
             .finish(&lease, &retry(1, true, at(950)), Some(at(900)), at(950))
             .await
             .unwrap()
+            .is_some()
     );
     assert_eq!(job(store, id).await.state, JobState::Queued);
 }
 
 async fn a_job_is_cancelled_from_each_state_as_the_state_machine_says(store: &dyn Store) {
     let queued = insert(store, 0).await;
-    let cancelled = store.request_cancel(queued, at(1)).await.unwrap().unwrap();
+    let cancelled = cancel(store, queued, 1).await;
     assert_eq!(
         (cancelled.state, cancelled.finished_at),
         (JobState::Cancelled, Some(at(1)))
     );
     // Again: nothing changes.
-    assert_eq!(
-        store.request_cancel(queued, at(2)).await.unwrap().unwrap(),
-        cancelled
-    );
+    assert_eq!(cancel(store, queued, 2).await, cancelled);
 
     let running = insert(store, 2).await;
     let lease = claim(store, "a", 3).await.unwrap();
-    let cancelling = store.request_cancel(running, at(4)).await.unwrap().unwrap();
+    let cancelling = cancel(store, running, 4).await;
     assert_eq!(
         (cancelling.state, cancelling.finished_at),
         (JobState::Cancelling, None)
     );
-    assert_eq!(
-        store.request_cancel(running, at(5)).await.unwrap().unwrap(),
-        cancelling
-    );
-    assert_eq!(
+    assert_eq!(cancel(store, running, 5).await, cancelling);
+    for held in [
+        store.check_lease(&lease).await.unwrap(),
         store.heartbeat(&lease, at(900)).await.unwrap(),
-        Held::CancelRequested
-    );
+    ] {
+        assert_eq!(held, Held::CancelRequested);
+    }
     assert!(finish(store, &lease, &Ending::Cancelled).await);
     assert_eq!(job(store, running).await.state, JobState::Cancelled);
 
@@ -297,10 +318,7 @@ async fn a_job_is_cancelled_from_each_state_as_the_state_machine_says(store: &dy
         let lease = claim(store, "a", 7).await.unwrap();
         assert!(finish(store, &lease, &ending).await);
         let before = job(store, over).await;
-        assert_eq!(
-            store.request_cancel(over, at(8)).await.unwrap().unwrap(),
-            before
-        );
+        assert_eq!(cancel(store, over, 8).await, before);
     }
     assert_eq!(
         store
@@ -312,12 +330,21 @@ async fn a_job_is_cancelled_from_each_state_as_the_state_machine_says(store: &dy
 }
 
 async fn a_cancelled_job_is_not_tried_again(store: &dyn Store) {
-    for ending in [retry(1, true, at(5)), Ending::Released] {
+    let last_crash = Ending::Failed {
+        error: error(1),
+        crashed: true,
+    };
+    for ending in [retry(1, true, at(5)), Ending::Released, last_crash] {
         let id = insert(store, 0).await;
         let lease = claim(store, "a", 1).await.unwrap();
-        store.request_cancel(id, at(2)).await.unwrap();
-        assert!(finish(store, &lease, &ending).await);
-        assert_eq!(job(store, id).await.state, JobState::Cancelled);
+        assert_eq!(store.check_lease(&lease).await.unwrap(), Held::Yes);
+        cancel(store, id, 2).await;
+        let settled = store.finish(&lease, &ending, None, at(500)).await.unwrap();
+        let settled = settled.map(|settled| (settled.state, settled.outcome, settled.error));
+        let expected = (JobState::Cancelled, AttemptOutcome::Cancelled, None);
+        assert_eq!(settled, Some(expected));
+        let job = job(store, id).await;
+        assert_eq!((job.state, job.error), (JobState::Cancelled, None));
     }
 }
 
@@ -341,7 +368,7 @@ async fn an_attempt_given_back_does_not_count(store: &dyn Store) {
         (job.state, job.failed_attempts, job.crash_count),
         (JobState::Queued, 0, 0)
     );
-    let attempts = store.list_attempts(id).await.unwrap();
+    let attempts = attempts(store, id).await;
     assert!(
         attempts
             .iter()
@@ -377,7 +404,7 @@ async fn failures_and_crashes_are_counted_apart(store: &dyn Store) {
         (failed.state, failed.crash_count, failed.finished_at),
         (JobState::Failed, 2, Some(at(500)))
     );
-    let attempts = store.list_attempts(id).await.unwrap();
+    let attempts = attempts(store, id).await;
     let outcomes: Vec<_> = attempts
         .iter()
         .map(|attempt| (attempt.attempt, attempt.outcome.unwrap()))

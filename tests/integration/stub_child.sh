@@ -41,6 +41,15 @@ case $(printf '%s' "$work" | sed -n 's/.*"source":"local","id":"\([^"]*\)".*/\1/
         say '{"type":"phase","phase":"pruning"}'
         say '{"type":"progress","name":"blocks","finished":1,"total":2,"unit":"blocks"}'
         wait ;;
+    noisy)
+        # No UTF-8, then more than a pipe holds.
+        printf '\377\n' >&2
+        i=0
+        while [ "$i" -lt 2000 ]; do
+            printf '%80s\n' "$i" >&2
+            i=$((i + 1))
+        done
+        succeed ;;
     full) failed insufficient_disk true ;;
     liar)
         mkdir -p "$scratch/artifact"

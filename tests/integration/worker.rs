@@ -1,9 +1,12 @@
 //! The pool with a child that does as it is told.
 
+use std::time::Duration;
+
 use reqwest::StatusCode;
+use secateur::app;
 use serde_json::{Value, json};
 
-use crate::harness::TestApp;
+use crate::harness::{TestApp, config};
 
 fn exists(path: &std::path::Path) -> bool {
     path.try_exists().unwrap()
@@ -183,6 +186,38 @@ async fn cancelling_a_running_job_ends_every_process_of_it() {
         !is_running(&grandchild),
         "process {grandchild} is still there"
     );
+}
+
+#[tokio::test]
+async fn a_worker_elsewhere_hears_of_a_cancellation_before_its_heartbeat() {
+    let app = TestApp::api().await;
+    let mut config = config(app.home());
+    config.worker.heartbeat_seconds = Duration::from_hours(1);
+    config.worker.lease_seconds = Duration::from_hours(2);
+    let worker = app::start_worker(&config.storage, &config.worker);
+    let worker = worker.await.unwrap();
+    let id = app.submit("hang").await;
+    // Nothing more to write down: only asking tells the worker.
+    app.job_when(&id, |job| job["progress"].is_object()).await;
+    app.post(&format!("/v1/jobs/{id}/cancel"), &Value::Null)
+        .await;
+    app.job_with_status(&id, "cancelled").await;
+    worker.shutdown().await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn whatever_a_child_logs_it_is_read_to_its_end() {
+    let app = TestApp::with_worker().await;
+    let id = app.submit("noisy").await;
+    let job = app
+        .job_when(&id, |job| job["finished_at"].is_string())
+        .await;
+    assert_eq!(
+        (&job["status"], &job["attempt"]),
+        (&json!("succeeded"), &json!(1))
+    );
+    app.stop().await;
 }
 
 /// Dead, or dead and not yet waited for by whoever adopted it.

@@ -157,20 +157,21 @@ async fn a_worker_that_lost_its_lease_stops_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn leftovers_of_unknown_and_finished_jobs_are_removed_and_nothing_else() {
+async fn leftovers_of_finished_jobs_are_removed_and_nothing_else() {
     let app = TestApp::with_worker().await;
     let done = app.submit("succeed").await;
     app.job_with_status(&done, "succeeded").await;
+    let failed = app.submit("refuse").await;
+    app.job_with_status(&failed, "failed").await;
     let home = app.stop().await;
-    let unknown = "job_019abcde0123789a8bcdef0123456789";
     let attempt = |id: &str, n: u32| {
         home.path()
             .join(format!("artifacts/jobs/{id}/attempts/{n}/dense"))
     };
     for path in [
-        attempt(unknown, 1),
+        attempt(&failed, 1),
         attempt(&done, 7),
-        home.path().join("scratch").join(unknown),
+        home.path().join("scratch").join(&failed),
     ] {
         fs::create_dir_all(&path).unwrap();
         fs::write(path.join("file"), b"x").unwrap();
@@ -179,26 +180,54 @@ async fn leftovers_of_unknown_and_finished_jobs_are_removed_and_nothing_else() {
 
     // Starting sweeps once, before the first claim.
     let home = TestApp::at(Arc::clone(&home)).await.stop().await;
-    assert!(!attempt(unknown, 1).try_exists().unwrap());
-    assert!(!attempt(&done, 7).try_exists().unwrap());
-    assert!(
-        !home
-            .path()
-            .join("scratch")
-            .join(unknown)
-            .try_exists()
-            .unwrap()
-    );
-    assert!(
-        attempt(&done, 1)
-            .join("model.safetensors")
-            .try_exists()
-            .unwrap()
-    );
-    assert!(
-        home.path()
-            .join("scratch/somebody-elses")
-            .try_exists()
-            .unwrap()
-    );
+    let left = |path: String| home.path().join(path).try_exists().unwrap();
+    assert!(!left(format!("artifacts/jobs/{failed}")), "with its folder");
+    assert!(!left(format!("artifacts/jobs/{done}/attempts/7")));
+    assert!(!left(format!("scratch/{failed}")));
+    assert!(left(format!(
+        "artifacts/jobs/{done}/attempts/1/dense/model.safetensors"
+    )));
+    assert!(left("scratch/somebody-elses".to_owned()));
+}
+
+#[tokio::test]
+async fn the_files_of_a_job_that_the_database_lost_are_kept_for_a_week() {
+    let app = TestApp::with_worker().await;
+    let done = app.submit("succeed").await;
+    app.job_with_status(&done, "succeeded").await;
+    let home = app.stop().await;
+    let scratch = home.path().join("scratch").join(&done);
+    fs::create_dir_all(&scratch).unwrap();
+    let artifact = home.path().join(format!("artifacts/jobs/{done}"));
+    let aside = home.path().join("aside.db");
+    fs::rename(home.path().join("secateur.db"), &aside).unwrap();
+
+    let home = TestApp::at(home).await.stop().await;
+    let file = artifact.join("attempts/1/dense/model.safetensors");
+    assert!(file.try_exists().unwrap() && scratch.try_exists().unwrap());
+    // As if that had been eight days ago.
+    for directory in [&artifact, &scratch] {
+        let mark = File::open(directory.join("unknown-since")).unwrap();
+        let since = mark.metadata().unwrap().modified().unwrap();
+        mark.set_modified(since - Duration::from_hours(8 * 24))
+            .unwrap();
+    }
+
+    // The right database again: what it names stays, and the grace begins anew.
+    let wrong = home.path().join("wrong.db");
+    fs::rename(home.path().join("secateur.db"), &wrong).unwrap();
+    fs::rename(&aside, home.path().join("secateur.db")).unwrap();
+    let home = TestApp::at(home).await.stop().await;
+    assert!(file.try_exists().unwrap() && !scratch.try_exists().unwrap());
+    assert!(!artifact.join("unknown-since").try_exists().unwrap());
+
+    fs::rename(home.path().join("secateur.db"), &aside).unwrap();
+    fs::rename(&wrong, home.path().join("secateur.db")).unwrap();
+    let home = TestApp::at(home).await.stop().await;
+    let mark = File::open(artifact.join("unknown-since")).unwrap();
+    let since = mark.metadata().unwrap().modified().unwrap();
+    mark.set_modified(since - Duration::from_hours(8 * 24))
+        .unwrap();
+    TestApp::at(home).await.stop().await;
+    assert!(!artifact.try_exists().unwrap());
 }

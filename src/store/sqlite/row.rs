@@ -8,7 +8,7 @@ use sqlx::{ColumnIndex, Decode, Row, Sqlite, Type};
 
 use crate::domain::history::{Attempt, Event};
 use crate::domain::job::{Job, JobId, Publication};
-use crate::store::StoreError;
+use crate::store::{Lease, Leased, Standing, StoreError};
 
 /// A row, and how to name it when a column cannot be read.
 pub(super) struct Columns<'r> {
@@ -103,10 +103,42 @@ impl<'r> Columns<'r> {
     }
 }
 
-pub(super) fn job(row: &SqliteRow) -> Result<Job, StoreError> {
+/// A row of jobs, and which one.
+pub(super) fn keyed(row: &SqliteRow) -> Result<(JobId, Columns<'_>), StoreError> {
     let mut columns = Columns::new(row, "jobs");
     let id: JobId = columns.word("id")?;
     columns.key = id.to_string();
+    Ok((id, columns))
+}
+
+pub(super) fn leased(row: &SqliteRow) -> Result<Leased, StoreError> {
+    let (job_id, columns) = keyed(row)?;
+    let failed_attempts: u32 = columns.count("failed_attempts")?;
+    let max_attempts: u32 = columns.count("max_attempts")?;
+    Ok(Leased {
+        lease: Lease {
+            job_id,
+            attempt: columns.count("attempt")?,
+            owner: columns.get("lease_owner")?,
+        },
+        expires_at: columns.time("lease_expires_at")?,
+        // A phase that only a newer version knows keeps no lease alive.
+        phase: columns.optional_word("phase").unwrap_or_default(),
+        is_last_attempt: failed_attempts + 1 >= max_attempts,
+    })
+}
+
+pub(super) fn standing(row: &SqliteRow) -> Result<(JobId, Standing), StoreError> {
+    let (id, columns) = keyed(row)?;
+    let standing = Standing {
+        state: columns.word("state")?,
+        attempt: columns.count("attempt")?,
+    };
+    Ok((id, standing))
+}
+
+pub(super) fn job(row: &SqliteRow) -> Result<Job, StoreError> {
+    let (id, columns) = keyed(row)?;
     Ok(Job {
         id,
         name: columns.get("name")?,

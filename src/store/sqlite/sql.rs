@@ -20,8 +20,12 @@ order by id desc limit ?7";
 
 pub(super) const COUNT_JOBS: &str = "select state, count(*) as jobs from jobs group by state";
 
-pub(super) const LIST_LEASED: &str =
-    "select * from jobs where state in ('running', 'cancelling') order by id";
+pub(super) const LIST_LEASED: &str = "\
+select id, attempt, lease_owner, lease_expires_at, phase, failed_attempts, max_attempts from jobs \
+where state in ('running', 'cancelling') order by id";
+
+pub(super) const LIST_STANDINGS: &str =
+    "select id, state, attempt from jobs where id in (select value from json_each(?1))";
 
 pub(super) const LIST_EVENTS: &str =
     "select * from events where job_id = ?1 and seq > ?2 order by seq limit ?3";
@@ -51,6 +55,10 @@ phase = null, progress = null, error = null, started_at = coalesce(started_at, ?
 version = version + 1 \
 where id = (select id from jobs where state = 'queued' and run_after <= ?3 order by id limit 1) \
 returning *";
+
+pub(super) const CHECK_LEASE: &str = "\
+select state from jobs \
+where id = ?1 and attempt = ?2 and lease_owner = ?3 and state in ('running', 'cancelling')";
 
 pub(super) const HEARTBEAT: &str = "\
 update jobs set lease_expires_at = ?4 \

@@ -4,12 +4,15 @@ use jiff::Timestamp;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::failed;
+use super::reads::job_with_attempts;
 use super::row::{self, Columns, to_json};
 use super::sql;
-use crate::domain::history::EventKind;
-use crate::domain::job::{Job, JobId, Progress, Publication};
+use crate::domain::ErrorCode;
+use crate::domain::attempt::AttemptFailure;
+use crate::domain::history::{Attempt, EventKind};
+use crate::domain::job::{Job, JobError, JobId, Progress, Publication};
 use crate::domain::state::JobState;
-use crate::store::{Claim, Ending, Held, Lease, Report, StoreError};
+use crate::store::{Claim, Ending, Held, Lease, Report, Settled, StoreError};
 
 pub(super) async fn insert_job(
     connection: &mut SqliteConnection,
@@ -62,24 +65,12 @@ async fn append_event(
     Ok(())
 }
 
-async fn lookup(connection: &mut SqliteConnection, id: JobId) -> Result<Option<Job>, StoreError> {
-    let found = sqlx::query(sql::LOOKUP_JOB)
-        .bind(id.to_string())
-        .fetch_optional(connection)
-        .await;
-    found
-        .map_err(failed("look up a job"))?
-        .as_ref()
-        .map(row::job)
-        .transpose()
-}
-
 pub(super) async fn request_cancel(
     connection: &mut SqliteConnection,
     id: JobId,
     now: Timestamp,
-) -> Result<Option<Job>, StoreError> {
-    let Some(job) = lookup(connection, id).await? else {
+) -> Result<Option<(Job, Vec<Attempt>)>, StoreError> {
+    let Some((job, attempts)) = job_with_attempts(connection, id).await? else {
         return Ok(None);
     };
     let Some(next) = job
@@ -87,7 +78,7 @@ pub(super) async fn request_cancel(
         .after_cancel_request()
         .filter(|&next| next != job.state)
     else {
-        return Ok(Some(job));
+        return Ok(Some((job, attempts)));
     };
     sqlx::query(sql::REQUEST_CANCEL)
         .bind(id.to_string())
@@ -104,26 +95,45 @@ pub(super) async fn request_cancel(
         EventKind::Cancelling
     };
     append_event(connection, id, job.attempt, &kind, now).await?;
-    lookup(connection, id).await
+    job_with_attempts(connection, id).await
 }
 
+/// Takes the oldest job that can be read, and ends those before it that cannot: nobody of this version ever could.
 pub(super) async fn claim_next_job(
     connection: &mut SqliteConnection,
     claim: &Claim,
 ) -> Result<Option<Job>, StoreError> {
-    let claimed = sqlx::query(sql::CLAIM)
-        .bind(&claim.worker_id)
-        .bind(claim.expires_at.as_millisecond())
-        .bind(claim.now.as_millisecond())
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(failed("claim a job"))?;
-    let Some(job) = claimed.as_ref().map(row::job).transpose()? else {
-        return Ok(None);
-    };
+    loop {
+        let claimed = sqlx::query(sql::CLAIM)
+            .bind(&claim.worker_id)
+            .bind(claim.expires_at.as_millisecond())
+            .bind(claim.now.as_millisecond())
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(failed("claim a job"))?;
+        let Some(row) = claimed else { return Ok(None) };
+        let (job_id, columns) = row::keyed(&row)?;
+        let lease = Lease {
+            job_id,
+            attempt: columns.count("attempt")?,
+            owner: claim.worker_id.clone(),
+        };
+        start_attempt(connection, &lease, claim).await?;
+        match row::job(&row) {
+            Ok(job) => return Ok(Some(job)),
+            Err(error) => end_unreadable(connection, &lease, &error, claim.now).await?,
+        }
+    }
+}
+
+async fn start_attempt(
+    connection: &mut SqliteConnection,
+    lease: &Lease,
+    claim: &Claim,
+) -> Result<(), StoreError> {
     sqlx::query(sql::INSERT_ATTEMPT)
-        .bind(job.id.to_string())
-        .bind(job.attempt)
+        .bind(lease.job_id.to_string())
+        .bind(lease.attempt)
         .bind(&claim.worker_id)
         .bind(&claim.device)
         .bind(claim.now.as_millisecond())
@@ -134,8 +144,32 @@ pub(super) async fn claim_next_job(
         worker_id: claim.worker_id.clone(),
         device: claim.device.clone(),
     };
-    append_event(connection, job.id, job.attempt, &kind, claim.now).await?;
-    Ok(Some(job))
+    append_event(connection, lease.job_id, lease.attempt, &kind, claim.now).await
+}
+
+async fn end_unreadable(
+    connection: &mut SqliteConnection,
+    lease: &Lease,
+    error: &StoreError,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    tracing::error!(error = error as &dyn std::error::Error, job.id = %lease.job_id, "a stored job cannot be read, it fails");
+    let code = ErrorCode::Internal;
+    let failure = AttemptFailure {
+        code,
+        message: format!("the stored job cannot be read by this version: {error}"),
+        phase: None,
+        retryable: code.retryable(),
+    };
+    let ending = Ending::Failed {
+        error: JobError {
+            failure,
+            attempt: lease.attempt,
+        },
+        crashed: false,
+    };
+    finish(connection, lease, &ending, None, now).await?;
+    Ok(())
 }
 
 /// What the state that a fenced statement returned, or did not return, means for the holder.
@@ -144,8 +178,12 @@ pub(super) fn held(row: Option<&SqliteRow>) -> Result<Held, StoreError> {
         return Ok(Held::Lost);
     };
     match Columns::new(row, "jobs").word("state")? {
+        JobState::Running => Ok(Held::Yes),
         JobState::Cancelling => Ok(Held::CancelRequested),
-        _ => Ok(Held::Yes),
+        // Nobody holds a job in these.
+        JobState::Queued | JobState::Succeeded | JobState::Failed | JobState::Cancelled => {
+            Ok(Held::Lost)
+        }
     }
 }
 
@@ -197,13 +235,13 @@ pub(super) async fn finish(
     ending: &Ending,
     unless_renewed: Option<Timestamp>,
     now: Timestamp,
-) -> Result<bool, StoreError> {
+) -> Result<Option<Settled>, StoreError> {
     let state = sqlx::query(sql::LOOKUP_STATE)
         .bind(lease.job_id.to_string())
         .fetch_optional(&mut *connection)
         .await
         .map_err(failed("look up a job"))?;
-    let Some(state) = state else { return Ok(false) };
+    let Some(state) = state else { return Ok(None) };
     let settled = ending.settle(Columns::new(&state, "jobs").word("state")?);
     let publication = match ending {
         Ending::Succeeded(publication) => Some(publication),
@@ -227,7 +265,7 @@ pub(super) async fn finish(
         .await
         .map_err(failed("finish an attempt"))?;
     if written.rows_affected() == 0 {
-        return Ok(false);
+        return Ok(None);
     }
     if let Some(publication) = publication {
         publish(connection, lease.job_id, publication).await?;
@@ -242,7 +280,7 @@ pub(super) async fn finish(
         .await
         .map_err(failed("close an attempt"))?;
     append_event(connection, lease.job_id, lease.attempt, &settled.event, now).await?;
-    Ok(true)
+    Ok(Some(settled))
 }
 
 async fn publish(

@@ -75,3 +75,44 @@ pub(super) async fn filters_and_counts_agree(store: &dyn Store) {
         [(JobState::Queued, 2), (JobState::Running, 1)]
     );
 }
+
+pub(super) async fn standings_are_those_of_the_known_jobs(store: &dyn Store) {
+    let (first, second) = (insert(store, 0).await, insert(store, 1).await);
+    claim(store, "w", 10).await.unwrap();
+    let ids = [second, new_job("m", at(0)).id, first];
+    let standings = store.list_standings(&ids).await.unwrap();
+    let found: Vec<_> = standings
+        .into_iter()
+        .map(|(id, standing)| (id, standing.state, standing.attempt))
+        .collect();
+    assert_eq!(
+        found,
+        [(first, JobState::Running, 1), (second, JobState::Queued, 0)]
+    );
+    assert!(store.list_standings(&[]).await.unwrap().is_empty());
+}
+
+/// While somebody claims and gives back without a pause, no answer tells of two moments.
+pub(super) async fn a_job_is_read_together_with_its_attempts(store: &dyn Store) {
+    let id = insert(store, 0).await;
+    let write = async {
+        for round in 1..=50 {
+            let lease = claim(store, "a", round).await.unwrap();
+            assert!(finish(store, &lease, &Ending::Released).await);
+        }
+    };
+    let read = async {
+        loop {
+            let (job, attempts) = store.lookup_job_with_attempts(id).await.unwrap().unwrap();
+            assert_eq!(attempts.len(), job.attempt as usize);
+            let is_held = attempts.last().is_some_and(|last| last.outcome.is_none());
+            assert_eq!(is_held, job.state == JobState::Running);
+            if job.version == 101 {
+                break;
+            }
+        }
+    };
+    tokio::join!(write, read);
+    let (cancelled, attempts) = store.request_cancel(id, at(99)).await.unwrap().unwrap();
+    assert_eq!((cancelled.state, attempts.len()), (JobState::Cancelled, 50));
+}

@@ -1,0 +1,165 @@
+//! The open file: one connection that writes, some that read, and the proof that they still mean the same file.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions as _, Connection as _, Sqlite, Transaction};
+
+use super::{failed, sql};
+use crate::store::StoreError;
+
+/// How long a writer waits for one in another process.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the readiness check does.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a statement waits for a free connection. With [`BUSY_TIMEOUT`] well below a request's deadline.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+const READERS: u32 = 4;
+
+static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// SQLite takes one writer at a time. Here they queue for the one connection that writes, so they never hold those
+/// that the readers need.
+#[derive(Debug, Clone)]
+pub(super) struct Connections {
+    writer: SqlitePool,
+    readers: SqlitePool,
+    path: PathBuf,
+    identity: Identity,
+}
+
+/// Tells a file from another one that has its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = std::fs::metadata(path)?;
+        Ok(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
+    }
+}
+
+impl Connections {
+    /// Creates the file where it is missing and brings its schema up to date; later connections do neither.
+    pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
+        let open_error = |source| StoreError::Open {
+            location: path.display().to_string(),
+            source,
+        };
+        let mut first = options(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .connect()
+            .await
+            .map_err(open_error)?;
+        MIGRATOR
+            .run(&mut first)
+            .await
+            .map_err(StoreError::Migrate)?;
+        let identity = Identity::of(path).map_err(|error| open_error(error.into()))?;
+        let writer = pool(1).connect_with(options(path)).await;
+        let writer = writer.map_err(open_error)?;
+        let readers = pool(READERS).connect_with(options(path).read_only(true));
+        let readers = readers.await.map_err(open_error)?;
+        first.close().await.map_err(open_error)?;
+        Ok(Self {
+            writer,
+            readers,
+            path: path.to_path_buf(),
+            identity,
+        })
+    }
+
+    /// For statements that only read.
+    pub(super) fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// Begins to write.
+    pub(super) async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        let transaction = self
+            .writer
+            .begin_with("begin immediate")
+            .await
+            .map_err(failed("begin a transaction"))?;
+        self.check_file()?;
+        Ok(transaction)
+    }
+
+    /// What is written into a file that has lost its name is gone with the process.
+    fn check_file(&self) -> Result<(), StoreError> {
+        let replaced = |source| StoreError::Replaced {
+            location: self.path.display().to_string(),
+            source,
+        };
+        match Identity::of(&self.path) {
+            Ok(found) if found == self.identity => Ok(()),
+            Ok(_) => Err(replaced(io::Error::other("it is another file now"))),
+            Err(error) => Err(replaced(error)),
+        }
+    }
+
+    /// Whether a job could be stored now. Through a connection of its own: it sees what the path leads to now, and
+    /// waits less than a writer does.
+    pub(super) async fn probe(&self) -> Result<(), StoreError> {
+        self.check_file()?;
+        let mut connection = options(&self.path)
+            .busy_timeout(PROBE_TIMEOUT)
+            .connect()
+            .await
+            .map_err(failed("connect"))?;
+        let applied: Option<i64> = sqlx::query_scalar(sql::APPLIED_VERSION)
+            .fetch_one(&mut connection)
+            .await
+            .map_err(failed("read the schema version"))?;
+        let known = MIGRATOR.iter().map(|migration| migration.version).max();
+        if let Some(version) = applied.filter(|_| applied != known) {
+            return Err(StoreError::Migrate(MigrateError::VersionNotPresent(
+                version,
+            )));
+        }
+        let transaction = connection.begin_with("begin immediate").await;
+        let transaction = transaction.map_err(failed("begin a transaction"))?;
+        transaction
+            .rollback()
+            .await
+            .map_err(failed("end a transaction"))?;
+        connection.close().await.map_err(failed("disconnect"))
+    }
+
+    /// Waits for running statements and closes the file.
+    pub(super) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        // An accepted job survives a power cut.
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+}
+
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+}

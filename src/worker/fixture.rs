@@ -1,0 +1,68 @@
+//! A pool's context around a real database and a real directory, without any task that runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::{Notify, broadcast};
+use tokio_util::sync::CancellationToken;
+
+use super::presence::Presence;
+use super::{Context, WorkerParts, WorkerSettings};
+use crate::artifacts::Artifacts;
+use crate::clock::{Clock as _, SystemClock};
+use crate::domain::Manifest;
+use crate::domain::job::{Job, JobId};
+use crate::domain::request::{Defaults, JobRequest};
+use crate::store::SqliteStore;
+
+pub(super) async fn context(home: &Path) -> Context {
+    let settings = WorkerSettings {
+        devices: vec!["cpu".to_owned()],
+        threads: 1,
+        program: PathBuf::new(),
+        scratch_dir: home.join("scratch"),
+        workers_dir: home.join("workers"),
+        models_dir: None,
+        data_dir: None,
+        bundled_dir: home.join("bundled"),
+        lease: Duration::from_mins(5),
+        heartbeat: Duration::from_mins(1),
+        sweep: Duration::from_mins(1),
+        retry_delay: Duration::ZERO,
+    };
+    let parts = WorkerParts {
+        store: Arc::new(SqliteStore::open(&home.join("test.db")).await.unwrap()),
+        artifacts: Arc::new(Artifacts::open(&home.join("artifacts")).unwrap()),
+        clock: Arc::new(SystemClock),
+        wake: Arc::new(Notify::new()),
+        cancels: broadcast::channel(1).0,
+    };
+    Context {
+        presence: Presence::announce(&settings.workers_dir).unwrap(),
+        settings,
+        parts,
+        active: Mutex::default(),
+        stop: CancellationToken::new(),
+    }
+}
+
+/// A job that this worker has claimed.
+pub(super) async fn claimed(context: &Context) -> Job {
+    let body = json!({"model": "demo", "sparsity": 0.5});
+    let spec = JobRequest::parse(&body, Defaults::CPU).unwrap().spec;
+    let job = Job::new(JobId::new(uuid::Uuid::now_v7()), spec, SystemClock.now());
+    context.parts.store.insert_job(&job).await.unwrap();
+    context.claim("cpu").await.unwrap().unwrap()
+}
+
+/// A finished artifact in the job's scratch directory; gives where.
+pub(super) fn build_artifact(context: &Context, job: &Job) -> (PathBuf, Manifest) {
+    let directory = context.scratch(job.id).join("artifact");
+    std::fs::create_dir_all(&directory).unwrap();
+    let text = include_str!("../../tests/integration/stub_manifest.json");
+    std::fs::write(directory.join("model.safetensors"), "0123456789").unwrap();
+    std::fs::write(directory.join("secateur.json"), text).unwrap();
+    (directory, serde_json::from_str(text).unwrap())
+}

@@ -1,0 +1,220 @@
+//! Moves a finished artifact out of the scratch directory.
+//!
+//! The scratch directory belongs to the job, not to the attempt. A worker that was stopped for a while may find there
+//! what the next attempt is building. So it takes the lock that each attempt's process holds while it works, and looks
+//! whether the lease still holds only after that.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::Context;
+use super::record::{Aborted, STORE_RETRY};
+use crate::domain::attempt::Phase;
+use crate::domain::job::{Job, Publication};
+use crate::domain::manifest::FileEntry;
+use crate::domain::{AttemptFailure, ErrorCode, Manifest};
+use crate::store::{Held, Lease};
+
+/// The manifest's name within the artifact.
+const MANIFEST_FILE: &str = "secateur.json";
+
+/// Why an artifact was not moved.
+#[derive(Debug)]
+pub(super) enum Unpublished {
+    /// It is not ours any more, or that cannot be known.
+    Aborted(Aborted),
+    /// It could not be stored.
+    Failed(AttemptFailure),
+}
+
+impl From<Aborted> for Unpublished {
+    fn from(aborted: Aborted) -> Self {
+        Self::Aborted(aborted)
+    }
+}
+
+/// Moves the artifact in. The lease is renewed meanwhile: across file systems this copies gigabytes.
+pub(super) async fn publish(
+    context: &Context,
+    job: &Job,
+    lease: &Lease,
+    manifest: Manifest,
+) -> Result<Publication, Unpublished> {
+    let scratch = context.scratch(job.id);
+    let lock = lock(&scratch);
+    confirm(context, lease).await?;
+    let _lock = lock.map_err(|error| Unpublished::Failed(storing_failed(&error)))?;
+    let directory = scratch.join("artifact");
+    let work = async {
+        let files = artifact_files(&directory, &manifest)
+            .await
+            .map_err(|error| storing_failed(&error))?;
+        let published = context
+            .parts
+            .artifacts
+            .publish(job.id, job.attempt, &directory)
+            .await;
+        published.map_err(|error| storing_failed(&error))?;
+        Ok(Publication {
+            attempt: job.attempt,
+            manifest,
+            files,
+        })
+    };
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            result = &mut work => return result.map_err(Unpublished::Failed),
+            () = tokio::time::sleep(context.settings.heartbeat) => {
+                if let Err(error) = context.parts.store.heartbeat(lease, context.lease_end()).await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, job.id = %job.id, "cannot renew the lease");
+                }
+            }
+        }
+    }
+}
+
+/// The lock that the attempt's process held until it ended. Who holds it now is another attempt.
+fn lock(scratch: &Path) -> io::Result<File> {
+    let file = File::create(scratch.join("lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let message = format!("another attempt works in {}", scratch.display());
+            Err(io::Error::other(message))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Goes on only with the database's word that the lease holds. An artifact that is finished before its worker hears of
+/// a cancellation counts.
+async fn confirm(context: &Context, lease: &Lease) -> Result<(), Aborted> {
+    loop {
+        let held = context
+            .parts
+            .store
+            .heartbeat(lease, context.lease_end())
+            .await;
+        match held {
+            Ok(Held::Yes | Held::CancelRequested) => return Ok(()),
+            Ok(Held::Lost) => return Err(Aborted::Lost),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, job.id = %lease.job_id, "cannot confirm the lease");
+            }
+        }
+        if context.stop.is_cancelled() {
+            return Err(Aborted::Stopped);
+        }
+        context.pause(STORE_RETRY).await;
+    }
+}
+
+fn storing_failed(error: &(dyn std::error::Error + 'static)) -> AttemptFailure {
+    let chain = || std::iter::successors(Some(error), |error| error.source());
+    let is_full = chain()
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::StorageFull);
+    let code = if is_full {
+        ErrorCode::InsufficientDisk
+    } else {
+        ErrorCode::Io
+    };
+    let message = chain().fold("cannot store the artifact".to_owned(), |message, error| {
+        format!("{message}: {error}")
+    });
+    AttemptFailure {
+        code,
+        message,
+        phase: Some(Phase::Publishing),
+        retryable: code.retryable(),
+    }
+}
+
+/// What the manifest lists, checked to be there, and the manifest itself.
+async fn artifact_files(directory: &Path, manifest: &Manifest) -> io::Result<Vec<FileEntry>> {
+    for file in &manifest.files {
+        let length = tokio::fs::metadata(directory.join(&file.name)).await?.len();
+        if length != file.size_bytes {
+            let message = format!(
+                "{} has {length} bytes, the manifest says {}",
+                file.name, file.size_bytes
+            );
+            return Err(io::Error::other(message));
+        }
+    }
+    let content = tokio::fs::read(directory.join(MANIFEST_FILE)).await?;
+    let mut files = manifest.files.clone();
+    files.push(FileEntry {
+        name: MANIFEST_FILE.to_owned(),
+        size_bytes: content.len() as u64,
+        sha256: hex::encode(Sha256::digest(&content)),
+    });
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::job::JobError;
+    use crate::store::Ending;
+    use crate::worker::fixture::{build_artifact, claimed, context};
+
+    #[tokio::test]
+    async fn a_worker_that_lost_its_lease_moves_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let context = context(home.path()).await;
+        let job = claimed(&context).await;
+        let (directory, manifest) = build_artifact(&context, &job);
+        let lease = Lease::of(&job).unwrap();
+        let now = context.now();
+        let reaped = Ending::Retry {
+            error: JobError::crash(1, None, "gone".to_owned()),
+            crashed: true,
+            run_after: now,
+        };
+        let reaped = context.parts.store.finish(&lease, &reaped, None, now).await;
+        assert!(reaped.unwrap().is_some());
+        let published = publish(&context, &job, &lease, manifest).await;
+        assert!(
+            matches!(published, Err(Unpublished::Aborted(Aborted::Lost))),
+            "{published:?}"
+        );
+        assert!(directory.try_exists().unwrap());
+        assert!(
+            context
+                .parts
+                .artifacts
+                .list_attempts()
+                .await
+                .unwrap()
+                .is_empty()
+        );
+    }
+
+    #[tokio::test]
+    async fn what_another_attempt_has_locked_is_not_moved() {
+        let home = tempfile::tempdir().unwrap();
+        let context = context(home.path()).await;
+        let job = claimed(&context).await;
+        let (directory, manifest) = build_artifact(&context, &job);
+        let lease = Lease::of(&job).unwrap();
+        let other = File::create(context.scratch(job.id).join("lock")).unwrap();
+        other.lock().unwrap();
+        let published = publish(&context, &job, &lease, manifest.clone()).await;
+        assert!(
+            matches!(&published, Err(Unpublished::Failed(failure)) if failure.code == ErrorCode::Io),
+            "{published:?}"
+        );
+        assert!(directory.try_exists().unwrap());
+        drop(other);
+        let published = publish(&context, &job, &lease, manifest).await.unwrap();
+        assert_eq!(published.attempt, 1);
+        assert!(!directory.try_exists().unwrap());
+    }
+}
