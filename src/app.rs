@@ -16,6 +16,7 @@ use crate::artifacts::Artifacts;
 use crate::bundled;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ServerConfig, StorageArgs, WorkerArgs};
+use crate::datasets::DataRoots;
 use crate::domain::request::Defaults;
 use crate::http::{self, HttpState, Metrics};
 use crate::jobs::{Jobs, Parts, Signals};
@@ -201,6 +202,10 @@ impl Foundation {
             artifacts: Arc::clone(&self.artifacts),
             library: ModelLibrary {
                 models_dir: storage.models_dir.clone(),
+                bundled_dir: storage.bundled(),
+            },
+            datasets: DataRoots {
+                data_dir: storage.data_dir.clone(),
                 bundled_dir: storage.bundled(),
             },
             clock: Arc::clone(&self.clock),

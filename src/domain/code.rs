@@ -2,7 +2,11 @@
 //!
 //! Clients branch on these words, so a code is never renamed; `docs/API.md` lists them.
 
+use std::io;
+
 use serde::{Deserialize, Serialize};
+
+use crate::engine::EngineError;
 
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $variant:ident = $word:literal, retryable: $retryable:literal;)*) => {
@@ -106,6 +110,37 @@ error_codes! {
     WorkerCrashed = "worker_crashed", retryable: true;
     /// The job was cancelled.
     Cancelled = "cancelled", retryable: false;
+}
+
+impl ErrorCode {
+    /// The stable reason of an error of the engine.
+    pub fn of_engine(error: &EngineError) -> Self {
+        match error {
+            EngineError::Io { source, .. } => Self::of_io(source),
+            EngineError::InvalidConfig(_) => Self::InvalidConfig,
+            EngineError::UnsupportedArchitecture(_) => Self::UnsupportedArchitecture,
+            EngineError::UnsafeFormat(_) => Self::UnsafeFormat,
+            EngineError::MalformedCheckpoint { .. } => Self::MalformedCheckpoint,
+            EngineError::MissingShard { .. } => Self::MissingShard,
+            EngineError::MissingTensor(_)
+            | EngineError::ShapeMismatch { .. }
+            | EngineError::UnsupportedDtype { .. } => Self::MissingTensor,
+            EngineError::PatternMismatch { .. } => Self::PatternMismatch,
+            EngineError::InvalidWindows(_) => Self::DatasetInvalid,
+            EngineError::TokenOutOfVocabulary { .. } => Self::TokenizerInvalid,
+            EngineError::NonFinite { .. } => Self::NonFinite,
+            EngineError::Stopped => Self::Cancelled,
+            EngineError::Tensor(_) => Self::Internal,
+        }
+    }
+
+    /// The stable reason of a failed read or write.
+    pub fn of_io(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::InsufficientDisk,
+            _ => Self::Io,
+        }
+    }
 }
 
 impl std::fmt::Display for ErrorCode {

@@ -11,12 +11,10 @@ mod tests;
 use serde_json::Value;
 
 use super::spec::{
-    CalibrationSpec, DatasetRef, EvaluationSpec, Metadata, Method, ModelRef, Pattern, PruneSpec,
+    BUNDLED_MODEL, CalibrationSpec, DatasetRef, EvaluationSpec, Metadata, Method, ModelRef,
+    Pattern, PruneSpec,
 };
 use fields::{Fields, escaped, kind};
-
-/// The id of the model that comes with the program.
-pub const BUNDLED_MODEL: &str = "demo";
 
 /// What a body may ask for.
 pub mod limits {

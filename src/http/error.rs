@@ -166,13 +166,14 @@ fn jobs_problem(error: jobs::Error, message: String) -> Problem {
                 .map_or(ErrorCode::InvalidRequest, |refusal| refusal.code);
             let errors = refusals.into_iter();
             let errors = errors
-                .map(|r| FieldProblem::body(r.pointer, r.code.as_str(), r.detail))
+                .map(|r| FieldProblem::body(&r.pointer, r.code.as_str(), r.detail))
                 .collect();
             Problem {
                 errors,
                 ..Problem::new(code, message)
             }
         }
+        jobs::Error::Unchecked(error) => hidden(ErrorCode::Unavailable, &*error),
         jobs::Error::JobNotFound(_) => Problem::new(ErrorCode::JobNotFound, message),
         jobs::Error::ResultsNotReady { state, .. } => {
             // A job that is over will never have any.

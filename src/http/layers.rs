@@ -125,9 +125,8 @@ mod tests {
     use tower_http::catch_panic::CatchPanicLayer;
 
     use super::*;
-    use crate::domain::ErrorCode;
+    use crate::domain::{ErrorCode, Refusal};
     use crate::jobs;
-    use crate::models::Refusal;
 
     async fn answer(router: Router) -> (StatusCode, serde_json::Value) {
         let router = router
@@ -173,7 +172,7 @@ mod tests {
     async fn a_refused_submission_has_the_code_of_its_first_reason() {
         async fn refused() -> ApiError {
             let refusal = |pointer, code| Refusal {
-                pointer,
+                pointer: String::from(pointer),
                 code,
                 detail: "because".to_owned(),
             };

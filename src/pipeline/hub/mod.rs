@@ -25,7 +25,7 @@ use crate::domain::attempt::Step;
 use crate::domain::manifest::FileEntry;
 
 pub use self::error::HubError;
-pub use self::options::{HubOptions, HubToken};
+pub use self::options::{HubOptions, HubToken, cache_dirs};
 pub use self::verify::Mismatch;
 
 /// A model at one commit of the hub, not fetched yet.
