@@ -28,7 +28,7 @@ use crate::store::{Store, StoreError};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The submission has wrong fields; all of them are listed.
-    #[error("the request has {} wrong fields", .0.len())]
+    #[error("the request has {} wrong {}", .0.len(), if .0.len() == 1 { "field" } else { "fields" })]
     Invalid(Vec<FieldError>),
     /// The submission is well-formed and cannot be done; never empty.
     #[error("the job cannot be accepted")]
@@ -54,6 +54,18 @@ pub enum Error {
         id: JobId,
         /// The name asked for.
         name: String,
+    },
+    /// A file of the job is not there any more, or has another length.
+    #[error("artifact {name:?} of job {id} has {stored:?} bytes, expected {expected}")]
+    ArtifactDamaged {
+        /// The job.
+        id: JobId,
+        /// The file.
+        name: String,
+        /// Its length; `None` when it is not there.
+        stored: Option<u64>,
+        /// What was published.
+        expected: u64,
     },
     /// The job's state does not allow this.
     #[error("a job that has {} cannot be cancelled", state.as_str())]
@@ -284,8 +296,12 @@ impl Jobs {
             .ok_or_else(not_found)?;
         let stored = self.parts.artifacts.size(id, attempt, name).await?;
         if stored != Some(entry.size_bytes) {
-            tracing::error!(job.id = %id, name, ?stored, expected = entry.size_bytes, "artifact file has another length");
-            return Err(not_found());
+            return Err(Error::ArtifactDamaged {
+                id,
+                name: entry.name,
+                stored,
+                expected: entry.size_bytes,
+            });
         }
         Ok(ArtifactFile {
             job_id: id,

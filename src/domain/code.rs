@@ -55,6 +55,10 @@ error_codes! {
     InvalidTransition = "invalid_transition", retryable: false;
     /// The range asked for lies outside the file.
     RangeNotSatisfiable = "range_not_satisfiable", retryable: false;
+    /// The request's `Host` is none of this server's names.
+    MisdirectedRequest = "misdirected_request", retryable: false;
+    /// A page of another origin asked for a change.
+    CrossOrigin = "cross_origin", retryable: false;
     /// The request took longer than the server allows.
     RequestTimeout = "request_timeout", retryable: true;
     /// The database or the artifact store does not answer.

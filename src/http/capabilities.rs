@@ -5,6 +5,7 @@ use axum::extract::State;
 use serde::Serialize;
 
 use super::error::ApiError;
+use super::extract::NoParameters;
 use super::{BODY_LIMIT, HttpState};
 use crate::domain::request::limits;
 use crate::domain::spec::{DatasetRef, MAX_GROUP, SUPPORTED_ARCHITECTURES};
@@ -77,6 +78,7 @@ struct Limits {
     responses((status = 200, description = "Methods, patterns, data sets, devices, defaults, limits", body = Capabilities))
 )]
 pub(super) async fn get_capabilities(
+    _: NoParameters,
     State(state): State<HttpState>,
 ) -> Result<Json<Capabilities>, ApiError> {
     let defaults = state.jobs.defaults();

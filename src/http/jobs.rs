@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use super::HttpState;
 use super::conditional::{is_unchanged, quoted};
 use super::error::ApiError;
-use super::extract::{JobPath, JsonBody, Parameters};
+use super::extract::{JobPath, JsonBody, NoParameters, Parameters};
 use super::openapi::JobBody;
 use super::view::{JobView, ListView, job_path};
 use crate::domain::job::JobFilter;
@@ -36,6 +36,7 @@ const MAX_LIMIT: u32 = 100;
     )
 )]
 pub(super) async fn create_job(
+    _: NoParameters,
     State(state): State<HttpState>,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
@@ -117,6 +118,7 @@ fn states(text: &str) -> Result<Vec<JobState>, String> {
     )
 )]
 pub(super) async fn get_job(
+    _: NoParameters,
     State(state): State<HttpState>,
     JobPath(id): JobPath,
     headers: HeaderMap,
@@ -144,6 +146,7 @@ pub(super) async fn get_job(
     )
 )]
 pub(super) async fn cancel_job(
+    _: NoParameters,
     State(state): State<HttpState>,
     JobPath(id): JobPath,
 ) -> Result<Response, ApiError> {
