@@ -18,7 +18,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{ServerConfig, StorageArgs, WorkerArgs};
 use crate::datasets::DataRoots;
 use crate::domain::request::Defaults;
-use crate::http::{self, HttpState, Metrics};
+use crate::http::{self, Hosts, HttpState, Metrics};
 use crate::jobs::{Jobs, Parts, Signals};
 use crate::models::ModelLibrary;
 use crate::store::{SqliteStore, Store};
@@ -103,6 +103,11 @@ pub async fn start_with_clock(
     let router = http::router(HttpState {
         jobs,
         devices: devices.into(),
+        hosts: if config.listen.insecure_no_auth {
+            Hosts::Any
+        } else {
+            Hosts::local(addr.ip())
+        },
         metrics: Metrics(metrics.clone()),
     });
 

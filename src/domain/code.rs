@@ -61,7 +61,7 @@ error_codes! {
     CrossOrigin = "cross_origin", retryable: false;
     /// The request took longer than the server allows.
     RequestTimeout = "request_timeout", retryable: true;
-    /// The database or the artifact store does not answer.
+    /// The database, the artifact store or the model's files cannot be read.
     Unavailable = "unavailable", retryable: true;
     /// A defect of the service; the request id leads to its log.
     Internal = "internal", retryable: true;

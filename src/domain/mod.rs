@@ -5,6 +5,7 @@
 pub mod attempt;
 pub mod code;
 pub mod history;
+pub mod hub_name;
 pub mod job;
 pub mod manifest;
 pub mod redact;

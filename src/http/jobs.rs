@@ -30,9 +30,10 @@ const MAX_LIMIT: u32 = 100;
     responses(
         (status = 202, description = "Accepted", body = JobView, headers(("Location" = String, description = "The job"))),
         (status = 400, description = "`invalid_request`"),
+        (status = 403, description = "`cross_origin`"),
         (status = 413, description = "`payload_too_large`"),
         (status = 415, description = "`unsupported_media_type`"),
-        (status = 422, description = "`model_not_found`, `unsupported_architecture`, `pattern_mismatch`, … : well-formed, and cannot be done"),
+        (status = 422, description = "`model_not_found`, `unsupported_architecture`, `pattern_mismatch`, `dataset_not_found`, … : well-formed, and cannot be done"),
     )
 )]
 pub(super) async fn create_job(
@@ -142,6 +143,7 @@ pub(super) async fn get_job(
     responses(
         (status = 200, description = "The job as it is now", body = JobView),
         (status = 404, description = "`job_not_found`"),
+        (status = 403, description = "`cross_origin`"),
         (status = 409, description = "`invalid_transition`"),
     )
 )]

@@ -13,6 +13,7 @@ mod jobs;
 mod layers;
 mod openapi;
 mod operations;
+mod origin;
 mod results;
 mod view;
 
@@ -27,6 +28,7 @@ use utoipa_swagger_ui::SwaggerUi;
 use crate::jobs::Jobs;
 use error::ApiError;
 pub use openapi::document;
+pub use origin::Hosts;
 
 /// Bytes of a request body.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -38,6 +40,8 @@ pub struct HttpState {
     pub jobs: Jobs,
     /// The devices of this server's workers; empty where it has none.
     pub devices: Arc<[String]>,
+    /// The names that this server answers for.
+    pub hosts: Hosts,
     /// What `/metrics` shows.
     pub metrics: Metrics,
 }
@@ -54,6 +58,7 @@ impl std::fmt::Debug for Metrics {
 
 /// Every route, with everything around it.
 pub fn router(state: HttpState) -> Router {
+    let hosts = state.hosts.clone();
     let (routes, document) = openapi::routes().split_for_parts();
     // Clients of the platform call `/jobs`: the same handlers, not described twice.
     let (aliases, _) = openapi::job_routes().split_for_parts();
@@ -65,5 +70,6 @@ pub fn router(state: HttpState) -> Router {
         .with_state(state)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(CatchPanicLayer::custom(layers::panicked))
+        .layer(axum::middleware::from_fn_with_state(hosts, origin::guard))
         .layer(axum::middleware::from_fn(layers::around))
 }

@@ -192,6 +192,11 @@ impl TestApp {
         self.home.path()
     }
 
+    /// Where the server listens.
+    pub(crate) fn address(&self) -> String {
+        self.url["http://".len()..].to_owned()
+    }
+
     pub(crate) fn scratch(&self, id: &str) -> PathBuf {
         self.home().join("scratch").join(id)
     }
