@@ -16,8 +16,9 @@ use crate::artifacts::Artifacts;
 use crate::bundled;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ServerConfig, StorageArgs, WorkerArgs};
+use crate::datasets::DataRoots;
 use crate::domain::request::Defaults;
-use crate::http::{self, HttpState, Metrics};
+use crate::http::{self, Hosts, HttpState, Metrics};
 use crate::jobs::{Jobs, Parts, Signals};
 use crate::models::ModelLibrary;
 use crate::store::{SqliteStore, Store};
@@ -102,6 +103,11 @@ pub async fn start_with_clock(
     let router = http::router(HttpState {
         jobs,
         devices: devices.into(),
+        hosts: if config.listen.insecure_no_auth {
+            Hosts::Any
+        } else {
+            Hosts::local(addr.ip())
+        },
         metrics: Metrics(metrics.clone()),
     });
 
@@ -201,6 +207,10 @@ impl Foundation {
             artifacts: Arc::clone(&self.artifacts),
             library: ModelLibrary {
                 models_dir: storage.models_dir.clone(),
+                bundled_dir: storage.bundled(),
+            },
+            datasets: DataRoots {
+                data_dir: storage.data_dir.clone(),
                 bundled_dir: storage.bundled(),
             },
             clock: Arc::clone(&self.clock),

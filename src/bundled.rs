@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::models::BUNDLED_MODEL;
+use crate::domain::spec::BUNDLED_MODEL;
 
 /// Where the bundled text lies below the directory that [`unpack`] was given.
 pub const CALIBRATION_TEXT: &str = "text/calibration.txt";

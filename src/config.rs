@@ -23,7 +23,7 @@ pub struct StorageArgs {
     #[arg(long, value_name = "DIR", env = "SECATEUR_MODELS_DIR")]
     pub models_dir: Option<PathBuf>,
 
-    /// Directory of data sets, such as `wikitext2/wiki.test.raw`; looked into before the hub is asked
+    /// Directory of data sets: `c4/en_train.jsonl`, `wikitext2/wiki.test.raw`, and files of your own. Needed for every data set but the bundled `demo`; the API and all workers need the same one
     #[arg(long, value_name = "DIR", env = "SECATEUR_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
 }

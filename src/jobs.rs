@@ -13,23 +13,29 @@ use uuid::{ContextV7, Uuid};
 
 use crate::artifacts::{ArtifactError, Artifacts, ByteStream};
 use crate::clock::Clock;
+use crate::datasets::{DataRoots, Use};
+use crate::domain::Refusal;
 use crate::domain::history::{Attempt, Event};
 use crate::domain::job::{Job, JobFilter, JobId, Publication};
 use crate::domain::manifest::FileEntry;
 use crate::domain::request::{Defaults, FieldError, JobRequest};
+use crate::domain::spec::{DatasetRef, PruneSpec};
 use crate::domain::state::JobState;
-use crate::models::{ModelLibrary, Refusal};
+use crate::models::{CheckError, ModelLibrary};
 use crate::store::{Store, StoreError};
 
 /// Why a use-case ended without what was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The submission has wrong fields; all of them are listed.
-    #[error("the request has {} wrong fields", .0.len())]
+    #[error("the request has {} wrong {}", .0.len(), if .0.len() == 1 { "field" } else { "fields" })]
     Invalid(Vec<FieldError>),
     /// The submission is well-formed and cannot be done; never empty.
     #[error("the job cannot be accepted")]
     Refused(Vec<Refusal>),
+    /// Whether the submission can be done could not be found out.
+    #[error("the submission could not be checked")]
+    Unchecked(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No such job.
     #[error("no job has the id {0}")]
     JobNotFound(JobId),
@@ -48,6 +54,18 @@ pub enum Error {
         id: JobId,
         /// The name asked for.
         name: String,
+    },
+    /// A file of the job is not there any more, or has another length.
+    #[error("artifact {name:?} of job {id} has {stored:?} bytes, expected {expected}")]
+    ArtifactDamaged {
+        /// The job.
+        id: JobId,
+        /// The file.
+        name: String,
+        /// Its length; `None` when it is not there.
+        stored: Option<u64>,
+        /// What was published.
+        expected: u64,
     },
     /// The job's state does not allow this.
     #[error("a job that has {} cannot be cancelled", state.as_str())]
@@ -81,6 +99,8 @@ pub struct Parts {
     pub artifacts: Arc<Artifacts>,
     /// Where local models lie.
     pub library: ModelLibrary,
+    /// Where data sets lie. The workers read the same directories.
+    pub datasets: DataRoots,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What a submission may leave out.
@@ -117,6 +137,15 @@ pub struct ArtifactFile {
     pub entry: FileEntry,
 }
 
+/// The registered data sets that are there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisteredTexts {
+    /// To calibrate on.
+    pub calibration: Vec<DatasetRef>,
+    /// To measure on.
+    pub evaluation: Vec<DatasetRef>,
+}
+
 /// One line of the readiness report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
@@ -138,11 +167,9 @@ impl Jobs {
     /// Checks a submission and queues it. When this returns, the job survives a crash.
     pub async fn submit(&self, body: &Value) -> Result<Job, Error> {
         let request = JobRequest::parse(body, self.parts.defaults).map_err(Error::Invalid)?;
-        let spec = self
-            .parts
-            .library
-            .complete(request.spec)
-            .map_err(Error::Refused)?;
+        let parts = Arc::clone(&self.parts);
+        let checked = tokio::task::spawn_blocking(move || parts.complete(request.spec)).await;
+        let spec = checked.map_err(|panic| Error::Unchecked(panic.into()))??;
         let now = self.parts.clock.now();
         let mut job = Job::new(self.mint_id(now), spec, now);
         job.name = request.name;
@@ -270,8 +297,12 @@ impl Jobs {
             .ok_or_else(not_found)?;
         let stored = self.parts.artifacts.size(id, attempt, name).await?;
         if stored != Some(entry.size_bytes) {
-            tracing::error!(job.id = %id, name, ?stored, expected = entry.size_bytes, "artifact file has another length");
-            return Err(not_found());
+            return Err(Error::ArtifactDamaged {
+                id,
+                name: entry.name,
+                stored,
+                expected: entry.size_bytes,
+            });
         }
         Ok(ArtifactFile {
             job_id: id,
@@ -319,9 +350,32 @@ impl Jobs {
         ]
     }
 
+    /// The registered data sets that are there.
+    pub async fn datasets(&self) -> Result<RegisteredTexts, Error> {
+        let parts = Arc::clone(&self.parts);
+        let found = tokio::task::spawn_blocking(move || RegisteredTexts {
+            calibration: parts.datasets.registered(Use::Calibration),
+            evaluation: parts.datasets.registered(Use::Evaluation),
+        });
+        found.await.map_err(|panic| Error::Unchecked(panic.into()))
+    }
+
     /// What a submission may leave out.
     pub fn defaults(&self) -> Defaults {
         self.parts.defaults
+    }
+}
+
+impl Parts {
+    /// Checks what can be known before a job runs, and fills in what the model says. Reads files.
+    fn complete(&self, spec: PruneSpec) -> Result<PruneSpec, Error> {
+        let missing = self.datasets.missing(&spec);
+        match self.library.complete(spec) {
+            Ok(spec) if missing.is_empty() => Ok(spec),
+            Ok(_) => Err(Error::Refused(missing)),
+            Err(CheckError::Refused(refusals)) => Err(Error::Refused([refusals, missing].concat())),
+            Err(CheckError::Unreadable(source)) => Err(Error::Unchecked(source.into())),
+        }
     }
 }
 

@@ -11,7 +11,7 @@
 //!                 │       │       │     │
 //!                 ├─────► store   │  artifacts ◄── jobs
 //!                 └────── domain ◄┴─────┘      clock: used by jobs, worker, app
-//!                          │                   models: finds local model directories, used by jobs, pipeline
+//!                          │                   models, datasets: find their files, used by jobs, pipeline
 //!                        engine                bottom: candle + safetensors only; no tokio, no HTTP, no SQL
 //! ```
 //!
@@ -31,6 +31,8 @@ pub mod cli;
 pub mod clock;
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
+pub mod datasets;
 #[cfg(feature = "server")]
 pub mod domain;
 #[cfg(feature = "server")]

@@ -2,12 +2,10 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::domain::spec::{ModelRef, PruneSpec};
-use crate::domain::{ErrorCode, Pattern};
+use crate::domain::redact::HiddenDirs;
+use crate::domain::spec::{BUNDLED_MODEL, ModelRef, PruneSpec};
+use crate::domain::{ErrorCode, Pattern, Refusal};
 use crate::engine::{EngineError, ModelConfig, Sparsity};
-
-/// Id of the bundled model.
-pub const BUNDLED_MODEL: &str = "demo";
 
 /// Where local models may lie.
 #[derive(Debug, Clone)]
@@ -26,15 +24,15 @@ pub struct ModelNotFound {
     has_models_dir: bool,
 }
 
-/// Why a job cannot be accepted, and which field of its body is to blame.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// JSON pointer into the request body.
-    pub pointer: &'static str,
-    /// The stable reason.
-    pub code: ErrorCode,
-    /// What is wrong, with the facts.
-    pub detail: String,
+/// Why a model could not be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The job cannot be done; never empty.
+    #[error("the job cannot be accepted")]
+    Refused(Vec<Refusal>),
+    /// The model's files cannot be read, for which the submitter is not to blame.
+    #[error("the model cannot be read")]
+    Unreadable(#[source] EngineError),
 }
 
 impl ModelLibrary {
@@ -55,31 +53,17 @@ impl ModelLibrary {
     /// Checks what can be known before the job runs: that a local model is there, that its architecture is
     /// supported, that the pattern and the windows fit it; and fills in the windows' length if it was left open.
     /// Hub models are checked when the job runs.
-    pub fn complete(&self, mut spec: PruneSpec) -> Result<PruneSpec, Vec<Refusal>> {
+    pub fn complete(&self, mut spec: PruneSpec) -> Result<PruneSpec, CheckError> {
         let ModelRef::Local { id } = &spec.model else {
             return Ok(spec);
         };
-        let refuse = |pointer, code, detail: String| {
-            vec![Refusal {
-                pointer,
-                code,
-                detail,
-            }]
-        };
-        let dir = self
-            .locate(id)
-            .map_err(|error| refuse("/model", ErrorCode::ModelNotFound, error.to_string()))?;
-        let config = ModelConfig::read(&dir)
-            .map_err(|error| refuse("/model", config_code(&error), error.to_string()))?;
+        let config = self.read_config(id)?;
         let mut refusals = Vec::new();
         if let Pattern::KeptOfGroup { kept, group } = spec.pattern
             && let Err(error) = config.check_pattern(Sparsity::KeptOfGroup { kept, group })
         {
-            refusals.extend(refuse(
-                "/pattern",
-                ErrorCode::PatternMismatch,
-                error.to_string(),
-            ));
+            let code = ErrorCode::of_engine(&error);
+            refusals.push(refusal("/pattern", code, error.to_string()));
         }
         for (pointer, seq_len) in [
             ("/calibration/seq_len", spec.calibration.seq_len),
@@ -90,23 +74,49 @@ impl ModelLibrary {
                     "windows of {len} tokens are longer than the model's context of {}",
                     config.max_seq_len
                 );
-                refusals.extend(refuse(pointer, ErrorCode::SeqLenTooLong, detail));
+                refusals.push(refusal(pointer, ErrorCode::SeqLenTooLong, detail));
             }
         }
         if !refusals.is_empty() {
-            return Err(refusals);
+            return Err(CheckError::Refused(refusals));
         }
         let seq_len = Some(config.default_seq_len());
         spec.calibration.seq_len = spec.calibration.seq_len.or(seq_len);
         spec.evaluation.seq_len = spec.evaluation.seq_len.or(seq_len);
         Ok(spec)
     }
+
+    fn read_config(&self, id: &str) -> Result<ModelConfig, CheckError> {
+        let refuse = |code, detail| CheckError::Refused(vec![refusal("/model", code, detail)]);
+        let dir = self
+            .locate(id)
+            .map_err(|error| refuse(ErrorCode::ModelNotFound, error.to_string()))?;
+        // Every model that was found is there, unless it is the bundled one and this server lost its own files.
+        std::fs::metadata(&dir).map_err(|source| {
+            CheckError::Unreadable(EngineError::Io {
+                action: "open",
+                path: dir.clone(),
+                source,
+            })
+        })?;
+        ModelConfig::read(&dir).map_err(|error| match error {
+            EngineError::Io { .. } => CheckError::Unreadable(error),
+            other => {
+                let hidden = HiddenDirs::default().with(&dir, "the model's directory");
+                refuse(
+                    ErrorCode::of_engine(&other),
+                    hidden.hide(&other.to_string()),
+                )
+            }
+        })
+    }
 }
 
-fn config_code(error: &EngineError) -> ErrorCode {
-    match error {
-        EngineError::UnsupportedArchitecture(_) => ErrorCode::UnsupportedArchitecture,
-        _ => ErrorCode::InvalidConfig,
+fn refusal(pointer: &str, code: ErrorCode, detail: String) -> Refusal {
+    Refusal {
+        pointer: pointer.to_owned(),
+        code,
+        detail,
     }
 }
 

@@ -14,7 +14,7 @@ use super::progress::JobBar;
 use super::table;
 use crate::app::{self, RunningApp};
 use crate::config::{ListenArgs, ServerConfig, StorageArgs, WorkerArgs};
-use crate::models::BUNDLED_MODEL;
+use crate::domain::spec::BUNDLED_MODEL;
 
 /// How often a job is asked for.
 const POLL: Duration = Duration::from_millis(100);

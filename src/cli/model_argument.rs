@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use crate::bundled;
-use crate::models::BUNDLED_MODEL;
+use crate::domain::spec::BUNDLED_MODEL;
 use crate::pipeline::ModelSource;
 
 /// A model named on the command line. The bundled one is unpacked for as long as this lives.

@@ -11,7 +11,9 @@ use anyhow::Context as _;
 
 use super::use_threads;
 use crate::domain::attempt::{AttemptFailure, AttemptMessage, AttemptSpec, Phase, Step};
+use crate::domain::redact::HiddenDirs;
 use crate::domain::{ErrorCode, Manifest};
+use crate::pipeline::hub::cache_dirs;
 use crate::pipeline::{self, Listener, PipelineError, Plan, Workspace};
 
 /// Progress is told at most this often.
@@ -44,10 +46,17 @@ pub fn run(_args: &Args) -> anyhow::Result<()> {
             manifest: Box::new(manifest),
         },
         Err(error) => {
-            let code = error.code();
+            let (code, chain) = (error.code(), error.chain());
+            #[expect(
+                clippy::print_stderr,
+                reason = "the worker writes it to the log; clients get the message without the server's directories"
+            )]
+            {
+                eprintln!("attempt failed: {}: {chain}", code.as_str());
+            }
             let failure = AttemptFailure {
                 code,
-                message: error.chain(),
+                message: hidden_dirs(&attempt).hide(&chain),
                 phase: speaker.phase,
                 retryable: code.retryable(),
             };
@@ -66,6 +75,31 @@ fn work(attempt: &AttemptSpec, speaker: &mut Speaker) -> Result<Manifest, Pipeli
         journal: Some(attempt.scratch.join("journal")),
     };
     pipeline::run(&plan, &workspace, speaker)
+}
+
+/// Every directory that an error of an attempt may name.
+fn hidden_dirs(attempt: &AttemptSpec) -> HiddenDirs {
+    let configured = [
+        (Some(&attempt.scratch), "the job's directory"),
+        (attempt.models_dir.as_ref(), "the models directory"),
+        (attempt.data_dir.as_ref(), "the data directory"),
+        (Some(&attempt.bundled_dir), "the bundled files"),
+    ];
+    let cache_dirs = cache_dirs();
+    let configured = configured
+        .into_iter()
+        .filter_map(|(dir, called)| Some((dir?, called)));
+    let cached = cache_dirs.iter().map(|dir| (dir, "the model cache"));
+    configured
+        .chain(cached)
+        .fold(HiddenDirs::default(), |dirs, (dir, called)| {
+            let dirs = dirs.with(dir, called);
+            // Models are named by where symbolic links lead.
+            match dir.canonicalize() {
+                Ok(real) => dirs.with(&real, called),
+                Err(_) => dirs,
+            }
+        })
 }
 
 /// Two attempts must never write into one directory, whatever became of the worker of the first. A child whose worker

@@ -2,7 +2,11 @@
 //!
 //! Clients branch on these words, so a code is never renamed; `docs/API.md` lists them.
 
+use std::io;
+
 use serde::{Deserialize, Serialize};
+
+use crate::engine::EngineError;
 
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $variant:ident = $word:literal, retryable: $retryable:literal;)*) => {
@@ -51,9 +55,13 @@ error_codes! {
     InvalidTransition = "invalid_transition", retryable: false;
     /// The range asked for lies outside the file.
     RangeNotSatisfiable = "range_not_satisfiable", retryable: false;
+    /// The request's `Host` is none of this server's names.
+    MisdirectedRequest = "misdirected_request", retryable: false;
+    /// A page of another origin asked for a change.
+    CrossOrigin = "cross_origin", retryable: false;
     /// The request took longer than the server allows.
     RequestTimeout = "request_timeout", retryable: true;
-    /// The database or the artifact store does not answer.
+    /// The database, the artifact store or the model's files cannot be read.
     Unavailable = "unavailable", retryable: true;
     /// A defect of the service; the request id leads to its log.
     Internal = "internal", retryable: true;
@@ -106,6 +114,37 @@ error_codes! {
     WorkerCrashed = "worker_crashed", retryable: true;
     /// The job was cancelled.
     Cancelled = "cancelled", retryable: false;
+}
+
+impl ErrorCode {
+    /// The stable reason of an error of the engine.
+    pub fn of_engine(error: &EngineError) -> Self {
+        match error {
+            EngineError::Io { source, .. } => Self::of_io(source),
+            EngineError::InvalidConfig(_) => Self::InvalidConfig,
+            EngineError::UnsupportedArchitecture(_) => Self::UnsupportedArchitecture,
+            EngineError::UnsafeFormat(_) => Self::UnsafeFormat,
+            EngineError::MalformedCheckpoint { .. } => Self::MalformedCheckpoint,
+            EngineError::MissingShard { .. } => Self::MissingShard,
+            EngineError::MissingTensor(_)
+            | EngineError::ShapeMismatch { .. }
+            | EngineError::UnsupportedDtype { .. } => Self::MissingTensor,
+            EngineError::PatternMismatch { .. } => Self::PatternMismatch,
+            EngineError::InvalidWindows(_) => Self::DatasetInvalid,
+            EngineError::TokenOutOfVocabulary { .. } => Self::TokenizerInvalid,
+            EngineError::NonFinite { .. } => Self::NonFinite,
+            EngineError::Stopped => Self::Cancelled,
+            EngineError::Tensor(_) => Self::Internal,
+        }
+    }
+
+    /// The stable reason of a failed read or write.
+    pub fn of_io(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::InsufficientDisk,
+            _ => Self::Io,
+        }
+    }
 }
 
 impl std::fmt::Display for ErrorCode {

@@ -5,8 +5,11 @@
 pub mod attempt;
 pub mod code;
 pub mod history;
+pub mod hub_name;
 pub mod job;
 pub mod manifest;
+pub mod redact;
+mod refusal;
 pub mod request;
 pub mod spec;
 pub mod state;
@@ -15,5 +18,6 @@ pub use attempt::{AttemptFailure, AttemptMessage, AttemptSpec};
 pub use code::ErrorCode;
 pub use job::{Job, JobId};
 pub use manifest::Manifest;
+pub use refusal::Refusal;
 pub use spec::{Method, ModelRef, Pattern, PruneSpec};
 pub use state::JobState;

@@ -11,12 +11,10 @@ mod tests;
 use serde_json::Value;
 
 use super::spec::{
-    CalibrationSpec, DatasetRef, EvaluationSpec, Metadata, Method, ModelRef, Pattern, PruneSpec,
+    BUNDLED_MODEL, CalibrationSpec, DatasetRef, EvaluationSpec, Metadata, Method, ModelRef,
+    Pattern, PruneSpec,
 };
 use fields::{Fields, escaped, kind};
-
-/// The id of the model that comes with the program.
-pub const BUNDLED_MODEL: &str = "demo";
 
 /// What a body may ask for.
 pub mod limits {
@@ -107,7 +105,8 @@ fn parse_body(
     let mut root = Fields::of(body, String::new(), errors)?;
     let name = root.string("name").and_then(|name| {
         let checked = at_most(name, limits::NAME_CHARS);
-        root.checked("name", "out_of_range", checked)
+        let name = root.checked("name", "out_of_range", checked)?;
+        root.checked("name", "invalid_format", without_controls(name))
     });
     let metadata = metadata(&mut root);
     let model = root
@@ -163,6 +162,9 @@ fn metadata(root: &mut Fields<'_, '_>) -> Metadata {
         if let Err(detail) = at_most(key, limits::METADATA_KEY_CHARS) {
             root.error(&path, "out_of_range", format!("the key {detail}"));
         }
+        if let Err(detail) = without_controls(key.clone()) {
+            root.error(&path, "invalid_format", format!("the key {detail}"));
+        }
         let text = value
             .as_str()
             .ok_or_else(|| format!("expected a string, found {}", kind(value)));
@@ -174,6 +176,8 @@ fn metadata(root: &mut Fields<'_, '_>) -> Metadata {
             "out_of_range",
             at_most(text, limits::METADATA_VALUE_CHARS),
         );
+        let text =
+            text.and_then(|text| root.checked(&path, "invalid_format", without_controls(text)));
         pairs.extend(text.map(|text| (key.clone(), text)));
     }
     pairs
@@ -184,6 +188,14 @@ fn at_most(text: &str, chars: usize) -> Result<String, String> {
     (count <= chars)
         .then(|| text.to_owned())
         .ok_or_else(|| format!("has {count} characters, at most {chars} are allowed"))
+}
+
+/// Lists and logs show these texts on one line.
+fn without_controls(text: String) -> Result<String, String> {
+    if text.contains(char::is_control) {
+        return Err("has control characters, which are not allowed".to_owned());
+    }
+    Ok(text)
 }
 
 /// `"wanda"` or `{"type": "wanda"}`.
@@ -256,7 +268,7 @@ fn calibration(
         return Some(default);
     };
     let mut inner = root.object("calibration", value)?;
-    let is_default = inner.is_absent("dataset") && inner.is_absent("path");
+    let is_default = inner.value("dataset").is_none() && inner.is_absent("path");
     let dataset = if is_default {
         Some(default.dataset)
     } else {

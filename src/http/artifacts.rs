@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::HttpState;
 use super::conditional::{Part, is_unchanged, part, quoted};
 use super::error::ApiError;
-use super::extract::JobPath;
+use super::extract::{JobPath, NoParameters};
 use crate::domain::manifest::FileEntry;
 use crate::jobs::ArtifactFile;
 
@@ -37,6 +37,7 @@ pub(super) struct ArtifactsView {
     )
 )]
 pub(super) async fn list_artifacts(
+    _: NoParameters,
     State(state): State<HttpState>,
     JobPath(id): JobPath,
 ) -> Result<Json<ArtifactsView>, ApiError> {
@@ -60,12 +61,18 @@ pub(super) async fn list_artifacts(
         ("If-None-Match" = Option<String>, Header, description = "`ETag` of a complete copy"),
     ),
     responses(
-        (status = 200, description = "The file", content_type = "application/octet-stream", headers(
+        (status = 200, description = "The file", content(
+            (Vec<u8> = "application/octet-stream"),
+            (serde_json::Value = "application/json"),
+        ), headers(
             ("ETag" = String, description = "SHA-256 of the file"),
             ("Accept-Ranges" = String, description = "bytes"),
             ("Content-Disposition" = String, description = "attachment"),
         )),
-        (status = 206, description = "The part asked for", content_type = "application/octet-stream", headers(
+        (status = 206, description = "The part asked for", content(
+            (Vec<u8> = "application/octet-stream"),
+            (Vec<u8> = "application/json"),
+        ), headers(
             ("Content-Range" = String, description = "Which part of how much"),
         )),
         (status = 304, description = "The copy is current"),
@@ -74,6 +81,7 @@ pub(super) async fn list_artifacts(
     )
 )]
 pub(super) async fn get_artifact(
+    _: NoParameters,
     State(state): State<HttpState>,
     JobPath(id): JobPath,
     PathParts((_, name)): PathParts<(String, String)>,
@@ -86,7 +94,13 @@ pub(super) async fn get_artifact(
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
     let size = file.entry.size_bytes;
-    let (status, range) = match part(&headers, &etag, size) {
+    // Ranges are defined for GET alone.
+    let part = if method == Method::HEAD {
+        Part::Whole
+    } else {
+        part(&headers, &etag, size)
+    };
+    let (status, range) = match part {
         Part::Whole => (StatusCode::OK, 0..size),
         Part::Range(range) => (StatusCode::PARTIAL_CONTENT, range),
         Part::Outside => return Err(ApiError::RangeNotSatisfiable { size }),

@@ -4,9 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
+use super::error::ApiError;
+use super::extract::NoParameters;
 use super::{BODY_LIMIT, HttpState};
 use crate::domain::request::limits;
-use crate::domain::spec::{MAX_GROUP, SUPPORTED_ARCHITECTURES};
+use crate::domain::spec::{DatasetRef, MAX_GROUP, SUPPORTED_ARCHITECTURES};
 
 /// What this server can do.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -15,8 +17,8 @@ pub(super) struct Capabilities {
     methods: [&'static str; 2],
     /// What `pattern` can be.
     patterns: Patterns,
-    /// Registered texts; files below the data directory come in addition, as `local`.
-    datasets: [&'static str; 3],
+    /// Registered texts that are there; files below the data directory come in addition, as `local`.
+    datasets: Datasets,
     /// Where models can come from.
     model_sources: [&'static str; 2],
     /// Architectures by their name in `config.json`.
@@ -29,6 +31,14 @@ pub(super) struct Capabilities {
     defaults: CapabilityDefaults,
     /// What a submission may ask for.
     limits: Limits,
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct Datasets {
+    /// To calibrate on.
+    calibration: Vec<String>,
+    /// To measure perplexity on.
+    evaluation: Vec<String>,
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -67,15 +77,23 @@ struct Limits {
     get, path = "/v1/capabilities", tag = "operations",
     responses((status = 200, description = "Methods, patterns, data sets, devices, defaults, limits", body = Capabilities))
 )]
-pub(super) async fn get_capabilities(State(state): State<HttpState>) -> Json<Capabilities> {
+pub(super) async fn get_capabilities(
+    _: NoParameters,
+    State(state): State<HttpState>,
+) -> Result<Json<Capabilities>, ApiError> {
     let defaults = state.jobs.defaults();
-    Json(Capabilities {
+    let datasets = state.jobs.datasets().await?;
+    let names = |texts: &[DatasetRef]| texts.iter().map(|text| text.name().to_owned()).collect();
+    Ok(Json(Capabilities {
         methods: ["wanda", "magnitude"],
         patterns: Patterns {
             named: ["unstructured"],
             max_group: MAX_GROUP,
         },
-        datasets: ["c4", "wikitext2", "demo"],
+        datasets: Datasets {
+            calibration: names(&datasets.calibration),
+            evaluation: names(&datasets.evaluation),
+        },
         model_sources: ["hub", "local"],
         architectures: SUPPORTED_ARCHITECTURES,
         artifact_formats: ["dense"],
@@ -99,5 +117,5 @@ pub(super) async fn get_capabilities(State(state): State<HttpState>) -> Json<Cap
             metadata_key_chars: limits::METADATA_KEY_CHARS,
             metadata_value_chars: limits::METADATA_VALUE_CHARS,
         },
-    })
+    }))
 }

@@ -47,7 +47,11 @@ pub(super) fn part(headers: &HeaderMap, etag: &str, size: u64) -> Part {
 
 /// `bytes=first-last`, `bytes=first-` or `bytes=-length`.
 fn byte_range(text: &str, size: u64) -> Option<Part> {
-    let (first, last) = text.strip_prefix("bytes=")?.trim().split_once('-')?;
+    let (unit, set) = text.split_once('=')?;
+    let (first, last) = set.trim().split_once('-')?;
+    if !unit.trim().eq_ignore_ascii_case("bytes") {
+        return None;
+    }
     let range = if first.is_empty() {
         size.saturating_sub(number(last)?)..size
     } else {
@@ -55,7 +59,7 @@ fn byte_range(text: &str, size: u64) -> Option<Part> {
         let end = if last.is_empty() {
             size
         } else {
-            number(last)?.checked_add(1)?.min(size)
+            number(last)?.saturating_add(1).min(size)
         };
         if !last.is_empty() && number(last)? < first {
             return None;
@@ -69,12 +73,10 @@ fn byte_range(text: &str, size: u64) -> Option<Part> {
     })
 }
 
-/// Digits only: `parse` would take a sign too.
+/// Digits only: `parse` would take a sign too. More than fits lies behind the end of every file.
 fn number(text: &str) -> Option<u64> {
-    text.bytes()
-        .all(|b| b.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
+    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -105,7 +107,9 @@ mod tests {
             ("bytes=+1-2", Part::Whole),
             ("bytes=-", Part::Whole),
             ("lines=0-1", Part::Whole),
-            ("bytes=99999999999999999999-", Part::Whole),
+            ("bytes=99999999999999999999-", Part::Outside),
+            ("bytes=0-999999999999999999999", Part::Range(0..10)),
+            ("Bytes=2-5", Part::Range(2..6)),
         ];
         for (text, expected) in cases {
             assert_eq!(

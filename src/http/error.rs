@@ -31,6 +31,10 @@ pub(super) enum ApiError {
     MethodNotAllowed,
     #[error("the range lies outside the file of {size} bytes")]
     RangeNotSatisfiable { size: u64 },
+    #[error("this server does not answer for the host that the request names")]
+    MisdirectedRequest,
+    #[error("the request comes from a page of another origin")]
+    CrossOrigin,
     #[error("the request took longer than the server allows")]
     Timeout,
     #[error("the request could not be handled")]
@@ -144,6 +148,8 @@ impl ApiError {
             Self::RangeNotSatisfiable { .. } => {
                 Problem::new(ErrorCode::RangeNotSatisfiable, message)
             }
+            Self::MisdirectedRequest => Problem::new(ErrorCode::MisdirectedRequest, message),
+            Self::CrossOrigin => Problem::new(ErrorCode::CrossOrigin, message),
             Self::Timeout => Problem::new(ErrorCode::RequestTimeout, message),
             Self::Defect => Problem::new(ErrorCode::Internal, message),
             Self::Jobs(error) => jobs_problem(error, message),
@@ -166,13 +172,14 @@ fn jobs_problem(error: jobs::Error, message: String) -> Problem {
                 .map_or(ErrorCode::InvalidRequest, |refusal| refusal.code);
             let errors = refusals.into_iter();
             let errors = errors
-                .map(|r| FieldProblem::body(r.pointer, r.code.as_str(), r.detail))
+                .map(|r| FieldProblem::body(&r.pointer, r.code.as_str(), r.detail))
                 .collect();
             Problem {
                 errors,
                 ..Problem::new(code, message)
             }
         }
+        jobs::Error::Unchecked(error) => unavailable(&*error),
         jobs::Error::JobNotFound(_) => Problem::new(ErrorCode::JobNotFound, message),
         jobs::Error::ResultsNotReady { state, .. } => {
             // A job that is over will never have any.
@@ -193,24 +200,37 @@ fn jobs_problem(error: jobs::Error, message: String) -> Problem {
             }
         }
         jobs::Error::Store(error) => {
-            let code = if error.is_transient() {
-                ErrorCode::Unavailable
+            if error.is_transient() {
+                unavailable(&error)
             } else {
-                ErrorCode::Internal
-            };
-            hidden(code, &error)
+                defect(&error)
+            }
         }
-        jobs::Error::Artifacts(error) => hidden(ErrorCode::Unavailable, &error),
+        jobs::Error::Artifacts(error) => unavailable(&error),
+        jobs::Error::ArtifactDamaged { .. } => defect(&error),
     }
 }
 
 /// For the log the cause, for the client the request id that leads there.
-fn hidden(code: ErrorCode, error: &(dyn std::error::Error + 'static)) -> Problem {
+fn unavailable(error: &(dyn std::error::Error + 'static)) -> Problem {
+    hidden(
+        ErrorCode::Unavailable,
+        "a part of the service does not answer",
+        error,
+    )
+}
+
+/// The same for what should never happen.
+fn defect(error: &(dyn std::error::Error + 'static)) -> Problem {
+    hidden(
+        ErrorCode::Internal,
+        "the request could not be handled",
+        error,
+    )
+}
+
+fn hidden(code: ErrorCode, detail: &str, error: &(dyn std::error::Error + 'static)) -> Problem {
     tracing::error!(error, code = code.as_str(), "request failed");
-    let detail = match code {
-        ErrorCode::Unavailable => "a part of the service does not answer",
-        _ => "the request could not be handled",
-    };
     Problem::new(code, detail.to_owned())
 }
 
@@ -226,7 +246,10 @@ pub(super) fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::ResultsNotReady | ErrorCode::InvalidTransition => StatusCode::CONFLICT,
         ErrorCode::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
-        ErrorCode::RequestTimeout | ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+        ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
+        ErrorCode::CrossOrigin => StatusCode::FORBIDDEN,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorCode::ModelNotFound
         | ErrorCode::ModelAccessDenied
@@ -257,11 +280,10 @@ pub(super) fn status(code: ErrorCode) -> StatusCode {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let content_range = match &self {
-            Self::RangeNotSatisfiable { size } => {
-                HeaderValue::try_from(format!("bytes */{size}")).ok()
-            }
-            _ => None,
+        let content_range = if let Self::RangeNotSatisfiable { size } = &self {
+            HeaderValue::try_from(format!("bytes */{size}")).ok()
+        } else {
+            None
         };
         let problem = self.problem();
         let status = status(problem.code);

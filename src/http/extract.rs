@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, header};
 use serde_json::Value;
 
 use super::BODY_LIMIT;
+use super::duplicates::duplicates;
 use super::error::{ApiError, FieldProblem};
 use crate::domain::JobId;
 
@@ -21,6 +22,12 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         check_content(request.headers())?;
+        // Refused before a byte of it is sent.
+        let length = request.headers().get(header::CONTENT_LENGTH);
+        let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        if length.is_some_and(|length| length > BODY_LIMIT as u64) {
+            return Err(ApiError::PayloadTooLarge { limit: BODY_LIMIT });
+        }
         let bytes =
             Bytes::from_request(request, state)
                 .await
@@ -30,10 +37,19 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
                     }
                     other => malformed(&other),
                 })?;
-        serde_json::from_slice(&bytes)
-            .map(Self)
-            .map_err(|error| malformed(&error))
+        let value = serde_json::from_slice(&bytes).map_err(|error| malformed(&error))?;
+        match duplicates(&bytes).map_err(|error| malformed(&error))? {
+            pointers if pointers.is_empty() => Ok(Self(value)),
+            pointers => Err(ApiError::Invalid(
+                pointers.iter().map(|pointer| duplicate(pointer)).collect(),
+            )),
+        }
     }
+}
+
+fn duplicate(pointer: &str) -> FieldProblem {
+    let detail = "the field is given more than once".to_owned();
+    FieldProblem::body(pointer, "duplicate_field", detail)
 }
 
 fn check_content(headers: &HeaderMap) -> Result<(), ApiError> {
@@ -104,6 +120,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        // Decoding replaces what is no text, which would then be looked for.
+        if has_bytes_that_are_no_text(parts.uri.query().unwrap_or_default()) {
+            let detail = "the query string is not UTF-8".to_owned();
+            return Err(ApiError::Invalid(vec![FieldProblem::parameter(
+                "",
+                "malformed_query",
+                detail,
+            )]));
+        }
         let pairs = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
         let Query(pairs) = pairs.map_err(|rejection| {
             ApiError::Invalid(vec![FieldProblem::parameter(
@@ -117,6 +142,30 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
             known: Vec::new(),
             errors: Vec::new(),
         })
+    }
+}
+
+fn has_bytes_that_are_no_text(query: &str) -> bool {
+    let mut bytes = Vec::with_capacity(query.len());
+    let mut rest = query.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let escaped = tail.get(..2).filter(|_| first == b'%');
+        let decoded = escaped.and_then(|digits| hex::decode(digits).ok());
+        rest = if decoded.is_some() { &tail[2..] } else { tail };
+        bytes.extend(decoded.unwrap_or_else(|| vec![first]));
+    }
+    std::str::from_utf8(&bytes).is_err()
+}
+
+/// For routes without parameters.
+pub(super) struct NoParameters;
+
+impl<S: Send + Sync> FromRequestParts<S> for NoParameters {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let parameters = Parameters::from_request_parts(parts, state).await?;
+        parameters.finish().map(|()| Self)
     }
 }
 
@@ -179,10 +228,14 @@ impl Parameters {
             .iter()
             .filter(|(name, _)| !self.known.contains(&name.as_str()))
         {
-            let detail = format!(
-                "unknown parameter, expected one of {}",
-                self.known.join(", ")
-            );
+            let detail = if self.known.is_empty() {
+                "this route takes no parameters".to_owned()
+            } else {
+                format!(
+                    "unknown parameter, expected one of {}",
+                    self.known.join(", ")
+                )
+            };
             self.errors
                 .push(FieldProblem::parameter(name, "unknown_parameter", detail));
         }

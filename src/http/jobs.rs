@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use super::HttpState;
 use super::conditional::{is_unchanged, quoted};
 use super::error::ApiError;
-use super::extract::{JobPath, JsonBody, Parameters};
+use super::extract::{JobPath, JsonBody, NoParameters, Parameters};
 use super::openapi::JobBody;
 use super::view::{JobView, ListView, job_path};
 use crate::domain::history::Attempt;
@@ -31,12 +31,14 @@ const MAX_LIMIT: u32 = 100;
     responses(
         (status = 202, description = "Accepted", body = JobView, headers(("Location" = String, description = "The job"))),
         (status = 400, description = "`invalid_request`"),
+        (status = 403, description = "`cross_origin`"),
         (status = 413, description = "`payload_too_large`"),
         (status = 415, description = "`unsupported_media_type`"),
-        (status = 422, description = "`model_not_found`, `unsupported_architecture`, `pattern_mismatch`, … : well-formed, and cannot be done"),
+        (status = 422, description = "`model_not_found`, `unsupported_architecture`, `pattern_mismatch`, `dataset_not_found`, … : well-formed, and cannot be done"),
     )
 )]
 pub(super) async fn create_job(
+    _: NoParameters,
     State(state): State<HttpState>,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
@@ -118,6 +120,7 @@ fn states(text: &str) -> Result<Vec<JobState>, String> {
     )
 )]
 pub(super) async fn get_job(
+    _: NoParameters,
     State(state): State<HttpState>,
     JobPath(id): JobPath,
     headers: HeaderMap,
@@ -141,10 +144,12 @@ pub(super) async fn get_job(
     responses(
         (status = 200, description = "The job as it is now", body = JobView),
         (status = 404, description = "`job_not_found`"),
+        (status = 403, description = "`cross_origin`"),
         (status = 409, description = "`invalid_transition`"),
     )
 )]
 pub(super) async fn cancel_job(
+    _: NoParameters,
     State(state): State<HttpState>,
     JobPath(id): JobPath,
 ) -> Result<Response, ApiError> {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
@@ -15,19 +15,25 @@ use super::error::{ApiError, Problem};
 const DEADLINE: Duration = Duration::from_secs(15);
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// The outermost layer.
 pub(super) async fn around(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let request_id = accepted_request_id(&request).unwrap_or_else(|| Uuid::now_v7().to_string());
-    let method = request.method().clone();
+    let method = known_method(request.method());
     let route = request
         .extensions()
         .get::<MatchedPath>()
         .map_or("none", MatchedPath::as_str)
         .to_owned();
-    let span = tracing::info_span!("request", request.id = request_id, http.method = %method, http.route = route);
+    let span = tracing::info_span!(
+        "request",
+        request.id = request_id,
+        http.method = method,
+        http.route = route
+    );
 
     let mut response = async {
         let answered = tokio::time::timeout(DEADLINE, next.run(request)).await;
@@ -44,7 +50,7 @@ pub(super) async fn around(request: Request, next: Next) -> Response {
     .await;
 
     let labels = [
-        ("http_request_method", method.as_str().to_owned()),
+        ("http_request_method", method.to_owned()),
         ("http_route", route),
         (
             "http_response_status_code",
@@ -57,6 +63,18 @@ pub(super) async fn around(request: Request, next: Next) -> Response {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     response
+        .headers_mut()
+        .insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
+    response
+}
+
+/// A label has few values, whatever clients send.
+fn known_method(method: &Method) -> &'static str {
+    const KNOWN: [&str; 9] = [
+        "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
+    ];
+    let known = KNOWN.into_iter().find(|known| *known == method.as_str());
+    known.unwrap_or("_OTHER")
 }
 
 /// The client's own id, if it is harmless in logs and headers.
@@ -125,9 +143,8 @@ mod tests {
     use tower_http::catch_panic::CatchPanicLayer;
 
     use super::*;
-    use crate::domain::ErrorCode;
+    use crate::domain::{ErrorCode, Refusal};
     use crate::jobs;
-    use crate::models::Refusal;
 
     async fn answer(router: Router) -> (StatusCode, serde_json::Value) {
         let router = router
@@ -165,7 +182,7 @@ mod tests {
             answer(Router::new().route("/", get(std::future::pending::<()>))).await;
         assert_eq!(
             (status, &problem["code"]),
-            (StatusCode::SERVICE_UNAVAILABLE, &"request_timeout".into())
+            (StatusCode::REQUEST_TIMEOUT, &"request_timeout".into())
         );
     }
 
@@ -173,7 +190,7 @@ mod tests {
     async fn a_refused_submission_has_the_code_of_its_first_reason() {
         async fn refused() -> ApiError {
             let refusal = |pointer, code| Refusal {
-                pointer,
+                pointer: String::from(pointer),
                 code,
                 detail: "because".to_owned(),
             };

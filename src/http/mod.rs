@@ -5,6 +5,7 @@
 mod artifacts;
 mod capabilities;
 mod conditional;
+mod duplicates;
 mod error;
 mod events;
 mod extract;
@@ -12,6 +13,7 @@ mod jobs;
 mod layers;
 mod openapi;
 mod operations;
+mod origin;
 mod results;
 mod view;
 
@@ -21,12 +23,12 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::jobs::Jobs;
 use error::ApiError;
 pub use openapi::document;
+pub use origin::Hosts;
 
 /// Bytes of a request body.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -38,6 +40,8 @@ pub struct HttpState {
     pub jobs: Jobs,
     /// The devices of this server's workers; empty where it has none.
     pub devices: Arc<[String]>,
+    /// The names that this server answers for.
+    pub hosts: Hosts,
     /// What `/metrics` shows.
     pub metrics: Metrics,
 }
@@ -54,6 +58,7 @@ impl std::fmt::Debug for Metrics {
 
 /// Every route, with everything around it.
 pub fn router(state: HttpState) -> Router {
+    let hosts = state.hosts.clone();
     let (routes, document) = openapi::routes().split_for_parts();
     // Clients of the platform call `/jobs`: the same handlers, not described twice.
     let (aliases, _) = openapi::job_routes().split_for_parts();
@@ -64,10 +69,7 @@ pub fn router(state: HttpState) -> Router {
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .with_state(state)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(SetResponseHeaderLayer::if_not_present(
-            axum::http::header::X_CONTENT_TYPE_OPTIONS,
-            axum::http::HeaderValue::from_static("nosniff"),
-        ))
         .layer(CatchPanicLayer::custom(layers::panicked))
+        .layer(axum::middleware::from_fn_with_state(hosts, origin::guard))
         .layer(axum::middleware::from_fn(layers::around))
 }

@@ -88,7 +88,13 @@ pub(super) fn completed(mut document: Document) -> Document {
 }
 
 fn complete(operation: &mut Operation) {
-    for code in [ErrorCode::Internal, ErrorCode::Unavailable] {
+    for code in [
+        ErrorCode::InvalidRequest,
+        ErrorCode::RequestTimeout,
+        ErrorCode::MisdirectedRequest,
+        ErrorCode::Internal,
+        ErrorCode::Unavailable,
+    ] {
         let responses = &mut operation.responses.responses;
         let response = || {
             ResponseBuilder::new()

@@ -5,7 +5,7 @@ use axum::extract::State;
 
 use super::HttpState;
 use super::error::ApiError;
-use super::extract::JobPath;
+use super::extract::{JobPath, NoParameters};
 use super::view::ResultsView;
 use crate::domain::Manifest;
 
@@ -22,6 +22,7 @@ use crate::domain::Manifest;
     )
 )]
 pub(super) async fn get_results(
+    _: NoParameters,
     State(state): State<HttpState>,
     JobPath(id): JobPath,
 ) -> Result<Json<ResultsView>, ApiError> {
@@ -43,6 +44,7 @@ pub(super) async fn get_results(
     )
 )]
 pub(super) async fn get_report(
+    _: NoParameters,
     State(state): State<HttpState>,
     JobPath(id): JobPath,
 ) -> Result<Json<Manifest>, ApiError> {

@@ -5,9 +5,9 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use super::PipelineError;
-use super::datasets::{Content, Text};
 use super::plan::{CalibrationPlan, Corpus, window_len};
 use super::python_random::PythonRandom;
+use super::text::{Content, Text};
 use super::tokenizer::ModelTokenizer;
 use crate::domain::ErrorCode;
 use crate::domain::manifest::Calibration;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::disk::DiskError;
 use super::hub::HubError;
+use crate::datasets::DatasetNotFound;
 use crate::domain::ErrorCode;
 use crate::engine::EngineError;
 use crate::models::ModelNotFound;
@@ -24,6 +25,9 @@ pub enum PipelineError {
     /// There is no such local model.
     #[error(transparent)]
     Model(#[from] ModelNotFound),
+    /// There is no such data set.
+    #[error(transparent)]
+    Dataset(#[from] DatasetNotFound),
     /// An input is not what the job needs.
     #[error("{message}")]
     Refused {
@@ -63,12 +67,13 @@ impl PipelineError {
     /// The stable reason.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Engine(error) => engine_code(error),
+            Self::Engine(error) => ErrorCode::of_engine(error),
             Self::Hub(error) => error.code(),
             Self::Disk(error) => error.code(),
             Self::Model(_) => ErrorCode::ModelNotFound,
+            Self::Dataset(_) => ErrorCode::DatasetNotFound,
             Self::Refused { code, .. } => *code,
-            Self::Io { source, .. } => io_code(source),
+            Self::Io { source, .. } => ErrorCode::of_io(source),
         }
     }
 
@@ -82,33 +87,5 @@ impl PipelineError {
             source = error.source();
         }
         line
-    }
-}
-
-/// The stable reason of an engine error.
-pub(crate) fn engine_code(error: &EngineError) -> ErrorCode {
-    match error {
-        EngineError::Io { source, .. } => io_code(source),
-        EngineError::InvalidConfig(_) => ErrorCode::InvalidConfig,
-        EngineError::UnsupportedArchitecture(_) => ErrorCode::UnsupportedArchitecture,
-        EngineError::UnsafeFormat(_) => ErrorCode::UnsafeFormat,
-        EngineError::MalformedCheckpoint { .. } => ErrorCode::MalformedCheckpoint,
-        EngineError::MissingShard { .. } => ErrorCode::MissingShard,
-        EngineError::MissingTensor(_)
-        | EngineError::ShapeMismatch { .. }
-        | EngineError::UnsupportedDtype { .. } => ErrorCode::MissingTensor,
-        EngineError::PatternMismatch { .. } => ErrorCode::PatternMismatch,
-        EngineError::InvalidWindows(_) => ErrorCode::DatasetInvalid,
-        EngineError::TokenOutOfVocabulary { .. } => ErrorCode::TokenizerInvalid,
-        EngineError::NonFinite { .. } => ErrorCode::NonFinite,
-        EngineError::Stopped => ErrorCode::Cancelled,
-        EngineError::Tensor(_) => ErrorCode::Internal,
-    }
-}
-
-fn io_code(error: &io::Error) -> ErrorCode {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorCode::InsufficientDisk,
-        _ => ErrorCode::Io,
     }
 }

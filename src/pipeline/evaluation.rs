@@ -4,10 +4,10 @@ use std::path::Path;
 
 use candle_core::Device;
 
-use super::datasets::Text;
 use super::listener::EngineObserver;
 use super::plan::{DeviceName, EvaluationPlan, ModelSource, window_len};
 use super::stopwatch::Stopwatch;
+use super::text::Text;
 use super::tokenizer::ModelTokenizer;
 use super::{Listener, PipelineError, artifact, memory, resolve};
 use crate::domain::ErrorCode;

@@ -5,7 +5,6 @@
 
 mod artifact;
 mod calibration;
-mod datasets;
 pub mod disk;
 mod error;
 mod evaluation;
@@ -16,11 +15,11 @@ mod plan;
 mod python_random;
 mod resolve;
 mod stopwatch;
+mod text;
 mod tokenizer;
 
 use std::path::{Path, PathBuf};
 
-pub use datasets::{DataRoots, Use};
 pub use error::PipelineError;
 pub use evaluation::evaluate;
 pub use listener::{Listener, SilentListener};

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use candle_core::Device;
 
 use super::PipelineError;
-use super::datasets::{DataRoots, Use};
+use crate::datasets::{DataRoots, Use};
 use crate::domain::spec::{Method, ModelRef, Pattern};
 use crate::domain::{AttemptSpec, ErrorCode, PruneSpec};
 use crate::engine::{ModelConfig, Saliency, Sparsity};

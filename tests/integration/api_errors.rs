@@ -55,6 +55,51 @@ async fn all_wrong_fields_are_told_at_once() {
 }
 
 #[tokio::test]
+async fn a_data_set_that_is_nowhere_is_refused_before_anything_is_queued() {
+    let app = TestApp::bare().await;
+    let minimal = json!({"model": "org/name", "sparsity": 0.5, "pattern": "unstructured"});
+    let answer = app.post("/v1/jobs", &minimal).await;
+    assert_problem(&answer, 422, "dataset_not_found");
+    insta::assert_json_snapshot!(answer.json()["errors"], @r#"
+    [
+      {
+        "code": "dataset_not_found",
+        "detail": "data set \"c4\" is not there: set SECATEUR_DATA_DIR to a directory with c4/en_train.jsonl or c4/en_train.jsonl.gz or c4/en_train_first1000.jsonl.gz",
+        "pointer": "/calibration"
+      },
+      {
+        "code": "dataset_not_found",
+        "detail": "data set \"wikitext2\" is not there: set SECATEUR_DATA_DIR to a directory with wikitext2/wiki.test.raw",
+        "pointer": "/evaluation/perplexity/0"
+      }
+    ]
+    "#);
+    let without_texts = json!({"model": "org/name", "sparsity": 0.5, "method": "magnitude", "evaluation": {"perplexity": []}});
+    let bundled = json!({"model": "demo", "sparsity": 0.5});
+    for body in [without_texts, bundled] {
+        assert_eq!(
+            app.post("/v1/jobs", &body).await.status,
+            StatusCode::ACCEPTED
+        );
+    }
+    let datasets = &app.get("/v1/capabilities").await.json()["datasets"];
+    assert_eq!(
+        *datasets,
+        json!({"calibration": ["demo"], "evaluation": ["demo"]})
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_lost_its_directory_does_not_blame_the_client() {
+    let app = TestApp::api().await;
+    std::fs::remove_dir_all(app.home().join("bundled/demo")).unwrap();
+    let answer = app
+        .post("/v1/jobs", &json!({"model": "demo", "sparsity": 0.5}))
+        .await;
+    assert_problem(&answer, 503, "unavailable");
+}
+
+#[tokio::test]
 async fn bodies_that_cannot_be_read_are_refused() {
     let app = TestApp::api().await;
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));

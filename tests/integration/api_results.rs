@@ -123,6 +123,40 @@ async fn a_download_can_be_resumed_checked_and_spared() {
         (head.status, head.header("content-length"), head.body.len()),
         (StatusCode::OK, "10", 0)
     );
+    let head = app
+        .request(Method::HEAD, &path)
+        .header("range", "bytes=2-4");
+    let head = app.send(head).await;
+    assert_eq!(
+        (head.status, head.header("content-length")),
+        (StatusCode::OK, "10"),
+        "ranges are for GET alone"
+    );
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_that_lost_bytes_is_a_defect_of_the_server() {
+    let (app, id) = succeeded().await;
+    let stored = app.home().join("artifacts");
+    let mut dirs = vec![stored];
+    let file = loop {
+        let dir = dirs.pop().unwrap();
+        let file = dir.join("model.safetensors");
+        if file.is_file() {
+            break file;
+        }
+        let entries = std::fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        dirs.extend(entries.filter(|path| path.is_dir()));
+    };
+    std::fs::write(file, "short").unwrap();
+    let answer = app
+        .get(&format!("/v1/jobs/{id}/artifacts/model.safetensors"))
+        .await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(answer.json()["code"], "internal");
     app.stop().await;
 }
 

@@ -118,11 +118,21 @@ fn body(model: &str, changes: Value) -> Value {
     body
 }
 
+/// Models and data of these servers lie below their home.
+fn assert_names_no_directory(app: &TestApp, answers: &[Value]) {
+    let home = app.home().to_str().unwrap();
+    for answer in answers {
+        assert!(!answer.to_string().contains(home), "{home} in {answer}");
+    }
+}
+
 #[tokio::test]
 async fn what_can_be_known_at_once_is_refused_at_once() {
     let app = TestApp::real(spoiled_models).await;
     let too_long = json!({"calibration": {"dataset": "demo", "seq_len": 100_000}});
+    let absent = json!({"calibration": {"dataset": "local", "path": "absent.txt"}});
     for (body, status, code) in [
+        (body("good", absent), 422, "dataset_not_found"),
         (body("nobody", json!({})), 422, "model_not_found"),
         (body("mistral", json!({})), 422, "unsupported_architecture"),
         (body("no-config", json!({})), 422, "invalid_config"),
@@ -180,6 +190,7 @@ async fn what_can_be_known_at_once_is_refused_at_once() {
             "{body}: {problem}"
         );
         assert_eq!(answer.header("content-type"), "application/problem+json");
+        assert_names_no_directory(&app, &[problem]);
     }
     assert_eq!(app.get("/v1/jobs").await.json()["data"], json!([]));
     assert_eq!(app.get("/readyz").await.status, StatusCode::OK);
@@ -191,7 +202,6 @@ async fn what_shows_while_it_runs_fails_the_job_and_nothing_else() {
     let app = TestApp::real(spoiled_models).await;
     let short = json!({"calibration": {"dataset": "local", "path": "short.txt", "n_samples": 2, "seq_len": 32}});
     let short_evaluation = json!({"evaluation": {"perplexity": [{"dataset": "local", "path": "short.txt"}], "seq_len": 32}});
-    let absent = json!({"calibration": {"dataset": "local", "path": "absent.txt"}});
     let not_text = json!({"calibration": {"dataset": "local", "path": "binary.txt"}});
     let not_jsonl = json!({"calibration": {"dataset": "local", "path": "broken.jsonl"}});
     for (model, changes, code) in [
@@ -210,7 +220,6 @@ async fn what_shows_while_it_runs_fails_the_job_and_nothing_else() {
         ("broken-tokenizer", json!({}), "tokenizer_invalid"),
         ("good", short, "text_too_short"),
         ("good", short_evaluation, "text_too_short"),
-        ("good", absent, "dataset_not_found"),
         ("good", not_text, "dataset_invalid"),
         ("good", not_jsonl, "dataset_invalid"),
     ] {
@@ -221,6 +230,8 @@ async fn what_shows_while_it_runs_fails_the_job_and_nothing_else() {
         let job = app.job_with_status(id, "failed").await;
         assert_eq!(job["error"]["code"], code, "{model}: {}", job["error"]);
         assert_eq!(job["attempt"], 1, "{model} was tried again");
+        let events = app.get(&format!("/v1/jobs/{id}/events")).await.json();
+        assert_names_no_directory(&app, &[job, events]);
         let artifacts = app.get(&format!("/v1/jobs/{id}/artifacts")).await;
         assert_eq!(artifacts.status, StatusCode::CONFLICT, "{model}");
     }

@@ -52,11 +52,13 @@ pub(crate) fn config(home: &Path) -> ServerConfig {
     let child = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/integration/stub_child.sh");
     let models_dir = home.join("models");
     write_stub_models(&models_dir);
+    let data_dir = home.join("data");
+    write_data_sets(&data_dir);
     ServerConfig {
         storage: StorageArgs {
             home: home.to_owned(),
             models_dir: Some(models_dir),
-            data_dir: None,
+            data_dir: Some(data_dir),
         },
         worker: WorkerArgs {
             devices: vec!["cpu".to_owned()],
@@ -103,19 +105,39 @@ fn write_stub_models(models_dir: &Path) {
     }
 }
 
+/// The data sets that a body names when it leaves them out, and files that are of no use.
+fn write_data_sets(data_dir: &Path) {
+    let files: [(&str, &[u8]); 5] = [
+        ("c4/en_train.jsonl", b"{\"text\": \"a few words\"}\n"),
+        ("wikitext2/wiki.test.raw", b" a few words \n"),
+        ("short.txt", b"a few words"),
+        ("binary.txt", &[0xff, 0xfe, 0x00]),
+        ("broken.jsonl", b"{\"text\": 1}\n"),
+    ];
+    for (name, content) in files {
+        let path = data_dir.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+}
+
 impl TestApp {
+    /// A default installation: no models and no data sets but the bundled ones.
+    pub(crate) async fn bare() -> Self {
+        Self::start(new_home(), Arc::new(SystemClock), |config| {
+            config.listen.no_worker = true;
+            config.storage.models_dir = None;
+            config.storage.data_dir = None;
+        })
+        .await
+    }
+
     /// API, worker and the real child, with models that `write_models` puts into the models directory.
     pub(crate) async fn real(write_models: impl FnOnce(&Path)) -> Self {
         let home = new_home();
-        let (models_dir, data_dir) = (home.path().join("models"), home.path().join("data"));
-        std::fs::create_dir_all(&data_dir).unwrap();
-        std::fs::write(data_dir.join("short.txt"), "a few words").unwrap();
-        std::fs::write(data_dir.join("binary.txt"), [0xff, 0xfe, 0x00]).unwrap();
-        std::fs::write(data_dir.join("broken.jsonl"), "{\"text\": 1}\n").unwrap();
-        write_models(&models_dir);
+        write_models(&home.path().join("models"));
         Self::start(home, Arc::new(SystemClock), |config| {
             config.worker.program = Some(env!("CARGO_BIN_EXE_secateur").into());
-            config.storage.data_dir = Some(data_dir);
         })
         .await
     }
@@ -169,6 +191,11 @@ impl TestApp {
 
     pub(crate) fn home(&self) -> &Path {
         self.home.path()
+    }
+
+    /// Where the server listens.
+    pub(crate) fn address(&self) -> String {
+        self.url["http://".len()..].to_owned()
     }
 
     pub(crate) fn scratch(&self, id: &str) -> PathBuf {

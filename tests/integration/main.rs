@@ -9,6 +9,7 @@
 mod api;
 mod api_errors;
 mod api_results;
+mod api_strict;
 mod architecture;
 mod bad_input;
 mod command_line;

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::fields::{Fields, kind};
 use super::limits;
+use crate::domain::hub_name;
 use crate::domain::spec::{DatasetRef, ModelRef};
 
 /// `"organisation/name"`, `"name"`, or an object with `source`.
@@ -117,22 +118,13 @@ fn is_word(text: &str) -> bool {
 }
 
 fn hub_id(id: &str) -> Result<String, String> {
-    let is_part = |part: &str| {
-        is_word(part) && part.len() <= 96 && part.as_bytes()[0].is_ascii_alphanumeric()
-    };
-    match id.split_once('/') {
-        Some((owner, name)) if is_part(owner) && is_part(name) => Ok(id.to_owned()),
-        _ => Err(format!(
-            "{} is not of the form organisation/name",
-            quoted(id)
-        )),
-    }
+    hub_name::parse_id(id)
+        .map(|_| id.to_owned())
+        .ok_or_else(|| format!("{} is not of the form organisation/name", quoted(id)))
 }
 
 fn revision(text: &str) -> Result<String, String> {
-    let is_valid = text.len() <= limits::PATH_CHARS
-        && text.split('/').all(|part| is_word(part) && part != "..");
-    is_valid
+    hub_name::is_revision(text)
         .then(|| text.to_owned())
         .ok_or_else(|| format!("{} is not a branch, tag or commit", quoted(text)))
 }

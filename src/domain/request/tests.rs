@@ -168,6 +168,8 @@ fn no_name_leaves_its_directory() {
         "a/ b",
         "a/b%2f",
         "org/..",
+        "a--b/c",
+        "a/b..c",
         &format!("{}/b", "a".repeat(97)),
     ] {
         assert_eq!(
@@ -176,14 +178,16 @@ fn no_name_leaves_its_directory() {
             "{id:?}"
         );
     }
-    for revision in ["..", "/main", "a/../b", "a//b", "main#1", "a b", ""] {
+    for revision in [
+        "..", "/main", "a/../b", "a//b", "main#1", "a b", "", "x..y", "./x",
+    ] {
         assert_eq!(
             errors(&hub("a/b", revision)),
             [("/model/revision".to_owned(), "invalid_format")],
             "{revision:?}"
         );
     }
-    assert!(parse(&hub("HuggingFaceTB/SmolLM2-135M", "v1.0/x..y")).is_ok());
+    assert!(parse(&hub("HuggingFaceTB/SmolLM2-135M", "v1.0/x.y")).is_ok());
 }
 
 #[test]
@@ -193,5 +197,31 @@ fn a_revision_belongs_to_the_hub_only() {
     assert_eq!(
         errors(&body),
         [("/model/revision".to_owned(), "unknown_field")]
+    );
+}
+
+#[test]
+fn control_characters_are_refused() {
+    let body = json!({"model": "demo", "sparsity": 0.5, "name": "a\0b", "metadata": {"k": "a\nb", "l\u{7f}": "x"}});
+    let mut found = errors(&body);
+    found.sort();
+    let expected = ["/metadata/k", "/metadata/l\u{7f}", "/name"];
+    assert_eq!(
+        found,
+        expected.map(|pointer| (pointer.to_owned(), "invalid_format"))
+    );
+}
+
+#[test]
+fn null_means_that_a_field_is_left_out() {
+    let body = json!({
+        "model": {"source": "hub", "id": "a/b", "revision": null}, "sparsity": 0.5, "pattern": null, "method": null,
+        "calibration": {"dataset": null, "n_samples": null, "seq_len": null, "seed": null},
+        "evaluation": {"perplexity": null, "seq_len": null, "windows": null, "tasks": null},
+        "artifact": {"formats": null}, "metadata": null, "name": null,
+    });
+    assert_eq!(
+        parse(&body),
+        parse(&json!({"model": "a/b", "sparsity": 0.5}))
     );
 }

@@ -9,7 +9,6 @@ mod cache;
 mod download;
 mod error;
 mod listing;
-mod name;
 mod options;
 mod verify;
 
@@ -22,10 +21,11 @@ use self::cache::ModelCache;
 use self::listing::{CONFIG, INDEX, ListedFile, Listing};
 use super::disk;
 use crate::domain::attempt::Step;
+use crate::domain::hub_name;
 use crate::domain::manifest::FileEntry;
 
 pub use self::error::HubError;
-pub use self::options::{HubOptions, HubToken};
+pub use self::options::{HubOptions, HubToken, cache_dirs};
 pub use self::verify::Mismatch;
 
 /// A model at one commit of the hub, not fetched yet.
@@ -55,8 +55,13 @@ impl HubModel {
     /// Pins `revision` (a branch, a tag or a commit) to its commit and lists what is there. Fetches no file; fails if
     /// there are no weights in safetensors.
     pub async fn resolve(id: &str, revision: &str, options: &HubOptions) -> Result<Self, HubError> {
-        let (owner, name) = name::parse_id(id)?;
-        name::check_revision(revision)?;
+        let (owner, name) =
+            hub_name::parse_id(id).ok_or_else(|| HubError::InvalidId { id: id.to_owned() })?;
+        if !hub_name::is_revision(revision) {
+            return Err(HubError::InvalidRevision {
+                revision: revision.to_owned(),
+            });
+        }
         let what = format!("model {id:?}");
         let client = options.client(&what)?;
         let cache = ModelCache::new(client.cache_dir(), owner, name);
@@ -87,13 +92,13 @@ impl HubModel {
             .expand(vec!["sha".to_owned()])
             .send();
         let info = self.answer(&what, info).await?;
-        self.commit =
-            info.sha
-                .filter(|sha| name::is_commit(sha))
-                .ok_or_else(|| HubError::Unavailable {
-                    what,
-                    reason: "its answer names no commit".to_owned(),
-                })?;
+        self.commit = info
+            .sha
+            .filter(|sha| hub_name::is_commit(sha))
+            .ok_or_else(|| HubError::Unavailable {
+                what,
+                reason: "its answer names no commit".to_owned(),
+            })?;
         if self.commit != revision
             && let Err(error) = self.cache.write_ref(revision, &self.commit)
         {
@@ -113,12 +118,12 @@ impl HubModel {
     }
 
     fn resolve_in_cache(&mut self, revision: &str) -> Result<(), HubError> {
-        let commit = if name::is_commit(revision) {
+        let commit = if hub_name::is_commit(revision) {
             Some(revision.to_owned())
         } else {
             self.cache
                 .read_ref(revision)
-                .filter(|commit| name::is_commit(commit))
+                .filter(|commit| hub_name::is_commit(commit))
         };
         self.commit = commit.ok_or_else(|| self.not_cached())?;
         self.listing = self.cache.list(&self.commit).unwrap_or_default();

@@ -50,6 +50,21 @@ impl HubOptions {
     }
 }
 
+/// Directories of this machine that the client library may keep models in, as the environment names them.
+pub fn cache_dirs() -> Vec<PathBuf> {
+    let named = |name| std::env::var_os(name).map(PathBuf::from);
+    [
+        "HF_HUB_CACHE",
+        "HUGGINGFACE_HUB_CACHE",
+        "HF_HOME",
+        "XDG_CACHE_HOME",
+        "HOME",
+    ]
+    .into_iter()
+    .filter_map(named)
+    .collect()
+}
+
 /// The values that the Python client takes for yes.
 fn is_true(value: &str) -> bool {
     ["1", "ON", "YES", "TRUE"].contains(&value.to_ascii_uppercase().as_str())

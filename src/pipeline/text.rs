@@ -1,4 +1,4 @@
-//! Text corpora: where they lie and how their files are read.
+//! How the files of text corpora are read.
 //!
 //! - `.raw`, WikiText's own form: rows, one per line; a row is a line with its newline, or nothing for a blank one. That
 //!   is how the public data set gives its text, and joining its rows is part of the paper's protocol.
@@ -8,87 +8,13 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::PipelineError;
-use crate::bundled;
 use crate::domain::ErrorCode;
-use crate::domain::spec::DatasetRef;
-
-/// What a text is used for: registered data sets have a part for each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
-    /// To calibrate on.
-    Calibration,
-    /// To measure on.
-    Evaluation,
-}
-
-/// Where data sets lie.
-#[derive(Debug, Clone)]
-pub struct DataRoots {
-    /// `SECATEUR_DATA_DIR`.
-    pub data_dir: Option<PathBuf>,
-    /// Where the bundled text was unpacked.
-    pub bundled_dir: PathBuf,
-}
-
-impl DataRoots {
-    /// The file of a data set. Its name has been checked; whether the file is there is checked here.
-    pub fn locate(&self, dataset: &DatasetRef, purpose: Use) -> Result<PathBuf, PipelineError> {
-        let candidates: Vec<PathBuf> = match (dataset, purpose) {
-            (DatasetRef::Demo, Use::Calibration) => {
-                vec![self.bundled_dir.join(bundled::CALIBRATION_TEXT)]
-            }
-            (DatasetRef::Demo, Use::Evaluation) => vec![self.bundled_dir.join(bundled::TEST_TEXT)],
-            (DatasetRef::Wikitext2, Use::Calibration) => {
-                self.below(&["wikitext2/wiki.train.raw", "wikitext2/wiki.valid.raw"])
-            }
-            (DatasetRef::Wikitext2, Use::Evaluation) => self.below(&["wikitext2/wiki.test.raw"]),
-            (DatasetRef::C4, Use::Calibration) => self.below(&[
-                "c4/en_train.jsonl",
-                "c4/en_train.jsonl.gz",
-                "c4/en_train_first1000.jsonl.gz",
-            ]),
-            (DatasetRef::C4, Use::Evaluation) => {
-                self.below(&["c4/en_validation.jsonl", "c4/en_validation.jsonl.gz"])
-            }
-            (DatasetRef::Local { path }, _) => self.below(&[path]),
-        };
-        candidates
-            .iter()
-            .find(|path| path.is_file())
-            .cloned()
-            .ok_or_else(|| self.not_found(dataset, &candidates))
-    }
-
-    fn below(&self, names: &[&str]) -> Vec<PathBuf> {
-        self.data_dir
-            .iter()
-            .flat_map(|dir| names.iter().map(|name| dir.join(name)))
-            .collect()
-    }
-
-    fn not_found(&self, dataset: &DatasetRef, candidates: &[PathBuf]) -> PipelineError {
-        let name = dataset.name();
-        let message = if self.data_dir.is_none() {
-            format!("data set {name:?} is not there: no data directory is set (SECATEUR_DATA_DIR)")
-        } else {
-            let looked: Vec<String> = candidates
-                .iter()
-                .map(|path| path.display().to_string())
-                .collect();
-            format!(
-                "data set {name:?} is not there; looked for {}",
-                looked.join(", ")
-            )
-        };
-        PipelineError::refused(ErrorCode::DatasetNotFound, message)
-    }
-}
 
 /// The content of a corpus file.
 pub(super) struct Text {

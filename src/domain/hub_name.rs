@@ -1,19 +1,15 @@
-//! Ids and revisions, checked before they become parts of paths: the client library joins them as they are.
-
-use super::error::HubError;
+//! Ids and revisions of the hub. What passes here is safe in an address of the hub and in a path of its cache.
 
 const MAX_PART: usize = 96;
-const MAX_REVISION: usize = 256;
+const MAX_REVISION: usize = 255;
 
 /// Splits `organisation/name`.
-pub(super) fn parse_id(id: &str) -> Result<(&str, &str), HubError> {
+pub fn parse_id(id: &str) -> Option<(&str, &str)> {
     let parts = id
         .split_once('/')
         .filter(|(owner, name)| is_part(owner) && is_part(name));
     // "--" would let two ids share one folder of the cache; the hub gives no such names.
-    parts
-        .filter(|_| !id.contains("--") && !id.contains(".."))
-        .ok_or_else(|| HubError::InvalidId { id: id.to_owned() })
+    parts.filter(|_| !id.contains("--") && !id.contains(".."))
 }
 
 fn is_part(part: &str) -> bool {
@@ -22,23 +18,17 @@ fn is_part(part: &str) -> bool {
         && part.bytes().all(is_word)
 }
 
-/// Takes branches (also nested with `/`), tags and commits.
-pub(super) fn check_revision(revision: &str) -> Result<(), HubError> {
+/// Whether this can be a branch (also nested with `/`), a tag or a commit.
+pub fn is_revision(revision: &str) -> bool {
     let is_segment =
         |segment: &str| !segment.is_empty() && segment != "." && segment.bytes().all(is_word);
-    if revision.len() <= MAX_REVISION
+    revision.len() <= MAX_REVISION
         && !revision.contains("..")
         && revision.split('/').all(is_segment)
-    {
-        return Ok(());
-    }
-    Err(HubError::InvalidRevision {
-        revision: revision.to_owned(),
-    })
 }
 
 /// Whether this is a commit in full.
-pub(super) fn is_commit(revision: &str) -> bool {
+pub fn is_commit(revision: &str) -> bool {
     revision.len() == 40
         && revision
             .bytes()
@@ -87,26 +77,26 @@ mod tests {
             &long,
         ];
         for id in hostile {
-            assert!(parse_id(id).is_err(), "{id:?}");
+            assert!(parse_id(id).is_none(), "{id:?}");
         }
     }
 
     #[test]
     fn branches_tags_and_commits_are_taken() {
         for revision in ["main", "v1.0", "refs/pr/1", "feature/x-y", &"0a".repeat(20)] {
-            check_revision(revision).unwrap();
+            assert!(is_revision(revision), "{revision:?}");
         }
     }
 
     #[test]
     fn revisions_that_could_leave_the_cache_are_refused() {
-        let long = "a".repeat(257);
+        let long = "a".repeat(256);
         let hostile = [
             "", "/", "/etc", "..", "a/../b", "a..b", "a//b", "a/", "./a", "a\\b", "a b", "a\0",
             "a%2fb", "a#1", &long,
         ];
         for revision in hostile {
-            assert!(check_revision(revision).is_err(), "{revision:?}");
+            assert!(!is_revision(revision), "{revision:?}");
         }
     }
 }

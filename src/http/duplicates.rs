@@ -1,0 +1,111 @@
+//! Fields that a JSON body gives twice: parsing into a map would keep the last one and tell nobody.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// JSON pointers of all fields that their object has already.
+pub(super) fn duplicates(json: &[u8]) -> serde_json::Result<Vec<String>> {
+    let mut found = Vec::new();
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let walk = Walk {
+        pointer: String::new(),
+        found: &mut found,
+    };
+    walk.deserialize(&mut deserializer)?;
+    Ok(found)
+}
+
+/// Visits one value.
+struct Walk<'f> {
+    pointer: String,
+    found: &'f mut Vec<String>,
+}
+
+impl Walk<'_> {
+    fn at(&mut self, segment: &str) -> Walk<'_> {
+        let segment = segment.replace('~', "~0").replace('/', "~1");
+        Walk {
+            pointer: format!("{}/{segment}", self.pointer),
+            found: self.found,
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        let mut names = BTreeSet::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let inner = self.at(&name);
+            if names.contains(&name) {
+                inner.found.push(inner.pointer);
+                map.next_value::<IgnoredAny>()?;
+            } else {
+                map.next_value_seed(inner)?;
+            }
+            names.insert(name);
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        let mut index = 0;
+        while seq
+            .next_element_seed(self.at(&format!("{index}")))?
+            .is_some()
+        {
+            index += 1;
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_repeated_field_is_found_wherever_it_is() {
+        let json = br#"{"a": 1, "b": [{"c": null, "c/d": 1.5, "c/d": {}}, -1], "a": true, "e": {"a": "x"}}"#;
+        assert_eq!(duplicates(json).unwrap(), ["/b/0/c~1d", "/a"]);
+    }
+}
