@@ -1,6 +1,10 @@
 //! What the engine spends its time in. `cargo bench --bench engine`; docs/PERFORMANCE.md has the figures.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot run should stop")]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "small numbers of synthetic models"
+)]
 
 use std::hint::black_box;
 

@@ -50,9 +50,9 @@ impl Listener for Bars {
 
     fn progress(&mut self, step: Step) {
         // Names of block steps carry their count at the end: "blocks 3/30" goes on with "blocks 4/30".
-        let stem = step.name.rsplit_once(' ').map_or("", |(stem, _)| stem);
-        if self.step != stem || self.bar.length() != Some(step.total) {
-            stem.clone_into(&mut self.step);
+        let series = step.name.rsplit_once(' ').map_or("", |(series, _)| series);
+        if self.step != series || self.bar.length() != Some(step.total) {
+            series.clone_into(&mut self.step);
             self.replace(ProgressBar::new(step.total), COUNTING, step.unit);
         }
         self.bar.set_message(step.name);

@@ -71,23 +71,23 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 pub(super) struct EvaluationArgs {
     /// Text to measure perplexity on; may be given several times
-    #[arg(long)]
-    pub(super) eval_file: Vec<PathBuf>,
+    #[arg(long = "eval-file", value_name = "FILE")]
+    files: Vec<PathBuf>,
     /// Tokens per evaluation window [default: the smaller of the model's context and 2048]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(2..))]
-    pub(super) eval_seq_len: Option<u32>,
+    #[arg(long = "eval-seq-len", value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
+    window_len: Option<u32>,
     /// Measure the first so many windows only
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) eval_windows: Option<u32>,
+    #[arg(long = "eval-windows", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    windows: Option<u32>,
 }
 
 impl EvaluationArgs {
     /// The bundled model is measured on its own text unless another is given.
     pub(super) fn plan(&self, model: &ModelArgument) -> EvaluationPlan {
-        let files = if self.eval_file.is_empty() {
+        let files = if self.files.is_empty() {
             model.bundled_text(bundled::TEST_TEXT).into_iter().collect()
         } else {
-            self.eval_file.clone()
+            self.files.clone()
         };
         EvaluationPlan {
             texts: files
@@ -97,8 +97,8 @@ impl EvaluationArgs {
                     path,
                 })
                 .collect(),
-            seq_len: self.eval_seq_len.map(|len| len as usize),
-            windows: self.eval_windows.map(|count| count as usize),
+            seq_len: self.window_len.map(|len| len as usize),
+            windows: self.windows.map(|count| count as usize),
         }
     }
 }

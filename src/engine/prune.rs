@@ -24,6 +24,9 @@ pub struct PruneOptions<'a> {
     pub journal: Option<&'a Journal>,
 }
 
+/// Sees a block's number, an input of its linears, and what was summed of it.
+pub(super) type SeeStatistic<'a> = &'a mut dyn FnMut(usize, LinearInput, &InputStatistic);
+
 /// Prunes every linear of every block of `decoder` into `target`, block by block.
 ///
 /// For Wanda, each block is observed dense on inputs that come from the pruned blocks before it (arXiv 2306.11695,
@@ -33,7 +36,7 @@ pub fn prune(
     target: &PrunedCopy,
     options: &PruneOptions<'_>,
     observer: &mut dyn Observer,
-    mut statistics: Option<&mut dyn FnMut(usize, LinearInput, &InputStatistic)>,
+    mut statistics: Option<SeeStatistic<'_>>,
 ) -> Result<()> {
     decoder.config().check_pattern(options.sparsity)?;
     let pass = Pass {
@@ -65,9 +68,9 @@ pub fn prune(
         }
         inputs.check(index)?;
         if let Some(see) = &mut statistics {
-            LinearInput::ALL
-                .iter()
-                .for_each(|&input| see(index, input, inputs.of(input)));
+            for input in LinearInput::ALL {
+                see(index, input, inputs.of(input));
+            }
         }
         for kind in LinearKind::ALL {
             let norms = inputs.of(kind.input()).norms(windows.len());

@@ -17,7 +17,7 @@ pub struct TokenWindows {
 impl TokenWindows {
     /// Takes `ids` as rows of `seq_len`; there must be at least one whole row and no rest.
     pub fn new(ids: Vec<u32>, seq_len: usize) -> Result<Self> {
-        if seq_len < 2 || ids.is_empty() || ids.len() % seq_len != 0 {
+        if seq_len < 2 || ids.is_empty() || !ids.len().is_multiple_of(seq_len) {
             let n = ids.len();
             return Err(EngineError::InvalidWindows(format!(
                 "{n} token ids do not make whole windows of {seq_len} tokens (at least 2 each)"

@@ -86,7 +86,7 @@ pub(super) fn results(
     texts: &[PreparedText],
     before: &[f64],
     after: &[f64],
-    device: String,
+    device: &DeviceName,
 ) -> Vec<PerplexityResult> {
     let rows = texts.iter().enumerate().map(|(i, text)| PerplexityResult {
         dataset: text.name.clone(),
@@ -96,7 +96,7 @@ pub(super) fn results(
         windows: text.windows.len(),
         tokens: text.windows.n_tokens(),
         dtype: "f32".to_owned(),
-        device: device.clone(),
+        device: device.name(),
         before: before.get(i).copied(),
         after: after.get(i).copied(),
     });
@@ -124,7 +124,7 @@ pub fn evaluate(
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         model: provenance,
         results: Results {
-            perplexity: results(&texts, &measured, &[], device.name()),
+            perplexity: results(&texts, &measured, &[], device),
         },
         device: device.name(),
         compute_dtype: "f32".to_owned(),

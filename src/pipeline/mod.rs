@@ -85,7 +85,7 @@ pub fn run(
     stopwatch.enter(Phase::Evaluating, listener);
     let before = evaluation::measure_all(&model.dir, &device, &texts, "dense", listener)?;
     let after = evaluation::measure_all(&workspace.artifact, &device, &texts, "pruned", listener)?;
-    let perplexity = evaluation::results(&texts, &before, &after, plan.device.name());
+    let perplexity = evaluation::results(&texts, &before, &after, &plan.device);
 
     stopwatch.enter(Phase::Publishing, listener);
     let calibration = calibration.map(|c| c.record);

@@ -72,7 +72,7 @@ impl Text {
 }
 
 fn utf8(bytes: Vec<u8>, path: &Path) -> Result<String, PipelineError> {
-    String::from_utf8(bytes).map_err(|error| invalid(path, format!("it is not UTF-8: {error}")))
+    String::from_utf8(bytes).map_err(|error| invalid(path, &format!("it is not UTF-8: {error}")))
 }
 
 fn rows(text: &str) -> Content {
@@ -93,18 +93,18 @@ fn documents(reader: impl BufRead, path: &Path) -> Result<Content, PipelineError
     }
     let mut documents = Vec::new();
     for (number, line) in reader.lines().enumerate() {
-        let line = line.map_err(|error| invalid(path, format!("line {}: {error}", number + 1)))?;
+        let line = line.map_err(|error| invalid(path, &format!("line {}: {error}", number + 1)))?;
         if line.trim().is_empty() {
             continue;
         }
         let document: Document = serde_json::from_str(&line)
-            .map_err(|error| invalid(path, format!("line {}: {error}", number + 1)))?;
+            .map_err(|error| invalid(path, &format!("line {}: {error}", number + 1)))?;
         documents.push(document.text);
     }
     Ok(Content::Documents(documents))
 }
 
-fn invalid(path: &Path, reason: String) -> PipelineError {
+fn invalid(path: &Path, reason: &str) -> PipelineError {
     PipelineError::refused(
         ErrorCode::DatasetInvalid,
         format!("{} cannot be read: {reason}", path.display()),

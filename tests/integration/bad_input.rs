@@ -48,18 +48,18 @@ fn spoiled_models(models: &Path) {
         fs::rename(dir.join("model.safetensors"), dir.join("pytorch_model.bin")).unwrap();
     });
     model(models, "pickle-renamed", |dir| {
-        edit_weights(dir, |bytes| *bytes = b"\x80\x02}q\x00.".to_vec())
+        edit_weights(dir, |bytes| *bytes = b"\x80\x02}q\x00.".to_vec());
     });
     model(models, "zip-renamed", |dir| {
-        edit_weights(dir, |bytes| bytes[..4].copy_from_slice(b"PK\x03\x04"))
+        edit_weights(dir, |bytes| bytes[..4].copy_from_slice(b"PK\x03\x04"));
     });
     model(models, "truncated", |dir| {
-        edit_weights(dir, |bytes| bytes.truncate(bytes.len() / 2))
+        edit_weights(dir, |bytes| bytes.truncate(bytes.len() / 2));
     });
     model(models, "empty-file", |dir| edit_weights(dir, Vec::clear));
     model(models, "header-too-long", |dir| {
         edit_weights(dir, |bytes| {
-            bytes[..8].copy_from_slice(&(1u64 << 40).to_le_bytes())
+            bytes[..8].copy_from_slice(&(1u64 << 40).to_le_bytes());
         });
     });
     model(models, "header-bomb", |dir| {
@@ -79,17 +79,17 @@ fn spoiled_models(models: &Path) {
     });
     model(models, "missing-tensor", |dir| {
         edit_weights(dir, |bytes| {
-            rename_tensor(bytes, "layers.0.mlp.up_proj", "layers.0.mlp.xx_proj")
+            rename_tensor(bytes, "layers.0.mlp.up_proj", "layers.0.mlp.xx_proj");
         });
     });
     model(models, "other-shape", |dir| {
-        edit_config(dir, |config| config["vocab_size"] = json!(77))
+        edit_config(dir, |config| config["vocab_size"] = json!(77));
     });
     model(models, "no-tokenizer", |dir| {
-        fs::remove_file(dir.join("tokenizer.json")).unwrap()
+        fs::remove_file(dir.join("tokenizer.json")).unwrap();
     });
     model(models, "broken-tokenizer", |dir| {
-        fs::write(dir.join("tokenizer.json"), "{}").unwrap()
+        fs::write(dir.join("tokenizer.json"), "{}").unwrap();
     });
     model(models, "mistral", |dir| {
         edit_config(dir, |config| {
@@ -98,14 +98,18 @@ fn spoiled_models(models: &Path) {
         });
     });
     model(models, "no-config", |dir| {
-        fs::remove_file(dir.join("config.json")).unwrap()
+        fs::remove_file(dir.join("config.json")).unwrap();
     });
     model(models, "broken-config", |dir| {
-        fs::write(dir.join("config.json"), "{\"model_type\":").unwrap()
+        fs::write(dir.join("config.json"), "{\"model_type\":").unwrap();
     });
 }
 
 /// The body of a small job, with `changes` over it.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "reads better where it is called"
+)]
 fn body(model: &str, changes: Value) -> Value {
     let mut body = json!({
         "model": {"source": "local", "id": model}, "sparsity": 0.5,

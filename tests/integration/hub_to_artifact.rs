@@ -18,9 +18,9 @@ async fn hub() -> MockHub {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let content = std::fs::read(&path).unwrap();
         if name == WEIGHTS {
-            hub.add_large(&name, &content)
+            hub.add_large(&name, &content);
         } else {
-            hub.add(&name, &content)
+            hub.add(&name, &content);
         }
     }
     hub

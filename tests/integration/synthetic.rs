@@ -113,7 +113,7 @@ pub(crate) fn write_ids(path: &Path, n: usize, seq_len: usize, vocab: usize) {
             state = state
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
-            ((state >> 33) as i64 % vocab as i64).to_le_bytes()
+            ((state >> 33) % vocab as u64).to_le_bytes()
         })
         .collect();
     let view = TensorView::new(Dtype::I64, vec![n, seq_len], &ids).unwrap();

@@ -184,6 +184,11 @@ impl Checkpoint {
     }
 }
 
+#[derive(serde::Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
 struct ListedShards {
     names: Vec<String>,
     /// Empty without an index.
@@ -198,10 +203,6 @@ fn shard_names(dir: &Path) -> Result<ListedShards> {
                 path: index_path.clone(),
                 reason,
             };
-            #[derive(serde::Deserialize)]
-            struct Index {
-                weight_map: BTreeMap<String, String>,
-            }
             let index: Index =
                 serde_json::from_slice(&bytes).map_err(|e| malformed(e.to_string()))?;
             let names: BTreeSet<String> = index.weight_map.values().cloned().collect();

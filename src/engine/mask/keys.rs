@@ -27,7 +27,7 @@ const PIECE: usize = 2048;
 impl Element for f32 {
     const ZERO: Self = 0.0;
 
-    fn widen(values: &[Self], mut f: impl FnMut(usize, &[f32])) {
+    fn widen(values: &[Self], mut f: impl FnMut(usize, &[Self])) {
         f(0, values);
     }
 }

@@ -184,7 +184,7 @@ mod tests {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 (state >> 8) % spread
             }).collect();
-            let zeros = ((n as f64 * share) as usize).clamp(1, n);
+            let zeros = crate::engine::mask::zeros_of(n, share).clamp(1, n);
             for isa in [Isa::Native, Isa::Portable] {
                 prop_assert_eq!(find_cut(isa, &keys, zeros, &mut Vec::new()), by_sorting(&keys, zeros));
             }

@@ -232,7 +232,10 @@ impl RawConfig {
         if self.quantization_config.is_some() {
             return unsupported("quantised weights (quantization_config)".to_owned());
         }
-        if let Some(factor) = self.partial_rotary_factor.filter(|&factor| factor != 1.0) {
+        if let Some(factor) = self
+            .partial_rotary_factor
+            .filter(|factor| (factor - 1.0).abs() > f64::EPSILON)
+        {
             return unsupported(format!("partial_rotary_factor {factor}"));
         }
         Ok(())

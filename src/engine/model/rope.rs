@@ -57,7 +57,10 @@ impl RopeScaling {
                 .filter(|v| v.is_finite() && *v > 0.0)
                 .ok_or_else(|| invalid(format!("{name} must be greater than 0")))
         };
-        if let Some(factor) = raw.partial_rotary_factor.filter(|&factor| factor != 1.0) {
+        if let Some(factor) = raw
+            .partial_rotary_factor
+            .filter(|factor| (factor - 1.0).abs() > f64::EPSILON)
+        {
             return Err(EngineError::UnsupportedArchitecture(format!(
                 "partial_rotary_factor {factor}"
             )));

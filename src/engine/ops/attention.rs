@@ -6,7 +6,7 @@
 use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::matmul::{Rows, times, times_transposed};
+use super::matmul::{View, times, times_transposed};
 use super::{ROWS_PER_TASK, contiguous, on_cpu};
 use crate::engine::model::RopeTable;
 use crate::engine::simd::{LANES, exp, max, vectorized};
@@ -106,7 +106,7 @@ impl CausalAttention<'_> {
     ///
     /// - `q`, `out`: `[chunk, heads · head_dim]`, the chunk beginning at `position`
     /// - `k` (turned), `v`: `[seq_len, kv_heads · head_dim]`
-    fn attend(&self, chunk: Chunk<'_>, out: &mut [f32], scratch: &mut Scratch) {
+    fn attend(&self, chunk: &Chunk<'_>, out: &mut [f32], scratch: &mut Scratch) {
         let (width, kv_width) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
         let queries = chunk.q.len() / width;
         let (first, end) = (self.first_key(chunk.position), chunk.position + queries);
@@ -126,7 +126,7 @@ impl CausalAttention<'_> {
         });
         for head in 0..self.heads {
             let kv_offset = head / (self.heads / self.kv_heads) * self.head_dim;
-            let of_keys = |values| Rows {
+            let of_keys = |values| View {
                 values,
                 stride: kv_width,
                 rows: keys,
@@ -137,7 +137,7 @@ impl CausalAttention<'_> {
                 &chunk.v[first * kv_width + kv_offset..],
             );
             let q = &scratch.q[head * self.head_dim..];
-            let q = Rows {
+            let q = View {
                 values: q,
                 stride: width,
                 rows: queries,
@@ -159,7 +159,7 @@ impl CausalAttention<'_> {
                 let seen = self.first_key(position) - first..position + 1 - first;
                 *scale = 1.0 / vectorized(|| exponentials(scores, seen));
             }
-            let weights = Rows {
+            let weights = View {
                 values: &scratch.scores,
                 stride: keys,
                 rows: queries,
@@ -308,7 +308,7 @@ impl CustomOp3 for CausalAttention<'_> {
                 })
             })
             .for_each_init(Scratch::default, |scratch, (out, chunk)| {
-                self.attend(chunk, out, scratch)
+                self.attend(&chunk, out, scratch);
             });
         Ok((CpuStorage::F32(out), q_layout.shape().clone()))
     }

@@ -2,14 +2,14 @@
 
 /// A view of a row-major matrix whose rows lie `stride` elements apart.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
+pub(super) struct View<'a> {
     pub(super) values: &'a [f32],
     pub(super) stride: usize,
     pub(super) rows: usize,
     pub(super) cols: usize,
 }
 
-impl Rows<'_> {
+impl View<'_> {
     /// Whether every element of the view lies in its slice.
     fn fits(&self) -> bool {
         self.rows == 0
@@ -19,8 +19,8 @@ impl Rows<'_> {
 }
 
 /// `out = scale · a · bᵀ`, `out` row-major `[a.rows, b.rows]`, on the calling thread.
-pub(super) fn times_transposed(out: &mut [f32], a: Rows<'_>, b: Rows<'_>, scale: f32) {
-    let result = Rows {
+pub(super) fn times_transposed(out: &mut [f32], a: View<'_>, b: View<'_>, scale: f32) {
+    let result = View {
         values: out,
         stride: b.rows,
         rows: a.rows,
@@ -35,12 +35,12 @@ pub(super) fn times_transposed(out: &mut [f32], a: Rows<'_>, b: Rows<'_>, scale:
         rhs_col: b.stride,
         rhs_row: 1,
     };
-    multiply(out, a, b.values, b.rows, strides, scale);
+    multiply(out, a, b.values, b.rows, &strides, scale);
 }
 
 /// `out = a · b`, `[a.rows, b.cols]` with rows `out_stride` apart, on the calling thread.
-pub(super) fn times(out: &mut [f32], out_stride: usize, a: Rows<'_>, b: Rows<'_>) {
-    let result = Rows {
+pub(super) fn times(out: &mut [f32], out_stride: usize, a: View<'_>, b: View<'_>) {
+    let result = View {
         values: out,
         stride: out_stride,
         rows: a.rows,
@@ -55,7 +55,7 @@ pub(super) fn times(out: &mut [f32], out_stride: usize, a: Rows<'_>, b: Rows<'_>
         rhs_col: 1,
         rhs_row: b.stride,
     };
-    multiply(out, a, b.values, b.cols, strides, 1.0);
+    multiply(out, a, b.values, b.cols, &strides, 1.0);
 }
 
 struct Strides {
@@ -69,7 +69,7 @@ struct Strides {
     clippy::cast_possible_wrap,
     reason = "a slice is shorter than isize::MAX"
 )]
-fn multiply(out: &mut [f32], a: Rows<'_>, rhs: &[f32], cols: usize, strides: Strides, scale: f32) {
+fn multiply(out: &mut [f32], a: View<'_>, rhs: &[f32], cols: usize, strides: &Strides, scale: f32) {
     // SAFETY: the callers check that all `a.rows · a.cols` elements of `a`, all elements of the right-hand side
     // under `strides`, and all `a.rows · cols` elements of `out` lie in their slices; `out` is borrowed mutably, so
     // it overlaps neither operand. `read_dst` is false: what `out` holds is not read.
@@ -105,13 +105,13 @@ mod tests {
     #[test]
     fn products_of_strided_views_are_those_of_plain_loops() {
         let values: Vec<f32> = (0..200_u8).map(|i| f32::from(i % 23) - 11.0).collect();
-        let a = Rows {
+        let a = View {
             values: &values[3..],
             stride: 9,
             rows: 5,
             cols: 7,
         };
-        let b = Rows {
+        let b = View {
             values: &values[1..],
             stride: 11,
             rows: 6,
@@ -127,7 +127,7 @@ mod tests {
                 assert!((out[i * 6 + j] - 0.5 * expected).abs() < 1e-3);
             }
         }
-        let c = Rows {
+        let c = View {
             values: &values[2..],
             stride: 8,
             rows: 7,
@@ -149,7 +149,7 @@ mod tests {
     #[should_panic(expected = "shapes")]
     fn a_view_beyond_its_slice_is_refused() {
         let values = [0.0; 10];
-        let a = Rows {
+        let a = View {
             values: &values,
             stride: 6,
             rows: 2,
