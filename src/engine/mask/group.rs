@@ -47,50 +47,20 @@ fn rank(keys: &[u32], i: usize) -> usize {
     before + after
 }
 
-/// Groups that are ranked together, one per lane.
-const GROUPS: usize = 16;
-
-/// The same with the group's size known to the compiler: the keys of 16 groups are laid lane by lane, and every pair within
-/// a group is compared for all of them at once.
+/// The same with the group's size known to the compiler, which unrolls it into comparisons without a branch.
 #[inline(always)]
 fn prune_fixed<T: Element, const M: usize>(row: &mut [T], keys: &[u32], zeros: u32) {
-    let mut tasks = row
-        .chunks_exact_mut(M * GROUPS)
-        .zip(keys.chunks_exact(M * GROUPS));
-    for (values, keys) in &mut tasks {
-        prune_lanes::<T, M>(values, keys, zeros);
-    }
-    let done = row.len() / (M * GROUPS) * (M * GROUPS);
-    prune_each(&mut row[done..], &keys[done..], zeros as usize, M);
-}
-
-#[inline(always)]
-fn prune_lanes<T: Element, const M: usize>(values: &mut [T], keys: &[u32], zeros: u32) {
-    let mut lanes = [[0u32; GROUPS]; M];
-    for group in 0..GROUPS {
+    let (groups, _) = row.as_chunks_mut::<M>();
+    let (key_groups, _) = keys.as_chunks::<M>();
+    for (values, keys) in groups.iter_mut().zip(key_groups) {
+        let ranks: [u32; M] = std::array::from_fn(|i| {
+            // An equal key that stands before goes first: it is less than this one plus one.
+            (0..M)
+                .map(|j| u32::from(keys[j] < keys[i] + u32::from(j < i)))
+                .sum()
+        });
         for i in 0..M {
-            lanes[i][group] = keys[group * M + i];
-        }
-    }
-    // How many of its group are pruned before each: those with a lower key, and equal ones that stand before it.
-    let mut ranks = [[0u32; GROUPS]; M];
-    for i in 0..M {
-        for j in i + 1..M {
-            for group in 0..GROUPS {
-                let first = u32::from(lanes[i][group] <= lanes[j][group]);
-                ranks[j][group] += first;
-                ranks[i][group] += 1 - first;
-            }
-        }
-    }
-    for group in 0..GROUPS {
-        for i in 0..M {
-            let value = &mut values[group * M + i];
-            *value = if ranks[i][group] < zeros {
-                T::ZERO
-            } else {
-                *value
-            };
+            values[i] = if ranks[i] < zeros { T::ZERO } else { values[i] };
         }
     }
 }
