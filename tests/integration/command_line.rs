@@ -105,7 +105,7 @@ fn the_digest_is_the_same_for_any_number_of_threads() {
 fn peak_memory_does_not_grow_with_the_number_of_blocks() {
     let dir = tempfile::tempdir().unwrap();
     let ids = dir.path().join("ids.safetensors");
-    write_ids(&ids, 4, 128, 512);
+    write_ids(&ids, 16, 256, 512);
     let peak = |blocks: usize| {
         let model = dir.path().join(format!("model-{blocks}"));
         std::fs::create_dir(&model).unwrap();
