@@ -124,12 +124,11 @@ fn storing_failed(error: &(dyn std::error::Error + 'static)) -> AttemptFailure {
     } else {
         ErrorCode::Io
     };
-    let message = chain().fold("cannot store the artifact".to_owned(), |message, error| {
-        format!("{message}: {error}")
-    });
+    // The chain names directories of this server, which are nobody's business but the operator's.
+    tracing::error!(error, "cannot store the artifact");
     AttemptFailure {
         code,
-        message,
+        message: "the artifact cannot be stored; the server's log says why".to_owned(),
         phase: Some(Phase::Publishing),
         retryable: code.retryable(),
     }
