@@ -13,6 +13,7 @@
 //!                 └────── domain ◄┴─────┘      clock: used by jobs, worker, app
 //!                          │                   models, datasets: find their files, used by jobs, pipeline
 //!                        engine                bottom: candle + safetensors only; no tokio, no HTTP, no SQL
+//!                        tasks                 beside it: the formats of zero-shot tasks, pure text
 //! ```
 //!
 //! With `--no-default-features` only [`engine`] is compiled.
@@ -45,6 +46,8 @@ pub mod models;
 pub mod pipeline;
 #[cfg(feature = "server")]
 pub mod store;
+#[cfg(feature = "server")]
+pub mod tasks;
 #[cfg(feature = "server")]
 pub mod telemetry;
 #[cfg(feature = "server")]

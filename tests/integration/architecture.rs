@@ -7,16 +7,20 @@ use std::path::{Path, PathBuf};
 /// Everything a module may use besides itself. `app`, `cli` and `main` may use everything.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("engine", &[]),
-    ("domain", &["engine"]),
+    ("domain", &["engine", "tasks"]),
     ("clock", &[]),
     ("config", &["domain"]),
     ("telemetry", &[]),
+    ("tasks", &[]),
     ("bundled", &["domain"]),
     ("store", &["domain"]),
     ("artifacts", &["domain"]),
     ("models", &["domain", "engine"]),
-    ("datasets", &["domain", "bundled"]),
-    ("pipeline", &["engine", "domain", "models", "datasets"]),
+    ("datasets", &["domain", "bundled", "tasks"]),
+    (
+        "pipeline",
+        &["engine", "domain", "models", "datasets", "tasks"],
+    ),
     (
         "jobs",
         &[
