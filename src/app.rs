@@ -21,7 +21,7 @@ use crate::domain::request::Defaults;
 use crate::http::{self, Hosts, HttpState, Metrics};
 use crate::jobs::{Jobs, Parts, Signals};
 use crate::models::ModelLibrary;
-use crate::store::{SqliteStore, Store};
+use crate::store::{self, Store, Time};
 use crate::telemetry;
 use crate::worker::{WorkerParts, WorkerPool, WorkerSettings};
 
@@ -37,7 +37,7 @@ const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// What API and workers share.
 #[derive(Debug, Clone)]
 struct Foundation {
-    store: SqliteStore,
+    store: Arc<dyn Store>,
     artifacts: Arc<Artifacts>,
     clock: Arc<dyn Clock>,
     signals: Signals,
@@ -48,7 +48,7 @@ struct Foundation {
 pub struct RunningApp {
     /// Where it listens: the port is the real one, also when 0 was asked for.
     pub addr: SocketAddr,
-    store: SqliteStore,
+    store: Arc<dyn Store>,
     pool: Option<WorkerPool>,
     stop: CancellationToken,
     server: JoinHandle<std::io::Result<()>>,
@@ -57,13 +57,13 @@ pub struct RunningApp {
 /// A worker without an API.
 #[derive(Debug)]
 pub struct RunningWorker {
-    store: SqliteStore,
+    store: Arc<dyn Store>,
     pool: WorkerPool,
 }
 
 /// Starts the API and, unless the configuration says no, its own worker pool.
 pub async fn start(config: ServerConfig) -> anyhow::Result<RunningApp> {
-    start_with_clock(config, Arc::new(SystemClock)).await
+    launch(config, Arc::new(SystemClock), Time::Database).await
 }
 
 /// The same at a time of one's own choice.
@@ -71,9 +71,19 @@ pub async fn start_with_clock(
     config: ServerConfig,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<RunningApp> {
+    let of_store = Arc::clone(&clock);
+    let time = Time::Given(Arc::new(move || of_store.now()));
+    launch(config, clock, time).await
+}
+
+async fn launch(
+    config: ServerConfig,
+    clock: Arc<dyn Clock>,
+    time: Time,
+) -> anyhow::Result<RunningApp> {
     config.listen.check().map_err(anyhow::Error::msg)?;
     let metrics = telemetry::start_metrics()?;
-    let foundation = Foundation::open(&config.storage, clock).await?;
+    let foundation = Foundation::open(&config.storage, clock, time).await?;
     let address = config.listen.listen;
     let listener = TcpListener::bind(address)
         .await
@@ -142,7 +152,7 @@ pub async fn start_worker(
     storage: &StorageArgs,
     worker: &WorkerArgs,
 ) -> anyhow::Result<RunningWorker> {
-    let foundation = Foundation::open(storage, Arc::new(SystemClock)).await?;
+    let foundation = Foundation::open(storage, Arc::new(SystemClock), Time::Database).await?;
     let pool = foundation.start_pool(storage, worker).await?;
     Ok(RunningWorker {
         store: foundation.store,
@@ -178,11 +188,15 @@ impl RunningWorker {
 }
 
 impl Foundation {
-    async fn open(storage: &StorageArgs, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+    async fn open(
+        storage: &StorageArgs,
+        clock: Arc<dyn Clock>,
+        time: Time,
+    ) -> anyhow::Result<Self> {
         let bundled = storage.bundled();
         bundled::unpack(&bundled)
             .with_context(|| format!("cannot unpack into {}", bundled.display()))?;
-        let store = SqliteStore::open(&storage.database()).await?;
+        let store = store::open(&storage.database(), time).await?;
         let artifacts = Arc::new(Artifacts::open(&storage.artifacts())?);
         let (cancel, _) = broadcast::channel(CANCEL_BACKLOG);
         let signals = Signals {
@@ -198,7 +212,7 @@ impl Foundation {
     }
 
     fn store(&self) -> Arc<dyn Store> {
-        Arc::new(self.store.clone())
+        Arc::clone(&self.store)
     }
 
     fn jobs(&self, storage: &StorageArgs, defaults: Defaults) -> Jobs {

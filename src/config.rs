@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::store::DatabaseUrl;
+
 /// Where things lie.
 #[derive(Debug, Clone, Args)]
 pub struct StorageArgs {
@@ -19,6 +21,15 @@ pub struct StorageArgs {
     )]
     pub home: PathBuf,
 
+    /// Database: `sqlite://PATH` or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`; a file in the home unless given. With a password, set the variable: flags are seen by everybody on the machine
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "SECATEUR_DATABASE_URL",
+        hide_env_values = true
+    )]
+    pub database_url: Option<DatabaseUrl>,
+
     /// Directory of local models: a job's `{"source": "local", "id": …}` is a directory below it
     #[arg(long, value_name = "DIR", env = "SECATEUR_MODELS_DIR")]
     pub models_dir: Option<PathBuf>,
@@ -29,9 +40,10 @@ pub struct StorageArgs {
 }
 
 impl StorageArgs {
-    /// The database's file.
-    pub fn database(&self) -> PathBuf {
-        self.home.join("secateur.db")
+    /// The database.
+    pub fn database(&self) -> DatabaseUrl {
+        let default = || DatabaseUrl::file(&self.home.join("secateur.db"));
+        self.database_url.clone().unwrap_or_else(default)
     }
 
     /// The artifact store.

@@ -174,7 +174,7 @@ impl Jobs {
         let mut job = Job::new(self.mint_id(now), spec, now);
         job.name = request.name;
         job.metadata = request.metadata;
-        self.parts.store.insert_job(&job).await?;
+        let job = self.parts.store.insert_job(&job).await?;
         let pattern = job.spec.pattern.to_string();
         metrics::counter!("secateur_jobs_created_total", "method" => job.spec.method.as_str(), "pattern" => pattern)
             .increment(1);
@@ -240,11 +240,7 @@ impl Jobs {
 
     /// Cancels a job, or asks its worker to. Repeating it is harmless.
     pub async fn cancel(&self, id: JobId) -> Result<(Job, Vec<Attempt>), Error> {
-        let cancelled = self
-            .parts
-            .store
-            .request_cancel(id, self.parts.clock.now())
-            .await?;
+        let cancelled = self.parts.store.request_cancel(id).await?;
         let (job, attempts) = cancelled.ok_or(Error::JobNotFound(id))?;
         match job.state {
             JobState::Cancelling => {

@@ -50,6 +50,7 @@ async fn demonstrate(args: Args) -> anyhow::Result<()> {
         .keep();
     let (model, models_dir) = model_of_request(&args.model)?;
     let storage = StorageArgs {
+        database_url: None,
         home: home.clone(),
         models_dir,
         data_dir: None,

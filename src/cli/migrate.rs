@@ -3,7 +3,7 @@
 use anyhow::Context;
 
 use crate::config::StorageArgs;
-use crate::store::SqliteStore;
+use crate::store::{self, Time};
 
 /// Bring the database up to date; `serve` and `worker` do so too.
 #[derive(Debug, clap::Args)]
@@ -26,10 +26,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     runtime
         .context("cannot start the runtime")?
         .block_on(async {
-            SqliteStore::open(&args.storage.database())
-                .await?
-                .close()
-                .await;
+            let store = store::open(&args.storage.database(), Time::Database).await?;
+            store.close().await;
             Ok(())
         })
 }

@@ -205,6 +205,18 @@ impl Job {
         }
     }
 
+    /// The same job, accepted at this time, whatever the clock says by which it was made.
+    #[must_use]
+    pub fn accepted_at(self, now: Timestamp) -> Self {
+        let is_delayed = self.run_after > self.created_at;
+        Self {
+            run_after: if is_delayed { self.run_after } else { now },
+            created_at: now,
+            updated_at: now,
+            ..self
+        }
+    }
+
     /// Whether one more failed attempt would be the last one.
     pub fn is_last_attempt(&self) -> bool {
         self.failed_attempts + 1 >= self.max_attempts

@@ -1,5 +1,7 @@
 //! How an attempt ends, and what that makes of its job.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::domain::history::{AttemptOutcome, EventKind};
@@ -24,8 +26,8 @@ pub enum Ending {
         error: JobError,
         /// It ended without a word of its own.
         crashed: bool,
-        /// When the next one may begin.
-        run_after: Timestamp,
+        /// How long the next one has to wait.
+        delay: Duration,
     },
     /// The worker stopped because the job shall be cancelled.
     Cancelled,
@@ -55,7 +57,7 @@ pub struct Settled {
 
 impl Ending {
     /// The one place that says where an attempt's end leads, shared by every database.
-    pub(super) fn settle(&self, state: JobState) -> Settled {
+    pub(super) fn settle(&self, state: JobState, now: Timestamp) -> Settled {
         let base = Settled {
             state: JobState::Cancelled,
             outcome: AttemptOutcome::Cancelled,
@@ -95,18 +97,18 @@ impl Ending {
             Self::Retry {
                 error,
                 crashed,
-                run_after,
+                delay,
             } => Settled {
                 state: JobState::Queued,
                 outcome: failure(*crashed),
                 event: EventKind::Retrying {
                     error: error.clone(),
-                    run_after: *run_after,
+                    run_after: now + *delay,
                 },
                 error: Some(error.clone()),
                 counts: true,
                 crashed: *crashed,
-                run_after: Some(*run_after),
+                run_after: Some(now + *delay),
             },
             Self::Released => Settled {
                 state: JobState::Queued,

@@ -1,15 +1,24 @@
 //! The database, and nobody else says SQL.
 //!
 //! [`Store`] is what jobs and workers may ask of it. Every change of a job's state, its event, and the record of its
-//! attempt are one transaction. The time is always an argument. The conformance suite in the integration tests is the
+//! attempt are one transaction. The time is the database's. The conformance suite in the integration tests is the
 //! definition of the trait: an implementation is right when it passes.
 
+#[macro_use]
+mod columns;
 mod ending;
+pub mod postgres;
+mod schema;
 pub mod sqlite;
+mod time;
+mod url;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use jiff::Timestamp;
 
 use crate::domain::attempt::{Phase, Step};
@@ -18,7 +27,10 @@ use crate::domain::job::{Job, JobFilter, JobId, Publication};
 use crate::domain::state::JobState;
 
 pub use ending::{Ending, Settled};
+pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
+pub use time::Time;
+pub use url::DatabaseUrl;
 
 /// What a store method gives. Boxed, so that the trait can be used behind `dyn`.
 pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -44,9 +56,23 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
-    /// Its schema is not, and cannot be made, the one this program knows.
+    /// The settings do not name a database. What they say is not repeated: it may hold a password.
+    #[error("the database URL cannot be read, {0}")]
+    Url(&'static str),
+    /// Its schema cannot be made the one this program knows.
     #[error("cannot bring the database schema up to date")]
     Migrate(#[source] sqlx::migrate::MigrateError),
+    /// Its schema is that of another version of this program.
+    #[error("the database has schema version {found}, this program needs version {known}")]
+    Schema {
+        /// Of the database.
+        found: i64,
+        /// Of this program.
+        known: i64,
+    },
+    /// It did not answer in time.
+    #[error("the database did not answer within {} s", .0.as_secs())]
+    TimedOut(Duration),
     /// A statement failed.
     #[error("cannot {operation}")]
     Statement {
@@ -76,8 +102,10 @@ impl StoreError {
             Self::Open { .. }
             | Self::Replaced { .. }
             | Self::Migrate(_)
+            | Self::Schema { .. }
+            | Self::TimedOut(_)
             | Self::Statement { .. } => true,
-            Self::Inconsistent { .. } => false,
+            Self::Url(_) | Self::Inconsistent { .. } => false,
         }
     }
 }
@@ -104,17 +132,20 @@ impl Lease {
     }
 }
 
-/// Who claims, and until when.
+/// Names the operation of a failed statement.
+fn failed(operation: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
+    move |source| StoreError::Statement { operation, source }
+}
+
+/// Who claims, and for how long.
 #[derive(Debug, Clone)]
 pub struct Claim {
     /// The worker.
     pub worker_id: String,
     /// The device it will use.
     pub device: String,
-    /// Now.
-    pub now: Timestamp,
-    /// When the lease ends unless it is renewed.
-    pub expires_at: Timestamp,
+    /// How long the lease is unless it is renewed.
+    pub lease: Duration,
 }
 
 /// A lease as others see it, in the columns that every version of the program can read.
@@ -124,6 +155,8 @@ pub struct Leased {
     pub lease: Lease,
     /// When the lease ends unless it is renewed.
     pub expires_at: Timestamp,
+    /// Whether that is past.
+    pub is_over: bool,
     /// What the attempt does, where that is a known phase.
     pub phase: Option<Phase>,
     /// Whether one more failed attempt would be the job's last one.
@@ -150,6 +183,17 @@ pub enum Held {
     Lost,
 }
 
+/// What a database that can tells those who wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// There is a queued job.
+    Queued,
+    /// The job shall be cancelled.
+    Cancelling(JobId),
+    /// Something may have gone unnoticed.
+    Missed,
+}
+
 /// What a running attempt reports.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Report {
@@ -171,8 +215,15 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// Whether it answers, has the schema of this program, and can be written to.
     fn ping(&self) -> StoreFuture<'_, ()>;
 
-    /// Adds a queued job.
-    fn insert_job<'a>(&'a self, job: &'a Job) -> StoreFuture<'a, ()>;
+    /// What happens from now on, whichever process does it. Only a shortcut: an embedded database tells nothing, and
+    /// of what happens while a connection is lost nobody hears.
+    fn changes(&self) -> BoxStream<'static, Change>;
+
+    /// Waits for running statements and lets the database go.
+    fn close(&self) -> BoxFuture<'_, ()>;
+
+    /// Adds a queued job, accepted now. Gives it as it was stored.
+    fn insert_job<'a>(&'a self, job: &'a Job) -> StoreFuture<'a, Job>;
 
     /// Where the known ones of these jobs are.
     fn list_standings<'a>(&'a self, ids: &'a [JobId])
@@ -204,11 +255,7 @@ pub trait Store: std::fmt::Debug + Send + Sync {
 
     /// Cancels a queued job at once, asks the worker of a running one to stop, leaves any other as it is. Gives the
     /// job and its attempts as they are then.
-    fn request_cancel(
-        &self,
-        id: JobId,
-        now: Timestamp,
-    ) -> StoreFuture<'_, Option<(Job, Vec<Attempt>)>>;
+    fn request_cancel(&self, id: JobId) -> StoreFuture<'_, Option<(Job, Vec<Attempt>)>>;
 
     /// Hands out the job that has waited longest. One that this version cannot read fails, and the next one is taken.
     fn claim_next_job<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, Option<Job>>;
@@ -216,16 +263,11 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// Whether a lease still holds; changes nothing.
     fn check_lease<'a>(&'a self, lease: &'a Lease) -> StoreFuture<'a, Held>;
 
-    /// Renews a lease.
-    fn heartbeat<'a>(&'a self, lease: &'a Lease, expires_at: Timestamp) -> StoreFuture<'a, Held>;
+    /// Renews a lease: it is this long from now on.
+    fn heartbeat<'a>(&'a self, lease: &'a Lease, duration: Duration) -> StoreFuture<'a, Held>;
 
     /// Writes down where an attempt is.
-    fn report<'a>(
-        &'a self,
-        lease: &'a Lease,
-        report: &'a Report,
-        now: Timestamp,
-    ) -> StoreFuture<'a, Held>;
+    fn report<'a>(&'a self, lease: &'a Lease, report: &'a Report) -> StoreFuture<'a, Held>;
 
     /// Ends an attempt, and with it the lease. With `unless_renewed` (the expiry that was seen) a lease that was
     /// renewed since counts as lost: that is how others than the holder end an attempt. Gives what was written; `None` =
@@ -235,9 +277,16 @@ pub trait Store: std::fmt::Debug + Send + Sync {
         lease: &'a Lease,
         ending: &'a Ending,
         unless_renewed: Option<Timestamp>,
-        now: Timestamp,
     ) -> StoreFuture<'a, Option<Settled>>;
 
     /// Every lease.
     fn list_leased(&self) -> StoreFuture<'_, Vec<Leased>>;
+}
+
+/// Opens the database that the settings name, creates what is missing of it, and brings its schema up to date.
+pub async fn open(url: &DatabaseUrl, time: Time) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match url.locate()? {
+        url::Location::Sqlite(path) => Arc::new(SqliteStore::open(&path, time).await?),
+        url::Location::Postgres(options) => Arc::new(PostgresStore::open(*options, time).await?),
+    })
 }

@@ -15,6 +15,9 @@ use crate::domain::{AttemptMessage, AttemptSpec};
 /// How long a child may live on after it has closed its output.
 const EXIT_GRACE: Duration = Duration::from_secs(5);
 
+/// The variable that may hold the database's password.
+const DATABASE_URL: &str = "SECATEUR_DATABASE_URL";
+
 /// A started `run-attempt`, in a process group of its own.
 pub(super) struct Child {
     process: tokio::process::Child,
@@ -28,6 +31,8 @@ impl Child {
     pub(super) async fn spawn(program: &Path, spec: &AttemptSpec) -> io::Result<Self> {
         let mut process = Command::new(program)
             .arg("run-attempt")
+            // It reads files that somebody uploaded, and has no business with the database.
+            .env_remove(DATABASE_URL)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

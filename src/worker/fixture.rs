@@ -15,7 +15,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::domain::Manifest;
 use crate::domain::job::{Job, JobId};
 use crate::domain::request::{Defaults, JobRequest};
-use crate::store::SqliteStore;
+use crate::store::{SqliteStore, Time};
 
 pub(super) async fn context(home: &Path) -> Context {
     let settings = WorkerSettings {
@@ -33,7 +33,11 @@ pub(super) async fn context(home: &Path) -> Context {
         retry_delay: Duration::ZERO,
     };
     let parts = WorkerParts {
-        store: Arc::new(SqliteStore::open(&home.join("test.db")).await.unwrap()),
+        store: Arc::new(
+            SqliteStore::open(&home.join("test.db"), Time::Database)
+                .await
+                .unwrap(),
+        ),
         artifacts: Arc::new(Artifacts::open(&home.join("artifacts")).unwrap()),
         clock: Arc::new(SystemClock),
         wake: Arc::new(Notify::new()),

@@ -2,8 +2,9 @@
 //! how that ended.
 //!
 //! A worker computes nothing itself: cancelling, stopping and crashing are all the end of another process. What it
-//! shares with the HTTP side is the database and two in-process shortcuts, a wake-up and the word of a cancellation;
-//! without those it looks for work every two seconds and for a cancellation every second.
+//! shares with the HTTP side is the database and two shortcuts, a wake-up and the word of a cancellation, which come
+//! from within the process or, on PostgreSQL, from the database. Without those it looks for work every two seconds and
+//! for a cancellation every second.
 
 mod child;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod grace;
 mod presence;
 mod publish;
 mod record;
+mod relay;
 mod supervise;
 mod sweep;
 
@@ -135,6 +137,7 @@ impl WorkerPool {
             tasks.spawn(serve_slot(Arc::clone(&context), device));
         }
         tasks.spawn(sweeper.run(Arc::clone(&context)));
+        tasks.spawn(relay::run(Arc::clone(&context)));
         tasks.close();
         Ok(Self { context, tasks })
     }
@@ -188,11 +191,6 @@ impl Context {
         self.parts.clock.now()
     }
 
-    /// When a lease that begins or is renewed now ends.
-    fn lease_end(&self) -> Timestamp {
-        self.now() + self.settings.lease
-    }
-
     fn scratch(&self, id: JobId) -> PathBuf {
         self.settings.scratch_dir.join(id.to_string())
     }
@@ -201,8 +199,7 @@ impl Context {
         let claim = Claim {
             worker_id: self.worker_id().to_owned(),
             device: device.to_owned(),
-            now: self.now(),
-            expires_at: self.lease_end(),
+            lease: self.settings.lease,
         };
         self.parts.store.claim_next_job(&claim).await
     }

@@ -69,7 +69,7 @@ pub(super) async fn publish(
         tokio::select! {
             result = &mut work => return result.map_err(Unpublished::Failed),
             () = tokio::time::sleep(context.settings.heartbeat) => {
-                if let Err(error) = context.parts.store.heartbeat(lease, context.lease_end()).await {
+                if let Err(error) = context.parts.store.heartbeat(lease, context.settings.lease).await {
                     tracing::warn!(error = &error as &dyn std::error::Error, job.id = %job.id, "cannot renew the lease");
                 }
             }
@@ -97,7 +97,7 @@ async fn confirm(context: &Context, lease: &Lease) -> Result<(), Aborted> {
         let held = context
             .parts
             .store
-            .heartbeat(lease, context.lease_end())
+            .heartbeat(lease, context.settings.lease)
             .await;
         match held {
             Ok(Held::Yes | Held::CancelRequested) => return Ok(()),
@@ -171,13 +171,12 @@ mod tests {
         let job = claimed(&context).await;
         let (directory, manifest) = build_artifact(&context, &job);
         let lease = Lease::of(&job).unwrap();
-        let now = context.now();
         let reaped = Ending::Retry {
             error: JobError::crash(1, None, "gone".to_owned()),
             crashed: true,
-            run_after: now,
+            delay: std::time::Duration::ZERO,
         };
-        let reaped = context.parts.store.finish(&lease, &reaped, None, now).await;
+        let reaped = context.parts.store.finish(&lease, &reaped, None).await;
         assert!(reaped.unwrap().is_some());
         let published = publish(&context, &job, &lease, manifest).await;
         assert!(

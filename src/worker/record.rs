@@ -76,12 +76,10 @@ async fn ending(
 /// Another attempt where one may help and is left.
 fn failed(context: &Context, job: &Job, error: JobError, crashed: bool) -> Ending {
     if error.failure.retryable && !job.is_last_attempt() {
-        let run_after =
-            context.now() + retry_delay(context.settings.retry_delay, job.failed_attempts);
         Ending::Retry {
             error,
             crashed,
-            run_after,
+            delay: retry_delay(context.settings.retry_delay, job.failed_attempts),
         }
     } else {
         Ending::Failed { error, crashed }
@@ -98,12 +96,7 @@ fn retry_delay(first: Duration, failed_attempts: u32) -> Duration {
 /// Hours of work hang on this one statement, so it is tried until the database answers or the pool is stopped.
 async fn finish(context: &Context, lease: &Lease, ending: &Ending) -> Result<Settled, Aborted> {
     loop {
-        match context
-            .parts
-            .store
-            .finish(lease, ending, None, context.now())
-            .await
-        {
+        match context.parts.store.finish(lease, ending, None).await {
             Ok(settled) => return settled.ok_or(Aborted::Lost),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
@@ -215,7 +208,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let context = context(home.path()).await;
         let job = claimed(&context).await;
-        let asked = context.parts.store.request_cancel(job.id, context.now());
+        let asked = context.parts.store.request_cancel(job.id);
         asked.await.unwrap();
         let crashed = Ended::Crashed {
             message: "gone".to_owned(),

@@ -201,13 +201,7 @@ impl<'c> Watch<'c> {
 
     /// Progress that cannot be written is lost, the attempt is not.
     async fn write(&self, report: Report) -> Option<Stop> {
-        match self
-            .context
-            .parts
-            .store
-            .report(&self.lease, &report, self.context.now())
-            .await
-        {
+        match self.context.parts.store.report(&self.lease, &report).await {
             Ok(held) => stop_unless_held(held),
             Err(error) => {
                 tracing::warn!(
@@ -225,7 +219,7 @@ impl<'c> Watch<'c> {
             .context
             .parts
             .store
-            .heartbeat(&self.lease, self.context.lease_end())
+            .heartbeat(&self.lease, self.context.settings.lease)
             .await
         {
             Ok(held) => stop_unless_held(held),

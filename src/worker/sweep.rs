@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::grace::{self, GRACE};
 use super::presence::Dead;
@@ -167,7 +168,7 @@ async fn reap_leases(context: &Context) -> Result<(), SweepError> {
         }
         let reason = if dead.contains(&lease.owner) {
             "the worker died"
-        } else if leased.expires_at <= context.now() {
+        } else if leased.is_over {
             "the worker did not renew its lease"
         } else {
             continue;
@@ -183,11 +184,11 @@ async fn reap_leases(context: &Context) -> Result<(), SweepError> {
 /// In the holder's name, and only if it has not been heard of meanwhile.
 async fn reap(context: &Context, leased: &Leased, reason: &str) -> Result<(), StoreError> {
     let lease = &leased.lease;
-    let ending = ending(context, leased, reason);
+    let ending = ending(leased, reason);
     let settled = context
         .parts
         .store
-        .finish(lease, &ending, Some(leased.expires_at), context.now())
+        .finish(lease, &ending, Some(leased.expires_at))
         .await?;
     if let Some(settled) = settled {
         count(&settled);
@@ -199,7 +200,7 @@ async fn reap(context: &Context, leased: &Leased, reason: &str) -> Result<(), St
     Ok(())
 }
 
-fn ending(context: &Context, leased: &Leased, reason: &str) -> Ending {
+fn ending(leased: &Leased, reason: &str) -> Ending {
     let error = JobError::crash(leased.lease.attempt, leased.phase, reason.to_owned());
     if leased.is_last_attempt {
         Ending::Failed {
@@ -210,7 +211,7 @@ fn ending(context: &Context, leased: &Leased, reason: &str) -> Ending {
         Ending::Retry {
             error,
             crashed: true,
-            run_after: context.now(),
+            delay: Duration::ZERO,
         }
     }
 }

@@ -10,7 +10,7 @@ use secateur::clock::{Clock, SystemClock};
 use secateur::config::{ListenArgs, ServerConfig, StorageArgs, WorkerArgs};
 use secateur::domain::job::Publication;
 use secateur::domain::{JobId, Manifest};
-use secateur::store::{Claim, Ending, Lease, SqliteStore, Store};
+use secateur::store::{Claim, Ending, Lease, SqliteStore, Store, Time};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -57,6 +57,7 @@ pub(crate) fn config(home: &Path) -> ServerConfig {
     ServerConfig {
         storage: StorageArgs {
             home: home.to_owned(),
+            database_url: None,
             models_dir: Some(models_dir),
             data_dir: Some(data_dir),
         },
@@ -269,19 +270,16 @@ impl TestApp {
 
     /// The server's database, through a second door.
     pub(crate) async fn store(&self) -> SqliteStore {
-        SqliteStore::open(&self.home().join("secateur.db"))
-            .await
-            .unwrap()
+        let file = self.home().join("secateur.db");
+        SqliteStore::open(&file, Time::Database).await.unwrap()
     }
 
     /// Takes the oldest queued job for a worker that does not exist.
     pub(crate) async fn claim(&self) -> Lease {
-        let now = SystemClock.now();
         let claim = Claim {
             worker_id: "worker_elsewhere".to_owned(),
             device: "cpu".to_owned(),
-            now,
-            expires_at: now + Duration::from_mins(5),
+            lease: Duration::from_mins(5),
         };
         Lease::of(
             &self
@@ -300,7 +298,7 @@ impl TestApp {
         assert!(
             self.store()
                 .await
-                .finish(lease, ending, None, SystemClock.now())
+                .finish(lease, ending, None)
                 .await
                 .unwrap()
                 .is_some()

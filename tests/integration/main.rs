@@ -15,6 +15,9 @@
 )]
 #![expect(clippy::future_not_send, reason = "a test runs on its own thread")]
 
+#[macro_use]
+mod database;
+
 mod api;
 mod api_errors;
 mod api_results;
@@ -30,10 +33,12 @@ mod hub_token;
 mod mock_hub;
 mod openapi;
 mod operations;
+mod postgres;
 mod real_model;
 mod reference;
 mod resume;
 mod service;
+mod start_up;
 mod store_suite;
 mod synthetic;
 mod worker;

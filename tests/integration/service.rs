@@ -1,14 +1,15 @@
-//! The real server as a process of its own, with real work: killed, cancelled, compared.
+//! The real programs as processes of their own, with real work: killed, cancelled, compared.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Lines};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::command_line;
+use crate::database::Database;
 use crate::synthetic::{Shape, write_model};
 
 /// Enough blocks that a kill finds the work half done.
@@ -19,25 +20,26 @@ const SHAPE: Shape = Shape {
     vocab: 768,
 };
 
-/// `secateur serve` on a directory; killed when dropped.
-struct Server {
-    process: Child,
-    url: String,
-    client: reqwest::blocking::Client,
-}
+on_both_databases!(blocking:
+    a_server_killed_while_pruning_finishes_the_job_after_its_restart_with_the_same_digest,
+    a_killed_child_is_a_crash_and_the_next_attempt_goes_on,
+    the_job_of_a_killed_worker_process_goes_on_in_the_next_one,
+);
 
-impl Server {
-    fn start(dir: &Path) -> Self {
+/// `serve` or `worker` as a process; killed when dropped.
+struct Process(Child);
+
+impl Process {
+    fn spawn(
+        dir: &Path,
+        database: &Database,
+        args: &[&str],
+    ) -> (Self, Lines<BufReader<ChildStderr>>) {
         let mut process = Command::new(env!("CARGO_BIN_EXE_secateur"))
-            .args([
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--log-format",
-                "json",
-                "--heartbeat-seconds",
-                "0.2",
-            ])
+            .args(args)
+            .args(["--log-format", "json", "--heartbeat-seconds", "0.2"])
+            .args(["--sweep-seconds", "0.2"])
+            .env("SECATEUR_DATABASE_URL", database.url())
             .arg("--home")
             .arg(dir.join("home"))
             .arg("--models-dir")
@@ -46,7 +48,45 @@ impl Server {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        (Self(process), lines)
+    }
+
+    fn worker(dir: &Path, database: &Database) -> Self {
+        let (process, lines) = Self::spawn(dir, database, &["worker"]);
+        std::thread::spawn(move || lines.for_each(drop));
+        process
+    }
+
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.0.kill().is_ok() {
+            let ended = self.0.wait();
+            drop(ended);
+        }
+    }
+}
+
+/// A server that listens.
+pub(crate) struct Server {
+    process: Process,
+    url: String,
+    client: reqwest::blocking::Client,
+}
+
+/// A server that does not listen yet.
+pub(crate) struct Starting(Process, Lines<BufReader<ChildStderr>>);
+
+impl Starting {
+    /// Waits until it does; panics where it ends instead.
+    pub(crate) fn listening(self) -> Server {
+        let Self(process, mut lines) = self;
         let addr = lines.by_ref().find_map(|line| {
             let event: Value = serde_json::from_str(&line.unwrap()).ok()?;
             let fields = event.get("fields").unwrap_or(&event);
@@ -58,14 +98,26 @@ impl Server {
             .no_proxy()
             .build()
             .unwrap();
-        Self {
+        Server {
             process,
             url: format!("http://{}", addr.unwrap()),
             client,
         }
     }
+}
 
-    fn get(&self, path: &str) -> Value {
+impl Server {
+    fn start(dir: &Path, database: &Database) -> Self {
+        Self::spawn(dir, database, &[]).listening()
+    }
+
+    pub(crate) fn spawn(dir: &Path, database: &Database, args: &[&str]) -> Starting {
+        let args = [&["serve", "--listen", "127.0.0.1:0"], args].concat();
+        let (process, lines) = Process::spawn(dir, database, &args);
+        Starting(process, lines)
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Value {
         self.client
             .get(format!("{}{path}", self.url))
             .send()
@@ -96,18 +148,8 @@ impl Server {
         }
     }
 
-    fn kill(mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if self.process.kill().is_ok() {
-            let ended = self.process.wait();
-            drop(ended);
-        }
+    fn kill(self) {
+        self.process.kill();
     }
 }
 
@@ -161,10 +203,11 @@ fn undisturbed_digest(dir: &Path) -> Value {
         .clone()
 }
 
-#[test]
-fn a_server_killed_while_pruning_finishes_the_job_after_its_restart_with_the_same_digest() {
+fn a_server_killed_while_pruning_finishes_the_job_after_its_restart_with_the_same_digest(
+    database: &Database,
+) {
     let dir = work_dir();
-    let server = Server::start(dir.path());
+    let server = Server::start(dir.path(), database);
     let id = server.post("/jobs", &body())["id"]
         .as_str()
         .unwrap()
@@ -172,8 +215,18 @@ fn a_server_killed_while_pruning_finishes_the_job_after_its_restart_with_the_sam
     server.job_when(&id, is_half_done);
     server.kill();
 
-    let server = Server::start(dir.path());
+    let server = Server::start(dir.path(), database);
     let job = server.job_when(&id, |job| job["status"] == "succeeded");
+    assert_resumed(&server, &id);
+    assert_eq!(
+        (&job["attempt"], &job["crash_count"]),
+        (&json!(2), &json!(1))
+    );
+    assert_eq!(job["results"]["digest"], undisturbed_digest(dir.path()));
+}
+
+/// In the middle of the model.
+fn assert_resumed(server: &Server, id: &str) {
     let events = server.get(&format!("/v1/jobs/{id}/events"));
     let resumed = events["data"]
         .as_array()
@@ -185,23 +238,34 @@ fn a_server_killed_while_pruning_finishes_the_job_after_its_restart_with_the_sam
         resumed["block"].as_u64().is_some_and(|block| block >= 1),
         "{resumed}"
     );
-    assert_eq!(
-        (&job["attempt"], &job["crash_count"]),
-        (&json!(2), &json!(1))
-    );
+}
+
+fn the_job_of_a_killed_worker_process_goes_on_in_the_next_one(database: &Database) {
+    let dir = work_dir();
+    let server = Server::spawn(dir.path(), database, &["--no-worker"]).listening();
+    let id = server.post("/v1/jobs", &body())["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let worker = Process::worker(dir.path(), database);
+    server.job_when(&id, is_half_done);
+    worker.kill();
+    let _next = Process::worker(dir.path(), database);
+    let job = server.job_when(&id, |job| job["status"] == "succeeded");
+    assert_resumed(&server, &id);
+    assert_eq!(job["crash_count"], 1);
     assert_eq!(job["results"]["digest"], undisturbed_digest(dir.path()));
 }
 
-#[test]
-fn a_killed_child_is_a_crash_and_the_next_attempt_goes_on() {
+fn a_killed_child_is_a_crash_and_the_next_attempt_goes_on(database: &Database) {
     let dir = work_dir();
-    let server = Server::start(dir.path());
+    let server = Server::start(dir.path(), database);
     let id = server.post("/v1/jobs", &body())["id"]
         .as_str()
         .unwrap()
         .to_owned();
     server.job_when(&id, is_half_done);
-    let children = children_of(server.process.id());
+    let children = children_of(server.process.0.id());
     assert_eq!(children.len(), 1);
     let killed = Command::new("kill")
         .args(["-9", &children[0].to_string()])
@@ -217,7 +281,7 @@ fn a_killed_child_is_a_crash_and_the_next_attempt_goes_on() {
 #[test]
 fn cancel_ends_the_child_and_frees_what_it_held() {
     let dir = work_dir();
-    let server = Server::start(dir.path());
+    let server = Server::start(dir.path(), &Database::sqlite());
     let id = server.post("/v1/jobs", &body())["id"]
         .as_str()
         .unwrap()
@@ -226,7 +290,7 @@ fn cancel_ends_the_child_and_frees_what_it_held() {
     let began = std::time::Instant::now();
     server.post(&format!("/v1/jobs/{id}/cancel"), &json!({}));
     server.job_when(&id, |job| job["status"] == "cancelled");
-    assert_eq!(children_of(server.process.id()), [0u32; 0]);
+    assert_eq!(children_of(server.process.0.id()), [0u32; 0]);
     eprintln!(
         "cancelled, and its process gone, after {:?}",
         began.elapsed()

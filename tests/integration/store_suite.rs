@@ -1,5 +1,8 @@
-//! What every [`Store`] must do. The functions take any store; each database has a test that runs all of them.
+//! What every [`Store`] must do. The functions take any store; each of them is run on each database.
 
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,58 +12,100 @@ use secateur::domain::history::{Attempt, AttemptOutcome, EventKind};
 use secateur::domain::job::{Job, JobError, JobFilter, JobId, MAX_ATTEMPTS};
 use secateur::domain::request::{Defaults, JobRequest};
 use secateur::domain::state::JobState;
-use secateur::store::{Claim, Ending, Held, Lease, Leased, Report, SqliteStore, Store};
+use secateur::store::{self, Claim, Ending, Held, Lease, Leased, Report, Store, Time};
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::database::Database;
 use crate::harness::publication;
 use queries::{
     a_job_is_read_together_with_its_attempts, filters_and_counts_agree,
     pages_do_not_move_when_jobs_are_added, standings_are_those_of_the_known_jobs,
 };
+use rows::{
+    a_column_that_a_newer_version_adds_stops_nobody, a_job_is_claimed_once_by_however_many_ask,
+    an_unreadable_job_fails_when_its_turn_comes_and_the_next_one_is_claimed,
+    an_unreadable_job_is_left_out_of_lists_and_pages_stay_full,
+    the_database_takes_exactly_the_transitions_of_the_state_machine,
+    the_lease_of_an_unreadable_job_can_be_ended,
+};
 
+mod model;
 mod one_file;
+mod properties;
 mod queries;
+mod rows;
+mod server;
 
-/// Runs each function of the suite on a fresh store.
-macro_rules! conformance {
-    ($open:path: $($test:ident),* $(,)?) => {
-        $(
-            #[tokio::test(flavor = "multi_thread")]
-            async fn $test() {
-                let directory = tempfile::tempdir().unwrap();
-                super::$test(&$open(&directory.path().join("test.db")).await.unwrap()).await;
-            }
-        )*
-    };
+on_both_databases!(TestStore::open:
+    a_job_comes_back_as_it_was_stored,
+    the_oldest_job_is_claimed_first_and_not_before_its_time,
+    two_claimers_never_get_the_same_job,
+    a_job_is_claimed_once_by_however_many_ask,
+    a_heartbeat_moves_the_end_of_the_lease,
+    a_lost_lease_writes_nothing,
+    a_lease_renewed_meanwhile_is_not_reaped,
+    a_job_is_cancelled_from_each_state_as_the_state_machine_says,
+    a_cancelled_job_is_not_tried_again,
+    work_that_ended_before_the_cancellation_counts,
+    an_attempt_given_back_does_not_count,
+    failures_and_crashes_are_counted_apart,
+    the_manifest_appears_with_the_success_and_only_then,
+    progress_is_kept_and_events_have_no_gaps,
+    the_clock_of_the_submitter_does_not_count,
+    pages_do_not_move_when_jobs_are_added,
+    filters_and_counts_agree,
+    standings_are_those_of_the_known_jobs,
+    a_job_is_read_together_with_its_attempts,
+    no_other_transition_can_be_written,
+    the_database_takes_exactly_the_transitions_of_the_state_machine,
+    a_column_that_a_newer_version_adds_stops_nobody,
+    an_unreadable_job_fails_when_its_turn_comes_and_the_next_one_is_claimed,
+    an_unreadable_job_is_left_out_of_lists_and_pages_stay_full,
+    the_lease_of_an_unreadable_job_can_be_ended,
+);
+
+/// A store on a fresh database, and its clock.
+pub(crate) struct TestStore {
+    store: Arc<dyn Store>,
+    millis: Arc<AtomicI64>,
+    pub(crate) database: Database,
 }
 
-mod sqlite {
-    use super::SqliteStore;
+impl TestStore {
+    pub(crate) async fn open(database: Database) -> Self {
+        let millis = Arc::new(AtomicI64::new(at(0).as_millisecond()));
+        let clock = Arc::clone(&millis);
+        let now = move || Timestamp::from_millisecond(clock.load(Ordering::SeqCst)).unwrap();
+        let time = Time::Given(Arc::new(now));
+        let store = store::open(&database.as_url(), time).await.unwrap();
+        Self {
+            store,
+            millis,
+            database,
+        }
+    }
 
-    conformance!(SqliteStore::open:
-        a_job_comes_back_as_it_was_stored,
-        the_oldest_job_is_claimed_first_and_not_before_its_time,
-        two_claimers_never_get_the_same_job,
-        a_heartbeat_moves_the_end_of_the_lease,
-        a_lost_lease_writes_nothing,
-        a_lease_renewed_meanwhile_is_not_reaped,
-        a_job_is_cancelled_from_each_state_as_the_state_machine_says,
-        a_cancelled_job_is_not_tried_again,
-        work_that_ended_before_the_cancellation_counts,
-        an_attempt_given_back_does_not_count,
-        failures_and_crashes_are_counted_apart,
-        the_manifest_appears_with_the_success_and_only_then,
-        progress_is_kept_and_events_have_no_gaps,
-        pages_do_not_move_when_jobs_are_added,
-        filters_and_counts_agree,
-        standings_are_those_of_the_known_jobs,
-        a_job_is_read_together_with_its_attempts,
-        no_other_transition_can_be_written,
-    );
+    /// Sets the clock.
+    pub(crate) fn at(&self, seconds: i64) -> &Self {
+        self.millis
+            .store(at(seconds).as_millisecond(), Ordering::SeqCst);
+        self
+    }
 }
 
-fn at(seconds: i64) -> Timestamp {
+impl Deref for TestStore {
+    type Target = dyn Store;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.store
+    }
+}
+
+/// What the lease of every claim is.
+const LEASE: Duration = Duration::from_mins(5);
+
+pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + seconds).unwrap()
 }
 
@@ -73,30 +118,26 @@ fn new_job(model: &str, created: Timestamp) -> Job {
     job
 }
 
-async fn insert(store: &dyn Store, seconds: i64) -> JobId {
+async fn insert(store: &TestStore, seconds: i64) -> JobId {
     let job = new_job("m", at(seconds));
-    store.insert_job(&job).await.unwrap();
+    store.at(seconds).insert_job(&job).await.unwrap();
     job.id
 }
 
-fn claim_at(worker: &str, now: Timestamp) -> Claim {
+fn claim_by(worker: &str) -> Claim {
     Claim {
         worker_id: worker.to_owned(),
         device: "cpu".to_owned(),
-        now,
-        expires_at: now + Duration::from_mins(5),
+        lease: LEASE,
     }
 }
 
-async fn claim(store: &dyn Store, worker: &str, seconds: i64) -> Option<Lease> {
-    let job = store
-        .claim_next_job(&claim_at(worker, at(seconds)))
-        .await
-        .unwrap();
-    job.map(|job| Lease::of(&job).unwrap())
+async fn claim(store: &TestStore, worker: &str, seconds: i64) -> Option<Lease> {
+    let job = store.at(seconds).claim_next_job(&claim_by(worker)).await;
+    job.unwrap().map(|job| Lease::of(&job).unwrap())
 }
 
-async fn job(store: &dyn Store, id: JobId) -> Job {
+async fn job(store: &TestStore, id: JobId) -> Job {
     store.lookup_job(id).await.unwrap().unwrap()
 }
 
@@ -110,11 +151,11 @@ fn error(attempt: u32) -> JobError {
     JobError { failure, attempt }
 }
 
-fn retry(attempt: u32, crashed: bool, run_after: Timestamp) -> Ending {
+fn retry(attempt: u32, crashed: bool, delay_seconds: u64) -> Ending {
     Ending::Retry {
         error: error(attempt),
         crashed,
-        run_after,
+        delay: Duration::from_secs(delay_seconds),
     }
 }
 
@@ -122,23 +163,28 @@ fn succeeded(attempt: u32) -> Ending {
     Ending::Succeeded(Box::new(publication(attempt)))
 }
 
-async fn finish(store: &dyn Store, lease: &Lease, ending: &Ending) -> bool {
-    let settled = store.finish(lease, ending, None, at(500)).await.unwrap();
-    settled.is_some()
+async fn finish(store: &TestStore, lease: &Lease, ending: &Ending) -> bool {
+    finish_at(store, lease, ending, 500).await
 }
 
-async fn attempts(store: &dyn Store, id: JobId) -> Vec<Attempt> {
+async fn finish_at(store: &TestStore, lease: &Lease, ending: &Ending, seconds: i64) -> bool {
+    let settled = store.at(seconds).finish(lease, ending, None).await;
+    settled.unwrap().is_some()
+}
+
+async fn attempts(store: &TestStore, id: JobId) -> Vec<Attempt> {
     store.lookup_job_with_attempts(id).await.unwrap().unwrap().1
 }
 
-async fn cancel(store: &dyn Store, id: JobId, seconds: i64) -> Job {
-    let cancelled = store.request_cancel(id, at(seconds)).await.unwrap();
+async fn cancel(store: &TestStore, id: JobId, seconds: i64) -> Job {
+    let cancelled = store.at(seconds).request_cancel(id).await.unwrap();
     cancelled.unwrap().0
 }
 
-async fn a_job_comes_back_as_it_was_stored(store: &dyn Store) {
-    let stored = new_job("m", at(0));
-    store.insert_job(&stored).await.unwrap();
+async fn a_job_comes_back_as_it_was_stored(store: &TestStore) {
+    let submitted = new_job("m", at(0));
+    let stored = store.insert_job(&submitted).await.unwrap();
+    assert_eq!(stored, submitted);
     assert_eq!(job(store, stored.id).await, stored);
     assert_eq!(
         store.lookup_job(new_job("m", at(0)).id).await.unwrap(),
@@ -147,7 +193,7 @@ async fn a_job_comes_back_as_it_was_stored(store: &dyn Store) {
     store.ping().await.unwrap();
 }
 
-async fn the_oldest_job_is_claimed_first_and_not_before_its_time(store: &dyn Store) {
+async fn the_oldest_job_is_claimed_first_and_not_before_its_time(store: &TestStore) {
     let (later, sooner) = (insert(store, 2).await, insert(store, 1).await);
     assert_eq!(claim(store, "a", 0).await, None);
     assert_eq!(claim(store, "a", 5).await.unwrap().job_id, sooner);
@@ -168,7 +214,7 @@ async fn the_oldest_job_is_claimed_first_and_not_before_its_time(store: &dyn Sto
     );
 }
 
-async fn two_claimers_never_get_the_same_job(store: &dyn Store) {
+async fn two_claimers_never_get_the_same_job(store: &TestStore) {
     const JOBS: usize = 20;
     for seconds in 0..20 {
         insert(store, seconds).await;
@@ -187,11 +233,12 @@ async fn two_claimers_never_get_the_same_job(store: &dyn Store) {
     assert_eq!(first.len(), JOBS);
 }
 
-async fn a_heartbeat_moves_the_end_of_the_lease(store: &dyn Store) {
+async fn a_heartbeat_moves_the_end_of_the_lease(store: &TestStore) {
     let id = insert(store, 0).await;
     let lease = claim(store, "a", 1).await.unwrap();
     let version = job(store, id).await.version;
-    assert_eq!(store.heartbeat(&lease, at(900)).await.unwrap(), Held::Yes);
+    let held = store.at(600).heartbeat(&lease, LEASE).await;
+    assert_eq!(held.unwrap(), Held::Yes);
     let renewed = job(store, id).await;
     assert_eq!(
         (renewed.lease_expires_at, renewed.version),
@@ -200,17 +247,23 @@ async fn a_heartbeat_moves_the_end_of_the_lease(store: &dyn Store) {
     let leased = Leased {
         lease,
         expires_at: at(900),
+        is_over: false,
         phase: None,
         is_last_attempt: false,
     };
-    assert_eq!(store.list_leased().await.unwrap(), [leased]);
+    assert_eq!(store.at(899).list_leased().await.unwrap(), [leased.clone()]);
+    let over = Leased {
+        is_over: true,
+        ..leased
+    };
+    assert_eq!(store.at(900).list_leased().await.unwrap(), [over]);
 }
 
 /// Every write of an old holder, after somebody else took the job.
-async fn a_lost_lease_writes_nothing(store: &dyn Store) {
+async fn a_lost_lease_writes_nothing(store: &TestStore) {
     let id = insert(store, 0).await;
     let old = claim(store, "a", 1).await.unwrap();
-    assert!(finish(store, &old, &retry(1, true, at(2))).await);
+    assert!(finish_at(store, &old, &retry(1, true, 0), 2).await);
     // The same worker again: only the attempt tells the two leases apart.
     let new = claim(store, "a", 3).await.unwrap();
     assert_eq!(new.attempt, 2);
@@ -223,11 +276,11 @@ async fn a_lost_lease_writes_nothing(store: &dyn Store) {
         store.list_events(id, 0, 100).await.unwrap(),
     );
     for lost in [&old, &other_owner] {
-        assert_eq!(store.heartbeat(lost, at(900)).await.unwrap(), Held::Lost);
+        assert_eq!(store.heartbeat(lost, LEASE).await.unwrap(), Held::Lost);
         assert_eq!(store.check_lease(lost).await.unwrap(), Held::Lost);
         assert_eq!(
             store
-                .report(lost, &Report::Phase(Phase::Pruning), at(4))
+                .report(lost, &Report::Phase(Phase::Pruning))
                 .await
                 .unwrap(),
             Held::Lost
@@ -238,7 +291,7 @@ async fn a_lost_lease_writes_nothing(store: &dyn Store) {
                 error: error(1),
                 crashed: false,
             },
-            retry(1, false, at(4)),
+            retry(1, false, 0),
         ] {
             assert!(!finish(store, lost, &ending).await, "{ending:?}");
         }
@@ -257,14 +310,15 @@ async fn a_lost_lease_writes_nothing(store: &dyn Store) {
     assert!(!finish(store, &new, &succeeded(2)).await);
 }
 
-async fn a_lease_renewed_meanwhile_is_not_reaped(store: &dyn Store) {
+async fn a_lease_renewed_meanwhile_is_not_reaped(store: &TestStore) {
     let id = insert(store, 0).await;
     let lease = claim(store, "a", 1).await.unwrap();
     let seen = job(store, id).await.lease_expires_at;
-    store.heartbeat(&lease, at(900)).await.unwrap();
+    store.at(300).heartbeat(&lease, LEASE).await.unwrap();
     assert_eq!(
         store
-            .finish(&lease, &retry(1, true, at(400)), seen, at(400))
+            .at(400)
+            .finish(&lease, &retry(1, true, 0), seen)
             .await
             .unwrap(),
         None
@@ -272,7 +326,8 @@ async fn a_lease_renewed_meanwhile_is_not_reaped(store: &dyn Store) {
     assert_eq!(job(store, id).await.state, JobState::Running);
     assert!(
         store
-            .finish(&lease, &retry(1, true, at(950)), Some(at(900)), at(950))
+            .at(950)
+            .finish(&lease, &retry(1, true, 0), Some(at(600)))
             .await
             .unwrap()
             .is_some()
@@ -280,7 +335,7 @@ async fn a_lease_renewed_meanwhile_is_not_reaped(store: &dyn Store) {
     assert_eq!(job(store, id).await.state, JobState::Queued);
 }
 
-async fn a_job_is_cancelled_from_each_state_as_the_state_machine_says(store: &dyn Store) {
+async fn a_job_is_cancelled_from_each_state_as_the_state_machine_says(store: &TestStore) {
     let queued = insert(store, 0).await;
     let cancelled = cancel(store, queued, 1).await;
     assert_eq!(
@@ -300,7 +355,7 @@ async fn a_job_is_cancelled_from_each_state_as_the_state_machine_says(store: &dy
     assert_eq!(cancel(store, running, 5).await, cancelling);
     for held in [
         store.check_lease(&lease).await.unwrap(),
-        store.heartbeat(&lease, at(900)).await.unwrap(),
+        store.heartbeat(&lease, LEASE).await.unwrap(),
     ] {
         assert_eq!(held, Held::CancelRequested);
     }
@@ -321,25 +376,22 @@ async fn a_job_is_cancelled_from_each_state_as_the_state_machine_says(store: &dy
         assert_eq!(cancel(store, over, 8).await, before);
     }
     assert_eq!(
-        store
-            .request_cancel(new_job("m", at(0)).id, at(9))
-            .await
-            .unwrap(),
+        store.request_cancel(new_job("m", at(0)).id).await.unwrap(),
         None
     );
 }
 
-async fn a_cancelled_job_is_not_tried_again(store: &dyn Store) {
+async fn a_cancelled_job_is_not_tried_again(store: &TestStore) {
     let last_crash = Ending::Failed {
         error: error(1),
         crashed: true,
     };
-    for ending in [retry(1, true, at(5)), Ending::Released, last_crash] {
+    for ending in [retry(1, true, 5), Ending::Released, last_crash] {
         let id = insert(store, 0).await;
         let lease = claim(store, "a", 1).await.unwrap();
         assert_eq!(store.check_lease(&lease).await.unwrap(), Held::Yes);
         cancel(store, id, 2).await;
-        let settled = store.finish(&lease, &ending, None, at(500)).await.unwrap();
+        let settled = store.finish(&lease, &ending, None).await.unwrap();
         let settled = settled.map(|settled| (settled.state, settled.outcome, settled.error));
         let expected = (JobState::Cancelled, AttemptOutcome::Cancelled, None);
         assert_eq!(settled, Some(expected));
@@ -348,15 +400,15 @@ async fn a_cancelled_job_is_not_tried_again(store: &dyn Store) {
     }
 }
 
-async fn work_that_ended_before_the_cancellation_counts(store: &dyn Store) {
+async fn work_that_ended_before_the_cancellation_counts(store: &TestStore) {
     let id = insert(store, 0).await;
     let lease = claim(store, "a", 1).await.unwrap();
-    store.request_cancel(id, at(2)).await.unwrap();
+    cancel(store, id, 2).await;
     assert!(finish(store, &lease, &succeeded(1)).await);
     assert_eq!(job(store, id).await.state, JobState::Succeeded);
 }
 
-async fn an_attempt_given_back_does_not_count(store: &dyn Store) {
+async fn an_attempt_given_back_does_not_count(store: &TestStore) {
     let id = insert(store, 0).await;
     for round in 1..=MAX_ATTEMPTS + 2 {
         let lease = claim(store, "a", i64::from(round)).await.unwrap();
@@ -376,13 +428,13 @@ async fn an_attempt_given_back_does_not_count(store: &dyn Store) {
     );
 }
 
-async fn failures_and_crashes_are_counted_apart(store: &dyn Store) {
+async fn failures_and_crashes_are_counted_apart(store: &TestStore) {
     let id = insert(store, 0).await;
     let lease = claim(store, "a", 1).await.unwrap();
-    finish(store, &lease, &retry(1, false, at(10))).await;
+    finish_at(store, &lease, &retry(1, false, 8), 2).await;
     assert_eq!(claim(store, "a", 9).await, None);
     let lease = claim(store, "a", 10).await.unwrap();
-    finish(store, &lease, &retry(2, true, at(10))).await;
+    finish_at(store, &lease, &retry(2, true, 0), 10).await;
     let waiting = job(store, id).await;
     assert_eq!(
         (waiting.failed_attempts, waiting.crash_count, waiting.error),
@@ -418,7 +470,7 @@ async fn failures_and_crashes_are_counted_apart(store: &dyn Store) {
     assert_eq!(attempts[2].worker_id, "b");
 }
 
-async fn the_manifest_appears_with_the_success_and_only_then(store: &dyn Store) {
+async fn the_manifest_appears_with_the_success_and_only_then(store: &TestStore) {
     let id = insert(store, 0).await;
     let lease = claim(store, "a", 1).await.unwrap();
     assert_eq!(store.lookup_publication(id).await.unwrap(), None);
@@ -435,7 +487,7 @@ async fn the_manifest_appears_with_the_success_and_only_then(store: &dyn Store) 
     assert_eq!((job.lease_owner, job.lease_expires_at), (None, None));
 }
 
-async fn progress_is_kept_and_events_have_no_gaps(store: &dyn Store) {
+async fn progress_is_kept_and_events_have_no_gaps(store: &TestStore) {
     let id = insert(store, 0).await;
     let lease = claim(store, "a", 1).await.unwrap();
     let step = Step {
@@ -453,10 +505,7 @@ async fn progress_is_kept_and_events_have_no_gaps(store: &dyn Store) {
         Report::Step(step.clone()),
     ];
     for report in &reports {
-        assert_eq!(
-            store.report(&lease, report, at(2)).await.unwrap(),
-            Held::Yes
-        );
+        assert_eq!(store.at(2).report(&lease, report).await.unwrap(), Held::Yes);
     }
     let running = job(store, id).await;
     assert_eq!(running.phase, Some(Phase::Pruning));
@@ -476,7 +525,7 @@ async fn progress_is_kept_and_events_have_no_gaps(store: &dyn Store) {
 }
 
 /// A worker that says a queued or terminal job's attempt is over is not believed.
-async fn no_other_transition_can_be_written(store: &dyn Store) {
+async fn no_other_transition_can_be_written(store: &TestStore) {
     let id = insert(store, 0).await;
     let queued = Lease {
         job_id: id,
@@ -488,9 +537,25 @@ async fn no_other_transition_can_be_written(store: &dyn Store) {
     // Nobody asked for it: the store refuses rather than skip a state.
     assert!(
         store
-            .finish(&lease, &Ending::Cancelled, None, at(2))
+            .finish(&lease, &Ending::Cancelled, None)
             .await
             .is_err()
     );
     assert_eq!(job(store, id).await.state, JobState::Running);
+}
+
+/// Nor that of a worker: a job from the future is claimed at once, and its times are in order.
+async fn the_clock_of_the_submitter_does_not_count(store: &TestStore) {
+    let ahead = new_job("m", at(3600));
+    let stored = store.at(1).insert_job(&ahead).await.unwrap();
+    assert_eq!((stored.created_at, stored.run_after), (at(1), at(1)));
+    assert!(claim(store, "a", 2).await.is_some());
+    let delayed = Job {
+        run_after: at(60),
+        ..new_job("m", at(0))
+    };
+    let stored = store.at(3).insert_job(&delayed).await.unwrap();
+    assert_eq!((stored.created_at, stored.run_after), (at(3), at(60)));
+    assert_eq!(claim(store, "a", 59).await, None);
+    assert!(claim(store, "a", 60).await.is_some());
 }

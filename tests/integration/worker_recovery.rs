@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::sync::Arc;
 use std::time::Duration;
 
-use secateur::clock::{Clock, SystemClock};
 use secateur::store::{Ending, Store};
 use serde_json::json;
 
@@ -67,7 +66,7 @@ async fn the_job_of_a_living_worker_elsewhere_is_left_alone_until_its_lease_ends
 
     app.store()
         .await
-        .heartbeat(&lease, SystemClock.now() - Duration::from_secs(1))
+        .heartbeat(&lease, Duration::ZERO)
         .await
         .unwrap();
     let job = app.job_with_status(&held, "succeeded").await;
@@ -84,7 +83,7 @@ async fn a_job_that_kills_its_worker_every_time_fails() {
         assert_eq!(lease.attempt, attempt);
         app.store()
             .await
-            .heartbeat(&lease, SystemClock.now() - Duration::from_secs(1))
+            .heartbeat(&lease, Duration::ZERO)
             .await
             .unwrap();
         lease
@@ -97,7 +96,7 @@ async fn a_job_that_kills_its_worker_every_time_fails() {
             &Ending::Retry {
                 error,
                 crashed: true,
-                run_after: SystemClock.now(),
+                delay: Duration::ZERO,
             },
         )
         .await;
@@ -121,7 +120,7 @@ async fn a_cancelled_job_of_a_dead_worker_becomes_cancelled() {
         .await;
     app.store()
         .await
-        .heartbeat(&lease, SystemClock.now() - Duration::from_secs(1))
+        .heartbeat(&lease, Duration::ZERO)
         .await
         .unwrap();
     let app = TestApp::at(app.stop().await).await;

@@ -5,14 +5,16 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migrator};
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use sqlx::migrate::Migrator;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite, Transaction};
 
-use super::{failed, sql};
-use crate::store::StoreError;
+use super::migration;
+use crate::store::{Change, StoreError, failed, schema};
 
 /// How long a writer waits for one in another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,6 +63,8 @@ impl Connections {
             location: path.display().to_string(),
             source,
         };
+        let lock = migration::lock(path).await;
+        let lock = lock.map_err(|error| open_error(error.into()))?;
         let mut first = options(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
@@ -70,7 +74,8 @@ impl Connections {
         MIGRATOR
             .run(&mut first)
             .await
-            .map_err(StoreError::Migrate)?;
+            .map_err(|error| schema::not_migrated(&MIGRATOR, error))?;
+        drop(lock);
         let identity = Identity::of(path).map_err(|error| open_error(error.into()))?;
         let writer = pool(1).connect_with(options(path)).await;
         let writer = writer.map_err(open_error)?;
@@ -88,6 +93,26 @@ impl Connections {
     /// For statements that only read.
     pub(super) fn readers(&self) -> &SqlitePool {
         &self.readers
+    }
+
+    /// For statements that shall see one moment.
+    pub(super) async fn snapshot(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.readers.begin().await.map_err(failed("begin to read"))
+    }
+
+    /// Every wait of SQLite has its own limit.
+    #[expect(clippy::unused_self, reason = "the other database has its limit here")]
+    pub(super) fn bounded<'a, T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, StoreError>> {
+        Box::pin(work)
+    }
+
+    /// SQLite tells nobody.
+    #[expect(clippy::unused_self, reason = "the other database tells here")]
+    pub(super) fn changes(&self) -> BoxStream<'static, Change> {
+        stream::empty().boxed()
     }
 
     /// Begins to write.
@@ -123,16 +148,11 @@ impl Connections {
             .connect()
             .await
             .map_err(failed("connect"))?;
-        let applied: Option<i64> = sqlx::query_scalar(sql::APPLIED_VERSION)
+        let applied = sqlx::query_scalar(schema::APPLIED_VERSION)
             .fetch_one(&mut connection)
             .await
             .map_err(failed("read the schema version"))?;
-        let known = MIGRATOR.iter().map(|migration| migration.version).max();
-        if let Some(version) = applied.filter(|_| applied != known) {
-            return Err(StoreError::Migrate(MigrateError::VersionNotPresent(
-                version,
-            )));
-        }
+        schema::check_version(&MIGRATOR, applied)?;
         let transaction = connection.begin_with("begin immediate").await;
         let transaction = transaction.map_err(failed("begin a transaction"))?;
         transaction

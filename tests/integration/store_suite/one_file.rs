@@ -6,79 +6,20 @@ use reqwest::StatusCode;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
+use secateur::store::SqliteStore;
+
 use super::*;
 use crate::harness::TestApp;
 
 async fn opened(directory: &Path) -> SqliteStore {
-    SqliteStore::open(&directory.join("test.db")).await.unwrap()
+    let file = directory.join("test.db");
+    SqliteStore::open(&file, Time::Database).await.unwrap()
 }
 
 /// Past the store.
 async fn raw(directory: &Path) -> SqliteConnection {
     let options = SqliteConnectOptions::new().filename(directory.join("test.db"));
     options.connect().await.unwrap()
-}
-
-/// As a newer version might leave it.
-async fn make_unreadable(directory: &Path, id: JobId) {
-    let query = sqlx::query("update jobs set spec = '{}', phase = 'polishing' where id = ?1");
-    let done = query
-        .bind(id.to_string())
-        .execute(&mut raw(directory).await)
-        .await;
-    assert_eq!(done.unwrap().rows_affected(), 1);
-}
-
-#[tokio::test]
-async fn an_unreadable_job_fails_when_its_turn_comes_and_the_next_one_is_claimed() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = opened(directory.path()).await;
-    let (broken, whole) = (insert(&store, 0).await, insert(&store, 1).await);
-    make_unreadable(directory.path(), broken).await;
-    assert_eq!(claim(&store, "a", 5).await.unwrap().job_id, whole);
-    assert_eq!(
-        store.list_standings(&[broken]).await.unwrap()[&broken].state,
-        JobState::Failed
-    );
-    let events = store.list_events(broken, 0, 100).await.unwrap();
-    let EventKind::Failed { error } = &events.last().unwrap().kind else {
-        panic!("{events:?}");
-    };
-    assert_eq!(error.failure.code, ErrorCode::Internal);
-    let message = &error.failure.message;
-    assert!(message.contains("cannot be read"), "{message}");
-    assert_eq!(claim(&store, "a", 5).await, None);
-}
-
-#[tokio::test]
-async fn an_unreadable_job_is_left_out_of_lists_and_pages_stay_full() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = opened(directory.path()).await;
-    let mut ids = Vec::new();
-    for seconds in 0..5 {
-        ids.push(insert(&store, seconds).await);
-    }
-    make_unreadable(directory.path(), ids[3]).await;
-    for (before, expected) in [
-        (None, vec![ids[4], ids[2]]),
-        (Some(ids[2]), vec![ids[1], ids[0]]),
-    ] {
-        let page = store.list_jobs(&JobFilter::default(), before, 2).await;
-        let page: Vec<_> = page.unwrap().into_iter().map(|job| job.id).collect();
-        assert_eq!(page, expected);
-    }
-}
-
-#[tokio::test]
-async fn the_lease_of_an_unreadable_job_can_be_ended() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = opened(directory.path()).await;
-    let id = insert(&store, 0).await;
-    let lease = claim(&store, "a", 1).await.unwrap();
-    make_unreadable(directory.path(), id).await;
-    let leased = store.list_leased().await.unwrap();
-    assert_eq!((&leased[0].lease, leased[0].phase), (&lease, None));
-    assert!(finish(&store, &leased[0].lease, &retry(1, true, at(2))).await);
 }
 
 #[tokio::test]
@@ -94,7 +35,7 @@ async fn a_database_file_that_is_gone_takes_nothing_and_is_not_made_anew() {
         }
         let refused = [
             store.ping().await,
-            store.insert_job(&new_job("m", at(0))).await,
+            store.insert_job(&new_job("m", at(0))).await.map(drop),
         ];
         for result in refused {
             assert!(result.unwrap_err().is_transient());
@@ -103,7 +44,7 @@ async fn a_database_file_that_is_gone_takes_nothing_and_is_not_made_anew() {
     }
     std::fs::rename(directory.path().join("aside.db"), &file).unwrap();
     store.ping().await.unwrap();
-    insert(&store, 1).await;
+    store.insert_job(&new_job("m", at(1))).await.unwrap();
 }
 
 #[tokio::test]
@@ -111,7 +52,7 @@ async fn while_nobody_can_write_reads_are_answered_and_the_store_is_not_ready() 
     let directory = tempfile::tempdir().unwrap();
     let store = opened(directory.path()).await;
     let job = new_job("m", at(0));
-    store.insert_job(&job).await.unwrap();
+    let job = store.insert_job(&job).await.unwrap();
     let mut other = raw(directory.path()).await;
     let writing = other.begin_with("begin immediate").await.unwrap();
 

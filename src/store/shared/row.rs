@@ -3,21 +3,21 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{ColumnIndex, Decode, Row, Sqlite, Type};
+use sqlx::{ColumnIndex, Decode, Row as _, Type};
 
+use super::{Driver, Row};
 use crate::domain::history::{Attempt, Event};
 use crate::domain::job::{Job, JobId, Publication};
 use crate::store::{Lease, Leased, Standing, StoreError};
 
 /// A row, and how to name it when a column cannot be read.
 pub(super) struct Columns<'r> {
-    row: &'r SqliteRow,
+    row: &'r Row,
     key: String,
 }
 
 impl<'r> Columns<'r> {
-    pub(super) fn new(row: &'r SqliteRow, table: &str) -> Self {
+    pub(super) fn new(row: &'r Row, table: &str) -> Self {
         Self {
             row,
             key: format!("a row of {table}"),
@@ -26,8 +26,8 @@ impl<'r> Columns<'r> {
 
     pub(super) fn get<T>(&self, column: &'static str) -> Result<T, StoreError>
     where
-        T: Decode<'r, Sqlite> + Type<Sqlite>,
-        &'static str: ColumnIndex<SqliteRow>,
+        T: Decode<'r, Driver> + Type<Driver>,
+        &'static str: ColumnIndex<Row>,
     {
         self.row
             .try_get(column)
@@ -104,31 +104,33 @@ impl<'r> Columns<'r> {
 }
 
 /// A row of jobs, and which one.
-pub(super) fn keyed(row: &SqliteRow) -> Result<(JobId, Columns<'_>), StoreError> {
+pub(super) fn keyed(row: &Row) -> Result<(JobId, Columns<'_>), StoreError> {
     let mut columns = Columns::new(row, "jobs");
     let id: JobId = columns.word("id")?;
     columns.key = id.to_string();
     Ok((id, columns))
 }
 
-pub(super) fn leased(row: &SqliteRow) -> Result<Leased, StoreError> {
+pub(super) fn leased(row: &Row, now: Timestamp) -> Result<Leased, StoreError> {
     let (job_id, columns) = keyed(row)?;
     let failed_attempts: u32 = columns.count("failed_attempts")?;
     let max_attempts: u32 = columns.count("max_attempts")?;
+    let expires_at = columns.time("lease_expires_at")?;
     Ok(Leased {
         lease: Lease {
             job_id,
             attempt: columns.count("attempt")?,
             owner: columns.get("lease_owner")?,
         },
-        expires_at: columns.time("lease_expires_at")?,
+        expires_at,
+        is_over: expires_at <= now,
         // A phase that only a newer version knows keeps no lease alive.
         phase: columns.optional_word("phase").unwrap_or_default(),
         is_last_attempt: failed_attempts + 1 >= max_attempts,
     })
 }
 
-pub(super) fn standing(row: &SqliteRow) -> Result<(JobId, Standing), StoreError> {
+pub(super) fn standing(row: &Row) -> Result<(JobId, Standing), StoreError> {
     let (id, columns) = keyed(row)?;
     let standing = Standing {
         state: columns.word("state")?,
@@ -137,7 +139,7 @@ pub(super) fn standing(row: &SqliteRow) -> Result<(JobId, Standing), StoreError>
     Ok((id, standing))
 }
 
-pub(super) fn job(row: &SqliteRow) -> Result<Job, StoreError> {
+pub(super) fn job(row: &Row) -> Result<Job, StoreError> {
     let (id, columns) = keyed(row)?;
     Ok(Job {
         id,
@@ -164,7 +166,7 @@ pub(super) fn job(row: &SqliteRow) -> Result<Job, StoreError> {
     })
 }
 
-pub(super) fn event(row: &SqliteRow) -> Result<Event, StoreError> {
+pub(super) fn event(row: &Row) -> Result<Event, StoreError> {
     let columns = Columns::new(row, "events");
     Ok(Event {
         seq: columns.count("seq")?,
@@ -174,7 +176,7 @@ pub(super) fn event(row: &SqliteRow) -> Result<Event, StoreError> {
     })
 }
 
-pub(super) fn attempt(row: &SqliteRow) -> Result<Attempt, StoreError> {
+pub(super) fn attempt(row: &Row) -> Result<Attempt, StoreError> {
     let columns = Columns::new(row, "attempts");
     Ok(Attempt {
         attempt: columns.count("attempt")?,
@@ -187,7 +189,7 @@ pub(super) fn attempt(row: &SqliteRow) -> Result<Attempt, StoreError> {
     })
 }
 
-pub(super) fn publication(row: &SqliteRow) -> Result<Publication, StoreError> {
+pub(super) fn publication(row: &Row) -> Result<Publication, StoreError> {
     let columns = Columns::new(row, "publications");
     Ok(Publication {
         attempt: columns.count("attempt")?,

@@ -1,23 +1,18 @@
 //! The steps within a transaction that writes.
 
 use jiff::Timestamp;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::failed;
-use super::reads::job_with_attempts;
+use super::reads::{attempts, job_with_attempts};
 use super::row::{self, Columns, to_json};
-use super::sql;
+use super::{Connection, Row, dialect, signed, sql};
 use crate::domain::ErrorCode;
 use crate::domain::attempt::AttemptFailure;
 use crate::domain::history::{Attempt, EventKind};
 use crate::domain::job::{Job, JobError, JobId, Progress, Publication};
 use crate::domain::state::JobState;
-use crate::store::{Claim, Ending, Held, Lease, Report, Settled, StoreError};
+use crate::store::{Claim, Ending, Held, Lease, Report, Settled, StoreError, failed};
 
-pub(super) async fn insert_job(
-    connection: &mut SqliteConnection,
-    job: &Job,
-) -> Result<(), StoreError> {
+pub(super) async fn insert_job(connection: &mut Connection, job: &Job) -> Result<(), StoreError> {
     sqlx::query(sql::INSERT_JOB)
         .bind(job.id.to_string())
         .bind(job.name.as_deref())
@@ -26,14 +21,14 @@ pub(super) async fn insert_job(
         .bind(job.spec.model.id())
         .bind(job.spec.method.as_str())
         .bind(job.state.as_str())
-        .bind(job.attempt)
-        .bind(job.failed_attempts)
-        .bind(job.crash_count)
-        .bind(job.max_attempts)
+        .bind(i64::from(job.attempt))
+        .bind(i64::from(job.failed_attempts))
+        .bind(i64::from(job.crash_count))
+        .bind(i64::from(job.max_attempts))
         .bind(job.run_after.as_millisecond())
         .bind(job.created_at.as_millisecond())
         .bind(job.updated_at.as_millisecond())
-        .bind(super::signed(job.version))
+        .bind(signed(job.version))
         .execute(&mut *connection)
         .await
         .map_err(failed("store a job"))?;
@@ -48,7 +43,7 @@ pub(super) async fn insert_job(
 }
 
 async fn append_event(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: JobId,
     attempt: u32,
     kind: &EventKind,
@@ -57,7 +52,7 @@ async fn append_event(
     let query = sqlx::query(sql::APPEND_EVENT)
         .bind(id.to_string())
         .bind(now.as_millisecond());
-    let query = query.bind(attempt).bind(to_json(kind));
+    let query = query.bind(i64::from(attempt)).bind(to_json(kind));
     query
         .execute(connection)
         .await
@@ -66,11 +61,16 @@ async fn append_event(
 }
 
 pub(super) async fn request_cancel(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: JobId,
     now: Timestamp,
 ) -> Result<Option<(Job, Vec<Attempt>)>, StoreError> {
-    let Some((job, attempts)) = job_with_attempts(connection, id).await? else {
+    let locked = sqlx::query(dialect::LOCK_JOB)
+        .bind(id.to_string())
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed("look up a job"))?;
+    let Some(job) = locked.as_ref().map(row::job).transpose()? else {
         return Ok(None);
     };
     let Some(next) = job
@@ -78,6 +78,7 @@ pub(super) async fn request_cancel(
         .after_cancel_request()
         .filter(|&next| next != job.state)
     else {
+        let attempts = attempts(connection, id).await?;
         return Ok(Some((job, attempts)));
     };
     sqlx::query(sql::REQUEST_CANCEL)
@@ -100,14 +101,16 @@ pub(super) async fn request_cancel(
 
 /// Takes the oldest job that can be read, and ends those before it that cannot: nobody of this version ever could.
 pub(super) async fn claim_next_job(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     claim: &Claim,
+    now: Timestamp,
 ) -> Result<Option<Job>, StoreError> {
+    let expires_at = now + claim.lease;
     loop {
-        let claimed = sqlx::query(sql::CLAIM)
+        let claimed = sqlx::query(dialect::CLAIM)
             .bind(&claim.worker_id)
-            .bind(claim.expires_at.as_millisecond())
-            .bind(claim.now.as_millisecond())
+            .bind(expires_at.as_millisecond())
+            .bind(now.as_millisecond())
             .fetch_optional(&mut *connection)
             .await
             .map_err(failed("claim a job"))?;
@@ -118,25 +121,26 @@ pub(super) async fn claim_next_job(
             attempt: columns.count("attempt")?,
             owner: claim.worker_id.clone(),
         };
-        start_attempt(connection, &lease, claim).await?;
+        start_attempt(connection, &lease, claim, now).await?;
         match row::job(&row) {
             Ok(job) => return Ok(Some(job)),
-            Err(error) => end_unreadable(connection, &lease, &error, claim.now).await?,
+            Err(error) => end_unreadable(connection, &lease, &error, now).await?,
         }
     }
 }
 
 async fn start_attempt(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     lease: &Lease,
     claim: &Claim,
+    now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query(sql::INSERT_ATTEMPT)
         .bind(lease.job_id.to_string())
-        .bind(lease.attempt)
+        .bind(i64::from(lease.attempt))
         .bind(&claim.worker_id)
         .bind(&claim.device)
-        .bind(claim.now.as_millisecond())
+        .bind(now.as_millisecond())
         .execute(&mut *connection)
         .await
         .map_err(failed("store an attempt"))?;
@@ -144,11 +148,11 @@ async fn start_attempt(
         worker_id: claim.worker_id.clone(),
         device: claim.device.clone(),
     };
-    append_event(connection, lease.job_id, lease.attempt, &kind, claim.now).await
+    append_event(connection, lease.job_id, lease.attempt, &kind, now).await
 }
 
 async fn end_unreadable(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     lease: &Lease,
     error: &StoreError,
     now: Timestamp,
@@ -173,7 +177,7 @@ async fn end_unreadable(
 }
 
 /// What the state that a fenced statement returned, or did not return, means for the holder.
-pub(super) fn held(row: Option<&SqliteRow>) -> Result<Held, StoreError> {
+pub(super) fn held(row: Option<&Row>) -> Result<Held, StoreError> {
     let Some(row) = row else {
         return Ok(Held::Lost);
     };
@@ -187,8 +191,24 @@ pub(super) fn held(row: Option<&SqliteRow>) -> Result<Held, StoreError> {
     }
 }
 
+pub(super) async fn heartbeat(
+    connection: &mut Connection,
+    lease: &Lease,
+    expires_at: Timestamp,
+) -> Result<Held, StoreError> {
+    let state = sqlx::query(sql::HEARTBEAT)
+        .bind(lease.job_id.to_string())
+        .bind(i64::from(lease.attempt))
+        .bind(&lease.owner)
+        .bind(expires_at.as_millisecond())
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("renew a lease"))?;
+    held(state.as_ref())
+}
+
 pub(super) async fn report(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     lease: &Lease,
     report: &Report,
     now: Timestamp,
@@ -214,7 +234,7 @@ pub(super) async fn report(
     };
     let row = sqlx::query(sql::REPORT)
         .bind(lease.job_id.to_string())
-        .bind(lease.attempt)
+        .bind(i64::from(lease.attempt))
         .bind(&lease.owner)
         .bind(phase.map(crate::domain::attempt::Phase::as_str))
         .bind(progress.as_ref().map(to_json))
@@ -230,19 +250,21 @@ pub(super) async fn report(
 }
 
 pub(super) async fn finish(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     lease: &Lease,
     ending: &Ending,
     unless_renewed: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Option<Settled>, StoreError> {
-    let state = sqlx::query(sql::LOOKUP_STATE)
+    let locked = sqlx::query(dialect::LOCK_JOB)
         .bind(lease.job_id.to_string())
         .fetch_optional(&mut *connection)
         .await
         .map_err(failed("look up a job"))?;
-    let Some(state) = state else { return Ok(None) };
-    let settled = ending.settle(Columns::new(&state, "jobs").word("state")?);
+    let Some(locked) = locked else {
+        return Ok(None);
+    };
+    let settled = ending.settle(Columns::new(&locked, "jobs").word("state")?, now);
     let publication = match ending {
         Ending::Succeeded(publication) => Some(publication),
         Ending::Failed { .. } | Ending::Retry { .. } | Ending::Cancelled | Ending::Released => None,
@@ -250,7 +272,7 @@ pub(super) async fn finish(
     let error = settled.error.as_ref().map(to_json);
     let written = sqlx::query(sql::FINISH)
         .bind(lease.job_id.to_string())
-        .bind(lease.attempt)
+        .bind(i64::from(lease.attempt))
         .bind(&lease.owner)
         .bind(settled.state.as_str())
         .bind(i64::from(settled.counts))
@@ -272,7 +294,7 @@ pub(super) async fn finish(
     }
     sqlx::query(sql::CLOSE_ATTEMPT)
         .bind(lease.job_id.to_string())
-        .bind(lease.attempt)
+        .bind(i64::from(lease.attempt))
         .bind(now.as_millisecond())
         .bind(settled.outcome.as_str())
         .bind(&error)
@@ -284,13 +306,13 @@ pub(super) async fn finish(
 }
 
 async fn publish(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: JobId,
     publication: &Publication,
 ) -> Result<(), StoreError> {
     let query = sqlx::query(sql::INSERT_PUBLICATION)
         .bind(id.to_string())
-        .bind(publication.attempt);
+        .bind(i64::from(publication.attempt));
     let query = query
         .bind(to_json(&publication.manifest))
         .bind(to_json(&publication.files));

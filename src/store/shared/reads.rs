@@ -1,20 +1,16 @@
 //! Reads of more than one statement, and of rows that may be unreadable.
 
 use jiff::Timestamp;
-use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::Row as _;
 
 use super::row::{self, to_json};
-use super::{failed, sql};
+use super::{Connection, Pool, Row, dialect, signed, sql};
 use crate::domain::history::Attempt;
 use crate::domain::job::{Job, JobFilter, JobId};
-use crate::store::StoreError;
+use crate::store::{StoreError, failed};
 
 /// The rows that can be read. One that cannot is logged and left out: it must not hide the others.
-pub(super) fn readable<T>(
-    rows: &[SqliteRow],
-    read: impl Fn(&SqliteRow) -> Result<T, StoreError>,
-) -> Vec<T> {
+pub(super) fn readable<T>(rows: &[Row], read: impl Fn(&Row) -> Result<T, StoreError>) -> Vec<T> {
     let read = rows.iter().filter_map(|row| match read(row) {
         Ok(value) => Some(value),
         Err(error) => {
@@ -28,7 +24,7 @@ pub(super) fn readable<T>(
 
 /// To be called within a transaction.
 pub(super) async fn job_with_attempts(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: JobId,
 ) -> Result<Option<(Job, Vec<Attempt>)>, StoreError> {
     let found = sqlx::query(sql::LOOKUP_JOB)
@@ -39,35 +35,49 @@ pub(super) async fn job_with_attempts(
     let Some(job) = found.as_ref().map(row::job).transpose()? else {
         return Ok(None);
     };
+    Ok(Some((job, attempts(connection, id).await?)))
+}
+
+pub(super) async fn attempts(
+    connection: &mut Connection,
+    id: JobId,
+) -> Result<Vec<Attempt>, StoreError> {
     let rows = sqlx::query(sql::LIST_ATTEMPTS)
         .bind(id.to_string())
-        .fetch_all(&mut *connection)
+        .fetch_all(connection)
         .await
         .map_err(failed("list attempts"))?;
-    let attempts = rows.iter().map(row::attempt).collect::<Result<_, _>>()?;
-    Ok(Some((job, attempts)))
+    rows.iter().map(row::attempt).collect()
 }
 
 /// Reads on until the page is full, whatever was left out of it.
 pub(super) async fn list_jobs(
-    pool: &SqlitePool,
+    pool: &Pool,
     filter: &JobFilter,
     before: Option<JobId>,
     limit: u32,
 ) -> Result<Vec<Job>, StoreError> {
+    // No stored word has this character, and PostgreSQL takes no text that has it.
+    if [&filter.model, &filter.method]
+        .into_iter()
+        .flatten()
+        .any(|word| word.contains('\0'))
+    {
+        return Ok(Vec::new());
+    }
     let states = (!filter.states.is_empty()).then(|| to_json(&filter.states));
     let mut before = before.map(|id| id.to_string());
     let mut jobs = Vec::new();
     loop {
         let missing = limit as usize - jobs.len();
-        let rows = sqlx::query(sql::LIST_JOBS)
+        let rows = sqlx::query(dialect::LIST_JOBS)
             .bind(&before)
             .bind(&states)
             .bind(filter.model.as_deref())
             .bind(filter.method.as_deref())
             .bind(filter.created_after.map(Timestamp::as_millisecond))
             .bind(filter.created_before.map(Timestamp::as_millisecond))
-            .bind(super::signed(missing as u64))
+            .bind(signed(missing as u64))
             .fetch_all(pool)
             .await
             .map_err(failed("list jobs"))?;

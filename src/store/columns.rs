@@ -1,0 +1,11 @@
+//! The columns that are read. By name: a newer version may add one while this one runs, and a statement that was
+//! prepared with `*` would then fail on PostgreSQL.
+
+/// Of `jobs`.
+macro_rules! job_columns {
+    () => {
+        "id, name, metadata, spec, state, phase, progress, attempt, failed_attempts, crash_count, max_attempts, \
+         run_after, lease_owner, lease_expires_at, error, outcome, created_at, started_at, finished_at, updated_at, \
+         version"
+    };
+}

@@ -1,0 +1,33 @@
+//! The database on a server, for several workers.
+//!
+//! A transaction that changes a job locks the row first, with the statement that changes it or with `for update`, so
+//! all that is written about one job is written in one order. Who waits for work passes over a row that somebody else
+//! has locked.
+
+mod connections;
+mod dialect;
+mod listener;
+#[path = "shared/mod.rs"]
+mod shared;
+
+use sqlx::Postgres as Driver;
+use sqlx::postgres::{PgConnectOptions, PgConnection as Connection, PgPool as Pool, PgRow as Row};
+
+use super::{StoreError, Time};
+use PostgresStore as Database;
+use connections::Connections;
+
+/// A [`Store`](super::Store) in one PostgreSQL database.
+#[derive(Debug, Clone)]
+pub struct PostgresStore {
+    connections: Connections,
+    time: Time,
+}
+
+impl PostgresStore {
+    /// Connects, and brings the schema of the database up to date. The database itself must exist.
+    pub(super) async fn open(options: PgConnectOptions, time: Time) -> Result<Self, StoreError> {
+        let connections = Connections::open(options).await?;
+        Ok(Self { connections, time })
+    }
+}

@@ -1,0 +1,40 @@
+//! The statements that SQLite says in another way; the numbers of their parameters are the same.
+
+/// Not `now()`, which is when the transaction began: that may be long ago when it had to wait.
+pub(super) const NOW: &str = "select (extract(epoch from clock_timestamp()) * 1000)::bigint as now";
+
+/// The row of a job that is about to be changed: it is nobody else's until the transaction ends.
+pub(super) const LOCK_JOB: &str = concat!(
+    "select ",
+    job_columns!(),
+    " from jobs where id = $1 for update"
+);
+
+/// A job that another worker is just claiming is passed over, not waited for.
+pub(super) const CLAIM: &str = concat!(
+    "\
+update jobs set state = 'running', attempt = attempt + 1, lease_owner = $1, lease_expires_at = $2, \
+phase = null, progress = null, error = null, started_at = coalesce(started_at, $3), updated_at = $3, \
+version = version + 1 \
+where id = (select id from jobs where state = 'queued' and run_after <= $3 order by id limit 1 \
+for update skip locked) \
+returning ",
+    job_columns!()
+);
+
+pub(super) const LIST_JOBS: &str = concat!(
+    "select ",
+    job_columns!(),
+    " from jobs \
+where ($1 is null or id < $1) \
+and ($2 is null or state = any(array(select json_array_elements_text($2::json)))) \
+and ($3 is null or model_id = $3) \
+and ($4 is null or method = $4) \
+and ($5 is null or created_at >= $5) \
+and ($6 is null or created_at < $6) \
+order by id desc limit $7"
+);
+
+pub(super) const LIST_STANDINGS: &str = "\
+select id, state, attempt from jobs \
+where id = any(array(select json_array_elements_text($1::json)))";

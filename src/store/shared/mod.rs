@@ -1,0 +1,253 @@
+//! What the databases have in common, which is nearly all: compiled once for each of them.
+//!
+//! The parent module names the driver's types (`Driver`, `Connection`, `Pool`, `Row`), its store (`Database`), and in
+//! `dialect` the few statements that differ. What is written about a job is written under the lock of its row: SQLite
+//! has one writer at a time, PostgreSQL locks the row with the first statement that names it.
+
+mod reads;
+mod row;
+mod sql;
+mod writes;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+use sqlx::Transaction;
+
+use super::{Connection, Database, Driver, Pool, Row, dialect};
+use crate::domain::history::{Attempt, Event};
+use crate::domain::job::{Job, JobFilter, JobId, Publication};
+use crate::domain::state::JobState;
+use crate::store::{
+    Change, Claim, Ending, Held, Lease, Leased, Report, Settled, Standing, Store, StoreError,
+    StoreFuture, Time, failed,
+};
+use row::{Columns, to_json};
+
+/// A transaction that writes, and the time in it.
+struct Writing {
+    transaction: Transaction<'static, Driver>,
+    now: Timestamp,
+}
+
+impl Writing {
+    async fn begin(store: &Database) -> Result<Self, StoreError> {
+        let mut transaction = store.connections.begin().await?;
+        let now = now(&store.time, &mut transaction).await?;
+        Ok(Self { transaction, now })
+    }
+
+    async fn commit(self, operation: &'static str) -> Result<(), StoreError> {
+        self.transaction.commit().await.map_err(failed(operation))
+    }
+}
+
+async fn now(time: &Time, connection: &mut Connection) -> Result<Timestamp, StoreError> {
+    match time {
+        Time::Given(now) => Ok(now()),
+        Time::Database => {
+            let row = sqlx::query(dialect::NOW)
+                .fetch_one(connection)
+                .await
+                .map_err(failed("ask the database for the time"))?;
+            Columns::new(&row, "the clock").time("now")
+        }
+    }
+}
+
+/// The databases know signed integers only; no count of ours comes near the limit.
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+impl Store for Database {
+    fn ping(&self) -> StoreFuture<'_, ()> {
+        Box::pin(self.connections.probe())
+    }
+
+    fn changes(&self) -> BoxStream<'static, Change> {
+        self.connections.changes()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.connections.close())
+    }
+
+    fn insert_job<'a>(&'a self, job: &'a Job) -> StoreFuture<'a, Job> {
+        self.connections.bounded(async move {
+            let mut writing = Writing::begin(self).await?;
+            let job = job.clone().accepted_at(writing.now);
+            writes::insert_job(&mut writing.transaction, &job).await?;
+            writing.commit("store a job").await?;
+            Ok(job)
+        })
+    }
+
+    fn list_standings<'a>(
+        &'a self,
+        ids: &'a [JobId],
+    ) -> StoreFuture<'a, BTreeMap<JobId, Standing>> {
+        self.connections.bounded(async move {
+            let rows = sqlx::query(dialect::LIST_STANDINGS)
+                .bind(to_json(&ids))
+                .fetch_all(self.connections.readers())
+                .await
+                .map_err(failed("look up jobs"))?;
+            rows.iter().map(row::standing).collect()
+        })
+    }
+
+    fn lookup_job(&self, id: JobId) -> StoreFuture<'_, Option<Job>> {
+        self.connections.bounded(async move {
+            let found = sqlx::query(sql::LOOKUP_JOB)
+                .bind(id.to_string())
+                .fetch_optional(self.connections.readers())
+                .await
+                .map_err(failed("look up a job"))?;
+            found.as_ref().map(row::job).transpose()
+        })
+    }
+
+    fn list_jobs<'a>(
+        &'a self,
+        filter: &'a JobFilter,
+        before: Option<JobId>,
+        limit: u32,
+    ) -> StoreFuture<'a, Vec<Job>> {
+        self.connections.bounded(async move {
+            reads::list_jobs(self.connections.readers(), filter, before, limit).await
+        })
+    }
+
+    fn count_jobs(&self) -> StoreFuture<'_, BTreeMap<JobState, u64>> {
+        self.connections.bounded(async move {
+            let rows = sqlx::query(sql::COUNT_JOBS)
+                .fetch_all(self.connections.readers())
+                .await
+                .map_err(failed("count jobs"))?;
+            let counts = rows.iter().map(|row| {
+                let columns = Columns::new(row, "jobs by state");
+                Ok((columns.word("state")?, columns.count("jobs")?))
+            });
+            counts.collect()
+        })
+    }
+
+    fn list_events(&self, id: JobId, after: u64, limit: u32) -> StoreFuture<'_, Vec<Event>> {
+        self.connections.bounded(async move {
+            let query = sqlx::query(sql::LIST_EVENTS)
+                .bind(id.to_string())
+                .bind(signed(after))
+                .bind(i64::from(limit));
+            let rows = query
+                .fetch_all(self.connections.readers())
+                .await
+                .map_err(failed("list events"))?;
+            rows.iter().map(row::event).collect()
+        })
+    }
+
+    fn lookup_job_with_attempts(&self, id: JobId) -> StoreFuture<'_, Option<(Job, Vec<Attempt>)>> {
+        self.connections.bounded(async move {
+            let mut transaction = self.connections.snapshot().await?;
+            let found = reads::job_with_attempts(&mut transaction, id).await?;
+            transaction.commit().await.map_err(failed("end a read"))?;
+            Ok(found)
+        })
+    }
+
+    fn lookup_publication(&self, id: JobId) -> StoreFuture<'_, Option<Publication>> {
+        self.connections.bounded(async move {
+            let found = sqlx::query(sql::LOOKUP_PUBLICATION)
+                .bind(id.to_string())
+                .fetch_optional(self.connections.readers())
+                .await;
+            found
+                .map_err(failed("look up a publication"))?
+                .as_ref()
+                .map(row::publication)
+                .transpose()
+        })
+    }
+
+    fn request_cancel(&self, id: JobId) -> StoreFuture<'_, Option<(Job, Vec<Attempt>)>> {
+        self.connections.bounded(async move {
+            let mut writing = Writing::begin(self).await?;
+            let job = writes::request_cancel(&mut writing.transaction, id, writing.now).await?;
+            writing.commit("cancel a job").await?;
+            Ok(job)
+        })
+    }
+
+    fn claim_next_job<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, Option<Job>> {
+        self.connections.bounded(async move {
+            let mut writing = Writing::begin(self).await?;
+            let job = writes::claim_next_job(&mut writing.transaction, claim, writing.now).await?;
+            writing.commit("claim a job").await?;
+            Ok(job)
+        })
+    }
+
+    fn check_lease<'a>(&'a self, lease: &'a Lease) -> StoreFuture<'a, Held> {
+        self.connections.bounded(async move {
+            let state = sqlx::query(sql::CHECK_LEASE)
+                .bind(lease.job_id.to_string())
+                .bind(i64::from(lease.attempt))
+                .bind(&lease.owner)
+                .fetch_optional(self.connections.readers())
+                .await
+                .map_err(failed("look up a lease"))?;
+            writes::held(state.as_ref())
+        })
+    }
+
+    fn heartbeat<'a>(&'a self, lease: &'a Lease, duration: Duration) -> StoreFuture<'a, Held> {
+        self.connections.bounded(async move {
+            let mut writing = Writing::begin(self).await?;
+            let expires_at = writing.now + duration;
+            let held = writes::heartbeat(&mut writing.transaction, lease, expires_at).await?;
+            writing.commit("renew a lease").await?;
+            Ok(held)
+        })
+    }
+
+    fn report<'a>(&'a self, lease: &'a Lease, report: &'a Report) -> StoreFuture<'a, Held> {
+        self.connections.bounded(async move {
+            let mut writing = Writing::begin(self).await?;
+            let held = writes::report(&mut writing.transaction, lease, report, writing.now).await?;
+            writing.commit("store progress").await?;
+            Ok(held)
+        })
+    }
+
+    fn finish<'a>(
+        &'a self,
+        lease: &'a Lease,
+        ending: &'a Ending,
+        unless_renewed: Option<Timestamp>,
+    ) -> StoreFuture<'a, Option<Settled>> {
+        self.connections.bounded(async move {
+            let mut writing = Writing::begin(self).await?;
+            let (transaction, now) = (&mut writing.transaction, writing.now);
+            let settled = writes::finish(transaction, lease, ending, unless_renewed, now).await?;
+            writing.commit("finish an attempt").await?;
+            Ok(settled)
+        })
+    }
+
+    fn list_leased(&self) -> StoreFuture<'_, Vec<Leased>> {
+        self.connections.bounded(async move {
+            let mut transaction = self.connections.snapshot().await?;
+            let now = now(&self.time, &mut transaction).await?;
+            let rows = sqlx::query(sql::LIST_LEASED)
+                .fetch_all(&mut *transaction)
+                .await
+                .map_err(failed("list leases"))?;
+            transaction.commit().await.map_err(failed("end a read"))?;
+            Ok(reads::readable(&rows, |row| row::leased(row, now)))
+        })
+    }
+}

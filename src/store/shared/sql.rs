@@ -1,0 +1,60 @@
+//! The statements that every database understands. The ones that a worker writes with carry the whole fence: job,
+//! attempt, owner, and a state in which somebody holds the job.
+
+pub(super) const INSERT_JOB: &str = "\
+insert into jobs (id, name, metadata, spec, model_id, method, state, attempt, failed_attempts, crash_count, \
+max_attempts, run_after, created_at, updated_at, version) \
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+
+pub(super) const LOOKUP_JOB: &str = concat!("select ", job_columns!(), " from jobs where id = $1");
+
+pub(super) const COUNT_JOBS: &str = "select state, count(*) as jobs from jobs group by state";
+
+pub(super) const LIST_LEASED: &str = "\
+select id, attempt, lease_owner, lease_expires_at, phase, failed_attempts, max_attempts from jobs \
+where state in ('running', 'cancelling') order by id";
+
+pub(super) const LIST_EVENTS: &str = "select seq, at, attempt, kind from events where job_id = $1 and seq > $2 order by seq limit $3";
+
+pub(super) const APPEND_EVENT: &str = "\
+insert into events (job_id, seq, at, attempt, kind) \
+values ($1, (select coalesce(max(seq), 0) + 1 from events where job_id = $1), $2, $3, $4)";
+
+pub(super) const LIST_ATTEMPTS: &str = "\
+select attempt, worker_id, device, started_at, finished_at, outcome, error from attempts where job_id = $1 order by attempt";
+
+pub(super) const INSERT_ATTEMPT: &str = "insert into attempts (job_id, attempt, worker_id, device, started_at) values ($1, $2, $3, $4, $5)";
+
+pub(super) const CLOSE_ATTEMPT: &str = "update attempts set finished_at = $3, outcome = $4, error = $5 where job_id = $1 and attempt = $2";
+
+pub(super) const LOOKUP_PUBLICATION: &str =
+    "select attempt, manifest, files from publications where job_id = $1";
+
+pub(super) const INSERT_PUBLICATION: &str =
+    "insert into publications (job_id, attempt, manifest, files) values ($1, $2, $3, $4)";
+
+pub(super) const REQUEST_CANCEL: &str = "\
+update jobs set state = $3, finished_at = $4, updated_at = $5, version = version + 1 \
+where id = $1 and state = $2";
+
+pub(super) const CHECK_LEASE: &str = "\
+select state from jobs \
+where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'cancelling')";
+
+pub(super) const HEARTBEAT: &str = "\
+update jobs set lease_expires_at = $4 \
+where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'cancelling') \
+returning state";
+
+pub(super) const REPORT: &str = "\
+update jobs set phase = coalesce($4, phase), progress = $5, updated_at = $6, version = version + 1 \
+where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'cancelling') \
+returning state";
+
+pub(super) const FINISH: &str = "\
+update jobs set state = $4, failed_attempts = failed_attempts + $5, crash_count = crash_count + $6, \
+run_after = coalesce($7, run_after), error = $8, outcome = $9, finished_at = $10, updated_at = $11, \
+phase = case when $4 = 'failed' then phase end, progress = case when $4 = 'failed' then progress end, \
+lease_owner = null, lease_expires_at = null, version = version + 1 \
+where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'cancelling') \
+and ($12 is null or lease_expires_at = $12)";

@@ -1,0 +1,21 @@
+//! Passes on to the slots what the database tells: how they hear at once of what another process was asked for.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+
+use super::Context;
+use crate::store::Change;
+
+/// Until the pool stops, or there is nothing to hear.
+pub(super) async fn run(context: Arc<Context>) {
+    let mut changes = context.parts.store.changes();
+    while let Some(Some(change)) = context.stop.run_until_cancelled(changes.next()).await {
+        match change {
+            // Who takes one job wakes the next slot.
+            Change::Queued | Change::Missed => context.parts.wake.notify_one(),
+            // Nobody listens where the job is another worker's.
+            Change::Cancelling(id) => drop(context.parts.cancels.send(id)),
+        }
+    }
+}

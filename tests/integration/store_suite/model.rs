@@ -1,0 +1,277 @@
+//! What a store does, said once more without a database: the measure of the property test.
+
+use std::collections::BTreeMap;
+
+use secateur::domain::history::Event;
+use secateur::domain::job::{Progress, Publication};
+
+use super::*;
+
+/// All that is known of one job.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) job: Job,
+    pub(super) attempts: Vec<Attempt>,
+    pub(super) events: Vec<Event>,
+    pub(super) publication: Option<Publication>,
+}
+
+/// Every job by its id, which is the order in which they are claimed.
+#[derive(Debug, Default)]
+pub(super) struct Model {
+    pub(super) entries: BTreeMap<JobId, Entry>,
+}
+
+/// What became of an attempt to end an attempt.
+#[derive(Debug, PartialEq)]
+pub(super) enum Finished {
+    Lost,
+    Refused,
+    Settled(JobState, AttemptOutcome),
+}
+
+impl Entry {
+    fn log(&mut self, now: Timestamp, kind: EventKind) {
+        self.events.push(Event {
+            seq: self.events.len() as u64 + 1,
+            at: now,
+            attempt: self.job.attempt,
+            kind,
+        });
+    }
+
+    fn touch(&mut self, now: Timestamp) {
+        self.job.updated_at = now;
+        self.job.version += 1;
+    }
+
+    fn held(&self) -> Held {
+        if self.job.state == JobState::Cancelling {
+            Held::CancelRequested
+        } else {
+            Held::Yes
+        }
+    }
+}
+
+impl Model {
+    pub(super) fn insert(&mut self, mut job: Job, now: Timestamp) {
+        if job.run_after <= job.created_at {
+            job.run_after = now;
+        }
+        (job.created_at, job.updated_at) = (now, now);
+        let mut entry = Entry {
+            job,
+            attempts: Vec::new(),
+            events: Vec::new(),
+            publication: None,
+        };
+        entry.log(now, EventKind::Queued);
+        self.entries.insert(entry.job.id, entry);
+    }
+
+    pub(super) fn claim(&mut self, claim: &Claim, now: Timestamp) -> Option<Job> {
+        let entry = self
+            .entries
+            .values_mut()
+            .find(|entry| entry.job.state == JobState::Queued && entry.job.run_after <= now)?;
+        let job = &mut entry.job;
+        job.state = JobState::Running;
+        job.attempt += 1;
+        job.lease_owner = Some(claim.worker_id.clone());
+        job.lease_expires_at = Some(now + claim.lease);
+        job.started_at.get_or_insert(now);
+        (job.phase, job.progress, job.error) = (None, None, None);
+        entry.touch(now);
+        entry.attempts.push(Attempt {
+            attempt: entry.job.attempt,
+            worker_id: claim.worker_id.clone(),
+            device: claim.device.clone(),
+            started_at: now,
+            finished_at: None,
+            outcome: None,
+            error: None,
+        });
+        entry.log(
+            now,
+            EventKind::Started {
+                worker_id: claim.worker_id.clone(),
+                device: claim.device.clone(),
+            },
+        );
+        Some(entry.job.clone())
+    }
+
+    /// The job, if this lease is the one that it is under.
+    fn holder(&mut self, lease: &Lease) -> Option<&mut Entry> {
+        self.entries.get_mut(&lease.job_id).filter(|entry| {
+            matches!(entry.job.state, JobState::Running | JobState::Cancelling)
+                && entry.job.attempt == lease.attempt
+                && entry.job.lease_owner.as_ref() == Some(&lease.owner)
+        })
+    }
+
+    pub(super) fn check(&mut self, lease: &Lease) -> Held {
+        self.holder(lease).map_or(Held::Lost, |entry| entry.held())
+    }
+
+    pub(super) fn heartbeat(&mut self, lease: &Lease, until: Timestamp) -> Held {
+        self.holder(lease).map_or(Held::Lost, |entry| {
+            entry.job.lease_expires_at = Some(until);
+            entry.held()
+        })
+    }
+
+    pub(super) fn report(&mut self, lease: &Lease, report: &Report, now: Timestamp) -> Held {
+        let Some(entry) = self.holder(lease) else {
+            return Held::Lost;
+        };
+        entry.job.progress = None;
+        match report.clone() {
+            Report::Phase(phase) => {
+                entry.job.phase = Some(phase);
+                entry.log(now, EventKind::Phase { phase });
+            }
+            Report::Step(step) => {
+                entry.job.progress = Some(Progress {
+                    step,
+                    updated_at: now,
+                });
+            }
+            Report::Resumed { block, blocks } => {
+                entry.log(now, EventKind::Resumed { block, blocks });
+            }
+        }
+        entry.touch(now);
+        entry.held()
+    }
+
+    /// `seen` is the expiry that somebody else saw who ends the attempt in the holder's name.
+    pub(super) fn finish(
+        &mut self,
+        lease: &Lease,
+        ending: &Ending,
+        seen: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Finished {
+        let Some(entry) = self.holder(lease) else {
+            return Finished::Lost;
+        };
+        if seen.is_some() && seen != entry.job.lease_expires_at {
+            return Finished::Lost;
+        }
+        let is_cancelling = entry.job.state == JobState::Cancelling;
+        let (state, outcome, kind, error) = match ending.clone() {
+            Ending::Succeeded(publication) => {
+                let kind = EventKind::Succeeded {
+                    digest: publication.manifest.digest.clone(),
+                };
+                entry.job.outcome = Some(publication.outcome());
+                entry.publication = Some(*publication);
+                (JobState::Succeeded, AttemptOutcome::Succeeded, kind, None)
+            }
+            Ending::Cancelled if !is_cancelling => return Finished::Refused,
+            Ending::Failed {
+                error,
+                crashed: false,
+            } => {
+                let kind = EventKind::Failed {
+                    error: error.clone(),
+                };
+                (JobState::Failed, AttemptOutcome::Failed, kind, Some(error))
+            }
+            _ if is_cancelling => (
+                JobState::Cancelled,
+                AttemptOutcome::Cancelled,
+                EventKind::Cancelled,
+                None,
+            ),
+            Ending::Failed { error, .. } => {
+                let kind = EventKind::Failed {
+                    error: error.clone(),
+                };
+                (JobState::Failed, AttemptOutcome::Crashed, kind, Some(error))
+            }
+            Ending::Retry {
+                error,
+                crashed,
+                delay,
+            } => {
+                entry.job.run_after = now + delay;
+                let kind = EventKind::Retrying {
+                    error: error.clone(),
+                    run_after: now + delay,
+                };
+                let outcome = if crashed {
+                    AttemptOutcome::Crashed
+                } else {
+                    AttemptOutcome::Failed
+                };
+                (JobState::Queued, outcome, kind, Some(error))
+            }
+            Ending::Released | Ending::Cancelled => (
+                JobState::Queued,
+                AttemptOutcome::Released,
+                EventKind::Released,
+                None,
+            ),
+        };
+        entry.close(state, outcome, error, now);
+        entry.log(now, kind);
+        Finished::Settled(state, outcome)
+    }
+
+    pub(super) fn cancel(&mut self, id: JobId, now: Timestamp) -> Option<Job> {
+        let entry = self.entries.get_mut(&id)?;
+        let (next, kind) = match entry.job.state {
+            JobState::Queued => (JobState::Cancelled, EventKind::Cancelled),
+            JobState::Running => (JobState::Cancelling, EventKind::Cancelling),
+            _ => return Some(entry.job.clone()),
+        };
+        entry.job.state = next;
+        if next == JobState::Cancelled {
+            entry.job.finished_at = Some(now);
+        }
+        entry.touch(now);
+        entry.log(now, kind);
+        Some(entry.job.clone())
+    }
+
+    /// Newest first.
+    pub(super) fn list(&self, filter: &JobFilter, before: Option<JobId>) -> Vec<Job> {
+        let jobs = self.entries.values().rev().map(|entry| entry.job.clone());
+        jobs.filter(|job| before.is_none_or(|before| job.id < before))
+            .filter(|job| filter.states.is_empty() || filter.states.contains(&job.state))
+            .collect()
+    }
+}
+
+impl Entry {
+    fn close(
+        &mut self,
+        state: JobState,
+        outcome: AttemptOutcome,
+        error: Option<JobError>,
+        now: Timestamp,
+    ) {
+        let job = &mut self.job;
+        job.state = state;
+        if matches!(outcome, AttemptOutcome::Failed | AttemptOutcome::Crashed) {
+            job.failed_attempts += 1;
+        }
+        if outcome == AttemptOutcome::Crashed {
+            job.crash_count += 1;
+        }
+        if state != JobState::Queued {
+            job.finished_at = Some(now);
+        }
+        if state != JobState::Failed {
+            (job.phase, job.progress) = (None, None);
+        }
+        (job.lease_owner, job.lease_expires_at) = (None, None);
+        job.error.clone_from(&error);
+        self.touch(now);
+        let last = self.attempts.last_mut().unwrap();
+        (last.finished_at, last.outcome, last.error) = (Some(now), Some(outcome), error);
+    }
+}

@@ -1,0 +1,363 @@
+//! Random operations by several workers, some of whom hold nothing any more: a store and the model of it agree after
+//! each, and what holds for every history holds.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::model::{Finished, Model};
+use super::*;
+
+/// 1200 operations on each database.
+const CASES: u32 = 12;
+const OPERATIONS: usize = 100;
+
+/// What somebody does. Indices count from the newest, modulo what there is.
+#[derive(Debug, Clone)]
+enum Operation {
+    Insert {
+        delay_seconds: i64,
+    },
+    Claim {
+        worker: u8,
+    },
+    Check(Holder),
+    Heartbeat(Holder),
+    Report(Holder, u8),
+    Finish(Holder, End),
+    Cancel {
+        job: usize,
+    },
+    Sweep,
+    Advance {
+        seconds: i64,
+    },
+    List {
+        state: usize,
+        before: usize,
+        limit: u32,
+    },
+}
+
+/// Whose lease is used: any that was ever given, or one that never was.
+#[derive(Debug, Clone)]
+struct Holder {
+    lease: usize,
+    forged: Forged,
+}
+
+#[derive(Debug, Clone)]
+enum Forged {
+    No,
+    Owner,
+    Attempt,
+}
+
+#[derive(Debug, Clone)]
+enum End {
+    Succeeded,
+    Failed { crashed: bool },
+    Retry { crashed: bool, delay: u64 },
+    Cancelled,
+    Released,
+}
+
+fn holder() -> impl Strategy<Value = Holder> {
+    // Mostly one of the newest, who hold something still.
+    let lease = prop_oneof![4 => 0..3_usize, 1 => 0..30_usize];
+    let forged =
+        prop_oneof![8 => Just(Forged::No), 1 => Just(Forged::Owner), 1 => Just(Forged::Attempt)];
+    (lease, forged).prop_map(|(lease, forged)| Holder { lease, forged })
+}
+
+fn end() -> impl Strategy<Value = End> {
+    prop_oneof![
+        2 => Just(End::Succeeded),
+        1 => any::<bool>().prop_map(|crashed| End::Failed { crashed }),
+        4 => (any::<bool>(), 0..30_u64).prop_map(|(crashed, delay)| End::Retry { crashed, delay }),
+        1 => Just(End::Cancelled),
+        2 => Just(End::Released),
+    ]
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        2 => prop_oneof![3 => Just(0), 1 => 1..60_i64]
+            .prop_map(|delay_seconds| Operation::Insert { delay_seconds }),
+        5 => (0..4_u8).prop_map(|worker| Operation::Claim { worker }),
+        1 => holder().prop_map(Operation::Check),
+        2 => holder().prop_map(Operation::Heartbeat),
+        3 => (holder(), any::<u8>()).prop_map(|(holder, what)| Operation::Report(holder, what)),
+        4 => (holder(), end()).prop_map(|(holder, end)| Operation::Finish(holder, end)),
+        1 => (0..8_usize).prop_map(|job| Operation::Cancel { job }),
+        2 => Just(Operation::Sweep),
+        3 => prop_oneof![3 => 0..60_i64, 1 => 200..400_i64]
+            .prop_map(|seconds| Operation::Advance { seconds }),
+        1 => (0..7_usize, 0..8_usize, 1..5_u32)
+            .prop_map(|(state, before, limit)| Operation::List { state, before, limit }),
+    ]
+}
+
+/// The store, its model, and what was handed out.
+struct Bench {
+    store: TestStore,
+    model: Model,
+    seconds: i64,
+    leases: Vec<Lease>,
+    ids: Vec<JobId>,
+    /// The jobs as they were after the last operation.
+    seen: BTreeMap<JobId, Job>,
+}
+
+impl Bench {
+    async fn open(database: Database) -> Self {
+        Self {
+            store: TestStore::open(database).await,
+            model: Model::default(),
+            seconds: 0,
+            leases: Vec::new(),
+            ids: Vec::new(),
+            seen: BTreeMap::new(),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        at(self.seconds)
+    }
+
+    fn lease(&self, holder: &Holder) -> Option<Lease> {
+        let index = holder.lease % self.leases.len().max(1);
+        let mut lease = self.leases.iter().rev().nth(index)?.clone();
+        match holder.forged {
+            Forged::No => {}
+            Forged::Owner => lease.owner.push('x'),
+            Forged::Attempt => lease.attempt += 1,
+        }
+        Some(lease)
+    }
+
+    async fn run(&mut self, operation: &Operation) {
+        let now = self.now();
+        match operation {
+            Operation::Insert { delay_seconds } => self.insert(*delay_seconds).await,
+            Operation::Claim { worker } => self.claim(*worker).await,
+            Operation::Check(holder) => {
+                if let Some(lease) = self.lease(holder) {
+                    let held = self.store.check_lease(&lease).await.unwrap();
+                    assert_eq!(held, self.model.check(&lease));
+                }
+            }
+            Operation::Heartbeat(holder) => {
+                if let Some(lease) = self.lease(holder) {
+                    let held = self.store.heartbeat(&lease, LEASE).await.unwrap();
+                    assert_eq!(held, self.model.heartbeat(&lease, now + LEASE));
+                }
+            }
+            Operation::Report(holder, what) => {
+                if let Some(lease) = self.lease(holder) {
+                    let report = report(*what);
+                    let held = self.store.report(&lease, &report).await.unwrap();
+                    assert_eq!(held, self.model.report(&lease, &report, now));
+                }
+            }
+            Operation::Finish(holder, end) => {
+                if let Some(lease) = self.lease(holder) {
+                    let ending = ending(lease.attempt, end);
+                    self.finish(&lease, &ending, None).await;
+                }
+            }
+            Operation::Cancel { job } => {
+                let id = self.ids.iter().rev().nth(job % self.ids.len().max(1));
+                if let Some(&id) = id {
+                    let cancelled = self.store.request_cancel(id).await.unwrap();
+                    let (job, attempts) = cancelled.unwrap();
+                    assert_eq!(Some(job), self.model.cancel(id, now));
+                    assert_eq!(attempts, self.model.entries[&id].attempts);
+                }
+            }
+            Operation::Sweep => self.sweep().await,
+            Operation::Advance { seconds } => {
+                self.seconds += seconds;
+                self.store.at(self.seconds);
+            }
+            Operation::List {
+                state,
+                before,
+                limit,
+            } => self.list(*state, *before, *limit).await,
+        }
+    }
+
+    async fn insert(&mut self, delay_seconds: i64) {
+        let mut job = new_job("m", self.now());
+        job.run_after = at(self.seconds + delay_seconds);
+        self.store.insert_job(&job).await.unwrap();
+        self.ids.push(job.id);
+        self.model.insert(job, self.now());
+    }
+
+    async fn claim(&mut self, worker: u8) {
+        let claim = claim_by(&format!("w{worker}"));
+        let claimed = self.store.claim_next_job(&claim).await.unwrap();
+        assert_eq!(claimed, self.model.claim(&claim, self.now()));
+        self.leases.extend(claimed.as_ref().and_then(Lease::of));
+    }
+
+    async fn finish(&mut self, lease: &Lease, ending: &Ending, seen: Option<Timestamp>) {
+        let finished = match self.store.finish(lease, ending, seen).await {
+            Ok(None) => Finished::Lost,
+            Ok(Some(settled)) => Finished::Settled(settled.state, settled.outcome),
+            Err(_) => Finished::Refused,
+        };
+        let expected = self.model.finish(lease, ending, seen, self.now());
+        assert_eq!(finished, expected);
+    }
+
+    /// What a worker's sweep does with leases that are over.
+    async fn sweep(&mut self) {
+        for leased in self.store.list_leased().await.unwrap() {
+            let job = &self.model.entries[&leased.lease.job_id].job;
+            assert_eq!(leased.is_over, leased.expires_at <= self.now());
+            assert_eq!(leased.is_last_attempt, job.is_last_attempt());
+            if leased.is_over {
+                let end = if leased.is_last_attempt {
+                    End::Failed { crashed: true }
+                } else {
+                    End::Retry {
+                        crashed: true,
+                        delay: 0,
+                    }
+                };
+                let ending = ending(leased.lease.attempt, &end);
+                self.finish(&leased.lease, &ending, Some(leased.expires_at))
+                    .await;
+            }
+        }
+    }
+
+    async fn list(&self, state: usize, before: usize, limit: u32) {
+        let filter = JobFilter {
+            states: JobState::ALL.get(state).copied().into_iter().collect(),
+            ..JobFilter::default()
+        };
+        let before = self.ids.get(before).copied();
+        let listed = self.store.list_jobs(&filter, before, limit).await.unwrap();
+        let mut expected = self.model.list(&filter, before);
+        expected.truncate(limit as usize);
+        assert_eq!(listed, expected);
+    }
+
+    /// Every job is as the model says, and came there by a legal way.
+    async fn compare(&mut self) {
+        let everything = JobFilter::default();
+        let jobs = self.store.list_jobs(&everything, None, 1000).await.unwrap();
+        assert_eq!(jobs, self.model.list(&everything, None));
+        for job in jobs {
+            if let Some(before) = self.seen.get(&job.id) {
+                assert!(job.attempt >= before.attempt && job.version >= before.version);
+                let (from, to) = (before.state, job.state);
+                assert!(from == to || from.may_become(to), "{from:?} to {to:?}");
+                assert!(job.version > before.version || from == to);
+            }
+            if self.seen.get(&job.id) != Some(&job) {
+                self.compare_history(&job).await;
+            }
+            self.seen.insert(job.id, job);
+        }
+        let mut counts = BTreeMap::new();
+        for job in self.seen.values() {
+            *counts.entry(job.state).or_insert(0) += 1;
+        }
+        assert_eq!(self.store.count_jobs().await.unwrap(), counts);
+    }
+
+    async fn compare_history(&self, job: &Job) {
+        let entry = &self.model.entries[&job.id];
+        let events = self.store.list_events(job.id, 0, 1000).await.unwrap();
+        assert_eq!(events, entry.events);
+        let found = self.store.lookup_job_with_attempts(job.id).await.unwrap();
+        assert_eq!(found.unwrap().1, entry.attempts);
+        let publication = self.store.lookup_publication(job.id).await.unwrap();
+        assert_eq!(publication, entry.publication);
+        assert_eq!(publication.is_some(), job.state == JobState::Succeeded);
+
+        let is_terminal = |kind: &EventKind| {
+            matches!(
+                kind,
+                EventKind::Succeeded { .. } | EventKind::Failed { .. } | EventKind::Cancelled
+            )
+        };
+        let ends = events.iter().filter(|event| is_terminal(&event.kind));
+        assert_eq!(ends.count(), usize::from(job.state.is_terminal()));
+        assert_eq!(
+            is_terminal(&events.last().unwrap().kind),
+            job.state.is_terminal()
+        );
+    }
+}
+
+fn report(what: u8) -> Report {
+    match what % 3 {
+        0 => Report::Phase([Phase::Resolving, Phase::Pruning][usize::from(what > 127)]),
+        1 => Report::Resumed {
+            block: usize::from(what),
+            blocks: 256,
+        },
+        _ => Report::Step(Step {
+            name: "blocks".to_owned(),
+            finished: u64::from(what),
+            total: 256,
+            unit: "blocks".to_owned(),
+        }),
+    }
+}
+
+fn ending(attempt: u32, end: &End) -> Ending {
+    match *end {
+        End::Succeeded => succeeded(attempt),
+        End::Failed { crashed } => Ending::Failed {
+            error: error(attempt),
+            crashed,
+        },
+        End::Retry { crashed, delay } => retry(attempt, crashed, delay),
+        End::Cancelled => Ending::Cancelled,
+        End::Released => Ending::Released,
+    }
+}
+
+/// `open` gives a fresh database, or `None` where there is no server.
+fn check<F: Future<Output = Option<Database>>>(open: impl Fn() -> F) {
+    let config = Config {
+        cases: CASES,
+        max_shrink_iters: 200,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let operations = proptest::collection::vec(operation(), OPERATIONS);
+    let result = TestRunner::new(config).run(&operations, |operations| {
+        runtime.block_on(async {
+            if let Some(database) = open().await {
+                let mut bench = Bench::open(database).await;
+                for operation in &operations {
+                    bench.run(operation).await;
+                    bench.compare().await;
+                }
+                bench.store.close().await;
+            }
+        });
+        Ok(())
+    });
+    result.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+#[test]
+fn any_history_on_sqlite_is_that_of_the_model() {
+    check(async || Some(Database::sqlite()));
+}
+
+#[test]
+fn any_history_on_postgres_is_that_of_the_model() {
+    check(Database::postgres);
+}

@@ -1,0 +1,147 @@
+//! What others write into the rows: another version of the program, several workers at once, somebody by hand.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+/// As a newer version might leave it.
+async fn make_unreadable(store: &TestStore, id: JobId) {
+    let statement = format!("update jobs set spec = '{{}}', phase = 'polishing' where id = '{id}'");
+    assert_eq!(store.database.execute(&statement).await.unwrap(), 1);
+}
+
+pub(super) async fn an_unreadable_job_fails_when_its_turn_comes_and_the_next_one_is_claimed(
+    store: &TestStore,
+) {
+    let (broken, whole) = (insert(store, 0).await, insert(store, 1).await);
+    make_unreadable(store, broken).await;
+    assert_eq!(claim(store, "a", 5).await.unwrap().job_id, whole);
+    assert_eq!(
+        store.list_standings(&[broken]).await.unwrap()[&broken].state,
+        JobState::Failed
+    );
+    let events = store.list_events(broken, 0, 100).await.unwrap();
+    let EventKind::Failed { error } = &events.last().unwrap().kind else {
+        panic!("{events:?}");
+    };
+    assert_eq!(error.failure.code, ErrorCode::Internal);
+    let message = &error.failure.message;
+    assert!(message.contains("cannot be read"), "{message}");
+    assert_eq!(claim(store, "a", 5).await, None);
+}
+
+pub(super) async fn an_unreadable_job_is_left_out_of_lists_and_pages_stay_full(store: &TestStore) {
+    let mut ids = Vec::new();
+    for seconds in 0..5 {
+        ids.push(insert(store, seconds).await);
+    }
+    make_unreadable(store, ids[3]).await;
+    for (before, expected) in [
+        (None, vec![ids[4], ids[2]]),
+        (Some(ids[2]), vec![ids[1], ids[0]]),
+    ] {
+        let page = store.list_jobs(&JobFilter::default(), before, 2).await;
+        let page: Vec<_> = page.unwrap().into_iter().map(|job| job.id).collect();
+        assert_eq!(page, expected);
+    }
+}
+
+pub(super) async fn the_lease_of_an_unreadable_job_can_be_ended(store: &TestStore) {
+    let id = insert(store, 0).await;
+    let lease = claim(store, "a", 1).await.unwrap();
+    make_unreadable(store, id).await;
+    let leased = store.list_leased().await.unwrap();
+    assert_eq!((&leased[0].lease, leased[0].phase), (&lease, None));
+    assert!(finish(store, &leased[0].lease, &retry(1, true, 0)).await);
+}
+
+/// While this version runs and has prepared its statements.
+pub(super) async fn a_column_that_a_newer_version_adds_stops_nobody(store: &TestStore) {
+    let (first, second) = (insert(store, 0).await, insert(store, 1).await);
+    assert_eq!(claim(store, "a", 2).await.unwrap().job_id, first);
+    store.lookup_job_with_attempts(first).await.unwrap();
+    for table in ["jobs", "attempts", "events", "publications"] {
+        let statement = format!("alter table {table} add column novelty text");
+        store.database.execute(&statement).await.unwrap();
+    }
+    let lease = claim(store, "a", 3).await.unwrap();
+    assert_eq!(lease.job_id, second);
+    assert_eq!(cancel(store, second, 4).await.state, JobState::Cancelling);
+    assert!(finish(store, &lease, &succeeded(1)).await);
+    assert_eq!(attempts(store, second).await.len(), 1);
+    assert_eq!(store.list_events(second, 0, 10).await.unwrap().len(), 4);
+    assert!(store.lookup_publication(second).await.unwrap().is_some());
+    let all = store.list_jobs(&JobFilter::default(), None, 10).await;
+    assert_eq!(all.unwrap().len(), 2);
+}
+
+/// More workers than connections, each of which takes what it can get.
+pub(super) async fn a_job_is_claimed_once_by_however_many_ask(store: &TestStore) {
+    const JOBS: i64 = 100;
+    for seconds in 0..JOBS {
+        insert(store, seconds).await;
+    }
+    store.at(JOBS);
+    let workers: Vec<_> = (0..16).map(|worker| format!("w{worker}")).collect();
+    let take_all = async |worker: &str| {
+        let mut taken = Vec::new();
+        while let Some(job) = store.claim_next_job(&claim_by(worker)).await.unwrap() {
+            assert_eq!(job.lease_owner.as_deref(), Some(worker));
+            taken.push(job.id);
+        }
+        taken
+    };
+    let taken = futures::future::join_all(workers.iter().map(|worker| take_all(worker))).await;
+    let taken = taken.concat();
+    let distinct: BTreeSet<_> = taken.iter().collect();
+    assert_eq!((taken.len(), distinct.len()), (100, 100));
+}
+
+/// A job in this state; every other job of the store is past being claimed.
+async fn job_in(state: JobState, store: &TestStore) -> JobId {
+    let id = insert(store, 0).await;
+    if state == JobState::Queued {
+        return id;
+    }
+    let lease = claim(store, "w", 1).await.unwrap();
+    if matches!(state, JobState::Cancelling | JobState::Cancelled) {
+        cancel(store, id, 2).await;
+    }
+    let ending = match state {
+        JobState::Queued | JobState::Running | JobState::Cancelling => return id,
+        JobState::Succeeded => succeeded(1),
+        JobState::Cancelled => Ending::Cancelled,
+        JobState::Failed => Ending::Failed {
+            error: error(1),
+            crashed: true,
+        },
+    };
+    let settled = store.finish(&lease, &ending, None).await.unwrap();
+    assert_eq!(settled.map(|settled| settled.state), Some(state));
+    id
+}
+
+/// Whatever a statement says.
+pub(super) async fn the_database_takes_exactly_the_transitions_of_the_state_machine(
+    store: &TestStore,
+) {
+    for from in JobState::ALL {
+        for to in JobState::ALL {
+            let id = job_in(from, store).await;
+            let lease = if matches!(to, JobState::Running | JobState::Cancelling) {
+                "lease_owner = 'w', lease_expires_at = 0"
+            } else {
+                "lease_owner = null, lease_expires_at = null"
+            };
+            let to_word = to.as_str();
+            let statement =
+                format!("update jobs set state = '{to_word}', {lease} where id = '{id}'");
+            let is_taken = store.database.execute(&statement).await.is_ok();
+            let is_allowed = from == to || from.may_become(to);
+            assert_eq!(is_taken, is_allowed, "{from:?} to {to:?}");
+            // Out of the way of the next one.
+            let delete = format!("delete from jobs where id = '{id}'");
+            assert_eq!(store.database.execute(&delete).await.unwrap(), 1);
+        }
+    }
+}
