@@ -257,6 +257,7 @@ fn worker_settings(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result
         models_dir: storage.models_dir.clone().map(absolute).transpose()?,
         data_dir: storage.data_dir.clone().map(absolute).transpose()?,
         bundled_dir: absolute(storage.bundled())?,
+        scores_dir: absolute(storage.scores())?,
         lease: worker.lease_seconds,
         heartbeat: worker.heartbeat_seconds,
         sweep: worker.sweep_seconds,

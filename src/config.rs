@@ -49,6 +49,11 @@ impl StorageArgs {
         self.home.join("workers")
     }
 
+    /// Scores of models by their content, kept so that a baseline is measured once.
+    pub fn scores(&self) -> PathBuf {
+        self.home.join("scores")
+    }
+
     /// Where the bundled model is unpacked.
     pub fn bundled(&self) -> PathBuf {
         self.home.join("bundled")

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::bundled;
-use crate::domain::spec::{DatasetRef, Method, PruneSpec};
-use crate::domain::{ErrorCode, Refusal};
+use crate::domain::spec::{DatasetRef, Method};
+use crate::domain::{ErrorCode, JobSpec, Refusal};
 
 /// What a text is used for: registered data sets have a part for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,17 +64,17 @@ impl DataRoots {
     }
 
     /// The texts of a job that are not there. A job that observes no activations needs none to calibrate on.
-    pub fn missing(&self, spec: &PruneSpec) -> Vec<Refusal> {
-        let calibration = match spec.method {
-            Method::Wanda => Some((
+    pub fn missing(&self, spec: &JobSpec) -> Vec<Refusal> {
+        let calibration = match spec {
+            JobSpec::Prune(spec) if spec.method == Method::Wanda => Some((
                 "/calibration".to_owned(),
                 &spec.calibration.dataset,
                 Use::Calibration,
             )),
-            Method::Magnitude => None,
+            JobSpec::Prune(_) | JobSpec::Evaluate(_) => None,
         };
         let evaluation = spec
-            .evaluation
+            .evaluation()
             .perplexity
             .iter()
             .enumerate()

@@ -27,6 +27,13 @@ pub struct EvaluationSpec {
     pub guard: Guard,
 }
 
+impl EvaluationSpec {
+    /// Whether nothing is measured.
+    pub fn is_empty(&self) -> bool {
+        self.perplexity.is_empty() && self.tasks.is_empty()
+    }
+}
+
 /// A task and how many worked examples stand before each question.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TaskRef {

@@ -8,6 +8,7 @@ mod calibration;
 pub mod disk;
 mod error;
 mod evaluation;
+mod evaluation_job;
 pub mod hub;
 mod listener;
 mod memory;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::PipelineError;
 pub use evaluation::evaluate;
+pub use evaluation_job::evaluate_job;
 pub use listener::{Listener, SilentListener};
 pub use memory::peak_rss_bytes;
 pub use plan::{

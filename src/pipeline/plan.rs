@@ -8,6 +8,7 @@ use candle_core::Device;
 
 use super::PipelineError;
 use crate::datasets::{DataRoots, Use};
+use crate::domain::evaluation::EvaluationSpec;
 use crate::domain::spec::{Method, ModelRef, Pattern};
 use crate::domain::{AttemptSpec, ErrorCode, PruneSpec};
 use crate::engine::{ModelConfig, Saliency, Sparsity};
@@ -47,6 +48,13 @@ pub enum ModelSource {
         /// What the manifest calls it.
         id: String,
         /// Where it is.
+        path: PathBuf,
+    },
+    /// The artifact of another job.
+    Artifact {
+        /// That job.
+        id: String,
+        /// Its directory.
         path: PathBuf,
     },
 }
@@ -98,28 +106,63 @@ pub struct EvaluationText {
     pub path: PathBuf,
 }
 
-impl Plan {
-    /// The plan of an attempt at a service's job.
-    pub fn of_attempt(attempt: &AttemptSpec) -> Result<Self, PipelineError> {
+impl ModelSource {
+    /// Where a model of an attempt at a service's job lies.
+    pub fn of_attempt(attempt: &AttemptSpec, model: &ModelRef) -> Result<Self, PipelineError> {
         let library = ModelLibrary {
             models_dir: attempt.models_dir.clone(),
             bundled_dir: attempt.bundled_dir.clone(),
         };
-        let roots = DataRoots {
-            data_dir: attempt.data_dir.clone(),
-            bundled_dir: attempt.bundled_dir.clone(),
-        };
-        let spec = &attempt.spec;
-        let model = match &spec.model {
-            ModelRef::Hub { id, revision } => ModelSource::Hub {
+        Ok(match model {
+            ModelRef::Hub { id, revision } => Self::Hub {
                 id: id.clone(),
                 revision: revision.clone(),
             },
-            ModelRef::Local { id } => ModelSource::Directory {
+            ModelRef::Local { id } => Self::Directory {
                 id: id.clone(),
                 path: library.locate(id)?,
             },
-        };
+            ModelRef::Job { id } => Self::Artifact {
+                id: id.to_string(),
+                path: attempt.job_artifacts.get(id).cloned().ok_or_else(|| {
+                    let message = format!("the artifact of the job {id} is not there");
+                    PipelineError::refused(ErrorCode::ModelNotFound, message)
+                })?,
+            },
+        })
+    }
+}
+
+impl EvaluationPlan {
+    /// What an attempt at a service's job measures.
+    pub fn of_attempt(attempt: &AttemptSpec, spec: &EvaluationSpec) -> Result<Self, PipelineError> {
+        let roots = data_roots(attempt);
+        let texts = spec.perplexity.iter().map(|dataset| {
+            let path = roots.locate(dataset, Use::Evaluation)?;
+            Ok(EvaluationText {
+                name: dataset.name().to_owned(),
+                path,
+            })
+        });
+        Ok(Self {
+            texts: texts.collect::<Result<_, PipelineError>>()?,
+            seq_len: spec.seq_len,
+            windows: spec.windows,
+        })
+    }
+}
+
+fn data_roots(attempt: &AttemptSpec) -> DataRoots {
+    DataRoots {
+        data_dir: attempt.data_dir.clone(),
+        bundled_dir: attempt.bundled_dir.clone(),
+    }
+}
+
+impl Plan {
+    /// The plan of an attempt at a service's job of the type `prune`.
+    pub fn of_attempt(attempt: &AttemptSpec, spec: &PruneSpec) -> Result<Self, PipelineError> {
+        let roots = data_roots(attempt);
         let saliency = saliency(spec.method);
         let corpus = Corpus::Text {
             name: spec.calibration.dataset.name().to_owned(),
@@ -128,15 +171,8 @@ impl Plan {
                 Saliency::Magnitude => PathBuf::new(),
             },
         };
-        let texts = spec.evaluation.perplexity.iter().map(|dataset| {
-            let path = roots.locate(dataset, Use::Evaluation)?;
-            Ok(EvaluationText {
-                name: dataset.name().to_owned(),
-                path,
-            })
-        });
         Ok(Self {
-            model,
+            model: ModelSource::of_attempt(attempt, &spec.model)?,
             saliency,
             sparsity: sparsity(spec.pattern, spec.sparsity),
             calibration: CalibrationPlan {
@@ -145,14 +181,8 @@ impl Plan {
                 seq_len: spec.calibration.seq_len,
                 seed: spec.calibration.seed,
             },
-            evaluation: EvaluationPlan {
-                texts: texts.collect::<Result<_, PipelineError>>()?,
-                seq_len: spec.evaluation.seq_len,
-                windows: spec.evaluation.windows,
-            },
-            device: attempt.device.parse().map_err(|message: String| {
-                PipelineError::refused(ErrorCode::DeviceUnavailable, message)
-            })?,
+            evaluation: EvaluationPlan::of_attempt(attempt, &spec.evaluation)?,
+            device: DeviceName::of_attempt(attempt)?,
             spec: Some(spec.clone()),
         })
     }
@@ -216,6 +246,14 @@ pub enum DeviceName {
 }
 
 impl DeviceName {
+    /// The device that a worker has for an attempt.
+    pub fn of_attempt(attempt: &AttemptSpec) -> Result<Self, PipelineError> {
+        let parsed = attempt.device.parse();
+        parsed.map_err(|message: String| {
+            PipelineError::refused(ErrorCode::DeviceUnavailable, message)
+        })
+    }
+
     /// Makes the device ready.
     pub(super) fn open(&self) -> Result<Device, PipelineError> {
         match self {

@@ -18,7 +18,7 @@ const STOP_INTERVAL: Duration = Duration::from_millis(200);
 pub struct ResolvedModel {
     /// Its directory.
     pub dir: PathBuf,
-    /// `hub` or `local`.
+    /// `hub`, `local` or `job`.
     pub source: &'static str,
     /// The name that was asked for.
     pub id: String,
@@ -32,6 +32,12 @@ pub(super) fn resolve(
     listener: &mut dyn Listener,
 ) -> Result<ResolvedModel, PipelineError> {
     match model {
+        ModelSource::Artifact { id, path } => Ok(ResolvedModel {
+            dir: path.clone(),
+            source: "job",
+            id: id.clone(),
+            commit: None,
+        }),
         ModelSource::Directory { id, path } => Ok(ResolvedModel {
             dir: path.clone(),
             source: "local",

@@ -17,6 +17,7 @@
 
 mod api;
 mod api_errors;
+mod api_evaluate;
 mod api_results;
 mod api_strict;
 mod architecture;
