@@ -8,6 +8,7 @@ mod fields;
 mod label;
 mod names;
 mod prune;
+mod tasks;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,14 @@ pub mod limits {
     pub const MAX_SEQ_LEN: u64 = 131_072;
     /// Most texts to measure perplexity on.
     pub const PERPLEXITY_TEXTS: usize = 16;
+    /// Most tasks to measure.
+    pub const TASKS: usize = 32;
+    /// Most worked examples before a question, whatever the task.
+    pub const SHOTS: u64 = 100;
+    /// The highest threshold for a ratio of perplexities.
+    pub const PERPLEXITY_RATIO: f64 = 1e6;
+    /// The highest threshold for a divergence, in nats per token.
+    pub const KL: f64 = 100.0;
     /// Characters of a job's name.
     pub const NAME_CHARS: usize = 200;
     /// Pairs of metadata.
@@ -69,7 +78,7 @@ pub struct FieldError {
     /// Where, as a JSON pointer.
     pub pointer: String,
     /// The kind of mistake: `required`, `unknown_field`, `wrong_type`, `out_of_range`, `invalid_format`,
-    /// `unsupported` or `contradiction`.
+    /// `unsupported`, `unknown_task`, `duplicate` or `contradiction`.
     pub code: &'static str,
     /// What is wrong, with the facts.
     pub detail: String,

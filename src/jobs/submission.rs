@@ -69,13 +69,12 @@ async fn job_artifacts(
     Ok((found, refusals))
 }
 
-/// Counts an accepted job.
+/// Counts an accepted job; one that prunes nothing under the method `none`.
 pub(super) fn count(spec: &JobSpec) {
     let (method, pattern) = match spec {
         JobSpec::Prune(spec) => (spec.method.as_str(), spec.pattern.to_string()),
         JobSpec::Evaluate(_) => ("none", "none".to_owned()),
     };
-    let kind = spec.job_type().as_str();
-    metrics::counter!("secateur_jobs_created_total", "type" => kind, "method" => method, "pattern" => pattern)
+    metrics::counter!("secateur_jobs_created_total", "method" => method, "pattern" => pattern)
         .increment(1);
 }

@@ -22,9 +22,15 @@ async fn an_evaluation_is_accepted_and_comes_back_complete() {
         job["baseline"],
         json!({"source": "hub", "id": "org/name", "revision": "main"})
     );
-    assert_eq!(job["evaluation"]["perplexity"], json!([{"dataset": "demo"}]));
+    assert_eq!(
+        job["evaluation"]["perplexity"],
+        json!([{"dataset": "demo"}])
+    );
     assert_eq!(job["evaluation"]["bos"], "tokenizer");
-    assert_eq!((&job["results"], &job["warnings"]), (&Value::Null, &json!([])));
+    assert_eq!(
+        (&job["results"], &job["warnings"]),
+        (&Value::Null, &json!([]))
+    );
     for field in ["method", "sparsity", "pattern", "calibration"] {
         assert!(job.get(field).is_none(), "{field}");
     }
@@ -42,8 +48,16 @@ async fn an_evaluation_takes_no_field_of_pruning() {
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     let problem = answer.json();
     let errors = problem["errors"].as_array().unwrap();
-    let found = errors.iter().map(|error| (error["pointer"].clone(), error["code"].clone()));
-    let fields = ["/artifact", "/calibration", "/method", "/pattern", "/sparsity"];
+    let found = errors
+        .iter()
+        .map(|error| (error["pointer"].clone(), error["code"].clone()));
+    let fields = [
+        "/artifact",
+        "/calibration",
+        "/method",
+        "/pattern",
+        "/sparsity",
+    ];
     let expected = fields.map(|field| (json!(field), json!("unknown_field")));
     assert_eq!(found.collect::<Vec<_>>(), expected);
 }
@@ -62,7 +76,10 @@ async fn the_window_length_is_that_of_the_shorter_context() {
     let refused = app.post("/v1/jobs", &body(json!(context + 1))).await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(refused.json()["code"], "seq_len_too_long");
-    assert_eq!(refused.json()["errors"][0]["pointer"], "/evaluation/seq_len");
+    assert_eq!(
+        refused.json()["errors"][0]["pointer"],
+        "/evaluation/seq_len"
+    );
 }
 
 #[tokio::test]
@@ -91,11 +108,16 @@ async fn evaluations_can_be_listed_by_themselves_and_cancelled() {
     };
     assert_eq!(ids("type=evaluate").await, [id.clone()]);
     assert_eq!(ids("type=prune").await, [pruning.clone()]);
-    assert_eq!(ids("type=prune,evaluate").await, [id.clone(), pruning.clone()]);
+    assert_eq!(
+        ids("type=prune,evaluate").await,
+        [id.clone(), pruning.clone()]
+    );
     assert_eq!(ids("method=wanda").await, [pruning]);
     let wrong = app.get("/v1/jobs?type=distil").await;
     assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
-    let cancelled = app.post(&format!("/v1/jobs/{id}/cancel"), &Value::Null).await;
+    let cancelled = app
+        .post(&format!("/v1/jobs/{id}/cancel"), &Value::Null)
+        .await;
     assert_eq!(cancelled.json()["status"], "cancelled");
     assert_eq!(cancelled.json()["type"], "evaluate");
 }
@@ -108,13 +130,19 @@ async fn results_of_an_evaluation_are_short_in_the_job_and_whole_by_themselves()
     app.finish(&lease, &Ending::Succeeded(Box::new(evaluation(1))))
         .await;
     let report = serde_json::to_value(evaluation_report()).unwrap();
-    assert_eq!(app.get(&format!("/v1/jobs/{id}/report")).await.json(), report);
+    assert_eq!(
+        app.get(&format!("/v1/jobs/{id}/report")).await.json(),
+        report
+    );
 
     let whole = app.get(&format!("/v1/jobs/{id}/results")).await.json();
     for field in ["tasks", "mean", "generations", "warnings"] {
         assert_eq!(whole[field], report["results"][field], "{field}");
     }
-    assert_eq!((&whole["digest"], &whole["sparsity"]), (&Value::Null, &Value::Null));
+    assert_eq!(
+        (&whole["digest"], &whole["sparsity"]),
+        (&Value::Null, &Value::Null)
+    );
     // One model alone has no `before`, which is not a number that went wrong.
     assert_eq!(whole["perplexity"][0]["before"], Value::Null);
     assert_eq!(whole["perplexity"][0]["non_finite"], false);

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use secateur::domain::{ErrorCode, JobType};
 use secateur::domain::attempt::{AttemptFailure, Phase, Step};
 use secateur::domain::history::{Attempt, AttemptOutcome, EventKind};
 use secateur::domain::job::{Job, JobError, JobFilter, JobId, MAX_ATTEMPTS};
 use secateur::domain::request::{Defaults, JobRequest};
 use secateur::domain::state::JobState;
+use secateur::domain::{ErrorCode, JobType};
 use secateur::store::{Claim, Ending, Held, Lease, Leased, Report, SqliteStore, Store};
 use serde_json::json;
 use uuid::Uuid;
@@ -16,7 +16,8 @@ use uuid::Uuid;
 use crate::harness::{evaluation, publication};
 use queries::{
     a_job_is_read_together_with_its_attempts, filters_and_counts_agree,
-    jobs_can_be_filtered_by_their_type, pages_do_not_move_when_jobs_are_added, standings_are_those_of_the_known_jobs,
+    jobs_can_be_filtered_by_their_type, pages_do_not_move_when_jobs_are_added,
+    standings_are_those_of_the_known_jobs,
 };
 
 mod one_file;

@@ -1,3 +1,5 @@
+mod evaluate;
+
 use serde_json::json;
 
 use super::*;
@@ -103,7 +105,7 @@ fn all_wrong_fields_are_reported_at_once() {
     let body = json!({
         "model": "../etc/passwd", "sparsity": 1.0, "pattern": "4:2", "method": "sparsegpt", "sparsty": 0.5,
         "calibration": {"dataset": "pile", "n_samples": 0, "seq_len": "long", "seed": -1},
-        "evaluation": {"perplexity": ["wikitext2", "x", {"dataset": "local"}], "tasks": ["boolq"]},
+        "evaluation": {"perplexity": ["wikitext2", "x", {"dataset": "local"}], "tasks": ["bolq"]},
         "artifact": {"formats": ["gguf"]}, "metadata": {"a/b": 1}, "name": "n".repeat(201),
     });
     let mut found = errors(&body);
@@ -116,7 +118,7 @@ fn all_wrong_fields_are_reported_at_once() {
         ("/calibration/seq_len", "wrong_type"),
         ("/evaluation/perplexity/1", "unsupported"),
         ("/evaluation/perplexity/2/path", "required"),
-        ("/evaluation/tasks", "unsupported"),
+        ("/evaluation/tasks/0", "unknown_task"),
         ("/metadata/a~1b", "wrong_type"),
         ("/method", "unsupported"),
         ("/model", "invalid_format"),
@@ -235,7 +237,7 @@ fn null_means_that_a_field_is_left_out() {
     let body = json!({
         "model": {"source": "hub", "id": "a/b", "revision": null}, "sparsity": 0.5, "pattern": null, "method": null,
         "calibration": {"dataset": null, "n_samples": null, "seq_len": null, "seed": null},
-        "evaluation": {"perplexity": null, "seq_len": null, "windows": null, "tasks": null},
+        "evaluation": {"perplexity": null, "seq_len": null, "windows": null, "tasks": null, "limit": null, "bos": null, "guard": null},
         "artifact": {"formats": null}, "metadata": null, "name": null,
     });
     assert_eq!(

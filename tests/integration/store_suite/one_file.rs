@@ -39,7 +39,11 @@ async fn a_database_of_the_version_before_types_of_jobs_is_read_as_it_was_meant(
         .filename(directory.path().join("test.db"))
         .create_if_missing(true);
     let mut old = options.connect().await.unwrap();
-    let first = sqlx::migrate!("migrations/sqlite").iter().next().unwrap().clone();
+    let first = sqlx::migrate!("migrations/sqlite")
+        .iter()
+        .next()
+        .unwrap()
+        .clone();
     let migrator = sqlx::migrate::Migrator {
         migrations: vec![first].into(),
         ..sqlx::migrate!("migrations/sqlite")
@@ -54,8 +58,14 @@ async fn a_database_of_the_version_before_types_of_jobs_is_read_as_it_was_meant(
         max_attempts, run_after, outcome, created_at, updated_at, version) \
         values (?1, '{}', ?2, 'm', 'wanda', 'succeeded', 1, 0, 0, 3, 0, ?3, 0, 0, 1)";
     let query = sqlx::query(insert_job).bind(id.to_string());
-    query.bind(spec).bind(outcome).execute(&mut old).await.unwrap();
-    let insert_publication = "insert into publications (job_id, attempt, manifest, files) values (?1, 1, ?2, '[]')";
+    query
+        .bind(spec)
+        .bind(outcome)
+        .execute(&mut old)
+        .await
+        .unwrap();
+    let insert_publication =
+        "insert into publications (job_id, attempt, manifest, files) values (?1, 1, ?2, '[]')";
     let manifest = include_str!("../stub_manifest.json");
     let query = sqlx::query(insert_publication).bind(id.to_string());
     query.bind(manifest).execute(&mut old).await.unwrap();
@@ -67,9 +77,15 @@ async fn a_database_of_the_version_before_types_of_jobs_is_read_as_it_was_meant(
         panic!("{found:?}");
     };
     assert_eq!(spec.pattern.to_string(), "2:4");
-    assert_eq!((&*spec.evaluation.tasks, spec.evaluation.guard), (&[][..], Guard::default()));
+    assert_eq!(
+        (&*spec.evaluation.tasks, spec.evaluation.guard),
+        (&[][..], Guard::default())
+    );
     let outcome = found.outcome.unwrap();
-    assert_eq!((outcome.digest.as_deref(), outcome.warnings.len()), (Some("d1ce"), 0));
+    assert_eq!(
+        (outcome.digest.as_deref(), outcome.warnings.len()),
+        (Some("d1ce"), 0)
+    );
     let report = store.lookup_publication(id).await.unwrap().unwrap().report;
     assert_eq!(report, publication(1).report);
     let filter = JobFilter {
