@@ -1,7 +1,7 @@
 //! Results as a table for people.
 
 use crate::domain::Manifest;
-use crate::domain::manifest::PerplexityResult;
+use crate::domain::results::PerplexityResult;
 
 /// Columns as wide as their widest cell; numbers to the right.
 pub(super) fn columns(rows: &[Vec<String>]) -> String {
@@ -107,7 +107,7 @@ pub(super) fn of_evaluation(results: &[PerplexityResult]) -> String {
     ]];
     rows.extend(results.iter().map(|result| {
         let row = perplexity_row(result);
-        vec![row[0].clone(), row[1].clone(), row[4].clone()]
+        vec![row[0].clone(), row[2].clone(), row[4].clone()]
     }));
     columns(&rows)
 }

@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::attempt::{AttemptFailure, Phase, Step};
 use super::code::ErrorCode;
-use super::manifest::{FileEntry, Manifest, PerplexityResult, Sparsity};
+use super::manifest::{FileEntry, Manifest, Sparsity};
+use super::results::PerplexityResult;
 use super::spec::{Metadata, PruneSpec};
 use super::state::JobState;
 

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::results::Results;
 use super::spec::PruneSpec;
 
 /// The version of this document's layout.
@@ -47,14 +48,16 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
 }
 
-/// What `secateur evaluate --json` prints.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A measurement without pruning: what `secateur evaluate --json` prints, and the report of a job of the type `evaluate`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EvaluationReport {
     /// Version of the program that measured.
     pub tool_version: String,
-    /// Where the model came from.
+    /// The model: its numbers stand in `after`.
     pub model: ModelProvenance,
-    /// What was measured; there is no `after`.
+    /// What it is compared with: its numbers stand in `before`.
+    pub baseline: Option<ModelProvenance>,
+    /// What was measured.
     pub results: Results,
     /// Where it was computed.
     pub device: String,
@@ -126,38 +129,6 @@ pub struct LinearReport {
     pub cols: usize,
     /// Zeros in the written tensor.
     pub zeros: u64,
-}
-
-/// What was measured.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Results {
-    /// One entry per text.
-    pub perplexity: Vec<PerplexityResult>,
-}
-
-/// Perplexity on one text, dense and pruned, under one protocol.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct PerplexityResult {
-    /// Name or file.
-    pub dataset: String,
-    /// SHA-256 of the text.
-    pub text_sha256: String,
-    /// `paper`: consecutive windows, the first token of each unscored, tail dropped.
-    pub protocol: String,
-    /// Tokens per window.
-    pub seq_len: usize,
-    /// Number of windows.
-    pub windows: usize,
-    /// Tokens fed: windows times `seq_len`.
-    pub tokens: usize,
-    /// Dtype of the computation.
-    pub dtype: String,
-    /// Device of the computation.
-    pub device: String,
-    /// Of the dense model.
-    pub before: Option<f64>,
-    /// Of the pruned artifact, read back from disk.
-    pub after: Option<f64>,
 }
 
 /// One file, by content.

@@ -4,6 +4,7 @@
 
 pub mod attempt;
 pub mod code;
+pub mod evaluation;
 pub mod history;
 pub mod hub_name;
 pub mod job;
@@ -11,6 +12,7 @@ pub mod manifest;
 pub mod redact;
 mod refusal;
 pub mod request;
+pub mod results;
 pub mod spec;
 pub mod state;
 

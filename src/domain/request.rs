@@ -10,9 +10,9 @@ mod tests;
 
 use serde_json::Value;
 
+use super::evaluation::{BosRule, EvaluationSpec, Guard};
 use super::spec::{
-    BUNDLED_MODEL, CalibrationSpec, DatasetRef, EvaluationSpec, Metadata, Method, ModelRef,
-    Pattern, PruneSpec,
+    BUNDLED_MODEL, CalibrationSpec, DatasetRef, Metadata, Method, ModelRef, Pattern, PruneSpec,
 };
 use fields::{Fields, escaped, kind};
 
@@ -298,6 +298,10 @@ fn evaluation(root: &mut Fields<'_, '_>, is_bundled: bool) -> Option<EvaluationS
         perplexity: vec![text],
         seq_len: None,
         windows: None,
+        tasks: Vec::new(),
+        limit: None,
+        bos: BosRule::default(),
+        guard: Guard::default(),
     };
     let Some(value) = root.value("evaluation") else {
         return Some(default);
@@ -318,7 +322,7 @@ fn evaluation(root: &mut Fields<'_, '_>, is_bundled: bool) -> Option<EvaluationS
             .enumerate()
             .filter_map(|(i, item)| names::text(&mut inner, i, item))
             .collect(),
-        None => default.perplexity,
+        None => default.perplexity.clone(),
     };
     let seq_len = seq_len(&mut inner);
     let windows = inner
@@ -334,6 +338,7 @@ fn evaluation(root: &mut Fields<'_, '_>, is_bundled: bool) -> Option<EvaluationS
         perplexity,
         seq_len,
         windows,
+        ..default
     })
 }
 

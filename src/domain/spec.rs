@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::evaluation::EvaluationSpec;
+
 /// The id of the model that comes with the program.
 pub const BUNDLED_MODEL: &str = "demo";
 
@@ -188,17 +190,6 @@ pub struct CalibrationSpec {
     pub seed: u64,
 }
 
-/// What is measured before and after.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct EvaluationSpec {
-    /// Texts to measure perplexity on; may be empty.
-    pub perplexity: Vec<DatasetRef>,
-    /// Tokens per window; `null` = the smaller of the model's context and 2048.
-    pub seq_len: Option<usize>,
-    /// The first so many windows; `null` = the whole text.
-    pub windows: Option<usize>,
-}
-
 /// A complete, checked job description, with every default filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PruneSpec {
@@ -213,6 +204,17 @@ pub struct PruneSpec {
     pub pattern: Pattern,
     /// The calibration windows.
     pub calibration: CalibrationSpec,
+    /// What is measured.
+    pub evaluation: EvaluationSpec,
+}
+
+/// A measurement without pruning.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EvaluateSpec {
+    /// The model.
+    pub model: ModelRef,
+    /// What it is compared with.
+    pub baseline: Option<ModelRef>,
     /// What is measured.
     pub evaluation: EvaluationSpec,
 }

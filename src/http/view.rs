@@ -8,7 +8,8 @@ use serde::Serialize;
 use crate::domain::attempt::Phase;
 use crate::domain::history::Attempt;
 use crate::domain::job::{Job, JobError, Outcome, Progress};
-use crate::domain::manifest::{PerplexityResult, Sparsity};
+use crate::domain::manifest::Sparsity;
+use crate::domain::results::PerplexityResult;
 use crate::domain::spec::{Metadata, PruneSpec};
 use crate::domain::state::JobState;
 

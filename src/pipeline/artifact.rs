@@ -12,9 +12,9 @@ use super::resolve::ResolvedModel;
 use super::stopwatch::Stopwatch;
 use super::{Outcome, PipelineError};
 use crate::domain::manifest::{
-    Calibration, FileEntry, LinearReport, MANIFEST_VERSION, Manifest, ModelProvenance, Results,
-    Sparsity,
+    Calibration, FileEntry, LinearReport, MANIFEST_VERSION, Manifest, ModelProvenance, Sparsity,
 };
+use crate::domain::results::Results;
 use crate::engine::model::LinearKind;
 use crate::engine::{Checkpoint, ModelConfig};
 
@@ -130,6 +130,7 @@ pub(super) fn finish(
         linears: outcome.linears,
         results: Results {
             perplexity: outcome.perplexity,
+            ..Results::default()
         },
         device: plan.device.name(),
         compute_dtype: "f32".to_owned(),

@@ -12,7 +12,8 @@ use super::tokenizer::ModelTokenizer;
 use super::{Listener, PipelineError, artifact, memory, resolve};
 use crate::domain::ErrorCode;
 use crate::domain::attempt::Phase;
-use crate::domain::manifest::{EvaluationReport, PerplexityResult, Results};
+use crate::domain::manifest::EvaluationReport;
+use crate::domain::results::{PerplexityResult, Results};
 use crate::engine::{Checkpoint, Decoder, ModelConfig, TokenWindows, perplexity};
 
 /// Share of the available memory that the blocks of a model may take to be kept between turns.
@@ -97,6 +98,8 @@ pub(super) fn results(
         tokens: text.windows.n_tokens(),
         dtype: "f32".to_owned(),
         device: device.name(),
+        protocol_id: String::new(),
+        divergence: None,
         before: before.get(i).copied(),
         after: after.get(i).copied(),
     });
@@ -123,8 +126,10 @@ pub fn evaluate(
     Ok(EvaluationReport {
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         model: provenance,
+        baseline: None,
         results: Results {
-            perplexity: results(&texts, &measured, &[], device),
+            perplexity: results(&texts, &[], &measured, device),
+            ..Results::default()
         },
         device: device.name(),
         compute_dtype: "f32".to_owned(),

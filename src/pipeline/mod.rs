@@ -30,7 +30,8 @@ pub(crate) use plan::{saliency, sparsity};
 pub use resolve::ResolvedModel;
 
 use crate::domain::attempt::Phase;
-use crate::domain::manifest::{Calibration, LinearReport, Manifest, PerplexityResult};
+use crate::domain::manifest::{Calibration, LinearReport, Manifest};
+use crate::domain::results::PerplexityResult;
 use crate::engine::{
     Checkpoint, Decoder, Journal, PruneOptions, PrunedCopy, Saliency, TokenWindows, prune,
 };
