@@ -7,9 +7,10 @@ use std::str::FromStr;
 use candle_core::Device;
 
 use super::PipelineError;
-use crate::datasets::{DataRoots, Use};
+use super::text::Excerpt;
+use crate::datasets::{DataRoots, Place, Use};
 use crate::domain::spec::{Method, ModelRef, Pattern};
-use crate::domain::{AttemptSpec, ErrorCode, PruneSpec};
+use crate::domain::{AttemptSpec, ErrorCode, HubReach, PruneSpec};
 use crate::engine::{ModelConfig, Saliency, Sparsity};
 use crate::models::ModelLibrary;
 
@@ -67,12 +68,12 @@ pub struct CalibrationPlan {
 /// Where calibration tokens come from.
 #[derive(Debug, Clone)]
 pub enum Corpus {
-    /// A file to draw windows from.
+    /// A text to draw windows from.
     Text {
         /// What the manifest calls it.
         name: String,
         /// Where it is.
-        path: PathBuf,
+        place: Place,
     },
     /// A safetensors file with the windows themselves.
     Ids(PathBuf),
@@ -95,7 +96,9 @@ pub struct EvaluationText {
     /// What the manifest calls it.
     pub name: String,
     /// Where it is.
-    pub path: PathBuf,
+    pub place: Place,
+    /// What of it is measured.
+    pub excerpt: Excerpt,
 }
 
 impl Plan {
@@ -108,6 +111,8 @@ impl Plan {
         let roots = DataRoots {
             data_dir: attempt.data_dir.clone(),
             bundled_dir: attempt.bundled_dir.clone(),
+            // Whether it may really be asked is known to whoever asks.
+            hub: HubReach::Online,
         };
         let spec = &attempt.spec;
         let model = match &spec.model {
@@ -123,16 +128,17 @@ impl Plan {
         let saliency = saliency(spec.method);
         let corpus = Corpus::Text {
             name: spec.calibration.dataset.name().to_owned(),
-            path: match saliency {
+            place: match saliency {
                 Saliency::Wanda => roots.locate(&spec.calibration.dataset, Use::Calibration)?,
-                Saliency::Magnitude => PathBuf::new(),
+                Saliency::Magnitude => Place::File(PathBuf::new()),
             },
         };
         let texts = spec.evaluation.perplexity.iter().map(|dataset| {
-            let path = roots.locate(dataset, Use::Evaluation)?;
+            let place = roots.locate(dataset, Use::Evaluation)?;
             Ok(EvaluationText {
                 name: dataset.name().to_owned(),
-                path,
+                place,
+                excerpt: Excerpt::of(dataset),
             })
         });
         Ok(Self {
