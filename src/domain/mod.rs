@@ -7,6 +7,7 @@ pub mod code;
 pub mod evaluation;
 pub mod history;
 pub mod hub_name;
+mod hub_reach;
 pub mod job;
 pub mod job_spec;
 pub mod manifest;
@@ -19,6 +20,7 @@ pub mod state;
 
 pub use attempt::{AttemptFailure, AttemptMessage, AttemptSpec};
 pub use code::ErrorCode;
+pub use hub_reach::HubReach;
 pub use job::{Job, JobId};
 pub use job_spec::{JobSpec, JobType};
 pub use manifest::{JobReport, Manifest};

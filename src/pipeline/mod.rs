@@ -5,7 +5,9 @@
 
 mod artifact;
 mod calibration;
+mod corpora;
 pub mod disk;
+mod download;
 mod error;
 mod evaluation;
 mod evaluation_job;
@@ -30,6 +32,7 @@ pub use plan::{
 };
 pub(crate) use plan::{saliency, sparsity};
 pub use resolve::ResolvedModel;
+pub use text::Excerpt;
 
 use crate::domain::attempt::Phase;
 use crate::domain::manifest::{Calibration, LinearReport, Manifest};
@@ -59,15 +62,24 @@ pub fn run(
     stopwatch.enter(Phase::Resolving, listener);
     let device = plan.device.open()?;
     let model = resolve::resolve(&plan.model, &mut stopwatch, listener)?;
+    let needs_calibration = plan.saliency == Saliency::Wanda;
+    let corpus = needs_calibration.then_some(&plan.calibration.corpus);
+    let files = corpora::fetch(corpus, &plan.evaluation, &mut stopwatch, listener)?;
     stopwatch.enter(Phase::Calibrating, listener);
     let source = Checkpoint::open(&model.dir)?;
     let decoder = Decoder::open(&source, &device)?;
     decoder.config().check_pattern(plan.sparsity)?;
-    let texts = evaluation::prepare(&plan.evaluation, &model.dir, decoder.config())?;
+    let texts = evaluation::prepare(
+        &plan.evaluation,
+        &files.evaluation,
+        &model.dir,
+        decoder.config(),
+    )?;
     let calibration = match plan.saliency {
         Saliency::Magnitude => None,
         Saliency::Wanda => Some(calibration::windows(
             &plan.calibration,
+            &files.calibration,
             &model.dir,
             decoder.config(),
         )?),

@@ -7,10 +7,11 @@ use std::str::FromStr;
 use candle_core::Device;
 
 use super::PipelineError;
-use crate::datasets::{DataRoots, Use};
+use super::text::Excerpt;
+use crate::datasets::{DataRoots, Place, Use};
 use crate::domain::evaluation::EvaluationSpec;
 use crate::domain::spec::{Method, ModelRef, Pattern};
-use crate::domain::{AttemptSpec, ErrorCode, PruneSpec};
+use crate::domain::{AttemptSpec, ErrorCode, HubReach, PruneSpec};
 use crate::engine::{ModelConfig, Saliency, Sparsity};
 use crate::models::ModelLibrary;
 
@@ -75,12 +76,12 @@ pub struct CalibrationPlan {
 /// Where calibration tokens come from.
 #[derive(Debug, Clone)]
 pub enum Corpus {
-    /// A file to draw windows from.
+    /// A text to draw windows from.
     Text {
         /// What the manifest calls it.
         name: String,
         /// Where it is.
-        path: PathBuf,
+        place: Place,
     },
     /// A safetensors file with the windows themselves.
     Ids(PathBuf),
@@ -103,7 +104,9 @@ pub struct EvaluationText {
     /// What the manifest calls it.
     pub name: String,
     /// Where it is.
-    pub path: PathBuf,
+    pub place: Place,
+    /// What of it is measured.
+    pub excerpt: Excerpt,
 }
 
 impl ModelSource {
@@ -138,10 +141,11 @@ impl EvaluationPlan {
     pub fn of_attempt(attempt: &AttemptSpec, spec: &EvaluationSpec) -> Result<Self, PipelineError> {
         let roots = data_roots(attempt);
         let texts = spec.perplexity.iter().map(|dataset| {
-            let path = roots.locate(dataset, Use::Evaluation)?;
+            let place = roots.locate(dataset, Use::Evaluation)?;
             Ok(EvaluationText {
                 name: dataset.name().to_owned(),
-                path,
+                place,
+                excerpt: Excerpt::of(dataset),
             })
         });
         Ok(Self {
@@ -156,6 +160,8 @@ fn data_roots(attempt: &AttemptSpec) -> DataRoots {
     DataRoots {
         data_dir: attempt.data_dir.clone(),
         bundled_dir: attempt.bundled_dir.clone(),
+        // Whether it may really be asked is known to whoever asks.
+        hub: HubReach::Online,
     }
 }
 
@@ -166,9 +172,9 @@ impl Plan {
         let saliency = saliency(spec.method);
         let corpus = Corpus::Text {
             name: spec.calibration.dataset.name().to_owned(),
-            path: match saliency {
+            place: match saliency {
                 Saliency::Wanda => roots.locate(&spec.calibration.dataset, Use::Calibration)?,
-                Saliency::Magnitude => PathBuf::new(),
+                Saliency::Magnitude => Place::File(PathBuf::new()),
             },
         };
         Ok(Self {

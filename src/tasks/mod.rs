@@ -16,6 +16,8 @@ mod row;
 mod score;
 mod split;
 mod task;
+#[cfg(test)]
+mod tests;
 mod wikitext;
 
 pub use error::FormatError;

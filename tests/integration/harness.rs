@@ -10,7 +10,7 @@ use secateur::clock::{Clock, SystemClock};
 use secateur::config::{ListenArgs, ServerConfig, StorageArgs, WorkerArgs};
 use secateur::domain::job::Publication;
 use secateur::domain::manifest::EvaluationReport;
-use secateur::domain::{JobId, JobReport, Manifest};
+use secateur::domain::{HubReach, JobId, JobReport, Manifest};
 use secateur::store::{Claim, Ending, Lease, SqliteStore, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -60,6 +60,9 @@ pub(crate) fn config(home: &Path) -> ServerConfig {
             home: home.to_owned(),
             models_dir: Some(models_dir),
             data_dir: Some(data_dir),
+            hub: Some(HubReach::Offline {
+                cache_dir: home.join("hub-cache"),
+            }),
         },
         worker: WorkerArgs {
             devices: vec!["cpu".to_owned()],

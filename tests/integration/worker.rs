@@ -61,6 +61,10 @@ async fn the_artifact_of_a_job_can_be_evaluated_by_another() {
     let app = TestApp::with_worker().await;
     let pruned = app.submit("succeed").await;
     app.job_with_status(&pruned, "succeeded").await;
+    // A real artifact has a configuration; the stub's lacks one.
+    let dense = format!("artifacts/jobs/{pruned}/attempts/1/dense");
+    let config = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo/config.json");
+    std::fs::copy(config, app.home().join(dense).join("config.json")).unwrap();
     let model = json!({"source": "job", "id": pruned});
     let id = app.submit_evaluation(&model).await;
     let job = app.job_with_status(&id, "succeeded").await;
