@@ -11,11 +11,12 @@ use super::interrupt::Interrupt;
 use super::model_argument::ModelArgument;
 use super::{table, use_threads};
 use crate::bundled;
+use crate::datasets::Place;
 use crate::domain::Manifest;
 use crate::domain::spec::{Method, Pattern};
 use crate::pipeline::{
-    self, CalibrationPlan, Corpus, DeviceName, EvaluationPlan, EvaluationText, Plan, Workspace,
-    saliency, sparsity,
+    self, CalibrationPlan, Corpus, DeviceName, EvaluationPlan, EvaluationText, Excerpt, Plan,
+    Workspace, saliency, sparsity,
 };
 
 /// Prune a model and measure what that did to it.
@@ -94,7 +95,8 @@ impl EvaluationArgs {
                 .into_iter()
                 .map(|path| EvaluationText {
                     name: file_name(&path),
-                    path,
+                    place: Place::File(path),
+                    excerpt: Excerpt::WHOLE,
                 })
                 .collect(),
             seq_len: self.window_len.map(|len| len as usize),
@@ -185,7 +187,7 @@ fn corpus(args: &Args, model: &ModelArgument) -> anyhow::Result<Corpus> {
     match path {
         Some(path) => Ok(Corpus::Text {
             name: file_name(&path),
-            path,
+            place: Place::File(path),
         }),
         None if args.method == Method::Magnitude => Ok(Corpus::Ids(PathBuf::new())),
         None => bail!("invalid_request: wanda needs --calibration-file or --calibration-ids"),

@@ -1,5 +1,7 @@
 //! What is measured before and after, and from where on a result is called a collapse.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use super::spec::DatasetRef;
@@ -27,6 +29,13 @@ pub struct EvaluationSpec {
     pub guard: Guard,
 }
 
+impl EvaluationSpec {
+    /// Whether nothing is measured.
+    pub fn is_empty(&self) -> bool {
+        self.perplexity.is_empty() && self.tasks.is_empty()
+    }
+}
+
 /// A task and how many worked examples stand before each question.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TaskRef {
@@ -51,12 +60,24 @@ pub enum BosRule {
 }
 
 impl BosRule {
+    /// Every rule.
+    pub const ALL: [Self; 2] = [Self::Tokenizer, Self::Never];
+
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Tokenizer => "tokenizer",
             Self::Never => "never",
         }
+    }
+}
+
+impl FromStr for BosRule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|rule| rule.as_str() == text);
+        found.ok_or_else(|| format!("unknown rule {text:?}, expected tokenizer or never"))
     }
 }
 

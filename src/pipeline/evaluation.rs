@@ -1,15 +1,15 @@
 //! Perplexity before and after, on the files that are delivered: the artifact is read back from disk.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 
 use super::listener::EngineObserver;
 use super::plan::{DeviceName, EvaluationPlan, ModelSource, window_len};
 use super::stopwatch::Stopwatch;
-use super::text::Text;
+use super::text::{Excerpt, Text};
 use super::tokenizer::ModelTokenizer;
-use super::{Listener, PipelineError, artifact, memory, resolve};
+use super::{Listener, PipelineError, artifact, corpora, memory, resolve};
 use crate::domain::ErrorCode;
 use crate::domain::attempt::Phase;
 use crate::domain::manifest::EvaluationReport;
@@ -26,9 +26,11 @@ pub(super) struct PreparedText {
     windows: TokenWindows,
 }
 
-/// Reads, tokenises and cuts the texts of a plan; done before the pruning, so that a missing text fails early.
+/// Reads, tokenises and cuts the texts of a plan, `files` being those of each on this machine; done before the pruning,
+/// so that a text that does not fit fails early.
 pub(super) fn prepare(
     plan: &EvaluationPlan,
+    files: &[Vec<PathBuf>],
     model_dir: &Path,
     config: &ModelConfig,
 ) -> Result<Vec<PreparedText>, PipelineError> {
@@ -37,11 +39,17 @@ pub(super) fn prepare(
     }
     let seq_len = window_len(plan.seq_len, config)?;
     let tokenizer = ModelTokenizer::load(model_dir, config.vocab)?;
-    let prepared = plan.texts.iter().map(|text| {
-        let content = Text::read(&text.path)?;
-        let mut ids = tokenizer.encode(&content.joined("\n\n"))?;
+    let prepared = plan.texts.iter().zip(files).map(|(text, files)| {
+        let Excerpt {
+            separator,
+            documents,
+            windows,
+        } = text.excerpt;
+        let content = Text::read(files, documents)?;
+        let mut ids = tokenizer.encode(&content.joined(separator))?;
         let whole = ids.len() / seq_len;
-        let asked = plan.windows.unwrap_or(whole).max(1);
+        let all = windows.map_or(whole, |windows| windows.min(whole));
+        let asked = plan.windows.unwrap_or(all).max(1);
         if asked > whole {
             let (name, tokens) = (&text.name, ids.len());
             let message = format!(
@@ -53,7 +61,7 @@ pub(super) fn prepare(
         ids.truncate(asked * seq_len);
         Ok(PreparedText {
             name: text.name.clone(),
-            sha256: content.sha256,
+            sha256: content.sha256(separator),
             windows: TokenWindows::new(ids, seq_len)?,
         })
     });
@@ -119,7 +127,8 @@ pub fn evaluate(
     let model = resolve::resolve(model, &mut stopwatch, listener)?;
     let checkpoint = Checkpoint::open(&model.dir)?;
     let config = ModelConfig::read(&model.dir)?;
-    let texts = prepare(plan, &model.dir, &config)?;
+    let files = corpora::fetch(None, plan, &mut stopwatch, listener)?;
+    let texts = prepare(plan, &files.evaluation, &model.dir, &config)?;
     let provenance = artifact::provenance(&model, &checkpoint, &config)?;
     stopwatch.enter(Phase::Evaluating, listener);
     let measured = measure_all(&model.dir, &opened, &texts, "dense", listener)?;

@@ -5,14 +5,16 @@
 
 mod artifact;
 mod calibration;
+mod corpora;
 pub mod disk;
+mod download;
 mod error;
 mod evaluation;
+mod evaluation_job;
 pub mod hub;
 mod listener;
 mod memory;
 mod plan;
-mod python_random;
 mod resolve;
 mod stopwatch;
 mod text;
@@ -22,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::PipelineError;
 pub use evaluation::evaluate;
+pub use evaluation_job::evaluate_job;
 pub use listener::{Listener, SilentListener};
 pub use memory::peak_rss_bytes;
 pub use plan::{
@@ -29,6 +32,7 @@ pub use plan::{
 };
 pub(crate) use plan::{saliency, sparsity};
 pub use resolve::ResolvedModel;
+pub use text::Excerpt;
 
 use crate::domain::attempt::Phase;
 use crate::domain::manifest::{Calibration, LinearReport, Manifest};
@@ -58,15 +62,24 @@ pub fn run(
     stopwatch.enter(Phase::Resolving, listener);
     let device = plan.device.open()?;
     let model = resolve::resolve(&plan.model, &mut stopwatch, listener)?;
+    let needs_calibration = plan.saliency == Saliency::Wanda;
+    let corpus = needs_calibration.then_some(&plan.calibration.corpus);
+    let files = corpora::fetch(corpus, &plan.evaluation, &mut stopwatch, listener)?;
     stopwatch.enter(Phase::Calibrating, listener);
     let source = Checkpoint::open(&model.dir)?;
     let decoder = Decoder::open(&source, &device)?;
     decoder.config().check_pattern(plan.sparsity)?;
-    let texts = evaluation::prepare(&plan.evaluation, &model.dir, decoder.config())?;
+    let texts = evaluation::prepare(
+        &plan.evaluation,
+        &files.evaluation,
+        &model.dir,
+        decoder.config(),
+    )?;
     let calibration = match plan.saliency {
         Saliency::Magnitude => None,
         Saliency::Wanda => Some(calibration::windows(
             &plan.calibration,
+            &files.calibration,
             &model.dir,
             decoder.config(),
         )?),

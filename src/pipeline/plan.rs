@@ -7,9 +7,11 @@ use std::str::FromStr;
 use candle_core::Device;
 
 use super::PipelineError;
-use crate::datasets::{DataRoots, Use};
+use super::text::Excerpt;
+use crate::datasets::{DataRoots, Place, Use};
+use crate::domain::evaluation::EvaluationSpec;
 use crate::domain::spec::{Method, ModelRef, Pattern};
-use crate::domain::{AttemptSpec, ErrorCode, PruneSpec};
+use crate::domain::{AttemptSpec, ErrorCode, HubReach, PruneSpec};
 use crate::engine::{ModelConfig, Saliency, Sparsity};
 use crate::models::ModelLibrary;
 
@@ -49,6 +51,13 @@ pub enum ModelSource {
         /// Where it is.
         path: PathBuf,
     },
+    /// The artifact of another job.
+    Artifact {
+        /// That job.
+        id: String,
+        /// Its directory.
+        path: PathBuf,
+    },
 }
 
 /// What activations are observed on.
@@ -67,12 +76,12 @@ pub struct CalibrationPlan {
 /// Where calibration tokens come from.
 #[derive(Debug, Clone)]
 pub enum Corpus {
-    /// A file to draw windows from.
+    /// A text to draw windows from.
     Text {
         /// What the manifest calls it.
         name: String,
         /// Where it is.
-        path: PathBuf,
+        place: Place,
     },
     /// A safetensors file with the windows themselves.
     Ids(PathBuf),
@@ -95,48 +104,81 @@ pub struct EvaluationText {
     /// What the manifest calls it.
     pub name: String,
     /// Where it is.
-    pub path: PathBuf,
+    pub place: Place,
+    /// What of it is measured.
+    pub excerpt: Excerpt,
 }
 
-impl Plan {
-    /// The plan of an attempt at a service's job.
-    pub fn of_attempt(attempt: &AttemptSpec) -> Result<Self, PipelineError> {
+impl ModelSource {
+    /// Where a model of an attempt at a service's job lies.
+    pub fn of_attempt(attempt: &AttemptSpec, model: &ModelRef) -> Result<Self, PipelineError> {
         let library = ModelLibrary {
             models_dir: attempt.models_dir.clone(),
             bundled_dir: attempt.bundled_dir.clone(),
         };
-        let roots = DataRoots {
-            data_dir: attempt.data_dir.clone(),
-            bundled_dir: attempt.bundled_dir.clone(),
-        };
-        let spec = &attempt.spec;
-        let model = match &spec.model {
-            ModelRef::Hub { id, revision } => ModelSource::Hub {
+        Ok(match model {
+            ModelRef::Hub { id, revision } => Self::Hub {
                 id: id.clone(),
                 revision: revision.clone(),
             },
-            ModelRef::Local { id } => ModelSource::Directory {
+            ModelRef::Local { id } => Self::Directory {
                 id: id.clone(),
                 path: library.locate(id)?,
             },
-        };
-        let saliency = saliency(spec.method);
-        let corpus = Corpus::Text {
-            name: spec.calibration.dataset.name().to_owned(),
-            path: match saliency {
-                Saliency::Wanda => roots.locate(&spec.calibration.dataset, Use::Calibration)?,
-                Saliency::Magnitude => PathBuf::new(),
+            ModelRef::Job { id } => Self::Artifact {
+                id: id.to_string(),
+                path: attempt.job_artifacts.get(id).cloned().ok_or_else(|| {
+                    let message = format!("the artifact of the job {id} is not there");
+                    PipelineError::refused(ErrorCode::ModelNotFound, message)
+                })?,
             },
-        };
-        let texts = spec.evaluation.perplexity.iter().map(|dataset| {
-            let path = roots.locate(dataset, Use::Evaluation)?;
+        })
+    }
+}
+
+impl EvaluationPlan {
+    /// What an attempt at a service's job measures.
+    pub fn of_attempt(attempt: &AttemptSpec, spec: &EvaluationSpec) -> Result<Self, PipelineError> {
+        let roots = data_roots(attempt);
+        let texts = spec.perplexity.iter().map(|dataset| {
+            let place = roots.locate(dataset, Use::Evaluation)?;
             Ok(EvaluationText {
                 name: dataset.name().to_owned(),
-                path,
+                place,
+                excerpt: Excerpt::of(dataset),
             })
         });
         Ok(Self {
-            model,
+            texts: texts.collect::<Result<_, PipelineError>>()?,
+            seq_len: spec.seq_len,
+            windows: spec.windows,
+        })
+    }
+}
+
+fn data_roots(attempt: &AttemptSpec) -> DataRoots {
+    DataRoots {
+        data_dir: attempt.data_dir.clone(),
+        bundled_dir: attempt.bundled_dir.clone(),
+        // Whether it may really be asked is known to whoever asks.
+        hub: HubReach::Online,
+    }
+}
+
+impl Plan {
+    /// The plan of an attempt at a service's job of the type `prune`.
+    pub fn of_attempt(attempt: &AttemptSpec, spec: &PruneSpec) -> Result<Self, PipelineError> {
+        let roots = data_roots(attempt);
+        let saliency = saliency(spec.method);
+        let corpus = Corpus::Text {
+            name: spec.calibration.dataset.name().to_owned(),
+            place: match saliency {
+                Saliency::Wanda => roots.locate(&spec.calibration.dataset, Use::Calibration)?,
+                Saliency::Magnitude => Place::File(PathBuf::new()),
+            },
+        };
+        Ok(Self {
+            model: ModelSource::of_attempt(attempt, &spec.model)?,
             saliency,
             sparsity: sparsity(spec.pattern, spec.sparsity),
             calibration: CalibrationPlan {
@@ -145,14 +187,8 @@ impl Plan {
                 seq_len: spec.calibration.seq_len,
                 seed: spec.calibration.seed,
             },
-            evaluation: EvaluationPlan {
-                texts: texts.collect::<Result<_, PipelineError>>()?,
-                seq_len: spec.evaluation.seq_len,
-                windows: spec.evaluation.windows,
-            },
-            device: attempt.device.parse().map_err(|message: String| {
-                PipelineError::refused(ErrorCode::DeviceUnavailable, message)
-            })?,
+            evaluation: EvaluationPlan::of_attempt(attempt, &spec.evaluation)?,
+            device: DeviceName::of_attempt(attempt)?,
             spec: Some(spec.clone()),
         })
     }
@@ -216,6 +252,14 @@ pub enum DeviceName {
 }
 
 impl DeviceName {
+    /// The device that a worker has for an attempt.
+    pub fn of_attempt(attempt: &AttemptSpec) -> Result<Self, PipelineError> {
+        let parsed = attempt.device.parse();
+        parsed.map_err(|message: String| {
+            PipelineError::refused(ErrorCode::DeviceUnavailable, message)
+        })
+    }
+
     /// Makes the device ready.
     pub(super) fn open(&self) -> Result<Device, PipelineError> {
         match self {

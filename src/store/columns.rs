@@ -4,7 +4,7 @@
 /// Of `jobs`.
 macro_rules! job_columns {
     () => {
-        "id, name, metadata, spec, state, phase, progress, attempt, failed_attempts, crash_count, max_attempts, \
+        "id, name, metadata, type, spec, state, phase, progress, attempt, failed_attempts, crash_count, max_attempts, \
          run_after, lease_owner, lease_expires_at, error, outcome, created_at, started_at, finished_at, updated_at, \
          version"
     };

@@ -14,6 +14,7 @@ mod presence;
 mod publish;
 mod record;
 mod relay;
+mod sources;
 mod supervise;
 mod sweep;
 
@@ -57,6 +58,8 @@ pub struct WorkerSettings {
     pub data_dir: Option<PathBuf>,
     /// Where the bundled model was unpacked.
     pub bundled_dir: PathBuf,
+    /// Scores of models, shared by all attempts.
+    pub scores_dir: PathBuf,
     /// How long a job belongs to a worker that is not heard of.
     pub lease: Duration,
     /// How often a lease is renewed.

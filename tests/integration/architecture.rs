@@ -109,3 +109,39 @@ fn no_module_uses_what_lies_above_it() {
         }
     }
 }
+
+/// The times in the database are read in one place, where tests put another clock.
+#[test]
+fn no_other_statement_asks_for_the_time() {
+    const CLOCKS: [&str; 6] = [
+        "now()",
+        "clock_timestamp",
+        "current_timestamp",
+        "unixepoch",
+        "strftime",
+        "datetime(",
+    ];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    sources(&root.join("src/store"), &mut files);
+    for database in ["sqlite", "postgres"] {
+        let migrations = fs::read_dir(root.join("migrations").join(database)).unwrap();
+        files.extend(migrations.map(|entry| entry.unwrap().path()));
+    }
+    let mut found = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        // In Rust a statement is a string, and perhaps its line goes on below.
+        let is_sql = file.extension().is_some_and(|extension| extension == "sql");
+        let lines = text.lines().filter(|line| {
+            let is_comment = line.trim_start().starts_with(['/', '-']);
+            let is_statement = is_sql || line.contains('"') || line.ends_with('\\');
+            !is_comment && is_statement && CLOCKS.iter().any(|clock| line.contains(clock))
+        });
+        found.extend(lines.map(str::to_owned));
+    }
+    assert_eq!(found.len(), 2, "{found:?}");
+    for line in found {
+        assert!(line.contains("const NOW: &str"), "{line}");
+    }
+}

@@ -48,7 +48,7 @@ impl Database {
         self.url().into()
     }
 
-    fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         match self {
             Self::Sqlite(directory) => directory.path().join("test.db"),
             Self::Postgres { name, .. } => panic!("{name} is no file"),
@@ -115,7 +115,7 @@ macro_rules! on_both_databases {
                 #[tokio::test(flavor = "multi_thread")]
                 async fn $test() {
                     let database = $crate::database::Database::sqlite();
-                    $test(&$open(database).await).await;
+                    super::$test(&$open(database).await).await;
                 }
             )*
         }
@@ -127,7 +127,7 @@ macro_rules! on_both_databases {
                 #[tokio::test(flavor = "multi_thread")]
                 async fn $test() {
                     if let Some(database) = $crate::database::Database::postgres().await {
-                        $test(&$open(database).await).await;
+                        super::$test(&$open(database).await).await;
                     }
                 }
             )*

@@ -20,6 +20,7 @@ mod database;
 
 mod api;
 mod api_errors;
+mod api_evaluate;
 mod api_results;
 mod api_strict;
 mod architecture;
@@ -41,5 +42,6 @@ mod service;
 mod start_up;
 mod store_suite;
 mod synthetic;
+mod tasks;
 mod worker;
 mod worker_recovery;

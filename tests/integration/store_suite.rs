@@ -6,21 +6,22 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use secateur::domain::ErrorCode;
 use secateur::domain::attempt::{AttemptFailure, Phase, Step};
 use secateur::domain::history::{Attempt, AttemptOutcome, EventKind};
 use secateur::domain::job::{Job, JobError, JobFilter, JobId, MAX_ATTEMPTS};
 use secateur::domain::request::{Defaults, JobRequest};
 use secateur::domain::state::JobState;
+use secateur::domain::{ErrorCode, JobType};
 use secateur::store::{self, Claim, Ending, Held, Lease, Leased, Report, Store, Time};
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::database::Database;
-use crate::harness::publication;
+use crate::harness::{evaluation, publication};
 use queries::{
     a_job_is_read_together_with_its_attempts, filters_and_counts_agree,
-    pages_do_not_move_when_jobs_are_added, standings_are_those_of_the_known_jobs,
+    jobs_can_be_filtered_by_their_type, pages_do_not_move_when_jobs_are_added,
+    standings_are_those_of_the_known_jobs,
 };
 use rows::{
     a_column_that_a_newer_version_adds_stops_nobody, a_job_is_claimed_once_by_however_many_ask,
@@ -39,6 +40,7 @@ mod server;
 
 on_both_databases!(TestStore::open:
     a_job_comes_back_as_it_was_stored,
+    an_evaluation_comes_back_as_it_was_stored,
     the_oldest_job_is_claimed_first_and_not_before_its_time,
     two_claimers_never_get_the_same_job,
     a_job_is_claimed_once_by_however_many_ask,
@@ -55,6 +57,7 @@ on_both_databases!(TestStore::open:
     the_clock_of_the_submitter_does_not_count,
     pages_do_not_move_when_jobs_are_added,
     filters_and_counts_agree,
+    jobs_can_be_filtered_by_their_type,
     standings_are_those_of_the_known_jobs,
     a_job_is_read_together_with_its_attempts,
     no_other_transition_can_be_written,
@@ -116,6 +119,19 @@ fn new_job(model: &str, created: Timestamp) -> Job {
     let mut job = Job::new(JobId::new(Uuid::new_v7(stamp)), request.spec, created);
     (job.name, job.metadata) = (request.name, request.metadata);
     job
+}
+
+/// A job of the type `evaluate` that names artifacts of other jobs.
+fn new_evaluation(created: Timestamp) -> Job {
+    let artifact = JobId::new(Uuid::from_u128(7)).to_string();
+    let body = json!({
+        "type": "evaluate", "model": {"source": "job", "id": artifact}, "baseline": "org/name",
+        "evaluation": {"perplexity": ["demo"], "seq_len": 64},
+    });
+    Job {
+        spec: JobRequest::parse(&body, Defaults::CPU).unwrap().spec,
+        ..new_job("m", created)
+    }
 }
 
 async fn insert(store: &TestStore, seconds: i64) -> JobId {
@@ -191,6 +207,25 @@ async fn a_job_comes_back_as_it_was_stored(store: &TestStore) {
         None
     );
     store.ping().await.unwrap();
+}
+
+async fn an_evaluation_comes_back_as_it_was_stored(store: &TestStore) {
+    let stored = new_evaluation(at(0));
+    store.insert_job(&stored).await.unwrap();
+    assert_eq!(job(store, stored.id).await, stored);
+    let claimed = store.at(1).claim_next_job(&claim_by("a")).await;
+    let claimed = claimed.unwrap().unwrap();
+    assert_eq!(claimed.spec, stored.spec);
+    let lease = Lease::of(&claimed).unwrap();
+    let ending = Ending::Succeeded(Box::new(evaluation(1)));
+    assert!(finish(store, &lease, &ending).await);
+    let found = store.lookup_publication(stored.id).await.unwrap();
+    assert_eq!(found, Some(evaluation(1)));
+    let outcome = job(store, stored.id).await.outcome;
+    assert_eq!(outcome, Some(evaluation(1).outcome()));
+    let events = store.list_events(stored.id, 0, 100).await.unwrap();
+    let end = EventKind::Succeeded { digest: None };
+    assert_eq!(events.last().map(|event| &event.kind), Some(&end));
 }
 
 async fn the_oldest_job_is_claimed_first_and_not_before_its_time(store: &TestStore) {

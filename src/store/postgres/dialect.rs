@@ -32,7 +32,8 @@ and ($3 is null or model_id = $3) \
 and ($4 is null or method = $4) \
 and ($5 is null or created_at >= $5) \
 and ($6 is null or created_at < $6) \
-order by id desc limit $7"
+and ($7 is null or type = any(array(select json_array_elements_text($7::json)))) \
+order by id desc limit $8"
 );
 
 pub(super) const LIST_STANDINGS: &str = "\

@@ -66,6 +66,7 @@ pub(super) async fn list_jobs(
         return Ok(Vec::new());
     }
     let states = (!filter.states.is_empty()).then(|| to_json(&filter.states));
+    let types = (!filter.types.is_empty()).then(|| to_json(&filter.types));
     let mut before = before.map(|id| id.to_string());
     let mut jobs = Vec::new();
     loop {
@@ -77,6 +78,7 @@ pub(super) async fn list_jobs(
             .bind(filter.method.as_deref())
             .bind(filter.created_after.map(Timestamp::as_millisecond))
             .bind(filter.created_before.map(Timestamp::as_millisecond))
+            .bind(&types)
             .bind(signed(missing as u64))
             .fetch_all(pool)
             .await

@@ -5,11 +5,11 @@ use jiff::Timestamp;
 use super::reads::{attempts, job_with_attempts};
 use super::row::{self, Columns, to_json};
 use super::{Connection, Row, dialect, signed, sql};
-use crate::domain::ErrorCode;
 use crate::domain::attempt::AttemptFailure;
 use crate::domain::history::{Attempt, EventKind};
 use crate::domain::job::{Job, JobError, JobId, Progress, Publication};
 use crate::domain::state::JobState;
+use crate::domain::{ErrorCode, JobReport, Method};
 use crate::store::{Claim, Ending, Held, Lease, Report, Settled, StoreError, failed};
 
 pub(super) async fn insert_job(connection: &mut Connection, job: &Job) -> Result<(), StoreError> {
@@ -17,9 +17,10 @@ pub(super) async fn insert_job(connection: &mut Connection, job: &Job) -> Result
         .bind(job.id.to_string())
         .bind(job.name.as_deref())
         .bind(to_json(&job.metadata))
+        .bind(job.spec.job_type().as_str())
         .bind(to_json(&job.spec))
-        .bind(job.spec.model.id())
-        .bind(job.spec.method.as_str())
+        .bind(job.spec.model().id())
+        .bind(job.spec.method().map_or("", Method::as_str))
         .bind(job.state.as_str())
         .bind(i64::from(job.attempt))
         .bind(i64::from(job.failed_attempts))
@@ -314,11 +315,14 @@ async fn publish(
         .bind(id.to_string())
         .bind(i64::from(publication.attempt));
     let query = query
-        .bind(to_json(&publication.manifest))
+        .bind(match &publication.report {
+            JobReport::Prune(manifest) => to_json(manifest),
+            JobReport::Evaluate(report) => to_json(report),
+        })
         .bind(to_json(&publication.files));
     query
         .execute(connection)
         .await
-        .map_err(failed("store a manifest"))?;
+        .map_err(failed("store a report"))?;
     Ok(())
 }

@@ -25,7 +25,8 @@ and ($3 is null or model_id = $3) \
 and ($4 is null or method = $4) \
 and ($5 is null or created_at >= $5) \
 and ($6 is null or created_at < $6) \
-order by id desc limit $7"
+and ($7 is null or type in (select value from json_each($7))) \
+order by id desc limit $8"
 );
 
 pub(super) const LIST_STANDINGS: &str =

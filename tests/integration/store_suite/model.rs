@@ -164,7 +164,7 @@ impl Model {
         let (state, outcome, kind, error) = match ending.clone() {
             Ending::Succeeded(publication) => {
                 let kind = EventKind::Succeeded {
-                    digest: publication.manifest.digest.clone(),
+                    digest: publication.report.digest().map(str::to_owned),
                 };
                 entry.job.outcome = Some(publication.outcome());
                 entry.publication = Some(*publication);
