@@ -7,6 +7,10 @@
 mod connections;
 mod dialect;
 mod listener;
+#[expect(
+    clippy::duplicate_mod,
+    reason = "compiled once more, with the types of this driver"
+)]
 #[path = "shared/mod.rs"]
 mod shared;
 

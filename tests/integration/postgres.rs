@@ -57,7 +57,8 @@ impl Cluster {
                 let message = "no PostgreSQL server is installed (initdb in PATH or /usr/lib/postgresql/*/bin)";
                 assert!(std::env::var_os("CI").is_none(), "{message}");
                 // Past the capture of the output of tests that pass.
-                writeln!(std::io::stderr(), "NOT RUN: tests on PostgreSQL: {message}").unwrap();
+                let line = format!("NOT RUN: tests on PostgreSQL: {message}\n");
+                std::io::stderr().write_all(line.as_bytes()).unwrap();
                 return None;
             };
             Some(Self::start(&programs))
@@ -65,6 +66,10 @@ impl Cluster {
         SHARED.get_or_init(start).as_ref()
     }
 
+    #[expect(
+        clippy::zombie_processes,
+        reason = "what watches over the end of this process outlives it"
+    )]
     fn start(programs: &Programs) -> Self {
         let directory = programs.make_directory();
         let mut watch = Command::new("sh")

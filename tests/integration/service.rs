@@ -281,7 +281,8 @@ fn a_killed_child_is_a_crash_and_the_next_attempt_goes_on(database: &Database) {
 #[test]
 fn cancel_ends_the_child_and_frees_what_it_held() {
     let dir = work_dir();
-    let server = Server::start(dir.path(), &Database::sqlite());
+    let database = Database::sqlite();
+    let server = Server::start(dir.path(), &database);
     let id = server.post("/v1/jobs", &body())["id"]
         .as_str()
         .unwrap()

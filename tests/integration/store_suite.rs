@@ -286,7 +286,8 @@ async fn a_heartbeat_moves_the_end_of_the_lease(store: &TestStore) {
         phase: None,
         is_last_attempt: false,
     };
-    assert_eq!(store.at(899).list_leased().await.unwrap(), [leased.clone()]);
+    let found = store.at(899).list_leased().await.unwrap();
+    assert_eq!(found, std::slice::from_ref(&leased));
     let over = Leased {
         is_over: true,
         ..leased

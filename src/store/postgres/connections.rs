@@ -92,7 +92,6 @@ impl Connections {
 
     /// Gives up when the server does not answer.
     pub(super) fn bounded<'a, T: Send + 'a>(
-        &self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'a,
     ) -> BoxFuture<'a, Result<T, StoreError>> {
         Box::pin(within(DEADLINE, work))

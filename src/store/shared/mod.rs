@@ -17,7 +17,7 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use sqlx::Transaction;
 
-use super::{Connection, Database, Driver, Pool, Row, dialect};
+use super::{Connection, Connections, Database, Driver, Pool, Row, dialect};
 use crate::domain::history::{Attempt, Event};
 use crate::domain::job::{Job, JobFilter, JobId, Publication};
 use crate::domain::state::JobState;
@@ -77,7 +77,7 @@ impl Store for Database {
     }
 
     fn insert_job<'a>(&'a self, job: &'a Job) -> StoreFuture<'a, Job> {
-        self.connections.bounded(async move {
+        Connections::bounded(async move {
             let mut writing = Writing::begin(self).await?;
             let job = job.clone().accepted_at(writing.now);
             writes::insert_job(&mut writing.transaction, &job).await?;
@@ -90,7 +90,7 @@ impl Store for Database {
         &'a self,
         ids: &'a [JobId],
     ) -> StoreFuture<'a, BTreeMap<JobId, Standing>> {
-        self.connections.bounded(async move {
+        Connections::bounded(async move {
             let rows = sqlx::query(dialect::LIST_STANDINGS)
                 .bind(to_json(&ids))
                 .fetch_all(self.connections.readers())
@@ -101,7 +101,7 @@ impl Store for Database {
     }
 
     fn lookup_job(&self, id: JobId) -> StoreFuture<'_, Option<Job>> {
-        self.connections.bounded(async move {
+        Connections::bounded(async move {
             let found = sqlx::query(sql::LOOKUP_JOB)
                 .bind(id.to_string())
                 .fetch_optional(self.connections.readers())
@@ -117,13 +117,13 @@ impl Store for Database {
         before: Option<JobId>,
         limit: u32,
     ) -> StoreFuture<'a, Vec<Job>> {
-        self.connections.bounded(async move {
+        Connections::bounded(async move {
             reads::list_jobs(self.connections.readers(), filter, before, limit).await
         })
     }
 
     fn count_jobs(&self) -> StoreFuture<'_, BTreeMap<JobState, u64>> {
-        self.connections.bounded(async move {
+        Connections::bounded(async move {
             let rows = sqlx::query(sql::COUNT_JOBS)
                 .fetch_all(self.connections.readers())
                 .await
@@ -137,7 +137,7 @@ impl Store for Database {
     }
 
     fn list_events(&self, id: JobId, after: u64, limit: u32) -> StoreFuture<'_, Vec<Event>> {
-        self.connections.bounded(async move {
+        Connections::bounded(async move {
             let query = sqlx::query(sql::LIST_EVENTS)
                 .bind(id.to_string())
                 .bind(signed(after))
@@ -151,7 +151,7 @@ impl Store for Database {
     }
 
     fn lookup_job_with_attempts(&self, id: JobId) -> StoreFuture<'_, Option<(Job, Vec<Attempt>)>> {
-        self.connections.bounded(async move {
+        Connections::bounded(async move {
             let mut transaction = self.connections.snapshot().await?;
             let found = reads::job_with_attempts(&mut transaction, id).await?;
             transaction.commit().await.map_err(failed("end a read"))?;
@@ -160,7 +160,7 @@ impl Store for Database {
     }
 
     fn lookup_publication(&self, id: JobId) -> StoreFuture<'_, Option<Publication>> {
-        self.connections.bounded(async move {
+        Connections::bounded(async move {
             let found = sqlx::query(sql::LOOKUP_PUBLICATION)
                 .bind(id.to_string())
                 .fetch_optional(self.connections.readers())
@@ -174,7 +174,7 @@ impl Store for Database {
     }
 
     fn request_cancel(&self, id: JobId) -> StoreFuture<'_, Option<(Job, Vec<Attempt>)>> {
-        self.connections.bounded(async move {
+        Connections::bounded(async move {
             let mut writing = Writing::begin(self).await?;
             let job = writes::request_cancel(&mut writing.transaction, id, writing.now).await?;
             writing.commit("cancel a job").await?;
@@ -183,7 +183,7 @@ impl Store for Database {
     }
 
     fn claim_next_job<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, Option<Job>> {
-        self.connections.bounded(async move {
+        Connections::bounded(async move {
             let mut writing = Writing::begin(self).await?;
             let job = writes::claim_next_job(&mut writing.transaction, claim, writing.now).await?;
             writing.commit("claim a job").await?;
@@ -192,7 +192,7 @@ impl Store for Database {
     }
 
     fn check_lease<'a>(&'a self, lease: &'a Lease) -> StoreFuture<'a, Held> {
-        self.connections.bounded(async move {
+        Connections::bounded(async move {
             let state = sqlx::query(sql::CHECK_LEASE)
                 .bind(lease.job_id.to_string())
                 .bind(i64::from(lease.attempt))
@@ -205,7 +205,7 @@ impl Store for Database {
     }
 
     fn heartbeat<'a>(&'a self, lease: &'a Lease, duration: Duration) -> StoreFuture<'a, Held> {
-        self.connections.bounded(async move {
+        Connections::bounded(async move {
             let mut writing = Writing::begin(self).await?;
             let expires_at = writing.now + duration;
             let held = writes::heartbeat(&mut writing.transaction, lease, expires_at).await?;
@@ -215,7 +215,7 @@ impl Store for Database {
     }
 
     fn report<'a>(&'a self, lease: &'a Lease, report: &'a Report) -> StoreFuture<'a, Held> {
-        self.connections.bounded(async move {
+        Connections::bounded(async move {
             let mut writing = Writing::begin(self).await?;
             let held = writes::report(&mut writing.transaction, lease, report, writing.now).await?;
             writing.commit("store progress").await?;
@@ -229,7 +229,7 @@ impl Store for Database {
         ending: &'a Ending,
         unless_renewed: Option<Timestamp>,
     ) -> StoreFuture<'a, Option<Settled>> {
-        self.connections.bounded(async move {
+        Connections::bounded(async move {
             let mut writing = Writing::begin(self).await?;
             let (transaction, now) = (&mut writing.transaction, writing.now);
             let settled = writes::finish(transaction, lease, ending, unless_renewed, now).await?;
@@ -239,7 +239,7 @@ impl Store for Database {
     }
 
     fn list_leased(&self) -> StoreFuture<'_, Vec<Leased>> {
-        self.connections.bounded(async move {
+        Connections::bounded(async move {
             let mut transaction = self.connections.snapshot().await?;
             let now = now(&self.time, &mut transaction).await?;
             let rows = sqlx::query(sql::LIST_LEASED)

@@ -101,9 +101,7 @@ impl Connections {
     }
 
     /// Every wait of SQLite has its own limit.
-    #[expect(clippy::unused_self, reason = "the other database has its limit here")]
     pub(super) fn bounded<'a, T>(
-        &self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'a,
     ) -> BoxFuture<'a, Result<T, StoreError>> {
         Box::pin(work)
