@@ -17,6 +17,7 @@ pub mod request;
 pub mod results;
 pub mod spec;
 pub mod state;
+pub mod task_info;
 
 pub use attempt::{AttemptFailure, AttemptMessage, AttemptSpec};
 pub use code::ErrorCode;
