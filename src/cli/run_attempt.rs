@@ -89,7 +89,7 @@ fn hidden_dirs(attempt: &AttemptSpec) -> HiddenDirs {
     let configured = configured
         .into_iter()
         .filter_map(|(dir, called)| Some((dir?, called)));
-    let cached = cache_dirs.iter().map(|dir| (dir, "the model cache"));
+    let cached = cache_dirs.iter().map(|dir| (dir, "the cache"));
     configured
         .chain(cached)
         .fold(HiddenDirs::default(), |dirs, (dir, called)| {
