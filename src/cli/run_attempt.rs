@@ -98,7 +98,7 @@ fn hidden_dirs(attempt: &AttemptSpec) -> HiddenDirs {
         .into_iter()
         .filter_map(|(dir, called)| Some((dir?, called)))
         .chain(artifacts.map(|dir| (dir, "the job's artifact")));
-    let cached = cache_dirs.iter().map(|dir| (dir, "the model cache"));
+    let cached = cache_dirs.iter().map(|dir| (dir, "the cache"));
     configured
         .chain(cached)
         .fold(HiddenDirs::default(), |dirs, (dir, called)| {
