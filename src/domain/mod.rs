@@ -4,13 +4,17 @@
 
 pub mod attempt;
 pub mod code;
+pub mod comparison;
 pub mod evaluation;
+pub mod guard;
 pub mod history;
 pub mod hub_name;
 pub mod job;
 pub mod manifest;
+pub mod protocol;
 pub mod redact;
 mod refusal;
+pub mod repetition;
 pub mod request;
 pub mod results;
 pub mod spec;
