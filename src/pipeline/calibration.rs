@@ -6,12 +6,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::PipelineError;
 use super::plan::{CalibrationPlan, Corpus, window_len};
-use super::python_random::PythonRandom;
 use super::text::{Content, Text};
 use super::tokenizer::ModelTokenizer;
 use crate::domain::ErrorCode;
 use crate::domain::manifest::Calibration;
 use crate::engine::{ModelConfig, TokenWindows};
+use crate::tasks::PythonRandom;
 
 /// The windows and what the manifest says of them.
 pub(super) struct CalibrationWindows {

@@ -12,7 +12,6 @@ pub mod hub;
 mod listener;
 mod memory;
 mod plan;
-mod python_random;
 mod resolve;
 mod stopwatch;
 mod text;

@@ -36,5 +36,6 @@ mod resume;
 mod service;
 mod store_suite;
 mod synthetic;
+mod tasks;
 mod worker;
 mod worker_recovery;
