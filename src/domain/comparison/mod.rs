@@ -14,7 +14,6 @@
 
 mod answers;
 mod bootstrap;
-mod choice;
 mod divergence;
 mod estimate;
 mod losses;
@@ -31,7 +30,6 @@ mod coverage;
 pub(in crate::domain) mod fixture;
 
 pub use answers::{Answers, PairedAnswers};
-pub use choice::{likeliest, likeliest_per_char};
 pub use divergence::divergence;
 pub use estimate::{mean, proportion};
 pub use losses::{Loss, PairedLosses, Scale, losses_estimate};
