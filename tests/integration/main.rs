@@ -37,6 +37,7 @@ mod real_model;
 mod reference;
 mod resume;
 mod service;
+mod statistics;
 mod store_suite;
 mod synthetic;
 mod tasks;
