@@ -50,7 +50,11 @@ async fn version_capabilities_and_documents_are_served() {
     let expected = json!({
         "name": "boolq", "version": "2.0", "shots": [0], "metrics": ["acc"], "unsupported": null, "documents": null,
     });
-    assert_eq!(*task("boolq"), expected, "there are none, and the hub may not be asked");
+    assert_eq!(
+        *task("boolq"),
+        expected,
+        "there are none, and the hub may not be asked"
+    );
     assert_eq!(task("mmlu")["shots"], json!([0, 5]));
     assert!(task("humaneval")["unsupported"].is_string());
     assert_eq!(
