@@ -23,6 +23,7 @@ use crate::domain::manifest::FileEntry;
 use crate::domain::request::{Defaults, FieldError, JobRequest};
 use crate::domain::spec::DatasetRef;
 use crate::domain::state::JobState;
+use crate::domain::task_info::TaskInfo;
 use crate::models::ModelLibrary;
 use crate::store::{Store, StoreError};
 
@@ -139,13 +140,15 @@ pub struct ArtifactFile {
     pub entry: FileEntry,
 }
 
-/// The registered data sets that are there.
+/// The registered data sets that can be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RegisteredTexts {
+pub struct RegisteredData {
     /// To calibrate on.
     pub calibration: Vec<DatasetRef>,
     /// To measure on.
     pub evaluation: Vec<DatasetRef>,
+    /// Every declared task.
+    pub tasks: Vec<TaskInfo>,
 }
 
 /// One line of the readiness report.
@@ -345,12 +348,13 @@ impl Jobs {
         ]
     }
 
-    /// The registered data sets that are there.
-    pub async fn datasets(&self) -> Result<RegisteredTexts, Error> {
+    /// The registered data sets that can be had.
+    pub async fn datasets(&self) -> Result<RegisteredData, Error> {
         let parts = Arc::clone(&self.parts);
-        let found = tokio::task::spawn_blocking(move || RegisteredTexts {
+        let found = tokio::task::spawn_blocking(move || RegisteredData {
             calibration: parts.datasets.registered(Use::Calibration),
             evaluation: parts.datasets.registered(Use::Evaluation),
+            tasks: parts.datasets.tasks(),
         });
         found.await.map_err(|panic| Error::Unchecked(panic.into()))
     }

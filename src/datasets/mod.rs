@@ -5,6 +5,7 @@
 //! needed, and [`Documents`] reads them from wherever they were put.
 
 mod below;
+mod catalog;
 mod documents;
 mod error;
 mod lines;

@@ -63,7 +63,7 @@ pub(super) fn hub_split(dataset: &DatasetRef, purpose: Use) -> Option<HubSplit> 
 
 /// The files that a split of a task may be, the preferred one first, relative to the data directory.
 pub(super) fn split_files(dataset: &str, name: &str) -> Vec<String> {
-    ["jsonl", "jsonl.gz", "parquet"]
+    ["jsonl", "jsonl.gz", "parquet", "raw"]
         .map(|ending| format!("{dataset}/{name}.{ending}"))
         .to_vec()
 }

@@ -46,8 +46,8 @@ impl DataRoots {
         self.find(dataset.name(), root, files, hub.as_ref())
     }
 
-    /// Where the documents of a task are to be had: `<data_dir>/<dataset>/<name>.jsonl`, `.jsonl.gz` or `.parquet`,
-    /// else on the hub.
+    /// Where the documents of a task are to be had: `<data_dir>/<dataset>/<name>.jsonl`, `.jsonl.gz`, `.parquet` or
+    /// `.raw`, else on the hub.
     pub fn locate_split(&self, split: &Split) -> Result<Place, DatasetNotFound> {
         let files = split_files(split.dataset, split.name);
         self.find(

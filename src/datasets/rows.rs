@@ -1,7 +1,9 @@
 //! Reads the rows of one file, whatever its format, one after another.
 //!
-//! - `.jsonl`, `.json`: one JSON object per line; blank lines are nothing.
-//! - the same with `.gz` behind it: compressed.
+//! - `.jsonl`: one JSON object per line; blank lines are nothing.
+//! - `.jsonl.gz`, `.json.gz`: the same, compressed.
+//! - `.raw`, WikiText's own form: rows with the field `text`, one per line; it is the line with its newline, or nothing
+//!   for a blank one. That is how the public data set gives its text.
 //! - `.parquet`: one object per record, see [`records`](super::records).
 
 use std::fs::File;
@@ -11,7 +13,8 @@ use std::path::Path;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{DatasetError, lines, records};
+use super::lines::{self, LineFormat};
+use super::{DatasetError, records};
 
 /// Gives each of the first `limit` rows (`None` = all) to `each`; returns how many rows the file has. What `each` has to
 /// say against a row is reported with the row's place.
@@ -25,14 +28,17 @@ pub fn read_rows(
     let limit = limit.unwrap_or(usize::MAX);
     let name = path.to_string_lossy();
     let has_ending = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
-    let n_rows = if has_ending(&[".parquet"]) {
-        records::read(path, limit, each)
+    let mut lines = |format, is_compressed| lines::read(path, format, is_compressed, limit, each);
+    let n_rows = if has_ending(&[".jsonl"]) {
+        lines(LineFormat::Json, false)
     } else if has_ending(&[".jsonl.gz", ".json.gz"]) {
-        lines::read_compressed(path, limit, each)
-    } else if has_ending(&[".jsonl", ".json"]) {
-        lines::read(path, limit, each)
+        lines(LineFormat::Json, true)
+    } else if has_ending(&[".raw"]) {
+        lines(LineFormat::Raw, false)
+    } else if has_ending(&[".parquet"]) {
+        records::read(path, limit, each)
     } else {
-        let reason = "its name ends in none of .jsonl, .jsonl.gz, .json.gz, .parquet";
+        let reason = "its name ends in none of .jsonl, .jsonl.gz, .json.gz, .raw, .parquet";
         return Err(DatasetError::invalid(path, reason));
     }?;
     match n_rows {

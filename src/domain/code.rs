@@ -66,7 +66,7 @@ error_codes! {
     /// A defect of the service; the request id leads to its log.
     Internal = "internal", retryable: true;
 
-    /// No model of this id, or no such revision.
+    /// No model of this id, no such revision, or no job with such an artifact.
     ModelNotFound = "model_not_found", retryable: false;
     /// The hub refuses this token (or none) for this model.
     ModelAccessDenied = "model_access_denied", retryable: false;

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::spec::DatasetRef;
+use crate::tasks::Task;
 
 /// What is measured before and after.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -34,6 +35,12 @@ impl EvaluationSpec {
     pub fn is_empty(&self) -> bool {
         self.perplexity.is_empty() && self.tasks.is_empty()
     }
+}
+
+/// Names of the tasks that can be run.
+pub fn task_names() -> Vec<&'static str> {
+    let runnable = Task::all().iter().filter(|task| task.refusal().is_none());
+    runnable.map(|task| task.name).collect()
 }
 
 /// A task and how many worked examples stand before each question.

@@ -8,10 +8,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::HttpState;
+use super::body_schema::JobBody;
 use super::conditional::{is_unchanged, quoted};
 use super::error::ApiError;
 use super::extract::{JobPath, JsonBody, NoParameters, Parameters};
-use super::openapi::JobBody;
 use super::view::{JobView, ListView, job_path};
 use crate::domain::history::Attempt;
 use crate::domain::job::JobFilter;

@@ -1,8 +1,7 @@
 //! How the files of text corpora are read.
 //!
-//! - `.raw`, WikiText's own form: rows, one per line; a row is a line with its newline, or nothing for a blank one. That
-//!   is how the public data set gives its text, and joining its rows is part of the paper's protocol.
-//! - `.parquet`, WikiText's form on the hub: the same rows, in the column `text`.
+//! - `.raw`, WikiText's own form, and `.parquet`, its form on the hub: rows, each a line of the text. Joining them is part
+//!   of the paper's protocol.
 //! - `.jsonl`, `.jsonl.gz`, `.json.gz`: one document per line, in the field `text`.
 //! - Anything else: text, taken as it is.
 
@@ -78,8 +77,7 @@ impl Text {
             _ if has_ending(&[".jsonl", ".jsonl.gz", ".json.gz"]) => {
                 column(files, limit).map(Self::Documents)
             }
-            _ if has_ending(&[".parquet"]) => column(files, limit).map(Self::Rows),
-            [path] if has_ending(&[".raw"]) => Ok(Self::Rows(rows(&utf8(path)?, limit))),
+            _ if has_ending(&[".raw", ".parquet"]) => column(files, limit).map(Self::Rows),
             [path] => utf8(path).map(Self::Whole),
             files => Err(PipelineError::refused(
                 ErrorCode::DatasetInvalid,
@@ -130,18 +128,6 @@ fn utf8(path: &Path) -> Result<String, PipelineError> {
             ),
         )
     })
-}
-
-fn rows(text: &str, limit: Option<usize>) -> Vec<String> {
-    let row = |line: &str| {
-        if line.trim().is_empty() {
-            String::new()
-        } else {
-            format!("{line}\n")
-        }
-    };
-    let limit = limit.unwrap_or(usize::MAX);
-    text.lines().take(limit).map(row).collect()
 }
 
 /// The field `text` of every row.

@@ -64,12 +64,12 @@ async fn a_data_set_that_is_nowhere_is_refused_before_anything_is_queued() {
     [
       {
         "code": "dataset_not_found",
-        "detail": "data set \"c4\" is not there: set SECATEUR_DATA_DIR to a directory with c4/en_train.jsonl or c4/en_train.jsonl.gz or c4/en_train_first1000.jsonl.gz",
+        "detail": "data set \"c4\" is not there: set SECATEUR_DATA_DIR to a directory with c4/en_train.jsonl or c4/en_train.jsonl.gz or c4/en_train_first1000.jsonl.gz; the hub has it, but HF_HUB_OFFLINE forbids asking for it and its cache does not hold it",
         "pointer": "/calibration"
       },
       {
         "code": "dataset_not_found",
-        "detail": "data set \"wikitext2\" is not there: set SECATEUR_DATA_DIR to a directory with wikitext2/wiki.test.raw",
+        "detail": "data set \"wikitext2\" is not there: set SECATEUR_DATA_DIR to a directory with wikitext2/wiki.test.raw; the hub has it, but HF_HUB_OFFLINE forbids asking for it and its cache does not hold it",
         "pointer": "/evaluation/perplexity/0"
       }
     ]

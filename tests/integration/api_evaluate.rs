@@ -96,6 +96,38 @@ async fn a_baseline_that_is_not_there_is_refused_by_its_own_pointer() {
 }
 
 #[tokio::test]
+async fn a_task_without_documents_is_refused_before_anything_is_queued() {
+    let app = TestApp::api().await;
+    let mmlu = app.home().join("data/mmlu");
+    std::fs::create_dir_all(&mmlu).unwrap();
+    std::fs::write(mmlu.join("test.jsonl"), "{}\n").unwrap();
+    let evaluation = json!({"tasks": ["boolq", "mmlu", {"name": "mmlu", "shots": 5}]});
+    let pruning = json!({"model": "a", "sparsity": 0.5, "evaluation": evaluation});
+    let evaluating = json!({"type": "evaluate", "model": "a", "evaluation": evaluation});
+    for body in [pruning, evaluating] {
+        let answer = app.post("/v1/jobs", &body).await;
+        assert_eq!(
+            answer.status,
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "{answer:?}"
+        );
+        let problem = answer.json();
+        assert_eq!(problem["code"], "dataset_not_found");
+        let errors = problem["errors"].as_array().unwrap().iter();
+        let pointers: Vec<_> = errors.map(|error| error["pointer"].clone()).collect();
+        // The worked examples of the third entry are a file of their own.
+        assert_eq!(pointers, ["/evaluation/tasks/0", "/evaluation/tasks/2"]);
+    }
+    assert_eq!(app.get("/v1/jobs").await.json()["data"], json!([]));
+    let there = json!({"type": "evaluate", "model": "a", "evaluation": {"perplexity": [], "tasks": ["mmlu"]}});
+    let job = app.post("/v1/jobs", &there).await.json();
+    assert_eq!(
+        job["evaluation"]["tasks"],
+        json!([{"name": "mmlu", "shots": 0}])
+    );
+}
+
+#[tokio::test]
 async fn evaluations_can_be_listed_by_themselves_and_cancelled() {
     let app = TestApp::api().await;
     let pruning = app.submit("m").await;
@@ -106,13 +138,13 @@ async fn evaluations_can_be_listed_by_themselves_and_cancelled() {
         jobs.map(|job| job["id"].as_str().unwrap().to_owned())
             .collect::<Vec<_>>()
     };
-    assert_eq!(ids("type=evaluate").await, [id.clone()]);
-    assert_eq!(ids("type=prune").await, [pruning.clone()]);
+    assert_eq!(ids("type=evaluate").await, [id.as_str()]);
+    assert_eq!(ids("type=prune").await, [pruning.as_str()]);
     assert_eq!(
         ids("type=prune,evaluate").await,
-        [id.clone(), pruning.clone()]
+        [id.as_str(), pruning.as_str()]
     );
-    assert_eq!(ids("method=wanda").await, [pruning]);
+    assert_eq!(ids("method=wanda").await, [pruning.as_str()]);
     let wrong = app.get("/v1/jobs?type=distil").await;
     assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
     let cancelled = app

@@ -138,6 +138,16 @@ impl TestApp {
         .await
     }
 
+    /// API and worker without any data sets of its own, and this program as the child.
+    pub(crate) async fn without_data(program: PathBuf) -> Self {
+        Self::start(new_home(), Arc::new(SystemClock), |config| {
+            config.storage.data_dir = None;
+            config.storage.hub = Some(HubReach::Online);
+            config.worker.program = Some(program);
+        })
+        .await
+    }
+
     /// API, worker and the real child, with models that `write_models` puts into the models directory.
     pub(crate) async fn real(write_models: impl FnOnce(&Path)) -> Self {
         let home = new_home();
@@ -342,7 +352,7 @@ pub(crate) fn publication(attempt: u32) -> Publication {
     Publication {
         attempt,
         files: manifest.files.clone(),
-        report: JobReport::Prune(manifest),
+        report: JobReport::Prune(Box::new(manifest)),
     }
 }
 
@@ -350,7 +360,7 @@ pub(crate) fn publication(attempt: u32) -> Publication {
 pub(crate) fn evaluation(attempt: u32) -> Publication {
     Publication {
         attempt,
-        report: JobReport::Evaluate(evaluation_report()),
+        report: JobReport::Evaluate(Box::new(evaluation_report())),
         files: Vec::new(),
     }
 }

@@ -1,23 +1,18 @@
 //! What every [`Store`] must do. The functions take any store; each of them is run on each database.
 
-use std::ops::Deref;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use secateur::domain::attempt::{AttemptFailure, Phase, Step};
 use secateur::domain::history::{Attempt, AttemptOutcome, EventKind};
 use secateur::domain::job::{Job, JobError, JobFilter, JobId, MAX_ATTEMPTS};
-use secateur::domain::request::{Defaults, JobRequest};
 use secateur::domain::state::JobState;
 use secateur::domain::{ErrorCode, JobType};
-use secateur::store::{self, Claim, Ending, Held, Lease, Leased, Report, Store, Time};
-use serde_json::json;
-use uuid::Uuid;
+use secateur::store::{Claim, Ending, Held, Lease, Leased, Report, Store, Time};
 
 use crate::database::Database;
 use crate::harness::{evaluation, publication};
+use bench::*;
 use queries::{
     a_job_is_read_together_with_its_attempts, filters_and_counts_agree,
     jobs_can_be_filtered_by_their_type, pages_do_not_move_when_jobs_are_added,
@@ -31,6 +26,7 @@ use rows::{
     the_lease_of_an_unreadable_job_can_be_ended,
 };
 
+mod bench;
 mod model;
 mod one_file;
 mod properties;
@@ -67,135 +63,6 @@ on_both_databases!(TestStore::open:
     an_unreadable_job_is_left_out_of_lists_and_pages_stay_full,
     the_lease_of_an_unreadable_job_can_be_ended,
 );
-
-/// A store on a fresh database, and its clock.
-pub(crate) struct TestStore {
-    store: Arc<dyn Store>,
-    millis: Arc<AtomicI64>,
-    pub(crate) database: Database,
-}
-
-impl TestStore {
-    pub(crate) async fn open(database: Database) -> Self {
-        let millis = Arc::new(AtomicI64::new(at(0).as_millisecond()));
-        let clock = Arc::clone(&millis);
-        let now = move || Timestamp::from_millisecond(clock.load(Ordering::SeqCst)).unwrap();
-        let time = Time::Given(Arc::new(now));
-        let store = store::open(&database.as_url(), time).await.unwrap();
-        Self {
-            store,
-            millis,
-            database,
-        }
-    }
-
-    /// Sets the clock.
-    pub(crate) fn at(&self, seconds: i64) -> &Self {
-        self.millis
-            .store(at(seconds).as_millisecond(), Ordering::SeqCst);
-        self
-    }
-}
-
-impl Deref for TestStore {
-    type Target = dyn Store;
-
-    fn deref(&self) -> &Self::Target {
-        &*self.store
-    }
-}
-
-/// What the lease of every claim is.
-const LEASE: Duration = Duration::from_mins(5);
-
-pub(crate) fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_second(1_700_000_000 + seconds).unwrap()
-}
-
-fn new_job(model: &str, created: Timestamp) -> Job {
-    let body = json!({"model": {"source": "local", "id": model}, "sparsity": 0.5, "name": "n", "metadata": {"k": "v"}});
-    let request = JobRequest::parse(&body, Defaults::CPU).unwrap();
-    let stamp = uuid::Timestamp::from_unix(uuid::NoContext, created.as_second().unsigned_abs(), 0);
-    let mut job = Job::new(JobId::new(Uuid::new_v7(stamp)), request.spec, created);
-    (job.name, job.metadata) = (request.name, request.metadata);
-    job
-}
-
-/// A job of the type `evaluate` that names artifacts of other jobs.
-fn new_evaluation(created: Timestamp) -> Job {
-    let artifact = JobId::new(Uuid::from_u128(7)).to_string();
-    let body = json!({
-        "type": "evaluate", "model": {"source": "job", "id": artifact}, "baseline": "org/name",
-        "evaluation": {"perplexity": ["demo"], "seq_len": 64},
-    });
-    Job {
-        spec: JobRequest::parse(&body, Defaults::CPU).unwrap().spec,
-        ..new_job("m", created)
-    }
-}
-
-async fn insert(store: &TestStore, seconds: i64) -> JobId {
-    let job = new_job("m", at(seconds));
-    store.at(seconds).insert_job(&job).await.unwrap();
-    job.id
-}
-
-fn claim_by(worker: &str) -> Claim {
-    Claim {
-        worker_id: worker.to_owned(),
-        device: "cpu".to_owned(),
-        lease: LEASE,
-    }
-}
-
-async fn claim(store: &TestStore, worker: &str, seconds: i64) -> Option<Lease> {
-    let job = store.at(seconds).claim_next_job(&claim_by(worker)).await;
-    job.unwrap().map(|job| Lease::of(&job).unwrap())
-}
-
-async fn job(store: &TestStore, id: JobId) -> Job {
-    store.lookup_job(id).await.unwrap().unwrap()
-}
-
-fn error(attempt: u32) -> JobError {
-    let failure = AttemptFailure {
-        code: ErrorCode::InsufficientDisk,
-        message: "full".to_owned(),
-        phase: Some(Phase::Pruning),
-        retryable: true,
-    };
-    JobError { failure, attempt }
-}
-
-fn retry(attempt: u32, crashed: bool, delay_seconds: u64) -> Ending {
-    Ending::Retry {
-        error: error(attempt),
-        crashed,
-        delay: Duration::from_secs(delay_seconds),
-    }
-}
-
-fn succeeded(attempt: u32) -> Ending {
-    Ending::Succeeded(Box::new(publication(attempt)))
-}
-
-async fn finish(store: &TestStore, lease: &Lease, ending: &Ending) -> bool {
-    finish_at(store, lease, ending, 500).await
-}
-
-async fn finish_at(store: &TestStore, lease: &Lease, ending: &Ending, seconds: i64) -> bool {
-    let settled = store.at(seconds).finish(lease, ending, None).await;
-    settled.unwrap().is_some()
-}
-
-async fn attempts(store: &TestStore, id: JobId) -> Vec<Attempt> {
-    store.lookup_job_with_attempts(id).await.unwrap().unwrap().1
-}
-
-async fn cancel(store: &TestStore, id: JobId, seconds: i64) -> Job {
-    let cancelled = store.at(seconds).request_cancel(id).await.unwrap();
-    cancelled.unwrap().0
-}
 
 async fn a_job_comes_back_as_it_was_stored(store: &TestStore) {
     let submitted = new_job("m", at(0));

@@ -114,6 +114,17 @@ fn every_format_gives_the_same_rows() {
 }
 
 #[test]
+fn the_rows_of_a_raw_file_are_its_lines_and_nothing_for_blank_ones() {
+    let dir = TempDir::new().unwrap();
+    let path = write(&dir, "a.raw", b" \n = Title = \n\n words");
+    let documents = read(&path, Some(3)).unwrap();
+    let texts = documents.rows.iter().map(|row| row["text"].as_str());
+    let texts: Vec<_> = texts.map(Option::unwrap).collect();
+    assert_eq!(texts, ["", " = Title = \n", ""]);
+    assert_eq!(documents.n_rows, 4);
+}
+
+#[test]
 fn a_limit_leaves_the_number_of_rows_and_the_digest_as_they_are() {
     let dir = TempDir::new().unwrap();
     for (name, bytes) in [

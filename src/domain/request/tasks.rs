@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::fields::{Fields, kind};
 use super::{limits, to_usize};
-use crate::domain::evaluation::TaskRef;
+use crate::domain::evaluation::{TaskRef, task_names};
 use crate::tasks::Task;
 
 /// A name, or an object with `name` and `shots`.
@@ -49,12 +49,8 @@ fn object(mut fields: Fields<'_, '_>) -> Option<TaskRef> {
 fn find(fields: &mut Fields<'_, '_>, path: &str, name: &str) -> Option<&'static Task> {
     let Some(task) = Task::find(name) else {
         let short: String = name.chars().take(80).collect();
-        let runnable = Task::all().iter().filter(|task| task.refusal().is_none());
-        let known: Vec<_> = runnable.map(|task| task.name).collect();
-        let detail = format!(
-            "unknown task {short:?}, expected one of {}",
-            known.join(", ")
-        );
+        let known = task_names().join(", ");
+        let detail = format!("unknown task {short:?}, expected one of {known}");
         fields.error(path, "unknown_task", detail);
         return None;
     };

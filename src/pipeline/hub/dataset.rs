@@ -60,7 +60,7 @@ impl Repository<RepoTypeDataset> {
 
     /// What the hub says of the files.
     async fn list(&self, files: Vec<String>) -> Result<Vec<ListedFile>, HubError> {
-        let what = format!("the files of {} at {}", self.what, self.commit);
+        let what = format!("{} at {}", self.what, self.commit);
         let request = self
             .handle
             .get_paths_info()

@@ -9,6 +9,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 use secateur::store::SqliteStore;
+use serde_json::json;
 
 use super::*;
 use crate::harness::TestApp;

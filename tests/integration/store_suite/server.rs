@@ -1,7 +1,7 @@
 //! What only a database on a server does: it tells who waits, and its connections are lost.
 
 use futures::StreamExt as _;
-use secateur::store::Change;
+use secateur::store::{self, Change};
 
 use super::*;
 
