@@ -130,7 +130,9 @@ impl ErrorCode {
             | EngineError::ShapeMismatch { .. }
             | EngineError::UnsupportedDtype { .. } => Self::MissingTensor,
             EngineError::PatternMismatch { .. } => Self::PatternMismatch,
-            EngineError::InvalidWindows(_) => Self::DatasetInvalid,
+            EngineError::InvalidWindows(_) | EngineError::InvalidSequence { .. } => {
+                Self::DatasetInvalid
+            }
             EngineError::TokenOutOfVocabulary { .. } => Self::TokenizerInvalid,
             EngineError::NonFinite { .. } => Self::NonFinite,
             EngineError::Stopped => Self::Cancelled,

@@ -13,9 +13,9 @@ use super::{Listener, PipelineError, artifact, memory, resolve};
 use crate::domain::ErrorCode;
 use crate::domain::attempt::Phase;
 use crate::domain::manifest::{EvaluationReport, PerplexityResult, Results};
-use crate::engine::{Checkpoint, Decoder, ModelConfig, TokenWindows, perplexity};
+use crate::engine::{Checkpoint, Decoder, ModelConfig, ResidentBlocks, TokenWindows, perplexity};
 
-/// Share of the available memory that the blocks of a model may take to be kept between turns.
+/// Share of the available memory that a model may take to be kept between measurements.
 const RESIDENT_SHARE: u64 = 4;
 
 /// A text cut into windows.
@@ -73,10 +73,11 @@ pub(super) fn measure_all(
     let checkpoint = Checkpoint::open(dir)?;
     let decoder = Decoder::open(&checkpoint, device)?;
     let resident_bytes = memory::available_bytes() / RESIDENT_SHARE;
+    let mut model = ResidentBlocks::new(&decoder, resident_bytes);
     let measured = texts.iter().map(|text| {
         let name = format!("{what} perplexity on {}, block", text.name);
         let mut observer = EngineObserver::tokens(listener, name);
-        Ok(perplexity(&decoder, &text.windows, resident_bytes, &mut observer)?.value)
+        Ok(perplexity(&mut model, &text.windows, &mut observer)?.value)
     });
     measured.collect()
 }

@@ -3,8 +3,8 @@
 use candle_core::{D, DType, Result, Storage, Tensor};
 use rayon::prelude::*;
 
+use super::softmax_row::SoftmaxRow;
 use super::{contiguous, on_cpu};
-use crate::engine::simd::{exp, max, sum_by, vectorized};
 
 /// `nll[t] = ln Σ_v exp(logits[t][v]) − logits[t][targets[t]]`, in nats.
 ///
@@ -27,11 +27,8 @@ pub fn negative_log_likelihoods(logits: &Tensor, targets: &[u32]) -> Result<Vec<
         .par_chunks_exact(vocab)
         .zip(targets)
         .map(|(row, &target)| {
-            let (top, sum) = vectorized(|| {
-                let top = max(row);
-                (top, sum_by(row, |x| exp(x - top)))
-            });
-            sum.ln() + (top - row[target as usize])
+            let softmax = SoftmaxRow::of(row);
+            softmax.sum.ln() + (softmax.top - row[target as usize])
         });
     Ok(nlls.collect())
 }
