@@ -133,7 +133,9 @@ impl ErrorCode {
             EngineError::InvalidWindows(_) | EngineError::InvalidSequence { .. } => {
                 Self::DatasetInvalid
             }
-            EngineError::TokenOutOfVocabulary { .. } => Self::TokenizerInvalid,
+            EngineError::TokenOutOfVocabulary { .. } | EngineError::VocabularyMismatch { .. } => {
+                Self::TokenizerInvalid
+            }
             EngineError::NonFinite { .. } => Self::NonFinite,
             EngineError::Stopped => Self::Cancelled,
             EngineError::Tensor(_) => Self::Internal,

@@ -85,6 +85,14 @@ pub enum EngineError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Two models cannot be compared token by token.
+    #[error("vocabularies of {first} and {second} tokens cannot be compared")]
+    VocabularyMismatch {
+        /// Size of the first model's.
+        first: usize,
+        /// Size of the second model's.
+        second: usize,
+    },
     /// A token id has no embedding.
     #[error("token id {id} is outside the vocabulary of {vocab}")]
     TokenOutOfVocabulary {

@@ -3,9 +3,9 @@
 use candle_core::Tensor;
 
 use super::error::{EngineError, Result};
-use super::model::{BlockContext, ModelConfig, RopeTable};
+use super::model::{ModelConfig, RopeTable};
 use super::observer::{Observer, Progress};
-use super::ops::TokenLayout;
+use super::ops::{TokenLayout, causal_attention};
 use super::resident_blocks::ResidentBlocks;
 
 /// Bytes of activations that go through the blocks together; more batches go in turns ("waves").
@@ -20,6 +20,14 @@ pub(super) struct Batch<'a> {
     pub(super) layout: TokenLayout<'a>,
 }
 
+impl<'a> Batch<'a> {
+    /// Tokens that do not see each other.
+    pub(super) fn of_rows(ids: &'a [u32]) -> Self {
+        let layout = TokenLayout::Windows(1);
+        Self { ids, layout }
+    }
+}
+
 /// Tokens whose activations may exist at a time.
 pub(super) fn tokens_per_wave(config: &ModelConfig) -> usize {
     WAVE_BYTES / (config.hidden * size_of::<f32>())
@@ -30,6 +38,11 @@ pub(super) fn rows_of_logits(config: &ModelConfig) -> usize {
     (LOGITS_BYTES / (config.vocab * size_of::<f32>())).max(1)
 }
 
+/// The attention of a block for a batch: makes `[n_tokens, heads · head_dim]` of the number of the block, that of the
+/// batch, and q, k, v.
+pub(super) type AttendBatch<'a> =
+    &'a mut dyn FnMut(usize, usize, &Tensor, &Tensor, &Tensor) -> Result<Tensor>;
+
 /// The last block's output `[n_tokens, hidden]` for each batch.
 pub(super) fn forward(
     model: &mut ResidentBlocks<'_>,
@@ -37,22 +50,30 @@ pub(super) fn forward(
     rope: &RopeTable,
     meter: &mut Meter<'_>,
 ) -> Result<Vec<Tensor>> {
+    let shape = model.decoder().config().attention_shape(rope);
+    forward_with(model, batches, meter, &mut |_, batch, q, k, v| {
+        Ok(causal_attention(q, k, v, &shape, batches[batch].layout)?)
+    })
+}
+
+/// The same with another attention, which alone knows how the batches' tokens see each other.
+pub(super) fn forward_with(
+    model: &mut ResidentBlocks<'_>,
+    batches: &[Batch<'_>],
+    meter: &mut Meter<'_>,
+    attend: AttendBatch<'_>,
+) -> Result<Vec<Tensor>> {
     let decoder = model.decoder();
     let mut states = batches
         .iter()
         .map(|batch| decoder.embed(batch.ids))
         .collect::<Result<Vec<Tensor>>>()?;
-    meter.begin_wave();
     for index in 0..decoder.config().blocks {
         model.with_block(index, |block| {
-            for (x, batch) in states.iter_mut().zip(batches) {
-                let context = BlockContext {
-                    config: decoder.config(),
-                    rope,
-                    layout: batch.layout,
-                };
-                *x = block.forward(x, &context)?;
-                meter.forwarded(batch.ids.len())?;
+            for (batch, x) in states.iter_mut().enumerate() {
+                let mut attend = |q: &Tensor, k: &Tensor, v: &Tensor| attend(index, batch, q, k, v);
+                *x = block.forward_with(x, decoder.config(), &mut attend)?;
+                meter.forwarded(batches[batch].ids.len())?;
             }
             Ok(())
         })?;
@@ -83,8 +104,15 @@ impl<'a> Meter<'a> {
         Self { observer, progress }
     }
 
+    /// The blocks begin anew, with other tokens.
     pub(super) fn begin_wave(&mut self) {
         self.progress.blocks = 0;
+    }
+
+    /// Tokens, times blocks, that turned out not to be needed.
+    pub(super) fn skipped(&mut self, tokens: usize) {
+        self.progress.tokens += tokens as u64;
+        self.observer.progress(self.progress);
     }
 
     pub(super) fn forwarded(&mut self, tokens: usize) -> Result<()> {

@@ -7,12 +7,12 @@
 use candle_core::Tensor;
 
 use super::error::{EngineError, Result};
-use super::forward::{Batch, Meter, forward, rows_of_logits, tokens_per_wave};
+use super::forward::{Batch, Meter, forward, rows_of_logits};
 use super::model::ModelConfig;
 use super::observer::Observer;
 use super::ops::{Target, log_probabilities};
 use super::resident_blocks::ResidentBlocks;
-use super::token_tree::TokenTree;
+use super::token_tree::{TokenTree, waves};
 
 /// A sequence whose end is scored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,13 +56,8 @@ pub fn log_likelihoods(
     let mut meter = Meter::new(observer, config.blocks, total_tokens);
     let mut results: Vec<LogLikelihood> = sequences.iter().map(LogLikelihood::of_nothing).collect();
     for wave in waves(&trees, config) {
-        let batches: Vec<Batch<'_>> = wave
-            .iter()
-            .map(|tree| Batch {
-                ids: tree.ids(),
-                layout: tree.layout(),
-            })
-            .collect();
+        let batches: Vec<Batch<'_>> = wave.iter().map(TokenTree::batch).collect();
+        meter.begin_wave();
         let states = forward(model, &batches, &rope, &mut meter)?;
         let (x, readings) = Reading::of_wave(wave, sequences, &states)?;
         drop(states);
@@ -109,24 +104,6 @@ impl LogLikelihood {
             tokens: sequence.scored,
         }
     }
-}
-
-/// As many trees at a time as may exist together.
-fn waves<'a>(trees: &'a [TokenTree], config: &ModelConfig) -> Vec<&'a [TokenTree]> {
-    let limit = tokens_per_wave(config);
-    let mut waves = Vec::new();
-    let (mut begin, mut tokens) = (0, 0);
-    for (index, tree) in trees.iter().enumerate() {
-        if index > begin && tokens + tree.ids().len() > limit {
-            waves.push(&trees[begin..index]);
-            (begin, tokens) = (index, 0);
-        }
-        tokens += tree.ids().len();
-    }
-    if begin < trees.len() {
-        waves.push(&trees[begin..]);
-    }
-    waves
 }
 
 /// A token to be looked up in a row of logits.

@@ -18,9 +18,12 @@
 
 mod activation;
 pub mod checkpoint;
+mod divergence;
 mod error;
 mod forward;
+mod generate;
 mod journal;
+mod kv_cache;
 mod log_likelihood;
 pub mod mask;
 pub mod model;
@@ -35,7 +38,9 @@ mod windows;
 
 pub use activation::InputStatistic;
 pub use checkpoint::{Checkpoint, PrunedCopy, Weights};
+pub use divergence::{Divergence, divergence};
 pub use error::{EngineError, Result};
+pub use generate::{GenerateOptions, Generation, GenerationEnd, Stop, generate};
 pub use journal::Journal;
 pub use log_likelihood::{LogLikelihood, ScoredSequence, log_likelihoods};
 pub use mask::{Saliency, Sparsity};

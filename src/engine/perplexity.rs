@@ -24,7 +24,7 @@ pub struct Perplexity {
 }
 
 impl Perplexity {
-    fn new(window_mean_nll: Vec<f64>) -> Result<Self> {
+    pub(super) fn new(window_mean_nll: Vec<f64>) -> Result<Self> {
         let value = (window_mean_nll.iter().sum::<f64>() / window_mean_nll.len() as f64).exp();
         if !value.is_finite() {
             let place = "a perplexity beyond the range of numbers".to_owned();
@@ -55,13 +55,14 @@ pub fn perplexity(
     let mut meter = Meter::new(observer, config.blocks, total_tokens);
     let mut window_mean_nll = Vec::with_capacity(windows.len());
     for wave in waves(windows, config) {
+        meter.begin_wave();
         let states = forward(model, &wave, &rope, &mut meter)?;
         model.with_head(|head| {
             for (batch, x) in wave.iter().zip(&states) {
                 for (window, ids) in batch.ids.chunks_exact(windows.seq_len()).enumerate() {
                     let x = x.narrow(0, window * windows.seq_len(), windows.seq_len())?;
                     let nlls = window_nlls(head, config, &x, ids)?;
-                    window_mean_nll.push(window_mean(&nlls, window_mean_nll.len())?);
+                    window_mean_nll.push(window_mean(nlls.into_iter(), window_mean_nll.len())?);
                 }
             }
             Ok(())
@@ -71,16 +72,17 @@ pub fn perplexity(
 }
 
 /// Batches of whole windows, as many at a time as may exist together.
-fn waves<'a>(windows: &'a TokenWindows, config: &ModelConfig) -> Vec<Vec<Batch<'a>>> {
+pub(super) fn waves<'a>(windows: &'a TokenWindows, config: &ModelConfig) -> Vec<Vec<Batch<'a>>> {
     let layout = TokenLayout::Windows(windows.seq_len());
     let batches: Vec<Batch<'_>> = windows.batches().map(|ids| Batch { ids, layout }).collect();
     let per_wave = (tokens_per_wave(config) / batches[0].ids.len()).max(1);
     batches.chunks(per_wave).map(<[_]>::to_vec).collect()
 }
 
-/// Mean of the losses of window `index`.
-fn window_mean(nlls: &[f32], index: usize) -> Result<f64> {
-    let mean = nlls.iter().map(|&nll| f64::from(nll)).sum::<f64>() / nlls.len() as f64;
+/// Mean of the losses of the positions of window `index`.
+pub(super) fn window_mean(losses: impl ExactSizeIterator<Item = f32>, index: usize) -> Result<f64> {
+    let n = losses.len() as f64;
+    let mean = losses.map(f64::from).sum::<f64>() / n;
     if mean.is_finite() {
         Ok(mean)
     } else {

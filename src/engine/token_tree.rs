@@ -3,6 +3,8 @@
 //! Sorted sequences make a radix tree: the longest common prefix of neighbours says where paths branch. The segments
 //! of the tree lie end to end in depth-first order, without padding, and are a batch of their own.
 
+use super::forward::{Batch, tokens_per_wave};
+use super::model::ModelConfig;
 use super::ops::{Segment, TokenLayout};
 use super::windows::BATCH_TOKENS;
 
@@ -120,9 +122,20 @@ impl TokenTree {
         &self.ids
     }
 
-    /// How the rows see each other.
-    pub(super) fn layout(&self) -> TokenLayout<'_> {
-        TokenLayout::Tree(&self.segments)
+    /// The tree as a batch.
+    pub(super) fn batch(&self) -> Batch<'_> {
+        Batch {
+            ids: &self.ids,
+            layout: TokenLayout::Tree(&self.segments),
+        }
+    }
+
+    /// Position of every row in its sequences.
+    pub(super) fn positions(&self) -> Vec<usize> {
+        let segments = self.segments.iter();
+        segments
+            .flat_map(|segment| segment.position..segment.position + segment.len)
+            .collect()
     }
 
     /// One for each sequence of this tree.
@@ -136,6 +149,16 @@ impl TokenTree {
         depths.max().unwrap_or(0)
     }
 
+    /// Row of the last token of `path`.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a tree has far fewer than 2³² rows"
+    )]
+    pub(super) fn last_row(&self, path: Path) -> u32 {
+        let segment = self.segments[path.segment];
+        (segment.start + segment.len - 1) as u32
+    }
+
     /// The segments of `path`, last to first.
     pub(super) fn segments_of(&self, path: Path) -> impl Iterator<Item = Segment> {
         let mut next = Some(path.segment);
@@ -145,6 +168,24 @@ impl TokenTree {
             Some(segment)
         })
     }
+}
+
+/// As many trees at a time as may exist together.
+pub(super) fn waves<'a>(trees: &'a [TokenTree], config: &ModelConfig) -> Vec<&'a [TokenTree]> {
+    let limit = tokens_per_wave(config);
+    let mut waves = Vec::new();
+    let (mut begin, mut tokens) = (0, 0);
+    for (index, tree) in trees.iter().enumerate() {
+        if index > begin && tokens + tree.ids().len() > limit {
+            waves.push(&trees[begin..index]);
+            (begin, tokens) = (index, 0);
+        }
+        tokens += tree.ids().len();
+    }
+    if begin < trees.len() {
+        waves.push(&trees[begin..]);
+    }
+    waves
 }
 
 fn common_prefix(a: &[u32], b: &[u32]) -> usize {

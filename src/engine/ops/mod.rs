@@ -6,6 +6,7 @@
 mod argmax;
 mod attention;
 mod column_sum_squares;
+mod divergence;
 mod log_probability;
 mod matmul;
 mod nll;
@@ -21,6 +22,7 @@ pub use attention::{
     rotate,
 };
 pub use column_sum_squares::column_sum_squares;
+pub use divergence::{PairedPrediction, paired_predictions};
 pub use log_probability::{Target, TokenScore, log_probabilities};
 pub use nll::negative_log_likelihoods;
 pub use rms_norm::rms_norm;

@@ -26,11 +26,13 @@ pub fn negative_log_likelihoods(logits: &Tensor, targets: &[u32]) -> Result<Vec<
     let nlls = values
         .par_chunks_exact(vocab)
         .zip(targets)
-        .map(|(row, &target)| {
-            let softmax = SoftmaxRow::of(row);
-            softmax.sum.ln() + (softmax.top - row[target as usize])
-        });
+        .map(|(row, &target)| negative_log_likelihood(row, &SoftmaxRow::of(row), target));
     Ok(nlls.collect())
+}
+
+/// Of one row.
+pub(super) fn negative_log_likelihood(row: &[f32], softmax: &SoftmaxRow, target: u32) -> f32 {
+    softmax.sum.ln() + (softmax.top - row[target as usize])
 }
 
 fn composed(logits: &Tensor, targets: &[u32]) -> Result<Vec<f32>> {
