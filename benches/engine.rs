@@ -12,8 +12,8 @@ use candle_core::Device;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use secateur::engine::mask::prune_weights_on;
 use secateur::engine::{
-    Checkpoint, Decoder, Isa, PruneOptions, PrunedCopy, Saliency, Silent, Sparsity, TokenWindows,
-    Weights, perplexity, prune,
+    Checkpoint, Decoder, Isa, PruneOptions, PrunedCopy, ResidentBlocks, Saliency, Silent, Sparsity,
+    TokenWindows, Weights, perplexity, prune,
 };
 
 #[path = "../tests/integration/synthetic.rs"]
@@ -131,7 +131,8 @@ fn evaluation(criterion: &mut Criterion) {
         .sample_size(10)
         .throughput(Throughput::Elements(windows.n_tokens() as u64));
     group.bench_function("two blocks", |bencher| {
-        bencher.iter(|| black_box(perplexity(&decoder, &windows, 0, &mut Silent).unwrap()));
+        let mut model = ResidentBlocks::new(&decoder, 0);
+        bencher.iter(|| black_box(perplexity(&mut model, &windows, &mut Silent).unwrap()));
     });
     group.finish();
 }

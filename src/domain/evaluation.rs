@@ -1,8 +1,11 @@
 //! What is measured before and after, and from where on a result is called a collapse.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use super::spec::DatasetRef;
+use crate::tasks::Task;
 
 /// What is measured before and after.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -25,6 +28,19 @@ pub struct EvaluationSpec {
     /// From where on a result is called a collapse.
     #[serde(default)]
     pub guard: Guard,
+}
+
+impl EvaluationSpec {
+    /// Whether nothing is measured.
+    pub fn is_empty(&self) -> bool {
+        self.perplexity.is_empty() && self.tasks.is_empty()
+    }
+}
+
+/// Names of the tasks that can be run.
+pub fn task_names() -> Vec<&'static str> {
+    let runnable = Task::all().iter().filter(|task| task.refusal().is_none());
+    runnable.map(|task| task.name).collect()
 }
 
 /// A task and how many worked examples stand before each question.
@@ -51,12 +67,24 @@ pub enum BosRule {
 }
 
 impl BosRule {
+    /// Every rule.
+    pub const ALL: [Self; 2] = [Self::Tokenizer, Self::Never];
+
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Tokenizer => "tokenizer",
             Self::Never => "never",
         }
+    }
+}
+
+impl FromStr for BosRule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|rule| rule.as_str() == text);
+        found.ok_or_else(|| format!("unknown rule {text:?}, expected tokenizer or never"))
     }
 }
 
@@ -82,7 +110,7 @@ impl Default for Guard {
         Self {
             perplexity_ratio: Some(2.0),
             kl: Some(0.5),
-            accuracy_drop: Some(0.05),
+            accuracy_drop: Some(0.1),
             mmlu_above_chance: Some(0.05),
             repetition: Some(0.5),
         }

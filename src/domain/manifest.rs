@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::job_spec::JobType;
 use super::results::Results;
 use super::spec::PruneSpec;
 
@@ -69,10 +70,62 @@ pub struct EvaluationReport {
     pub peak_rss_bytes: u64,
 }
 
+/// What a succeeded job was for, and what it brought: the whole document, of either type.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobReport {
+    /// Of a job of the type `prune`.
+    Prune(Manifest),
+    /// Of a job of the type `evaluate`.
+    Evaluate(EvaluationReport),
+}
+
+impl JobReport {
+    /// The type of the job that it is of.
+    pub fn job_type(&self) -> JobType {
+        match self {
+            Self::Prune(_) => JobType::Prune,
+            Self::Evaluate(_) => JobType::Evaluate,
+        }
+    }
+
+    /// What was measured.
+    pub fn results(&self) -> &Results {
+        match self {
+            Self::Prune(manifest) => &manifest.results,
+            Self::Evaluate(report) => &report.results,
+        }
+    }
+
+    /// SHA-256 over the weight files that were written.
+    pub fn digest(&self) -> Option<&str> {
+        match self {
+            Self::Prune(manifest) => Some(&manifest.digest),
+            Self::Evaluate(_) => None,
+        }
+    }
+
+    /// Requested and achieved.
+    pub fn sparsity(&self) -> Option<Sparsity> {
+        match self {
+            Self::Prune(manifest) => Some(manifest.sparsity),
+            Self::Evaluate(_) => None,
+        }
+    }
+
+    /// Whether there are two models, and so a `before` beside each `after`.
+    pub fn is_comparison(&self) -> bool {
+        match self {
+            Self::Prune(_) => true,
+            Self::Evaluate(report) => report.baseline.is_some(),
+        }
+    }
+}
+
 /// Where the model came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ModelProvenance {
-    /// `hub` or `local`.
+    /// `hub`, `local` or `job`.
     pub source: String,
     /// The id that was asked for.
     pub id: String,

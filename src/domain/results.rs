@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::evaluation::BosRule;
+use super::protocol::{PerplexityProtocol, Protocol};
 
 /// What was measured.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -56,6 +56,31 @@ pub struct PerplexityResult {
     pub divergence: Option<Divergence>,
 }
 
+impl PerplexityResult {
+    /// What was measured under `protocol`.
+    pub fn new(
+        protocol: PerplexityProtocol,
+        before: Option<f64>,
+        after: Option<f64>,
+        divergence: Option<Divergence>,
+    ) -> Self {
+        Self {
+            protocol_id: protocol.id(),
+            tokens: protocol.windows * protocol.seq_len,
+            dataset: protocol.dataset,
+            text_sha256: protocol.text_sha256,
+            protocol: protocol.protocol,
+            seq_len: protocol.seq_len,
+            windows: protocol.windows,
+            dtype: protocol.dtype,
+            device: protocol.device,
+            before,
+            after,
+            divergence,
+        }
+    }
+}
+
 /// KL(P_before ‖ P_after) = Σ_v p ln(p / q) at every predicted token of a text, in nats.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Divergence {
@@ -65,35 +90,6 @@ pub struct Divergence {
     pub kl_stderr: Option<f64>,
     /// Fraction of tokens where both models put the same token first.
     pub top1_agreement: f64,
-}
-
-/// What a task's numbers depend on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Protocol {
-    /// All of the below in one line.
-    pub id: String,
-    /// The task's name.
-    pub task: String,
-    /// The version of its format.
-    pub version: String,
-    /// SHA-256 of the data set's file.
-    pub dataset_sha256: String,
-    /// Its rows.
-    pub rows: usize,
-    /// Worked examples before each question.
-    pub shots: usize,
-    /// Whether a token for the beginning of text goes first.
-    pub bos: BosRule,
-    /// The longest input; a longer one loses its beginning.
-    pub max_length: usize,
-    /// Dtype of the computation.
-    pub dtype: String,
-    /// Device of the computation.
-    pub device: String,
-    /// The first so many documents; `null` = all.
-    pub limit: Option<usize>,
-    /// Documents scored.
-    pub n: usize,
 }
 
 /// One task, before and after.
@@ -143,7 +139,7 @@ pub struct Difference {
     pub low: f64,
     /// Upper end.
     pub high: f64,
-    /// How the interval was made: `score` (Tango) or `bootstrap`.
+    /// How the interval was made: `score` (Tango) or `bootstrap` of documents.
     pub method: String,
     /// Two-sided exact McNemar test of no difference, where the scores are 0 or 1.
     pub p_value: Option<f64>,
@@ -215,8 +211,8 @@ pub struct Warning {
     pub code: WarningCode,
     /// The text, task or prompt that it was crossed on.
     pub subject: String,
-    /// What was measured.
-    pub value: f64,
+    /// What was measured; `null` if that is no finite number.
+    pub value: Option<f64>,
     /// The threshold.
     pub threshold: f64,
     /// The same in a sentence.
@@ -237,4 +233,6 @@ pub enum WarningCode {
     NearChance,
     /// A continuation repeats itself.
     Repetition,
+    /// Documents are longer than the model's context and lost their beginning.
+    TruncatedInputs,
 }

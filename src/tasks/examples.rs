@@ -84,7 +84,7 @@ impl<'a> Prefixes<'a> {
                 }
             }
             Some(Draw::First) | None => {
-                prefix.extend(worked[..self.count].iter().map(String::as_str))
+                prefix.extend(worked[..self.count].iter().map(String::as_str));
             }
         }
         Ok(prefix)

@@ -228,6 +228,7 @@ pub(super) const TASKS: &[Task] = &[
         )
     },
     Task {
+        version: "2",
         examples: Some(Examples {
             split: mmlu("dev", &["all/dev-00000-of-00001.parquet"]),
             draw: Draw::First,
@@ -243,12 +244,12 @@ pub(super) const TASKS: &[Task] = &[
                 let question = strip(row.text("question")?);
                 let texts = row.texts("choices", Some(4))?;
                 let letters = ["A", "B", "C", "D"];
-                let choices = letters.iter().zip(texts);
-                let choices: String = choices
-                    .map(|(letter, text)| format!("{letter}. {text}\n"))
+                let lines = letters.iter().zip(texts);
+                let lines: Vec<String> = lines
+                    .map(|(letter, text)| format!("{letter}. {text}"))
                     .collect();
                 Ok(Question::Choices {
-                    context: format!("{question}\n{choices}Answer:"),
+                    context: format!("{question}\n{}\nAnswer:", lines.join("\n")),
                     choices: owned(&letters),
                     gold: row.index("answer", 4)?,
                 })

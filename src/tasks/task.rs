@@ -158,6 +158,16 @@ impl Task {
         }
     }
 
+    /// How many rows, from the first, [`documents`](Self::documents) needs for a limit: all of them where groups or
+    /// pages are counted.
+    pub const fn row_limit(&self, limit: Option<usize>) -> Option<usize> {
+        match self.format {
+            Format::Pages(_) => None,
+            _ if self.group.is_some() => None,
+            Format::Question(_) | Format::Generation { .. } | Format::Refused(_) => limit,
+        }
+    }
+
     /// Whether the task can be run with so many worked examples.
     pub fn check_shots(&self, shots: usize) -> Result<(), FormatError> {
         if self.shots.contains(&shots) {

@@ -43,12 +43,22 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
       "created_at": "[time]",
       "error": null,
       "evaluation": {
+        "bos": "tokenizer",
+        "guard": {
+          "accuracy_drop": 0.05,
+          "kl": 0.5,
+          "mmlu_above_chance": 0.05,
+          "perplexity_ratio": 2.0,
+          "repetition": 0.5
+        },
+        "limit": null,
         "perplexity": [
           {
             "dataset": "wikitext2"
           }
         ],
         "seq_len": null,
+        "tasks": [],
         "windows": null
       },
       "failed_attempts": 0,
@@ -75,8 +85,10 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
       "sparsity": 0.5,
       "started_at": null,
       "status": "queued",
+      "type": "prune",
       "updated_at": "[time]",
       "version": 1,
+      "warnings": [],
       "worker_id": null
     }
     "#);

@@ -118,11 +118,6 @@ impl Head {
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
         Ok(rms_norm(x, &self.norm, self.eps)?.matmul(&self.projection.t()?)?)
     }
-
-    /// Rows of the vocabulary.
-    pub fn vocab(&self) -> Result<usize> {
-        Ok(self.projection.dim(0)?)
-    }
 }
 
 fn head_tensor(config: &ModelConfig) -> &'static str {
