@@ -42,9 +42,7 @@ pub fn run(_args: &Args) -> anyhow::Result<()> {
     use_threads(u16::try_from(attempt.threads).ok())?;
     let mut speaker = Speaker::default();
     let message = match work(&attempt, &mut speaker) {
-        Ok(report) => AttemptMessage::Succeeded {
-            report: Box::new(report),
-        },
+        Ok(report) => AttemptMessage::Succeeded { report },
         Err(error) => {
             let (code, chain) = (error.code(), error.chain());
             #[expect(
@@ -75,10 +73,12 @@ fn work(attempt: &AttemptSpec, speaker: &mut Speaker) -> Result<JobReport, Pipel
             let plan = Plan::of_attempt(attempt, spec)?;
             let journal = Some(attempt.scratch.join("journal"));
             let workspace = Workspace { artifact, journal };
-            pipeline::run(&plan, &workspace, speaker).map(JobReport::Prune)
+            let manifest = pipeline::run(&plan, &workspace, speaker)?;
+            Ok(JobReport::Prune(Box::new(manifest)))
         }
         JobSpec::Evaluate(spec) => {
-            pipeline::evaluate_job(attempt, spec, &artifact, speaker).map(JobReport::Evaluate)
+            let report = pipeline::evaluate_job(attempt, spec, &artifact, speaker)?;
+            Ok(JobReport::Evaluate(Box::new(report)))
         }
     }
 }

@@ -126,7 +126,7 @@ pub enum AttemptMessage {
     /// The artifact lies finished in the scratch directory.
     Succeeded {
         /// What was done and measured.
-        report: Box<JobReport>,
+        report: JobReport,
     },
     /// The attempt ended with an error.
     Failed {

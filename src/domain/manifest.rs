@@ -75,9 +75,9 @@ pub struct EvaluationReport {
 #[serde(rename_all = "snake_case")]
 pub enum JobReport {
     /// Of a job of the type `prune`.
-    Prune(Manifest),
+    Prune(Box<Manifest>),
     /// Of a job of the type `evaluate`.
-    Evaluate(EvaluationReport),
+    Evaluate(Box<EvaluationReport>),
 }
 
 impl JobReport {

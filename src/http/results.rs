@@ -62,8 +62,8 @@ pub(super) async fn get_report(
     JobPath(id): JobPath,
 ) -> Result<Json<ReportView>, ApiError> {
     let report = match state.jobs.publication(id).await?.report {
-        JobReport::Prune(manifest) => ReportView::Prune(Box::new(manifest)),
-        JobReport::Evaluate(report) => ReportView::Evaluate(Box::new(report)),
+        JobReport::Prune(manifest) => ReportView::Prune(manifest),
+        JobReport::Evaluate(report) => ReportView::Evaluate(report),
     };
     Ok(Json(report))
 }

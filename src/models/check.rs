@@ -48,7 +48,7 @@ impl ModelLibrary {
             match config {
                 Ok(config) => configs.push(config),
                 Err(ConfigError::Refused(code, detail)) => {
-                    refusals.push(refusal(pointer, code, detail))
+                    refusals.push(refusal(pointer, code, detail));
                 }
                 Err(ConfigError::Unreadable(error)) => return Err(CheckError::Unreadable(error)),
             }

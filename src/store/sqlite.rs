@@ -285,7 +285,7 @@ mod tests {
         let lease = Lease::of(&store.claim_next_job(&claim).await.unwrap().unwrap()).unwrap();
         let error = JobError::crash(1, None, "gone".to_owned());
         let manifest = include_str!("../../tests/integration/stub_manifest.json");
-        let report = JobReport::Prune(serde_json::from_str(manifest).unwrap());
+        let report = JobReport::Prune(Box::new(serde_json::from_str(manifest).unwrap()));
         let publication = Publication {
             attempt: 1,
             report,

@@ -66,5 +66,5 @@ pub(super) fn build_artifact(context: &Context, job: &Job) -> (PathBuf, JobRepor
     std::fs::write(directory.join("model.safetensors"), "0123456789").unwrap();
     std::fs::write(directory.join("secateur.json"), text).unwrap();
     let manifest = serde_json::from_str(text).unwrap();
-    (directory, JobReport::Prune(manifest))
+    (directory, JobReport::Prune(Box::new(manifest)))
 }

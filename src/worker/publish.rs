@@ -181,7 +181,8 @@ async fn found_files(directory: &Path) -> io::Result<Vec<FileEntry>> {
     let mut entries = tokio::fs::read_dir(directory).await?;
     while let Some(entry) = entries.next_entry().await? {
         let name = entry.file_name().into_string();
-        let name = name.map_err(|name| io::Error::other(format!("{name:?} is not UTF-8")))?;
+        let name =
+            name.map_err(|name| io::Error::other(format!("{} is not UTF-8", name.display())))?;
         files.push(file_entry(name, &tokio::fs::read(entry.path()).await?));
     }
     if !files.iter().any(|file| file.name == EVALUATION_FILE) {

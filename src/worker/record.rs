@@ -57,7 +57,7 @@ async fn ending(
         attempt: job.attempt,
     };
     match ended {
-        Ended::Succeeded(report) => match publish(context, job, lease, *report).await {
+        Ended::Succeeded(report) => match publish(context, job, lease, report).await {
             Ok(publication) => Ok(Ending::Succeeded(Box::new(publication))),
             Err(Unpublished::Failed(error)) => Ok(failed(context, job, failure(error), false)),
             Err(Unpublished::Aborted(aborted)) => Err(aborted),
@@ -249,7 +249,7 @@ mod tests {
         unknown.parts.artifacts = std::sync::Arc::clone(artifacts);
         unknown.settings.scratch_dir = known.settings.scratch_dir.clone();
         build_artifact(&unknown, &job);
-        record(&unknown, &job, Ended::Succeeded(Box::new(report))).await;
+        record(&unknown, &job, Ended::Succeeded(report)).await;
         let kept = artifacts.size(job.id, 1, "model.safetensors").await;
         assert_eq!(kept.unwrap(), Some(10));
     }

@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) enum Ended {
     /// Its artifact lies in the scratch directory.
-    Succeeded(Box<JobReport>),
+    Succeeded(JobReport),
     /// It said why, or could not be started.
     Failed(AttemptFailure),
     /// Without a last word.

@@ -138,13 +138,13 @@ async fn evaluations_can_be_listed_by_themselves_and_cancelled() {
         jobs.map(|job| job["id"].as_str().unwrap().to_owned())
             .collect::<Vec<_>>()
     };
-    assert_eq!(ids("type=evaluate").await, [id.clone()]);
-    assert_eq!(ids("type=prune").await, [pruning.clone()]);
+    assert_eq!(ids("type=evaluate").await, [id.as_str()]);
+    assert_eq!(ids("type=prune").await, [pruning.as_str()]);
     assert_eq!(
         ids("type=prune,evaluate").await,
-        [id.clone(), pruning.clone()]
+        [id.as_str(), pruning.as_str()]
     );
-    assert_eq!(ids("method=wanda").await, [pruning]);
+    assert_eq!(ids("method=wanda").await, [pruning.as_str()]);
     let wrong = app.get("/v1/jobs?type=distil").await;
     assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
     let cancelled = app

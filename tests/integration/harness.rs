@@ -354,7 +354,7 @@ pub(crate) fn publication(attempt: u32) -> Publication {
     Publication {
         attempt,
         files: manifest.files.clone(),
-        report: JobReport::Prune(manifest),
+        report: JobReport::Prune(Box::new(manifest)),
     }
 }
 
@@ -362,7 +362,7 @@ pub(crate) fn publication(attempt: u32) -> Publication {
 pub(crate) fn evaluation(attempt: u32) -> Publication {
     Publication {
         attempt,
-        report: JobReport::Evaluate(evaluation_report()),
+        report: JobReport::Evaluate(Box::new(evaluation_report())),
         files: Vec::new(),
     }
 }
