@@ -14,6 +14,7 @@ pub mod worker;
 mod bars;
 mod interrupt;
 mod model_argument;
+mod pace;
 mod progress;
 mod signals;
 mod table;

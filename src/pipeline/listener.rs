@@ -57,6 +57,7 @@ impl Observer for EngineObserver<'_> {
             finished,
             total,
             unit: unit.to_owned(),
+            eta_seconds: None,
         });
     }
 

@@ -26,6 +26,7 @@ mod command_line;
 mod datasets;
 mod divergence;
 mod engine;
+mod evaluation;
 mod generate;
 mod harness;
 mod hub;

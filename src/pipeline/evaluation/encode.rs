@@ -145,3 +145,6 @@ impl<'a> Encoder<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,6 +59,7 @@ impl Observer for Part<'_, '_> {
             finished: (self.tally.done + own).min(self.tally.total),
             total: self.tally.total,
             unit: "tokens".to_owned(),
+            eta_seconds: None,
         });
     }
 
