@@ -11,7 +11,9 @@ use super::config::ModelConfig;
 use super::rope::RopeTable;
 use crate::engine::checkpoint::{Checkpoint, Weights};
 use crate::engine::error::Result;
-use crate::engine::ops::{AttentionShape, TokenLayout, causal_attention, rms_norm, silu_mul};
+use crate::engine::ops::{
+    AttentionShape, TokenLayout, causal_attention, linear, rms_norm, silu_mul,
+};
 
 /// The prunable linears of a block, in the order of the computation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,7 +153,7 @@ impl Linear {
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let y = x.matmul(&self.weight.t()?)?;
+        let y = linear(x, &self.weight)?;
         match &self.bias {
             Some(bias) => y.broadcast_add(bias),
             None => Ok(y),

@@ -7,6 +7,7 @@ mod argmax;
 mod attention;
 mod column_sum_squares;
 mod divergence;
+mod linear;
 mod log_probability;
 mod matmul;
 mod nll;
@@ -23,6 +24,7 @@ pub use attention::{
 };
 pub use column_sum_squares::column_sum_squares;
 pub use divergence::{PairedPrediction, paired_predictions};
+pub use linear::linear;
 pub use log_probability::{Target, TokenScore, log_probabilities};
 pub use nll::negative_log_likelihoods;
 pub use rms_norm::rms_norm;
