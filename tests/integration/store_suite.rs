@@ -478,6 +478,7 @@ async fn progress_is_kept_and_events_have_no_gaps(store: &dyn Store) {
         finished: 1,
         total: 2,
         unit: "blocks".to_owned(),
+        eta_seconds: Some(3),
     };
     let reports = [
         Report::Phase(Phase::Pruning),
