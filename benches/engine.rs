@@ -8,12 +8,14 @@
 
 use std::hint::black_box;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use secateur::engine::mask::prune_weights_on;
+use secateur::engine::model::{RopeScaling, RopeTable};
+use secateur::engine::ops::{AttentionShape, Segment, TokenLayout, causal_attention};
 use secateur::engine::{
-    Checkpoint, Decoder, Isa, PruneOptions, PrunedCopy, Saliency, Silent, Sparsity, TokenWindows,
-    Weights, perplexity, prune,
+    Checkpoint, Decoder, Isa, PruneOptions, PrunedCopy, ResidentBlocks, Saliency, ScoredSequence,
+    Silent, Sparsity, TokenWindows, Weights, log_likelihoods, perplexity, prune,
 };
 
 #[path = "../tests/integration/synthetic.rs"]
@@ -131,10 +133,96 @@ fn evaluation(criterion: &mut Criterion) {
         .sample_size(10)
         .throughput(Throughput::Elements(windows.n_tokens() as u64));
     group.bench_function("two blocks", |bencher| {
-        bencher.iter(|| black_box(perplexity(&decoder, &windows, 0, &mut Silent).unwrap()));
+        let mut model = ResidentBlocks::new(&decoder, 0);
+        bencher.iter(|| black_box(perplexity(&mut model, &windows, &mut Silent).unwrap()));
     });
     group.finish();
 }
 
-criterion_group!(benches, mask_selection, calibrate_and_prune, evaluation);
+/// 24 contexts of 96 tokens with four endings of 12 each, on two blocks and the head: all at once, and one request at
+/// a time. Elements are requests.
+fn scoring(criterion: &mut Criterion) {
+    let dir = tempfile::tempdir().unwrap();
+    write_model(dir.path(), SHAPE);
+    let source = Checkpoint::open(dir.path()).unwrap();
+    let decoder = Decoder::open(&source, &Device::Cpu).unwrap();
+    let ids = |seed: u32, n: u32| (0..n).map(move |i| (i * i * 31 + i + seed * 977) % 4096);
+    let requests: Vec<ScoredSequence> = (0..24 * 4)
+        .map(|request| ScoredSequence {
+            tokens: ids(request / 4, 96).chain(ids(100 + request, 12)).collect(),
+            scored: 12,
+        })
+        .collect();
+    let mut group = criterion.benchmark_group("log-likelihoods");
+    group
+        .sample_size(10)
+        .throughput(Throughput::Elements(requests.len() as u64));
+    for (name, at_once) in [("shared prefixes", requests.len()), ("one at a time", 1)] {
+        group.bench_function(name, |bencher| {
+            let mut model = ResidentBlocks::new(&decoder, u64::MAX);
+            bencher.iter(|| {
+                for requests in requests.chunks(at_once) {
+                    black_box(log_likelihoods(&mut model, requests, &mut Silent).unwrap());
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+/// The attention of SmolLM2's size on about 2048 tokens: plain windows, and contexts with four endings each. Elements
+/// are tokens.
+fn tree_attention(criterion: &mut Criterion) {
+    let rope = RopeTable::new(10_000.0, RopeScaling::Default, 64, 512);
+    let shape = AttentionShape {
+        heads: 9,
+        kv_heads: 3,
+        head_dim: 64,
+        sliding_window: None,
+        rope: &rope,
+    };
+    let mut segments: Vec<Segment> = Vec::new();
+    for _ in 0..14 {
+        let context = segments.len();
+        for (parent, len) in [(None, 96)].into_iter().chain([(Some(context), 12); 4]) {
+            let start = segments.last().map_or(0, |last| last.start + last.len);
+            let position = if parent.is_some() { 96 } else { 0 };
+            segments.push(Segment {
+                parent,
+                start,
+                len,
+                position,
+            });
+        }
+    }
+    let mut group = criterion.benchmark_group("attention");
+    for (name, n, layout) in [
+        ("windows of 512", 2048, TokenLayout::Windows(512)),
+        ("windows of 128", 2048, TokenLayout::Windows(128)),
+        (
+            "trees of 96 + 4 x 12",
+            14 * 144,
+            TokenLayout::Tree(&segments),
+        ),
+    ] {
+        let tensor = |heads: usize, seed| {
+            Tensor::from_vec(random(n * heads * 64, seed), (n, heads * 64), &Device::Cpu).unwrap()
+        };
+        let (q, k, v) = (tensor(9, 1), tensor(3, 2), tensor(3, 3));
+        group.throughput(Throughput::Elements(n as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| causal_attention(&q, &k, &v, &shape, layout).unwrap());
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(
+    benches,
+    mask_selection,
+    calibrate_and_prune,
+    evaluation,
+    scoring,
+    tree_attention
+);
 criterion_main!(benches);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use super::pace::Pace;
 use super::use_threads;
 use crate::domain::attempt::{AttemptFailure, AttemptMessage, AttemptSpec, Phase, Step};
 use crate::domain::redact::HiddenDirs;
@@ -145,12 +146,14 @@ fn end_with_the_worker() {
 struct Speaker {
     phase: Option<Phase>,
     last_progress: Option<Instant>,
+    pace: Pace,
 }
 
 impl Listener for Speaker {
     fn phase(&mut self, phase: Phase) {
         self.phase = Some(phase);
         self.last_progress = None;
+        self.pace = Pace::default();
         say(&AttemptMessage::Phase { phase });
     }
 
@@ -159,7 +162,13 @@ impl Listener for Speaker {
             .last_progress
             .is_none_or(|last| last.elapsed() >= PROGRESS_INTERVAL);
         if due || step.finished == step.total {
-            self.last_progress = Some(Instant::now());
+            let now = Instant::now();
+            self.last_progress = Some(now);
+            let eta_seconds = self.pace.eta_seconds(&step, now);
+            let step = Step {
+                eta_seconds,
+                ..step
+            };
             say(&AttemptMessage::Progress { step });
         }
     }

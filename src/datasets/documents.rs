@@ -1,6 +1,5 @@
 //! The documents of a task.
 
-use std::fmt;
 use std::path::Path;
 
 use serde_json::Value;
@@ -19,38 +18,11 @@ pub struct Documents {
     /// SHA-256 of the file, in hexadecimal; of several files, SHA-256 of their digests (32 bytes each) in order. The
     /// same rows in another format have another digest.
     pub sha256: String,
-    /// Where the files came from.
-    pub source: DocumentSource,
-}
-
-/// Where files came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DocumentSource {
-    /// The operator's data directory.
-    Local,
-    /// The hub.
-    Hub {
-        /// 40 hexadecimal digits.
-        commit: &'static str,
-    },
-}
-
-impl fmt::Display for DocumentSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Local => f.write_str("local"),
-            Self::Hub { commit } => write!(f, "hub@{commit}"),
-        }
-    }
 }
 
 impl Documents {
     /// Reads the first `limit` rows (`None` = all) of the files, one after another.
-    pub fn read<P: AsRef<Path>>(
-        files: &[P],
-        source: DocumentSource,
-        limit: Option<usize>,
-    ) -> Result<Self, DatasetError> {
+    pub fn read<P: AsRef<Path>>(files: &[P], limit: Option<usize>) -> Result<Self, DatasetError> {
         let mut rows = Vec::new();
         let mut n_rows = 0;
         let mut digests = Vec::with_capacity(files.len());
@@ -67,7 +39,6 @@ impl Documents {
             rows,
             n_rows,
             sha256: digest_of(&digests),
-            source,
         })
     }
 }

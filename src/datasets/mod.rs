@@ -16,7 +16,7 @@ mod registered;
 mod roots;
 mod rows;
 
-pub use documents::{DocumentSource, Documents};
+pub use documents::Documents;
 pub use error::{DatasetError, DatasetNotFound};
 pub use place::Place;
 pub use roots::{DataRoots, Use};

@@ -86,6 +86,9 @@ pub struct Step {
     pub total: u64,
     /// `blocks`, `tokens` or `bytes`.
     pub unit: String,
+    /// Seconds until it will be done at the speed it had so far; `null` while that cannot be said.
+    #[serde(default)]
+    pub eta_seconds: Option<u64>,
 }
 
 /// Why an attempt failed.

@@ -98,6 +98,10 @@ error_codes! {
     DatasetInvalid = "dataset_invalid", retryable: false;
     /// The text has too few tokens for the windows asked for.
     TextTooShort = "text_too_short", retryable: false;
+    /// What is to be predicted alone is longer than the model's context.
+    ContextTooLong = "context_too_long", retryable: false;
+    /// The baseline does not see the text as the model does, so that their numbers cannot be compared.
+    BaselineMismatch = "baseline_mismatch", retryable: false;
     /// The windows are longer than the model's context.
     SeqLenTooLong = "seq_len_too_long", retryable: false;
     /// A NaN or an infinity in activations, scores or losses; the block and the linear are named.
@@ -130,8 +134,12 @@ impl ErrorCode {
             | EngineError::ShapeMismatch { .. }
             | EngineError::UnsupportedDtype { .. } => Self::MissingTensor,
             EngineError::PatternMismatch { .. } => Self::PatternMismatch,
-            EngineError::InvalidWindows(_) => Self::DatasetInvalid,
-            EngineError::TokenOutOfVocabulary { .. } => Self::TokenizerInvalid,
+            EngineError::InvalidWindows(_) | EngineError::InvalidSequence { .. } => {
+                Self::DatasetInvalid
+            }
+            EngineError::TokenOutOfVocabulary { .. } | EngineError::VocabularyMismatch { .. } => {
+                Self::TokenizerInvalid
+            }
             EngineError::NonFinite { .. } => Self::NonFinite,
             EngineError::Stopped => Self::Cancelled,
             EngineError::Tensor(_) => Self::Internal,

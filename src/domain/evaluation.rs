@@ -110,7 +110,7 @@ impl Default for Guard {
         Self {
             perplexity_ratio: Some(2.0),
             kl: Some(0.5),
-            accuracy_drop: Some(0.05),
+            accuracy_drop: Some(0.1),
             mmlu_above_chance: Some(0.05),
             repetition: Some(0.5),
         }

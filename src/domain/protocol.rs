@@ -100,6 +100,8 @@ pub struct PerplexityProtocol {
     pub dataset: String,
     /// SHA-256 of the text.
     pub text_sha256: String,
+    /// SHA-256 of the token ids: another tokenizer makes other tokens of the same text.
+    pub window_sha256: String,
     /// How the text is cut and scored, such as `paper`.
     pub protocol: String,
     /// Tokens per window.
@@ -113,20 +115,22 @@ pub struct PerplexityProtocol {
 }
 
 impl PerplexityProtocol {
-    /// All parts in one line: `wikitext2/paper data=1a2b3c4d5e6f seq_len=2048 windows=60 dtype=f32 device=cpu`.
+    /// All parts in one line: `wikitext2/paper data=1a2b3c4d5e6f tokens=2b3c4d5e6f70 seq_len=2048 windows=60 dtype=f32 device=cpu`.
     pub fn id(&self) -> String {
         let Self {
             dataset,
             text_sha256,
+            window_sha256,
             protocol,
             seq_len,
             windows,
             dtype,
             device,
         } = self;
-        let data = shortened(text_sha256);
+        let (data, tokens) = (shortened(text_sha256), shortened(window_sha256));
         format!(
-            "{dataset}/{protocol} data={data} seq_len={seq_len} windows={windows} dtype={dtype} device={device}"
+            "{dataset}/{protocol} data={data} tokens={tokens} seq_len={seq_len} windows={windows} dtype={dtype} \
+             device={device}"
         )
     }
 }
@@ -221,6 +225,7 @@ mod tests {
         let text = PerplexityProtocol {
             dataset: "wikitext2".to_owned(),
             text_sha256: "1a2b3c4d5e6f7788".repeat(4),
+            window_sha256: "2b3c4d5e6f708899".repeat(4),
             protocol: "paper".to_owned(),
             seq_len: 2048,
             windows: 60,
@@ -229,7 +234,7 @@ mod tests {
         };
         assert_eq!(
             text.id(),
-            "wikitext2/paper data=1a2b3c4d5e6f seq_len=2048 windows=60 dtype=f32 device=cpu"
+            "wikitext2/paper data=1a2b3c4d5e6f tokens=2b3c4d5e6f70 seq_len=2048 windows=60 dtype=f32 device=cpu"
         );
     }
 

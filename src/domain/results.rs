@@ -233,4 +233,6 @@ pub enum WarningCode {
     NearChance,
     /// A continuation repeats itself.
     Repetition,
+    /// Documents are longer than the model's context and lost their beginning.
+    TruncatedInputs,
 }

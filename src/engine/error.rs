@@ -77,6 +77,22 @@ pub enum EngineError {
     /// The windows cannot be used with this model.
     #[error("{0}")]
     InvalidWindows(String),
+    /// A sequence cannot be scored or continued.
+    #[error("sequence {sequence}: {reason}")]
+    InvalidSequence {
+        /// Its number, from 0.
+        sequence: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Two models cannot be compared token by token.
+    #[error("vocabularies of {first} and {second} tokens cannot be compared")]
+    VocabularyMismatch {
+        /// Size of the first model's.
+        first: usize,
+        /// Size of the second model's.
+        second: usize,
+    },
     /// A token id has no embedding.
     #[error("token id {id} is outside the vocabulary of {vocab}")]
     TokenOutOfVocabulary {
@@ -88,9 +104,9 @@ pub enum EngineError {
     /// NaN or infinity.
     #[error("non-finite values in {what} of {place}")]
     NonFinite {
-        /// `activations`, `scores`, `weights` or `losses`.
+        /// `activations`, `scores`, `weights`, `logits` or `losses`.
         what: &'static str,
-        /// The block and linear, or the window.
+        /// The block and linear, the window, or the sequence.
         place: String,
     },
     /// The observer asked to stop.

@@ -18,25 +18,36 @@
 
 mod activation;
 pub mod checkpoint;
+mod divergence;
 mod error;
+mod forward;
+mod generate;
 mod journal;
+mod kv_cache;
+mod log_likelihood;
 pub mod mask;
 pub mod model;
 mod observer;
 pub mod ops;
 mod perplexity;
 mod prune;
+mod resident_blocks;
 mod simd;
+mod token_tree;
 mod windows;
 
 pub use activation::InputStatistic;
 pub use checkpoint::{Checkpoint, PrunedCopy, Weights};
+pub use divergence::{Divergence, divergence};
 pub use error::{EngineError, Result};
+pub use generate::{GenerateOptions, Generation, GenerationEnd, Stop, generate};
 pub use journal::Journal;
+pub use log_likelihood::{LogLikelihood, ScoredSequence, log_likelihoods};
 pub use mask::{Saliency, Sparsity};
 pub use model::{Decoder, ModelConfig};
 pub use observer::{Observer, Progress, Silent};
 pub use perplexity::{Perplexity, perplexity};
 pub use prune::{PruneOptions, prune};
+pub use resident_blocks::ResidentBlocks;
 pub use simd::Isa;
 pub use windows::TokenWindows;

@@ -9,6 +9,7 @@ use super::journal::{Journal, Saved};
 use super::mask::{Saliency, Sparsity, prune_weights};
 use super::model::{Block, BlockContext, Decoder, LinearInput, LinearKind};
 use super::observer::{Observer, Progress};
+use super::ops::TokenLayout;
 use super::windows::TokenWindows;
 
 /// What to prune by.
@@ -55,7 +56,7 @@ pub fn prune(
     let context = BlockContext {
         config: decoder.config(),
         rope: &rope,
-        seq_len: windows.seq_len(),
+        layout: TokenLayout::Windows(windows.seq_len()),
     };
     let (mut batches, first) = pass.start(windows, observer)?;
     let mut meter = Meter::new(windows, blocks, first);

@@ -48,6 +48,18 @@ pub(crate) fn sum_by(xs: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     lanes.iter().sum()
 }
 
+/// Σ f(x, y) over pairs of `xs` and `ys`, in 16 lanes that are added up at the end.
+#[inline(always)]
+pub(crate) fn sum_by_pairs(xs: &[f32], ys: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [0f32; LANES];
+    for (xs, ys) in xs.chunks(LANES).zip(ys.chunks(LANES)) {
+        for ((lane, &x), &y) in lanes.iter_mut().zip(xs).zip(ys) {
+            *lane += f(x, y);
+        }
+    }
+    lanes.iter().sum()
+}
+
 /// Largest of `xs`; -inf when empty. NaN is not seen.
 #[inline(always)]
 pub(crate) fn max(xs: &[f32]) -> f32 {

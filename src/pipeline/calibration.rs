@@ -180,7 +180,7 @@ fn record(
 }
 
 /// SHA-256 of the ids, row by row, as little-endian 64-bit integers.
-fn window_sha256(windows: &TokenWindows) -> String {
+pub(super) fn window_sha256(windows: &TokenWindows) -> String {
     let mut digest = Sha256::new();
     windows
         .ids()

@@ -6,16 +6,25 @@ use super::hub::{HubOptions, fetch_split};
 use super::plan::{Corpus, EvaluationPlan};
 use super::stopwatch::Stopwatch;
 use super::{Listener, PipelineError, download};
-use crate::datasets::{DataRoots, DocumentSource, Documents, Place};
+use crate::datasets::Place;
 use crate::domain::attempt::Phase;
-use crate::tasks::Split;
 
-/// The files of a plan's texts.
+/// The files of a plan's texts and tasks.
 pub(super) struct LocalFiles {
     /// Of the calibration text; none where the windows are given.
     pub(super) calibration: Vec<PathBuf>,
     /// Of each evaluation text.
-    pub(super) evaluation: Vec<Vec<PathBuf>>,
+    pub(super) texts: Vec<Vec<PathBuf>>,
+    /// Of each task.
+    pub(super) tasks: Vec<TaskFiles>,
+}
+
+/// The files of a task.
+pub(super) struct TaskFiles {
+    /// Its documents.
+    pub(super) documents: Vec<PathBuf>,
+    /// Its worked examples, if it is run with any.
+    pub(super) examples: Vec<PathBuf>,
 }
 
 /// Fetches what is not on this machine yet. `calibration` is `None` for work that draws no windows.
@@ -30,31 +39,23 @@ pub(super) fn fetch(
         Some(Corpus::Text { place, .. }) => local(place)?,
         Some(Corpus::Ids(_)) | None => Vec::new(),
     };
-    let evaluation = evaluation.texts.iter().map(|text| local(&text.place));
+    let texts = evaluation
+        .texts
+        .iter()
+        .map(|text| local(&text.place))
+        .collect::<Result<_, _>>()?;
+    let mut tasks = Vec::new();
+    for plan in &evaluation.tasks {
+        tasks.push(TaskFiles {
+            documents: local(&plan.documents)?,
+            examples: plan.examples.as_ref().map_or(Ok(Vec::new()), &mut local)?,
+        });
+    }
     Ok(LocalFiles {
         calibration,
-        evaluation: evaluation.collect::<Result<_, _>>()?,
+        texts,
+        tasks,
     })
-}
-
-/// The first `limit` documents (`None` = all) of a task's split, fetched if they are not on this machine yet.
-#[expect(dead_code, reason = "for the evaluation of tasks")]
-pub(super) fn documents(
-    roots: &DataRoots,
-    split: &Split,
-    limit: Option<usize>,
-    stopwatch: &mut Stopwatch,
-    listener: &mut dyn Listener,
-) -> Result<Documents, PipelineError> {
-    let place = roots.locate_split(split)?;
-    let source = match &place {
-        Place::File(_) => DocumentSource::Local,
-        Place::Hub { split, .. } => DocumentSource::Hub {
-            commit: split.revision,
-        },
-    };
-    let files = local_files(&place, stopwatch, listener)?;
-    Ok(Documents::read(&files, source, limit)?)
 }
 
 fn local_files(

@@ -5,14 +5,18 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use super::{
-    DeviceName, EvaluationPlan, Listener, ModelSource, PipelineError, evaluate, fresh_directory,
+    DeviceName, Evaluation, EvaluationPlan, Listener, ModelSource, PipelineError, evaluate,
+    fresh_directory,
 };
+use crate::domain::AttemptSpec;
 use crate::domain::manifest::EvaluationReport;
 use crate::domain::spec::EvaluateSpec;
-use crate::domain::{AttemptSpec, ErrorCode};
 
 /// Name of the report in the directory.
 const REPORT_FILE: &str = "evaluation.json";
+
+/// Name of the scores of single documents beside it.
+const SAMPLES_FILE: &str = "samples.jsonl";
 
 /// Does the whole job. When it returns, its files lie complete and synced in `dir`.
 pub fn evaluate_job(
@@ -21,15 +25,16 @@ pub fn evaluate_job(
     dir: &Path,
     listener: &mut dyn Listener,
 ) -> Result<EvaluationReport, PipelineError> {
-    if spec.baseline.is_some() || !spec.evaluation.tasks.is_empty() {
-        let message = "neither a baseline nor tasks can be evaluated";
-        return Err(PipelineError::refused(ErrorCode::InvalidRequest, message));
-    }
-    let model = ModelSource::of_attempt(attempt, &spec.model)?;
-    let plan = EvaluationPlan::of_attempt(attempt, &spec.evaluation)?;
-    let device = DeviceName::of_attempt(attempt)?;
-    let report = evaluate(&model, &plan, &device, listener)?;
+    let of_attempt = |model| ModelSource::of_attempt(attempt, model);
     fresh_directory(dir)?;
+    let request = Evaluation {
+        model: of_attempt(&spec.model)?,
+        baseline: spec.baseline.as_ref().map(of_attempt).transpose()?,
+        plan: EvaluationPlan::of_attempt(attempt, &spec.evaluation)?,
+        device: DeviceName::of_attempt(attempt)?,
+        samples: (!spec.evaluation.tasks.is_empty()).then(|| dir.join(SAMPLES_FILE)),
+    };
+    let report = evaluate(&request, listener)?;
     let path = dir.join(REPORT_FILE);
     write(&path, &report).map_err(|error| PipelineError::io("write", &path, error))?;
     Ok(report)

@@ -8,12 +8,13 @@ use candle_core::Device;
 
 use super::PipelineError;
 use super::text::Excerpt;
-use crate::datasets::{DataRoots, Place, Use};
-use crate::domain::evaluation::EvaluationSpec;
+use crate::datasets::{DataRoots, DatasetNotFound, Place, Use};
+use crate::domain::evaluation::{BosRule, EvaluationSpec, Guard};
 use crate::domain::spec::{Method, ModelRef, Pattern};
 use crate::domain::{AttemptSpec, ErrorCode, HubReach, PruneSpec};
 use crate::engine::{ModelConfig, Saliency, Sparsity};
 use crate::models::ModelLibrary;
+use crate::tasks::Task;
 
 /// One job's work.
 #[derive(Debug, Clone)]
@@ -96,6 +97,29 @@ pub struct EvaluationPlan {
     pub seq_len: Option<usize>,
     /// The first so many windows; `None` = all.
     pub windows: Option<usize>,
+    /// Tasks to score.
+    pub tasks: Vec<TaskPlan>,
+    /// The first so many documents of each task; `None` = all.
+    pub limit: Option<usize>,
+    /// Whether a token for the beginning of text goes before a task's context.
+    pub bos: BosRule,
+    /// From where on a result is called a collapse.
+    pub guard: Guard,
+    /// Where scores are kept from one measurement to the next; `None` = nowhere.
+    pub scores_dir: Option<PathBuf>,
+}
+
+/// A task to score.
+#[derive(Debug, Clone)]
+pub struct TaskPlan {
+    /// The task.
+    pub task: &'static Task,
+    /// Worked examples before each question.
+    pub shots: usize,
+    /// Where its documents are.
+    pub documents: Place,
+    /// Where its worked examples are, if it is run with any.
+    pub examples: Option<Place>,
 }
 
 /// A text to measure on.
@@ -107,6 +131,25 @@ pub struct EvaluationText {
     pub place: Place,
     /// What of it is measured.
     pub excerpt: Excerpt,
+}
+
+impl TaskPlan {
+    /// Finds the data sets of a task.
+    pub fn locate(
+        task: &'static Task,
+        shots: usize,
+        roots: &DataRoots,
+    ) -> Result<Self, DatasetNotFound> {
+        let examples = task.examples.filter(|_| shots > 0);
+        Ok(Self {
+            task,
+            shots,
+            documents: roots.locate_split(&task.split)?,
+            examples: examples
+                .map(|examples| roots.locate_split(&examples.split))
+                .transpose()?,
+        })
+    }
 }
 
 impl ModelSource {
@@ -148,11 +191,28 @@ impl EvaluationPlan {
                 excerpt: Excerpt::of(dataset),
             })
         });
+        let tasks = spec.tasks.iter().map(|asked| {
+            let task = Task::find(&asked.name).ok_or_else(|| {
+                let message = format!("there is no task {:?}", asked.name);
+                PipelineError::refused(ErrorCode::InvalidRequest, message)
+            })?;
+            Ok(TaskPlan::locate(task, asked.shots, &roots)?)
+        });
         Ok(Self {
             texts: texts.collect::<Result<_, PipelineError>>()?,
             seq_len: spec.seq_len,
             windows: spec.windows,
+            tasks: tasks.collect::<Result<_, PipelineError>>()?,
+            limit: spec.limit,
+            bos: spec.bos,
+            guard: spec.guard,
+            scores_dir: Some(attempt.scores_dir.clone()),
         })
+    }
+
+    /// Whether nothing is measured.
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty() && self.tasks.is_empty()
     }
 }
 

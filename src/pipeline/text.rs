@@ -46,7 +46,7 @@ impl Excerpt {
     };
 
     /// The paper's protocol for a data set.
-    pub(super) fn of(dataset: &DatasetRef) -> Self {
+    pub fn of(dataset: &DatasetRef) -> Self {
         match dataset {
             DatasetRef::C4 => Self::C4,
             DatasetRef::Demo | DatasetRef::Wikitext2 | DatasetRef::Local { .. } => Self::WHOLE,

@@ -26,6 +26,6 @@ pub use item::{Documents, Item, Page, Prompt, Request};
 pub use metric::Metric;
 pub(crate) use python_random::PythonRandom;
 pub use python_text::move_trailing_space;
-pub use score::{acc, acc_norm, bits_per_byte, weighted_perplexity};
+pub use score::{acc, acc_norm};
 pub use split::{HubSplit, Split};
 pub use task::{Draw, Examples, Task};

@@ -17,22 +17,6 @@ pub fn acc_norm(lls: &[f64], chars: &[usize], gold: usize) -> bool {
     argmax(by_char) == Some(gold)
 }
 
-/// `exp(-sum lls / sum weights)`: a perplexity by document where every weight is 1, by word or byte of each page
-/// where those are the weights. No number without weights.
-pub fn weighted_perplexity(lls: &[f64], weights: impl IntoIterator<Item = usize>) -> Option<f64> {
-    mean_nll(lls, weights).map(f64::exp)
-}
-
-/// `-sum lls / sum bytes / ln 2`.
-pub fn bits_per_byte(lls: &[f64], bytes: impl IntoIterator<Item = usize>) -> Option<f64> {
-    mean_nll(lls, bytes).map(|nats| nats / std::f64::consts::LN_2)
-}
-
-fn mean_nll(lls: &[f64], weights: impl IntoIterator<Item = usize>) -> Option<f64> {
-    let weight: usize = weights.into_iter().sum();
-    (weight > 0).then(|| -lls.iter().sum::<f64>() / weight as f64)
-}
-
 /// The place of the largest number, the first of equal ones.
 fn argmax(values: impl Iterator<Item = f64>) -> Option<usize> {
     let mut best: Option<(usize, f64)> = None;
@@ -61,16 +45,5 @@ mod tests {
         assert!(acc(&lls, 0));
         // -3 / 2 < -8 / 8
         assert!(acc_norm(&lls, &[2, 8], 1));
-    }
-
-    #[test]
-    fn perplexities_weigh_pages_by_their_length() {
-        // (3 + 5) nats over 4 words
-        let perplexity = weighted_perplexity(&[-3.0, -5.0], [1, 3]).unwrap();
-        assert!((perplexity - 2.0_f64.exp()).abs() < 1e-12);
-        // 8 nats over 16 bytes are 0.5 nats each
-        let bits = bits_per_byte(&[-3.0, -5.0], [6, 10]).unwrap();
-        assert!((bits - 0.5 / 2.0_f64.ln()).abs() < 1e-12);
-        assert_eq!(weighted_perplexity(&[], []), None);
     }
 }

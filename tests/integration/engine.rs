@@ -5,6 +5,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use candle_transformers::models::llama::{Cache, Llama, LlamaConfig};
 use secateur::engine::model::BlockContext;
+use secateur::engine::ops::TokenLayout;
 use secateur::engine::{
     Checkpoint, Decoder, EngineError, Journal, Observer, Progress, PruneOptions, PrunedCopy,
     Result, Saliency, Silent, Sparsity, TokenWindows, prune,
@@ -144,7 +145,7 @@ fn last_logits(model: &Path, ids: &[u32]) -> Vec<f32> {
     let context = BlockContext {
         config: decoder.config(),
         rope: &rope,
-        seq_len: ids.len(),
+        layout: TokenLayout::Windows(ids.len()),
     };
     let mut x = decoder.embed(ids).unwrap();
     for index in 0..decoder.config().blocks {

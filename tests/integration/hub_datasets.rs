@@ -10,7 +10,7 @@ use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use reqwest::StatusCode;
-use secateur::datasets::{DocumentSource, Documents};
+use secateur::datasets::Documents;
 use secateur::domain::ErrorCode;
 use secateur::domain::attempt::Step;
 use secateur::pipeline::hub::{HubError, HubOptions, fetch_split};
@@ -64,8 +64,7 @@ async fn the_files_of_a_split_are_fetched_and_nothing_else() {
     let files = fetch(&options(&hub, &cache)).await.unwrap();
     let expected = [0, 1].map(|i| snapshot(&cache, SPLIT.files[i]));
     assert_eq!(files, expected);
-    let commit = SPLIT.revision;
-    let documents = Documents::read(&files, DocumentSource::Hub { commit }, Some(2)).unwrap();
+    let documents = Documents::read(&files, Some(2)).unwrap();
     assert_eq!(documents.rows, [json!({"n": 1}), json!({"n": 2})]);
     assert_eq!(documents.n_rows, 3);
     assert!(!snapshot(&cache, "en/other.jsonl").try_exists().unwrap());

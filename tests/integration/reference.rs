@@ -10,8 +10,8 @@ use candle_core::Device;
 use safetensors::SafeTensors;
 use secateur::engine::model::{LinearInput, LinearKind};
 use secateur::engine::{
-    Checkpoint, Decoder, InputStatistic, PruneOptions, PrunedCopy, Saliency, Silent, Sparsity,
-    TokenWindows, perplexity, prune,
+    Checkpoint, Decoder, InputStatistic, PruneOptions, PrunedCopy, ResidentBlocks, Saliency,
+    Silent, Sparsity, TokenWindows, perplexity, prune,
 };
 
 const WANDA_50: (&str, Sparsity) = ("wanda-50", Sparsity::Ratio(0.5));
@@ -126,7 +126,8 @@ pub(crate) fn prune_model(
 pub(crate) fn perplexity_of(model: &Path, windows: &TokenWindows) -> f64 {
     let checkpoint = Checkpoint::open(model).unwrap();
     let decoder = Decoder::open(&checkpoint, &Device::Cpu).unwrap();
-    perplexity(&decoder, windows, 0, &mut Silent).unwrap().value
+    let mut model = ResidentBlocks::new(&decoder, 0);
+    perplexity(&mut model, windows, &mut Silent).unwrap().value
 }
 
 /// Which weights of the pruned copy are zero.

@@ -398,6 +398,7 @@ async fn progress_is_kept_and_events_have_no_gaps(store: &TestStore) {
         finished: 1,
         total: 2,
         unit: "blocks".to_owned(),
+        eta_seconds: Some(3),
     };
     let reports = [
         Report::Phase(Phase::Pruning),

@@ -73,7 +73,7 @@ fn parquet(compression: Compression) -> Vec<u8> {
 }
 
 fn read(path: &PathBuf, limit: Option<usize>) -> Result<Documents, DatasetError> {
-    Documents::read(&[path], DocumentSource::Local, limit)
+    Documents::read(&[path], limit)
 }
 
 fn refusal(name: &str, bytes: &[u8]) -> String {
@@ -152,20 +152,18 @@ fn several_files_are_one_data_set() {
     let dir = TempDir::new().unwrap();
     let first = write(&dir, "1.jsonl", b"{\"a\": 1}\n{\"a\": 2}\n");
     let second = write(&dir, "2.jsonl", b"{\"a\": 3}\n");
-    let source = DocumentSource::Hub { commit: "c" };
-    let both = Documents::read(&[&first, &second], source, None).unwrap();
+    let both = Documents::read(&[&first, &second], None).unwrap();
     assert_eq!(
         both.rows,
         [json!({"a": 1}), json!({"a": 2}), json!({"a": 3})]
     );
-    let turned = Documents::read(&[&second, &first], source, Some(2)).unwrap();
+    let turned = Documents::read(&[&second, &first], Some(2)).unwrap();
     assert_eq!(turned.rows, [json!({"a": 3}), json!({"a": 1})]);
     assert_eq!((both.n_rows, turned.n_rows), (3, 3));
     // sha256sum 1.jsonl 2.jsonl | cut -d' ' -f1 | xxd -r -p | sha256sum
     let expected = "357a525585476308ddf697f67b9b5a6995e52c04d5db26d8c2359fa4130324ad";
     assert_eq!(both.sha256, expected);
     assert_ne!(turned.sha256, expected);
-    assert_eq!(both.source.to_string(), "hub@c");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Right and wrong answers, of one model and of two.
 
+use std::collections::BTreeMap;
+
 use super::score_interval::{Changes, score_interval};
 use super::scored::Scored;
 use super::{estimate, mcnemar};
@@ -40,7 +42,7 @@ impl Answers {
 }
 
 /// How two models answered the same documents of a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PairedAnswers {
     both_right: usize,
     changes: Changes,
@@ -52,23 +54,34 @@ impl PairedAnswers {
         before: Scored<'_, bool>,
         after: Scored<'_, bool>,
     ) -> Result<Self, ProtocolMismatch> {
-        let mut paired = Self {
-            both_right: 0,
-            changes: Changes {
-                gained: 0,
-                lost: 0,
-                n: before.scores.len(),
-            },
-        };
-        for answers in before.pairs(&after)? {
-            match answers {
-                (true, true) => paired.both_right += 1,
-                (true, false) => paired.changes.lost += 1,
-                (false, true) => paired.changes.gained += 1,
-                (false, false) => {}
-            }
+        let mut paired = Self::default();
+        for (before, after) in before.pairs(&after)? {
+            paired.add(*before, *after);
         }
         Ok(paired)
+    }
+
+    /// The same for each part of a task; `parts` names the part of each document.
+    pub fn pair_by_part<'p>(
+        before: Scored<'_, bool>,
+        after: Scored<'_, bool>,
+        parts: &[&'p str],
+    ) -> Result<BTreeMap<&'p str, Self>, ProtocolMismatch> {
+        let mut paired = BTreeMap::<&str, Self>::new();
+        for ((before, after), part) in before.pairs(&after)?.zip(parts) {
+            paired.entry(part).or_default().add(*before, *after);
+        }
+        Ok(paired)
+    }
+
+    fn add(&mut self, before: bool, after: bool) {
+        self.changes.n += 1;
+        match (before, after) {
+            (true, true) => self.both_right += 1,
+            (true, false) => self.changes.lost += 1,
+            (false, true) => self.changes.gained += 1,
+            (false, false) => {}
+        }
     }
 
     pub(super) fn changes(self) -> Changes {

@@ -25,7 +25,7 @@ use super::normal::Z_95;
 const HALVINGS: usize = 60;
 
 /// Documents of one task that changed sides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Changes {
     /// Wrong before, right after.
     pub(super) gained: usize,

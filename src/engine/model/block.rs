@@ -11,7 +11,9 @@ use super::config::ModelConfig;
 use super::rope::RopeTable;
 use crate::engine::checkpoint::{Checkpoint, Weights};
 use crate::engine::error::Result;
-use crate::engine::ops::{CausalAttention, causal_attention, rms_norm, silu_mul};
+use crate::engine::ops::{
+    AttentionShape, TokenLayout, causal_attention, linear, rms_norm, silu_mul,
+};
 
 /// The prunable linears of a block, in the order of the computation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,7 +153,7 @@ impl Linear {
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let y = x.matmul(&self.weight.t()?)?;
+        let y = linear(x, &self.weight)?;
         match &self.bias {
             Some(bias) => y.broadcast_add(bias),
             None => Ok(y),
@@ -161,6 +163,9 @@ impl Linear {
 
 /// Sees the input `[n_tokens, d_in]` of linears as it passes.
 pub type Tap<'a> = &'a mut dyn FnMut(LinearInput, &Tensor) -> Result<()>;
+
+/// Makes the attention's output `[n_tokens, heads · head_dim]` of q, k, v.
+pub(crate) type Attend<'a> = &'a mut dyn FnMut(&Tensor, &Tensor, &Tensor) -> Result<Tensor>;
 
 /// A resident block: its weights in f32 on the device.
 #[derive(Debug)]
@@ -211,36 +216,48 @@ impl Block {
         Ok(())
     }
 
-    /// `x`: windows laid end to end, `[n_tokens, hidden]`. Returns the same shape.
+    /// `x`: the batch that `context` describes, `[n_tokens, hidden]`. Returns the same shape.
     pub fn forward(&self, x: &Tensor, context: &BlockContext<'_>) -> Result<Tensor> {
-        let (h, gated) = self.until_down(x, context, &mut |_, _| Ok(()))?;
+        self.forward_with(x, context.config, &mut |q, k, v| context.attend(q, k, v))
+    }
+
+    /// The same with another attention.
+    pub(crate) fn forward_with(
+        &self,
+        x: &Tensor,
+        config: &ModelConfig,
+        attend: Attend<'_>,
+    ) -> Result<Tensor> {
+        let (h, gated) = self.until_down(x, config, attend, &mut |_, _| Ok(()))?;
         Ok((h + self.linear(LinearKind::Down, &gated)?)?)
     }
 
     /// Shows `tap` the inputs of all linears; the block's output is not computed, as nobody needs it.
     pub fn observe(&self, x: &Tensor, context: &BlockContext<'_>, tap: Tap<'_>) -> Result<()> {
-        self.until_down(x, context, tap).map(|_| ())
+        let attend: Attend<'_> = &mut |q, k, v| context.attend(q, k, v);
+        self.until_down(x, context.config, attend, tap).map(|_| ())
     }
 
     /// The residual stream before, and the input of, the down projection.
     fn until_down(
         &self,
         x: &Tensor,
-        context: &BlockContext<'_>,
+        config: &ModelConfig,
+        attend: Attend<'_>,
         tap: Tap<'_>,
     ) -> Result<(Tensor, Tensor)> {
         use LinearKind::{Gate, K, O, Q, Up, V};
-        let a = rms_norm(x, &self.attention_norm, context.config.rms_norm_eps)?;
+        let a = rms_norm(x, &self.attention_norm, config.rms_norm_eps)?;
         tap(LinearInput::Attention, &a)?;
         let (q, k, v) = (
             self.linear(Q, &a)?,
             self.linear(K, &a)?,
             self.linear(V, &a)?,
         );
-        let attended = causal_attention(&q, &k, &v, &context.attention())?;
+        let attended = attend(&q, &k, &v)?;
         tap(LinearInput::AttentionOutput, &attended)?;
         let h = (x + self.linear(O, &attended)?)?;
-        let m = rms_norm(&h, &self.feed_forward_norm, context.config.rms_norm_eps)?;
+        let m = rms_norm(&h, &self.feed_forward_norm, config.rms_norm_eps)?;
         tap(LinearInput::FeedForward, &m)?;
         let gated = silu_mul(&self.linear(Gate, &m)?, &self.linear(Up, &m)?)?;
         tap(LinearInput::FeedForwardOutput, &gated)?;
@@ -253,21 +270,28 @@ impl Block {
 pub struct BlockContext<'a> {
     /// The model's numbers.
     pub config: &'a ModelConfig,
-    /// Positions 0 to at least `seq_len - 1`.
+    /// As many positions as the longest sequence has.
     pub rope: &'a RopeTable,
-    /// Tokens per window.
-    pub seq_len: usize,
+    /// How the tokens of a batch are laid end to end.
+    pub layout: TokenLayout<'a>,
 }
 
-impl<'a> BlockContext<'a> {
-    fn attention(&self) -> CausalAttention<'a> {
-        CausalAttention {
-            heads: self.config.heads,
-            kv_heads: self.config.kv_heads,
-            head_dim: self.config.head_dim,
-            seq_len: self.seq_len,
-            sliding_window: self.config.sliding_window,
-            rope: self.rope,
+impl BlockContext<'_> {
+    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+        let shape = self.config.attention_shape(self.rope);
+        Ok(causal_attention(q, k, v, &shape, self.layout)?)
+    }
+}
+
+impl ModelConfig {
+    /// The attention of every block.
+    pub(crate) fn attention_shape<'a>(&self, rope: &'a RopeTable) -> AttentionShape<'a> {
+        AttentionShape {
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim,
+            sliding_window: self.sliding_window,
+            rope,
         }
     }
 }

@@ -12,7 +12,7 @@ pub use rope::{RopeScaling, RopeTable};
 
 use super::checkpoint::Checkpoint;
 use super::error::{EngineError, Result};
-use super::ops::rms_norm;
+use super::ops::{linear, rms_norm};
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
 const FINAL_NORM: &str = "model.norm.weight";
@@ -116,12 +116,8 @@ pub struct Head {
 impl Head {
     /// `x`: `[n, hidden]` → logits `[n, vocab]`.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(rms_norm(x, &self.norm, self.eps)?.matmul(&self.projection.t()?)?)
-    }
-
-    /// Rows of the vocabulary.
-    pub fn vocab(&self) -> Result<usize> {
-        Ok(self.projection.dim(0)?)
+        let normed = rms_norm(x, &self.norm, self.eps)?;
+        Ok(linear(&normed, &self.projection)?)
     }
 }
 

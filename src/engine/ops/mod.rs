@@ -3,17 +3,29 @@
 //! Each has a CPU version (fused, parallel, the same bits for any number of threads) and a version composed of
 //! candle's own operations for other devices; tests compare the two.
 
+mod argmax;
 mod attention;
 mod column_sum_squares;
+mod divergence;
+mod linear;
+mod log_probability;
 mod matmul;
 mod nll;
 mod rms_norm;
 mod silu_mul;
+mod softmax_row;
 
 use candle_core::{CpuStorage, Layout, Tensor};
 
-pub use attention::{CausalAttention, causal_attention};
+pub use argmax::argmax;
+pub use attention::{
+    AttentionShape, CachedSequence, Segment, TokenLayout, cached_attention, causal_attention,
+    rotate,
+};
 pub use column_sum_squares::column_sum_squares;
+pub use divergence::{PairedPrediction, paired_predictions};
+pub use linear::linear;
+pub use log_probability::{Target, TokenScore, log_probabilities};
 pub use nll::negative_log_likelihoods;
 pub use rms_norm::rms_norm;
 pub use silu_mul::silu_mul;

@@ -3,8 +3,8 @@
 use candle_core::{D, DType, Result, Storage, Tensor};
 use rayon::prelude::*;
 
+use super::softmax_row::SoftmaxRow;
 use super::{contiguous, on_cpu};
-use crate::engine::simd::{exp, max, sum_by, vectorized};
 
 /// `nll[t] = ln Σ_v exp(logits[t][v]) − logits[t][targets[t]]`, in nats.
 ///
@@ -26,14 +26,13 @@ pub fn negative_log_likelihoods(logits: &Tensor, targets: &[u32]) -> Result<Vec<
     let nlls = values
         .par_chunks_exact(vocab)
         .zip(targets)
-        .map(|(row, &target)| {
-            let (top, sum) = vectorized(|| {
-                let top = max(row);
-                (top, sum_by(row, |x| exp(x - top)))
-            });
-            sum.ln() + (top - row[target as usize])
-        });
+        .map(|(row, &target)| negative_log_likelihood(row, &SoftmaxRow::of(row), target));
     Ok(nlls.collect())
+}
+
+/// Of one row.
+pub(super) fn negative_log_likelihood(row: &[f32], softmax: &SoftmaxRow, target: u32) -> f32 {
+    softmax.sum.ln() + (softmax.top - row[target as usize])
 }
 
 fn composed(logits: &Tensor, targets: &[u32]) -> Result<Vec<f32>> {

@@ -87,6 +87,7 @@ impl<K: RepoType> Repository<K> {
                     finished: finished + bytes.min(file.size_bytes),
                     total,
                     unit: "bytes".to_owned(),
+                    eta_seconds: None,
                 });
             };
             report(0);

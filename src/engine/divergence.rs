@@ -1,0 +1,143 @@
+//! How far a model's predictions are from those of another on the same text.
+//!
+//! At every predicted position of every window, KL(P‖Q) = Σ_v P(v) ln(P(v) / Q(v)) in nats, where P is the first
+//! model (the dense one) and Q the second (the pruned one).
+
+use candle_core::Tensor;
+
+use super::error::{EngineError, Result};
+use super::forward::{Batch, Meter, forward, rows_of_logits};
+use super::model::{Head, ModelConfig};
+use super::observer::Observer;
+use super::ops::{PairedPrediction, paired_predictions};
+use super::perplexity::{Perplexity, waves, window_mean};
+use super::resident_blocks::ResidentBlocks;
+use super::windows::TokenWindows;
+
+/// Two models on the same windows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Divergence {
+    /// Perplexity of the first model: what [`super::perplexity()`] finds.
+    pub perplexity_p: Perplexity,
+    /// Perplexity of the second model.
+    pub perplexity_q: Perplexity,
+    /// Mean of KL(P‖Q) over all predicted positions, in nats per token.
+    pub mean_kl: f64,
+    /// Mean of KL(P‖Q) of each window. Windows are of one length, so `mean_kl` is the mean of these.
+    pub window_mean_kl: Vec<f64>,
+    /// Fraction of positions at which both models have their largest logit at the same token.
+    pub top_1_agreement: f64,
+}
+
+/// Measures `p` and `q` on all of `windows`. Both go through the blocks in turns, so that activations and logits of a
+/// part of the windows are all that exists at a time.
+pub fn divergence(
+    p: &mut ResidentBlocks<'_>,
+    q: &mut ResidentBlocks<'_>,
+    windows: &TokenWindows,
+    observer: &mut dyn Observer,
+) -> Result<Divergence> {
+    let (p_config, q_config) = (p.decoder().config(), q.decoder().config());
+    if p_config.vocab != q_config.vocab {
+        return Err(EngineError::VocabularyMismatch {
+            first: p_config.vocab,
+            second: q_config.vocab,
+        });
+    }
+    let rope_p = p.decoder().rope(windows.seq_len())?;
+    let rope_q = q.decoder().rope(windows.seq_len())?;
+    let blocks = p_config.blocks + q_config.blocks;
+    let mut meter = Meter::new(observer, blocks, (windows.n_tokens() * blocks) as u64);
+    // Waves that are small enough for the wider of the two.
+    let widest = if p_config.hidden < q_config.hidden {
+        q_config
+    } else {
+        p_config
+    };
+    let mut sums = Sums::default();
+    for wave in waves(windows, widest) {
+        meter.begin_wave();
+        let states_p = forward(p, &wave, &rope_p, &mut meter)?;
+        let states_q = forward(q, &wave, &rope_q, &mut meter)?;
+        p.with_head(|head_p| {
+            q.with_head(|head_q| {
+                let heads = Heads {
+                    p: head_p,
+                    q: head_q,
+                    config: p_config,
+                };
+                for ((batch, x_p), x_q) in wave.iter().zip(&states_p).zip(&states_q) {
+                    heads.compare(batch, windows.seq_len(), [x_p, x_q], &mut sums)?;
+                }
+                Ok(())
+            })
+        })?;
+    }
+    sums.finish()
+}
+
+struct Heads<'a> {
+    p: &'a Head,
+    q: &'a Head,
+    config: &'a ModelConfig,
+}
+
+impl Heads<'_> {
+    /// `x`: the last blocks' outputs of both models for one batch, `[n_tokens, hidden]` each.
+    fn compare(
+        &self,
+        batch: &Batch<'_>,
+        seq_len: usize,
+        x: [&Tensor; 2],
+        sums: &mut Sums,
+    ) -> Result<()> {
+        let rows = rows_of_logits(self.config);
+        for (window, ids) in batch.ids.chunks_exact(seq_len).enumerate() {
+            let mut predictions = Vec::with_capacity(seq_len - 1);
+            for (chunk, targets) in ids[1..].chunks(rows).enumerate() {
+                let start = window * seq_len + chunk * rows;
+                let logits =
+                    |head: &Head, x: &Tensor| head.logits(&x.narrow(0, start, targets.len())?);
+                let (p, q) = (logits(self.p, x[0])?, logits(self.q, x[1])?);
+                predictions.extend(paired_predictions(&p, &q, targets)?);
+            }
+            sums.add(&predictions)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Sums {
+    nll_p: Vec<f64>,
+    nll_q: Vec<f64>,
+    kl: Vec<f64>,
+    agreeing: usize,
+    positions: usize,
+}
+
+impl Sums {
+    /// Adds a window.
+    fn add(&mut self, predictions: &[PairedPrediction]) -> Result<()> {
+        let index = self.kl.len();
+        self.nll_p
+            .push(window_mean(predictions.iter().map(|x| x.nll_p), index)?);
+        self.nll_q
+            .push(window_mean(predictions.iter().map(|x| x.nll_q), index)?);
+        self.kl
+            .push(window_mean(predictions.iter().map(|x| x.kl), index)?);
+        self.agreeing += predictions.iter().filter(|x| x.agrees).count();
+        self.positions += predictions.len();
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Divergence> {
+        Ok(Divergence {
+            perplexity_p: Perplexity::new(self.nll_p)?,
+            perplexity_q: Perplexity::new(self.nll_q)?,
+            mean_kl: self.kl.iter().sum::<f64>() / self.kl.len() as f64,
+            window_mean_kl: self.kl,
+            top_1_agreement: self.agreeing as f64 / self.positions as f64,
+        })
+    }
+}

@@ -1,0 +1,215 @@
+use candle_core::{DType, Device, Tensor};
+
+use super::cached::CachedAttention;
+use super::tree::TreeAttention;
+use super::*;
+use crate::engine::model::RopeScaling;
+
+const HEAD_DIM: usize = 16;
+
+fn table(seq_len: usize) -> RopeTable {
+    RopeTable::new(10_000.0, RopeScaling::Default, HEAD_DIM, seq_len)
+}
+
+fn shape(rope: &RopeTable, sliding_window: Option<usize>) -> AttentionShape<'_> {
+    AttentionShape {
+        heads: 6,
+        kv_heads: 2,
+        head_dim: HEAD_DIM,
+        sliding_window,
+        rope,
+    }
+}
+
+fn random(rows: usize, heads: usize) -> Tensor {
+    Tensor::randn(0f32, 1.0, (rows, heads * HEAD_DIM), &Device::Cpu).unwrap()
+}
+
+fn assert_close(a: &Tensor, b: &Tensor, what: &str) {
+    let difference = (a - b).unwrap().abs().unwrap().max_all().unwrap();
+    let worst = difference.to_scalar::<f32>().unwrap();
+    assert!(worst < 1e-5, "{what}: {worst}");
+}
+
+/// Segments from `(parent, len)`.
+fn tree(nodes: &[(Option<usize>, usize)]) -> Vec<Segment> {
+    let mut segments: Vec<Segment> = Vec::new();
+    for &(parent, len) in nodes {
+        segments.push(Segment {
+            parent,
+            start: segments.last().map_or(0, |last| last.start + last.len),
+            len,
+            position: parent.map_or(0, |parent| segments[parent].position + segments[parent].len),
+        });
+    }
+    segments
+}
+
+/// Rows of the whole sequence that ends with segment `index`.
+fn path(segments: &[Segment], index: usize) -> Vec<u32> {
+    let mut chain = layout::ancestors(segments, index);
+    chain.push(segments[index]);
+    let rows = chain.iter().flat_map(|s| s.start..s.start + s.len);
+    rows.map(|row| u32::try_from(row).unwrap()).collect()
+}
+
+/// Every sequence of the tree, alone in a batch, must come out as within the tree.
+fn check_tree(nodes: &[(Option<usize>, usize)], sliding_window: Option<usize>) {
+    let segments = tree(nodes);
+    let rows: usize = segments.iter().map(|s| s.len).sum();
+    let rope = table(segments.iter().map(|s| s.position + s.len).max().unwrap());
+    let shape = shape(&rope, sliding_window);
+    let (q, k, v) = (random(rows, 6), random(rows, 2), random(rows, 2));
+    let fused = causal_attention(&q, &k, &v, &shape, TokenLayout::Tree(&segments)).unwrap();
+    let attention = TreeAttention {
+        shape: &shape,
+        segments: &segments,
+    };
+    assert_close(&fused, &attention.composed(&q, &k, &v).unwrap(), "composed");
+    for index in 0..segments.len() {
+        let path = Tensor::new(path(&segments, index), &Device::Cpu).unwrap();
+        let alone = |x: &Tensor| x.index_select(&path, 0).unwrap();
+        let windows = TokenLayout::Windows(path.dims()[0]);
+        let expected = causal_attention(&alone(&q), &alone(&k), &alone(&v), &shape, windows);
+        assert_close(
+            &alone(&fused),
+            &expected.unwrap(),
+            &format!("{nodes:?}, window {sliding_window:?}, segment {index}"),
+        );
+    }
+}
+
+#[test]
+fn a_tree_gives_each_sequence_what_it_gets_alone() {
+    let deep: Vec<_> = (0..12_usize)
+        .map(|i| (i.checked_sub(1), 1 + i % 4))
+        .collect();
+    let trees: [&[(Option<usize>, usize)]; 5] = [
+        &[(None, 1), (Some(0), 1)],
+        // Four endings of one context, then an unrelated sequence.
+        &[
+            (None, 40),
+            (Some(0), 7),
+            (Some(0), 3),
+            (Some(0), 1),
+            (Some(0), 9),
+            (None, 5),
+        ],
+        // Two levels; long enough for several chunks of queries.
+        &[
+            (None, 300),
+            (Some(0), 200),
+            (Some(1), 2),
+            (Some(1), 150),
+            (Some(0), 30),
+        ],
+        &[(None, 2), (Some(0), 700), (Some(0), 1)],
+        &deep,
+    ];
+    for nodes in trees {
+        for window in [None, Some(1), Some(4), Some(64)] {
+            check_tree(nodes, window);
+        }
+    }
+}
+
+fn check_windows(seq_len: usize, sliding_window: Option<usize>) {
+    let rope = table(seq_len);
+    let shape = shape(&rope, sliding_window);
+    let (q, k, v) = (
+        random(2 * seq_len, 6),
+        random(2 * seq_len, 2),
+        random(2 * seq_len, 2),
+    );
+    let layout = TokenLayout::Windows(seq_len);
+    let fused = causal_attention(&q, &k, &v, &shape, layout).unwrap();
+    let attention = TreeAttention {
+        shape: &shape,
+        segments: &layout.segments(2 * seq_len).unwrap(),
+    };
+    let what = format!("seq_len {seq_len}, window {sliding_window:?}");
+    assert_close(&fused, &attention.composed(&q, &k, &v).unwrap(), &what);
+}
+
+#[test]
+fn fused_and_composed_agree() {
+    for seq_len in [1, 7, 128, 129, 700] {
+        check_windows(seq_len, None);
+    }
+}
+
+#[test]
+fn a_sliding_window_hides_what_lies_before_it() {
+    for window in [1, 5, 64, 400] {
+        check_windows(300, Some(window));
+    }
+}
+
+#[test]
+fn the_first_token_attends_to_itself_alone() {
+    let rope = RopeTable::new(10_000.0, RopeScaling::Default, 2, 2);
+    let shape = AttentionShape {
+        heads: 1,
+        kv_heads: 1,
+        head_dim: 2,
+        sliding_window: None,
+        rope: &rope,
+    };
+    let q = Tensor::zeros((2, 2), DType::F32, &Device::Cpu).unwrap();
+    let v = Tensor::new(&[[1f32, 2.0], [3.0, 6.0]], &Device::Cpu).unwrap();
+    let out = causal_attention(&q, &q, &v, &shape, TokenLayout::Windows(2)).unwrap();
+    // Equal scores: the second token's output is the mean of both values.
+    assert_eq!(out.to_vec2::<f32>().unwrap(), [[1.0, 2.0], [2.0, 4.0]]);
+}
+
+#[test]
+fn a_cached_sequence_gives_its_last_token_what_the_whole_sequence_gives_it() {
+    for sliding_window in [None, Some(9)] {
+        let rope = table(90);
+        let shape = shape(&rope, sliding_window);
+        // Rows of the cache that belong to nobody lie between the sequences.
+        let sequences =
+            [(3, 1), (10, 90), (104, 17)].map(|(start, len)| CachedSequence { start, len });
+        let (q, k, v) = (random(130, 6), random(130, 2), random(130, 2));
+        let mut positions = vec![0; 130];
+        for s in sequences {
+            (0..s.len).for_each(|p| positions[s.start + p] = p);
+        }
+        let turned = rotate(&k, &positions, &rope).unwrap();
+        let last = sequences.map(|s| q.narrow(0, s.start + s.len - 1, 1).unwrap());
+        let last = Tensor::cat(&last, 0).unwrap();
+        let fused = cached_attention(&last, &turned, &v, &shape, &sequences).unwrap();
+        let attention = CachedAttention {
+            shape: &shape,
+            sequences: &sequences,
+        };
+        assert_close(
+            &fused,
+            &attention.composed(&last, &turned, &v).unwrap(),
+            "composed",
+        );
+        for (row, s) in sequences.iter().enumerate() {
+            let of = |x: &Tensor| x.narrow(0, s.start, s.len).unwrap().contiguous().unwrap();
+            let layout = TokenLayout::Windows(s.len);
+            let whole = causal_attention(&of(&q), &of(&k), &of(&v), &shape, layout).unwrap();
+            let expected = whole.narrow(0, s.len - 1, 1).unwrap();
+            assert_close(&fused.narrow(0, row, 1).unwrap(), &expected, "cached");
+        }
+    }
+}
+
+#[test]
+fn a_layout_that_does_not_describe_the_batch_is_refused() {
+    let mut segments = tree(&[(None, 4), (Some(0), 2)]);
+    assert!(TokenLayout::Tree(&segments).segments(6).is_ok());
+    assert!(TokenLayout::Tree(&segments).segments(7).is_err());
+    assert!(TokenLayout::Windows(4).segments(6).is_err());
+    segments[1].position = 3;
+    assert!(TokenLayout::Tree(&segments).segments(6).is_err());
+    segments[1] = Segment {
+        parent: Some(1),
+        position: 4,
+        ..segments[1]
+    };
+    assert!(TokenLayout::Tree(&segments).segments(6).is_err());
+}

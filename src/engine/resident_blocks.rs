@@ -1,0 +1,82 @@
+//! The parts of a model that stay in memory between measurements.
+
+use super::error::Result;
+use super::model::{Block, Decoder, Head, LinearKind, ModelConfig};
+
+/// Reads blocks and the head when they are needed, and keeps them for the next turn or the next measurement if all of
+/// them fit into a budget.
+///
+/// Results do not depend on what is kept.
+#[derive(Debug)]
+pub struct ResidentBlocks<'a> {
+    decoder: &'a Decoder<'a>,
+    keeps_blocks: bool,
+    keeps_head: bool,
+    blocks: Vec<Block>,
+    head: Option<Head>,
+}
+
+impl<'a> ResidentBlocks<'a> {
+    /// Nothing is read yet. All blocks are kept if they take no more than `resident_bytes` together, and the head if it
+    /// fits into what is left.
+    pub fn new(decoder: &'a Decoder<'a>, resident_bytes: u64) -> Self {
+        let (blocks, head) = (block_bytes(decoder.config()), head_bytes(decoder.config()));
+        let keeps_blocks = blocks <= resident_bytes;
+        let left = resident_bytes - if keeps_blocks { blocks } else { 0 };
+        Self {
+            decoder,
+            keeps_blocks,
+            keeps_head: head <= left,
+            blocks: Vec::new(),
+            head: None,
+        }
+    }
+
+    /// Where blocks come from.
+    pub fn decoder(&self) -> &'a Decoder<'a> {
+        self.decoder
+    }
+
+    pub(super) fn with_block<R>(
+        &mut self,
+        index: usize,
+        work: impl FnOnce(&Block) -> Result<R>,
+    ) -> Result<R> {
+        if let Some(block) = self.blocks.get(index) {
+            return work(block);
+        }
+        let block = self.decoder.block(index)?;
+        let result = work(&block)?;
+        // Blocks are asked for in order; one that was asked for out of order is read again.
+        if self.keeps_blocks && self.blocks.len() == index {
+            self.blocks.push(block);
+        }
+        Ok(result)
+    }
+
+    pub(super) fn with_head<R>(&mut self, work: impl FnOnce(&Head) -> Result<R>) -> Result<R> {
+        if let Some(head) = &self.head {
+            return work(head);
+        }
+        let head = self.decoder.head()?;
+        let result = work(&head)?;
+        if self.keeps_head {
+            self.head = Some(head);
+        }
+        Ok(result)
+    }
+}
+
+/// Bytes of the linears of all blocks in f32.
+fn block_bytes(config: &ModelConfig) -> u64 {
+    let weights = LinearKind::ALL.map(|kind| {
+        let (d_out, d_in) = kind.shape(config);
+        d_out as u64 * d_in as u64
+    });
+    weights.iter().sum::<u64>() * config.blocks as u64 * size_of::<f32>() as u64
+}
+
+/// Bytes of the output projection in f32.
+fn head_bytes(config: &ModelConfig) -> u64 {
+    config.vocab as u64 * config.hidden as u64 * size_of::<f32>() as u64
+}
