@@ -330,7 +330,7 @@ fn ending(attempt: u32, end: &End) -> Ending {
 fn check<F: Future<Output = Option<Database>>>(open: impl Fn() -> F) {
     let config = Config {
         cases: CASES,
-        max_shrink_iters: 200,
+        max_shrink_iters: 100,
         failure_persistence: None,
         ..Config::default()
     };
