@@ -42,7 +42,7 @@ fn the_minimal_body_gets_the_papers_recipe() {
                 "perplexity": [{"dataset": "wikitext2"}], "seq_len": null, "windows": null,
                 "tasks": [], "limit": null, "bos": "tokenizer",
                 "guard": {
-                    "perplexity_ratio": 2.0, "kl": 0.5, "accuracy_drop": 0.05, "mmlu_above_chance": 0.05,
+                    "perplexity_ratio": 2.0, "kl": 0.5, "accuracy_drop": 0.1, "mmlu_above_chance": 0.05,
                     "repetition": 0.5,
                 },
             },
