@@ -5,7 +5,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::domain::evaluation::task_names;
+use crate::domain::evaluation::{Guard, task_names};
 
 /// The body of a submission.
 pub(super) struct JobBody;
@@ -32,6 +32,9 @@ const TASK_NAMES: [&str; 2] = [
     "/properties/tasks/items/oneOf/1/properties/name/enum",
 ];
 
+/// Where it describes the thresholds.
+const THRESHOLDS: &str = "/properties/guard/oneOf/1/properties";
+
 impl PartialSchema for JobBody {
     fn schema() -> RefOr<Schema> {
         read(part!("job"))
@@ -53,6 +56,12 @@ fn read(text: &str) -> RefOr<Schema> {
         for pointer in TASK_NAMES {
             if let Some(names) = schema.pointer_mut(pointer) {
                 *names = json!(task_names());
+            }
+        }
+        if let Some(thresholds) = schema.pointer_mut(THRESHOLDS) {
+            let defaults = serde_json::to_value(Guard::default())?;
+            for (name, default) in defaults.as_object().into_iter().flatten() {
+                thresholds[name]["default"] = default.clone();
             }
         }
         serde_json::from_value(schema)

@@ -43,3 +43,46 @@ fn failure(code: ErrorCode, message: String) -> AttemptFailure {
         retryable: code.retryable(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ModelRef;
+    use crate::domain::job::Publication;
+    use crate::domain::spec::EvaluateSpec;
+    use crate::store::{Ending, Lease};
+    use crate::worker::fixture::{build_artifact, claimed, context};
+
+    #[tokio::test]
+    async fn the_artifact_of_a_job_is_found_once_it_has_succeeded() {
+        let home = tempfile::tempdir().unwrap();
+        let context = context(home.path()).await;
+        let job = claimed(&context).await;
+        let spec = JobSpec::Evaluate(EvaluateSpec {
+            model: ModelRef::Job { id: job.id },
+            baseline: None,
+            evaluation: job.spec.evaluation().clone(),
+        });
+        let failure = locate(&context, &spec).await.unwrap_err();
+        assert_eq!(failure.code, ErrorCode::ModelNotFound);
+        assert!(!failure.retryable, "{failure:?}");
+
+        let (directory, report) = build_artifact(&context, &job);
+        let artifacts = &context.parts.artifacts;
+        artifacts.publish(job.id, 1, &directory).await.unwrap();
+        let ending = Ending::Succeeded(Box::new(Publication {
+            attempt: 1,
+            report,
+            files: Vec::new(),
+        }));
+        let lease = Lease::of(&job).unwrap();
+        let finished = context
+            .parts
+            .store
+            .finish(&lease, &ending, None, context.now());
+        assert!(finished.await.unwrap().is_some());
+        let found = locate(&context, &spec).await.unwrap();
+        let weights = std::fs::read(found[&job.id].join("model.safetensors"));
+        assert_eq!(weights.unwrap(), b"0123456789");
+    }
+}

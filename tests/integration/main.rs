@@ -27,6 +27,7 @@ mod datasets;
 mod divergence;
 mod engine;
 mod evaluation;
+mod evaluation_service;
 mod generate;
 mod harness;
 mod hub;
