@@ -1,5 +1,6 @@
 //! What `prune` and `evaluate` can measure.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
@@ -86,10 +87,12 @@ impl EvaluationArgs {
                 tasks.push(TaskPlan::locate(task, shots, &roots)?);
             }
         }
-        let mut names: Vec<&str> = tasks.iter().map(|plan| plan.task.name).collect();
-        names.sort_unstable();
-        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            bail!("invalid_request: the task {} is given twice", pair[0]);
+        let mut names = BTreeSet::new();
+        if let Some(twice) = tasks.iter().find(|plan| !names.insert(plan.task.name)) {
+            bail!(
+                "invalid_request: the task {} is given twice",
+                twice.task.name
+            );
         }
         Ok(EvaluationPlan {
             texts,

@@ -79,7 +79,7 @@ mod tests {
     fn another_total_is_another_step() {
         let (mut pace, began) = (Pace::default(), Instant::now());
         pace.eta_seconds(&step(0, 1000), began);
-        let later = began + Duration::from_secs(60);
+        let later = began + Duration::from_mins(1);
         assert_eq!(pace.eta_seconds(&step(500, 2000), later), None);
         let later = later + Duration::from_secs(10);
         assert_eq!(pace.eta_seconds(&step(1000, 2000), later), Some(20));

@@ -184,16 +184,15 @@ fn tasks(results: &Results, [before, after]: [&str; 2], pair: bool) -> String {
 }
 
 fn generations(results: &Results, [before, after]: [&str; 2]) -> String {
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for generation in &results.generations {
-        text.push_str(&format!("  {:?}\n", generation.prompt));
+        lines.push(format!("  {:?}\n", generation.prompt));
         for (name, written) in [(before, &generation.before), (after, &generation.after)] {
-            if let Some(written) = written {
-                text.push_str(&format!("    {name}: {:?}\n", written.text.trim()));
-            }
+            let line = |text: &str| format!("    {name}: {:?}\n", text.trim());
+            lines.extend(written.as_ref().map(|written| line(&written.text)));
         }
     }
-    text
+    lines.concat()
 }
 
 fn warnings(results: &Results) -> String {

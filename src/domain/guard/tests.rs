@@ -152,19 +152,19 @@ fn a_fall_within_the_noise_trips_nothing() {
 #[test]
 fn a_fall_that_is_certain_but_no_more_than_the_threshold_trips_nothing() {
     assert_eq!(
-        codes(&of_tasks(vec![task("boolq", lossy(1000, 500, 450))])),
+        codes(&of_tasks(vec![task("boolq", lossy(1000, 500, 400))])),
         []
     );
-    let beyond = of_tasks(vec![task("boolq", lossy(1000, 500, 449))]);
+    let beyond = of_tasks(vec![task("boolq", lossy(1000, 500, 399))]);
     assert_eq!(codes(&beyond), [WarningCode::AccuracyDrop]);
 }
 
 #[test]
 fn the_mean_is_checked_though_no_task_alone_is_certain() {
-    // 6 of 100 lost, 1 gained would do for no task; here each loses 6 more than it gains of many changes.
+    // 31 became wrong and 19 right of 100: a fall of 0.12 within the noise of one task, not of seven.
     let protocol = protocol("task", 100);
     let before: Vec<bool> = (0..100).map(|i| i < 50).collect();
-    let after: Vec<bool> = (0..100).map(|i| (13..57).contains(&i)).collect();
+    let after: Vec<bool> = (0..100).map(|i| (31..69).contains(&i)).collect();
     let scored = |scores| Scored {
         protocol: &protocol,
         scores,
@@ -177,7 +177,7 @@ fn the_mean_is_checked_though_no_task_alone_is_certain() {
     let message = only_message(&results);
     assert!(
         message
-            .starts_with("mean accuracy over 7 tasks fell by 0.06 (0.5 -> 0.44; 95 % interval 0.0"),
+            .starts_with("mean accuracy over 7 tasks fell by 0.12 (0.5 -> 0.38; 95 % interval 0.0"),
         "{message}"
     );
     assert_eq!(warnings(&results, &Guard::default())[0].subject, "mean");

@@ -46,9 +46,9 @@ impl KeyBuilder {
     /// Token ids.
     pub(super) fn with_tokens(mut self, tokens: &[u32]) -> Self {
         self.0.update((tokens.len() as u64).to_le_bytes());
-        tokens
-            .iter()
-            .for_each(|token| self.0.update(token.to_le_bytes()));
+        for token in tokens {
+            self.0.update(token.to_le_bytes());
+        }
         self
     }
 
@@ -152,6 +152,6 @@ mod tests {
         }
         forget_oldest(dir.path()).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), MAX_ENTRIES);
-        assert!(!dir.path().join("0.json").exists());
+        assert!(!dir.path().join("0.json").try_exists().unwrap());
     }
 }

@@ -275,6 +275,10 @@ fn truncated(tasks: &[PreparedTask]) -> impl Iterator<Item = Warning> {
     })
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "for `map_err`, which gives the error away"
+)]
 fn refused(mismatch: ProtocolMismatch) -> PipelineError {
     PipelineError::refused(ErrorCode::BaselineMismatch, mismatch.to_string())
 }

@@ -118,9 +118,9 @@ impl Work {
                 for item in &items {
                     let mut is_truncated = false;
                     for request in &item.requests {
-                        let encoded = encoder.pair(&request.context, &request.continuation)?;
-                        is_truncated |= encoded.is_truncated;
-                        sequences.push(encoded.sequence);
+                        let pair = encoder.pair(&request.context, &request.continuation)?;
+                        is_truncated |= pair.is_truncated;
+                        sequences.push(pair.sequence);
                     }
                     truncated += usize::from(is_truncated);
                 }

@@ -51,11 +51,11 @@ fn model(begins_with_bos: bool, names_bos: bool) -> TempDir {
     dir
 }
 
-fn tokens_of(dir: &TempDir, bos: BosRule, pair: (&str, &str)) -> (Vec<u32>, usize) {
+fn tokens_of(dir: &TempDir, bos: BosRule, texts: (&str, &str)) -> (Vec<u32>, usize) {
     let tokenizer = ModelTokenizer::load(dir.path(), VOCAB).unwrap();
     let encoder = Encoder::new(&tokenizer, bos, 8).unwrap();
-    let encoded = encoder.pair(pair.0, pair.1).unwrap();
-    (encoded.sequence.tokens, encoded.sequence.scored)
+    let pair = encoder.pair(texts.0, texts.1).unwrap();
+    (pair.sequence.tokens, pair.sequence.scored)
 }
 
 #[test]
@@ -206,18 +206,18 @@ fn tokens_of_a_real_model_are_those_of_the_harness_and_every_document_of_every_s
         let golden = json_lines(&data.join(format!("golden/{name}.requests.jsonl.gz")));
         for (index, item) in items.iter().enumerate() {
             for (i, request) in item.requests.iter().enumerate() {
-                let encoded = encoder
+                let pair = encoder
                     .pair(&request.context, &request.continuation)
                     .unwrap();
-                longest = longest.max(encoded.sequence.tokens.len());
+                longest = longest.max(pair.sequence.tokens.len());
                 let Some(document) = golden.get(index) else {
                     continue;
                 };
                 let expected = &document["requests"][i];
-                let (context, continuation) = encoded
+                let (context, continuation) = pair
                     .sequence
                     .tokens
-                    .split_at(encoded.sequence.tokens.len() - encoded.sequence.scored);
+                    .split_at(pair.sequence.tokens.len() - pair.sequence.scored);
                 assert_eq!(json!(context), expected["context_tokens"], "{name} {index}");
                 assert_eq!(
                     json!(continuation),
