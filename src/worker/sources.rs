@@ -76,10 +76,7 @@ mod tests {
             files: Vec::new(),
         }));
         let lease = Lease::of(&job).unwrap();
-        let finished = context
-            .parts
-            .store
-            .finish(&lease, &ending, None, context.now());
+        let finished = context.parts.store.finish(&lease, &ending, None);
         assert!(finished.await.unwrap().is_some());
         let found = locate(&context, &spec).await.unwrap();
         let weights = std::fs::read(found[&job.id].join("model.safetensors"));

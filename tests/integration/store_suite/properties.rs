@@ -309,6 +309,7 @@ fn report(what: u8) -> Report {
             finished: u64::from(what),
             total: 256,
             unit: "blocks".to_owned(),
+            eta_seconds: None,
         }),
     }
 }
