@@ -21,6 +21,7 @@ use crate::domain::request::Defaults;
 use crate::http::{self, Hosts, HttpState, Metrics};
 use crate::jobs::{Jobs, Parts, Signals};
 use crate::models::ModelLibrary;
+use crate::pipeline::hub::HubOptions;
 use crate::store::{SqliteStore, Store};
 use crate::telemetry;
 use crate::worker::{WorkerParts, WorkerPool, WorkerSettings};
@@ -99,7 +100,7 @@ pub async fn start_with_clock(
     let jobs = foundation.jobs(
         &config.storage,
         Defaults::for_devices(&config.worker.devices),
-    );
+    )?;
     let router = http::router(HttpState {
         jobs,
         devices: devices.into(),
@@ -201,8 +202,12 @@ impl Foundation {
         Arc::new(self.store.clone())
     }
 
-    fn jobs(&self, storage: &StorageArgs, defaults: Defaults) -> Jobs {
-        Jobs::new(Parts {
+    fn jobs(&self, storage: &StorageArgs, defaults: Defaults) -> anyhow::Result<Jobs> {
+        let hub = match &storage.hub {
+            Some(hub) => hub.clone(),
+            None => HubOptions::from_env().reach()?,
+        };
+        Ok(Jobs::new(Parts {
             store: self.store(),
             artifacts: Arc::clone(&self.artifacts),
             library: ModelLibrary {
@@ -212,12 +217,13 @@ impl Foundation {
             datasets: DataRoots {
                 data_dir: storage.data_dir.clone(),
                 bundled_dir: storage.bundled(),
+                hub,
             },
             clock: Arc::clone(&self.clock),
             defaults,
             signals: self.signals.clone(),
             home: storage.home.clone(),
-        })
+        }))
     }
 
     async fn start_pool(
@@ -257,6 +263,7 @@ fn worker_settings(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result
         models_dir: storage.models_dir.clone().map(absolute).transpose()?,
         data_dir: storage.data_dir.clone().map(absolute).transpose()?,
         bundled_dir: absolute(storage.bundled())?,
+        scores_dir: absolute(storage.scores())?,
         lease: worker.lease_seconds,
         heartbeat: worker.heartbeat_seconds,
         sweep: worker.sweep_seconds,

@@ -1,6 +1,6 @@
 //! The artifact store: a façade over `object_store`, and nothing else of ours sees that.
 //!
-//! An attempt's files lie under `jobs/<job>/attempts/<n>/dense/`. What lies there is visible to nobody until the
+//! An attempt's files, of whatever type its job is, lie under `jobs/<job>/attempts/<n>/dense/`. What lies there is visible to nobody until the
 //! database names the attempt; what it will never name is garbage that the sweep removes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,7 +83,8 @@ impl Artifacts {
         let store =
             LocalFileSystem::new_with_prefix(root).map_err(|source| error(source.into()))?;
         Ok(Self {
-            root: root.to_path_buf(),
+            // The processes that are given a directory need not share our working directory.
+            root: std::path::absolute(root).map_err(|source| error(source.into()))?,
             store: store.with_fsync(true),
         })
     }
@@ -96,7 +97,7 @@ impl Artifacts {
         directory: &Path,
     ) -> Result<(), ArtifactError> {
         self.delete_attempt(job, attempt).await?;
-        let target = self.root.join(dense_key(job, attempt).as_ref());
+        let target = self.directory(job, attempt);
         let source = directory.to_path_buf();
         let moved = tokio::task::spawn_blocking(move || move_directory(&source, &target)).await;
         let moved = moved.unwrap_or_else(|panic| Err(io::Error::other(panic)));
@@ -104,6 +105,11 @@ impl Artifacts {
             path: directory.to_path_buf(),
             source,
         })
+    }
+
+    /// Where the files of a published attempt can be read, for a process that takes paths. Nobody may write there.
+    pub fn directory(&self, job: JobId, attempt: u32) -> PathBuf {
+        self.root.join(dense_key(job, attempt).as_ref())
     }
 
     /// Length of a file; `None` when it is not there.

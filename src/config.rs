@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::domain::HubReach;
+
 /// Where things lie.
 #[derive(Debug, Clone, Args)]
 pub struct StorageArgs {
@@ -23,9 +25,13 @@ pub struct StorageArgs {
     #[arg(long, value_name = "DIR", env = "SECATEUR_MODELS_DIR")]
     pub models_dir: Option<PathBuf>,
 
-    /// Directory of data sets: `c4/en_train.jsonl`, `wikitext2/wiki.test.raw`, and files of your own. Needed for every data set but the bundled `demo`; the API and all workers need the same one
+    /// Directory of data sets: `c4/en_train.jsonl`, `wikitext2/wiki.test.raw`, `boolq/validation.jsonl`, and files of your own. What a registered data set lacks here comes from the hub; the API and all workers need the same one
     #[arg(long, value_name = "DIR", env = "SECATEUR_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
+
+    /// Whether the hub may be asked for data sets; as `HF_HUB_OFFLINE` says unless set
+    #[arg(skip)]
+    pub hub: Option<HubReach>,
 }
 
 impl StorageArgs {
@@ -47,6 +53,11 @@ impl StorageArgs {
     /// Lock files of the workers.
     pub fn workers(&self) -> PathBuf {
         self.home.join("workers")
+    }
+
+    /// Scores of models by their content, kept so that a baseline is measured once.
+    pub fn scores(&self) -> PathBuf {
+        self.home.join("scores")
     }
 
     /// Where the bundled model is unpacked.

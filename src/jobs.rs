@@ -1,5 +1,7 @@
 //! What can be done with jobs: the only door from HTTP to the database and the artifacts.
 
+mod submission;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -19,9 +21,10 @@ use crate::domain::history::{Attempt, Event};
 use crate::domain::job::{Job, JobFilter, JobId, Publication};
 use crate::domain::manifest::FileEntry;
 use crate::domain::request::{Defaults, FieldError, JobRequest};
-use crate::domain::spec::{DatasetRef, PruneSpec};
+use crate::domain::spec::DatasetRef;
 use crate::domain::state::JobState;
-use crate::models::{CheckError, ModelLibrary};
+use crate::domain::task_info::TaskInfo;
+use crate::models::ModelLibrary;
 use crate::store::{Store, StoreError};
 
 /// Why a use-case ended without what was asked for.
@@ -137,13 +140,15 @@ pub struct ArtifactFile {
     pub entry: FileEntry,
 }
 
-/// The registered data sets that are there.
+/// The registered data sets that can be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RegisteredTexts {
+pub struct RegisteredData {
     /// To calibrate on.
     pub calibration: Vec<DatasetRef>,
     /// To measure on.
     pub evaluation: Vec<DatasetRef>,
+    /// Every declared task.
+    pub tasks: Vec<TaskInfo>,
 }
 
 /// One line of the readiness report.
@@ -167,18 +172,15 @@ impl Jobs {
     /// Checks a submission and queues it. When this returns, the job survives a crash.
     pub async fn submit(&self, body: &Value) -> Result<Job, Error> {
         let request = JobRequest::parse(body, self.parts.defaults).map_err(Error::Invalid)?;
-        let parts = Arc::clone(&self.parts);
-        let checked = tokio::task::spawn_blocking(move || parts.complete(request.spec)).await;
-        let spec = checked.map_err(|panic| Error::Unchecked(panic.into()))??;
+        let spec = submission::complete(&self.parts, request.spec).await?;
         let now = self.parts.clock.now();
         let mut job = Job::new(self.mint_id(now), spec, now);
         job.name = request.name;
         job.metadata = request.metadata;
         self.parts.store.insert_job(&job).await?;
-        let pattern = job.spec.pattern.to_string();
-        metrics::counter!("secateur_jobs_created_total", "method" => job.spec.method.as_str(), "pattern" => pattern)
-            .increment(1);
-        tracing::info!(job.id = %job.id, model = job.spec.model.id(), "job queued");
+        submission::count(&job.spec);
+        let (kind, model) = (job.spec.job_type().as_str(), job.spec.model().id());
+        tracing::info!(job.id = %job.id, kind, %model, "job queued");
         self.parts.signals.wake.notify_one();
         Ok(job)
     }
@@ -350,12 +352,13 @@ impl Jobs {
         ]
     }
 
-    /// The registered data sets that are there.
-    pub async fn datasets(&self) -> Result<RegisteredTexts, Error> {
+    /// The registered data sets that can be had.
+    pub async fn datasets(&self) -> Result<RegisteredData, Error> {
         let parts = Arc::clone(&self.parts);
-        let found = tokio::task::spawn_blocking(move || RegisteredTexts {
+        let found = tokio::task::spawn_blocking(move || RegisteredData {
             calibration: parts.datasets.registered(Use::Calibration),
             evaluation: parts.datasets.registered(Use::Evaluation),
+            tasks: parts.datasets.tasks(),
         });
         found.await.map_err(|panic| Error::Unchecked(panic.into()))
     }
@@ -363,19 +366,6 @@ impl Jobs {
     /// What a submission may leave out.
     pub fn defaults(&self) -> Defaults {
         self.parts.defaults
-    }
-}
-
-impl Parts {
-    /// Checks what can be known before a job runs, and fills in what the model says. Reads files.
-    fn complete(&self, spec: PruneSpec) -> Result<PruneSpec, Error> {
-        let missing = self.datasets.missing(&spec);
-        match self.library.complete(spec) {
-            Ok(spec) if missing.is_empty() => Ok(spec),
-            Ok(_) => Err(Error::Refused(missing)),
-            Err(CheckError::Refused(refusals)) => Err(Error::Refused([refusals, missing].concat())),
-            Err(CheckError::Unreadable(source)) => Err(Error::Unchecked(source.into())),
-        }
     }
 }
 

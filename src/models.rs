@@ -1,11 +1,11 @@
 //! Finds local models: directories below the operator's models directory, and the bundled one.
 
+mod check;
+
 use std::path::{Component, Path, PathBuf};
 
-use crate::domain::redact::HiddenDirs;
-use crate::domain::spec::{BUNDLED_MODEL, ModelRef, PruneSpec};
-use crate::domain::{ErrorCode, Pattern, Refusal};
-use crate::engine::{EngineError, ModelConfig, Sparsity};
+use crate::domain::spec::BUNDLED_MODEL;
+pub use check::CheckError;
 
 /// Where local models may lie.
 #[derive(Debug, Clone)]
@@ -24,17 +24,6 @@ pub struct ModelNotFound {
     has_models_dir: bool,
 }
 
-/// Why a model could not be checked.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckError {
-    /// The job cannot be done; never empty.
-    #[error("the job cannot be accepted")]
-    Refused(Vec<Refusal>),
-    /// The model's files cannot be read, for which the submitter is not to blame.
-    #[error("the model cannot be read")]
-    Unreadable(#[source] EngineError),
-}
-
 impl ModelLibrary {
     /// The directory of a local model. An id never leads out of the models directory, symbolic links included.
     pub fn locate(&self, id: &str) -> Result<PathBuf, ModelNotFound> {
@@ -48,75 +37,6 @@ impl ModelLibrary {
             has_models_dir: self.models_dir.is_some(),
         };
         found.or_else(bundled).ok_or_else(not_found)
-    }
-
-    /// Checks what can be known before the job runs: that a local model is there, that its architecture is
-    /// supported, that the pattern and the windows fit it; and fills in the windows' length if it was left open.
-    /// Hub models are checked when the job runs.
-    pub fn complete(&self, mut spec: PruneSpec) -> Result<PruneSpec, CheckError> {
-        let ModelRef::Local { id } = &spec.model else {
-            return Ok(spec);
-        };
-        let config = self.read_config(id)?;
-        let mut refusals = Vec::new();
-        if let Pattern::KeptOfGroup { kept, group } = spec.pattern
-            && let Err(error) = config.check_pattern(Sparsity::KeptOfGroup { kept, group })
-        {
-            let code = ErrorCode::of_engine(&error);
-            refusals.push(refusal("/pattern", code, error.to_string()));
-        }
-        for (pointer, seq_len) in [
-            ("/calibration/seq_len", spec.calibration.seq_len),
-            ("/evaluation/seq_len", spec.evaluation.seq_len),
-        ] {
-            if let Some(len) = seq_len.filter(|&len| len > config.max_seq_len) {
-                let detail = format!(
-                    "windows of {len} tokens are longer than the model's context of {}",
-                    config.max_seq_len
-                );
-                refusals.push(refusal(pointer, ErrorCode::SeqLenTooLong, detail));
-            }
-        }
-        if !refusals.is_empty() {
-            return Err(CheckError::Refused(refusals));
-        }
-        let seq_len = Some(config.default_seq_len());
-        spec.calibration.seq_len = spec.calibration.seq_len.or(seq_len);
-        spec.evaluation.seq_len = spec.evaluation.seq_len.or(seq_len);
-        Ok(spec)
-    }
-
-    fn read_config(&self, id: &str) -> Result<ModelConfig, CheckError> {
-        let refuse = |code, detail| CheckError::Refused(vec![refusal("/model", code, detail)]);
-        let dir = self
-            .locate(id)
-            .map_err(|error| refuse(ErrorCode::ModelNotFound, error.to_string()))?;
-        // Every model that was found is there, unless it is the bundled one and this server lost its own files.
-        std::fs::metadata(&dir).map_err(|source| {
-            CheckError::Unreadable(EngineError::Io {
-                action: "open",
-                path: dir.clone(),
-                source,
-            })
-        })?;
-        ModelConfig::read(&dir).map_err(|error| match error {
-            EngineError::Io { .. } => CheckError::Unreadable(error),
-            other => {
-                let hidden = HiddenDirs::default().with(&dir, "the model's directory");
-                refuse(
-                    ErrorCode::of_engine(&other),
-                    hidden.hide(&other.to_string()),
-                )
-            }
-        })
-    }
-}
-
-fn refusal(pointer: &str, code: ErrorCode, detail: String) -> Refusal {
-    Refusal {
-        pointer: pointer.to_owned(),
-        code,
-        detail,
     }
 }
 

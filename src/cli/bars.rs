@@ -14,7 +14,6 @@ const WAITING: &str = "{spinner} {msg}";
 /// Shows one bar for the step at hand. Draws on standard error, and only if that is a terminal.
 pub(super) struct Bars {
     bar: ProgressBar,
-    step: String,
     interrupt: Interrupt,
 }
 
@@ -22,7 +21,6 @@ impl Bars {
     pub(super) fn new(interrupt: Interrupt) -> Self {
         Self {
             bar: ProgressBar::hidden(),
-            step: String::new(),
             interrupt,
         }
     }
@@ -42,17 +40,14 @@ impl Bars {
 
 impl Listener for Bars {
     fn phase(&mut self, phase: Phase) {
-        self.step.clear();
         self.replace(ProgressBar::new_spinner(), WAITING, String::new());
         self.bar.set_message(phase.as_str());
         self.bar.tick();
     }
 
     fn progress(&mut self, step: Step) {
-        // Names of block steps carry their count at the end: "blocks 3/30" goes on with "blocks 4/30".
-        let series = step.name.rsplit_once(' ').map_or("", |(series, _)| series);
-        if self.step != series || self.bar.length() != Some(step.total) {
-            series.clone_into(&mut self.step);
+        // What counts towards one total is one bar, whatever the parts are called.
+        if self.bar.length() != Some(step.total) {
             self.replace(ProgressBar::new(step.total), COUNTING, step.unit);
         }
         self.bar.set_message(step.name);

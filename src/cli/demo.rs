@@ -53,6 +53,7 @@ async fn demonstrate(args: Args) -> anyhow::Result<()> {
         home: home.clone(),
         models_dir,
         data_dir: None,
+        hub: None,
     };
     let listen = ListenArgs {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),

@@ -1,17 +1,18 @@
-//! `secateur evaluate`: measure a model as it is.
+//! `secateur evaluate`: measure a model as it is, or against a baseline.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use anyhow::bail;
 
 use super::bars::Bars;
+use super::evaluation_args::EvaluationArgs;
 use super::interrupt::Interrupt;
 use super::model_argument::ModelArgument;
-use super::prune::EvaluationArgs;
 use super::{table, use_threads};
 use crate::pipeline::{self, DeviceName};
 
-/// Measure the perplexity of a model.
+/// Measure a model: perplexity and tasks, alone or against a baseline.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A model directory, a hub id (org/name), or `demo` for the bundled model
@@ -20,8 +21,17 @@ pub struct Args {
     /// Branch, tag or commit of a hub model
     #[arg(long, default_value = "main")]
     pub revision: String,
+    /// A model to compare with, document by document, such as the one that was pruned
+    #[arg(long)]
+    pub baseline: Option<String>,
+    /// Branch, tag or commit of a baseline on the hub
+    #[arg(long, default_value = "main", requires = "baseline")]
+    pub baseline_revision: String,
     #[command(flatten)]
     pub(super) evaluation: EvaluationArgs,
+    /// Write the score of each document to this file, as JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub samples_out: Option<PathBuf>,
     /// `cpu` or `cuda:N`
     #[arg(long, default_value = "cpu")]
     pub device: DeviceName,
@@ -37,13 +47,25 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let interrupt = Interrupt::listen()?;
     let model = ModelArgument::find(&args.model, &args.revision)?;
-    let plan = args.evaluation.plan(&model);
-    if plan.texts.is_empty() {
-        bail!("invalid_request: nothing to measure on, give --eval-file");
+    let baseline = args
+        .baseline
+        .as_ref()
+        .map(|baseline| ModelArgument::find(baseline, &args.baseline_revision))
+        .transpose()?;
+    let plan = args.evaluation.plan(&model)?;
+    if plan.is_empty() {
+        bail!("invalid_request: nothing to measure, give --eval-file, --perplexity or --tasks");
     }
     use_threads(args.threads)?;
     let mut bars = Bars::new(interrupt);
-    let report = pipeline::evaluate(&model.source, &plan, &args.device, &mut bars)
+    let request = pipeline::Evaluation {
+        model: model.source.clone(),
+        baseline: baseline.as_ref().map(|baseline| baseline.source.clone()),
+        plan,
+        device: args.device.clone(),
+        samples: args.samples_out.clone(),
+    };
+    let report = pipeline::evaluate(&request, &mut bars)
         .map_err(|error| anyhow::anyhow!("{}: {}", error.code(), error.chain()))?;
     drop(bars);
     let mut stdout = std::io::stdout().lock();
@@ -51,11 +73,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         serde_json::to_writer_pretty(&mut stdout, &report)?;
         writeln!(stdout)?;
     } else {
-        write!(
-            stdout,
-            "{}",
-            table::of_evaluation(&report.results.perplexity)
-        )?;
+        let text = table::of_results(&report.results, ["baseline", "model"]);
+        write!(stdout, "{text}")?;
     }
     Ok(stdout.flush()?)
 }

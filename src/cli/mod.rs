@@ -2,6 +2,7 @@
 
 pub mod demo;
 pub mod evaluate;
+mod evaluation_args;
 pub mod healthcheck;
 pub mod migrate;
 pub mod openapi;
@@ -13,6 +14,7 @@ pub mod worker;
 mod bars;
 mod interrupt;
 mod model_argument;
+mod pace;
 mod progress;
 mod signals;
 mod table;
@@ -25,4 +27,10 @@ fn use_threads(threads: Option<u16>) -> anyhow::Result<()> {
         .num_threads(usize::from(threads.unwrap_or(0)))
         .build_global()
         .context("cannot start the computing threads")
+}
+
+/// The last part of a path, for people.
+fn file_name(path: &std::path::Path) -> String {
+    path.file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }

@@ -38,12 +38,7 @@ impl JobBar {
         match &self.bar {
             Some(bar) => {
                 bar.set_prefix(phase.to_owned());
-                bar.set_message(
-                    job["progress"]["name"]
-                        .as_str()
-                        .unwrap_or_default()
-                        .to_owned(),
-                );
+                bar.set_message(message(&job["progress"]));
                 #[expect(
                     clippy::cast_possible_truncation,
                     clippy::cast_sign_loss,
@@ -63,6 +58,15 @@ impl Drop for JobBar {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// The step at hand, and when it will be done.
+fn message(progress: &Value) -> String {
+    let name = progress["name"].as_str().unwrap_or_default();
+    match progress["eta_seconds"].as_u64() {
+        Some(seconds) => format!("{name}, {seconds} s left"),
+        None => name.to_owned(),
     }
 }
 

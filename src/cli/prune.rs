@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use super::bars::Bars;
+use super::evaluation_args::EvaluationArgs;
 use super::interrupt::Interrupt;
 use super::model_argument::ModelArgument;
 use super::{table, use_threads};
 use crate::bundled;
+use crate::datasets::Place;
 use crate::domain::Manifest;
 use crate::domain::spec::{Method, Pattern};
 use crate::pipeline::{
-    self, CalibrationPlan, Corpus, DeviceName, EvaluationPlan, EvaluationText, Plan, Workspace,
-    saliency, sparsity,
+    self, CalibrationPlan, Corpus, DeviceName, Plan, Workspace, saliency, sparsity,
 };
 
 /// Prune a model and measure what that did to it.
@@ -67,47 +68,6 @@ pub struct Args {
     pub json: bool,
 }
 
-/// What is measured.
-#[derive(Debug, clap::Args)]
-pub(super) struct EvaluationArgs {
-    /// Text to measure perplexity on; may be given several times
-    #[arg(long = "eval-file", value_name = "FILE")]
-    files: Vec<PathBuf>,
-    /// Tokens per evaluation window [default: the smaller of the model's context and 2048]
-    #[arg(long = "eval-seq-len", value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
-    window_len: Option<u32>,
-    /// Measure the first so many windows only
-    #[arg(long = "eval-windows", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
-    windows: Option<u32>,
-}
-
-impl EvaluationArgs {
-    /// The bundled model is measured on its own text unless another is given.
-    pub(super) fn plan(&self, model: &ModelArgument) -> EvaluationPlan {
-        let files = if self.files.is_empty() {
-            model.bundled_text(bundled::TEST_TEXT).into_iter().collect()
-        } else {
-            self.files.clone()
-        };
-        EvaluationPlan {
-            texts: files
-                .into_iter()
-                .map(|path| EvaluationText {
-                    name: file_name(&path),
-                    path,
-                })
-                .collect(),
-            seq_len: self.window_len.map(|len| len as usize),
-            windows: self.windows.map(|count| count as usize),
-        }
-    }
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name()
-        .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
-}
-
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let interrupt = Interrupt::listen()?;
@@ -123,7 +83,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             seq_len: args.seq_len.map(|len| len as usize),
             seed: args.seed,
         },
-        evaluation: args.evaluation.plan(&model),
+        evaluation: args.evaluation.plan(&model)?,
         device: args.device.clone(),
         spec: None,
     };
@@ -184,8 +144,8 @@ fn corpus(args: &Args, model: &ModelArgument) -> anyhow::Result<Corpus> {
         .or_else(|| model.bundled_text(bundled::CALIBRATION_TEXT));
     match path {
         Some(path) => Ok(Corpus::Text {
-            name: file_name(&path),
-            path,
+            name: super::file_name(&path),
+            place: Place::File(path),
         }),
         None if args.method == Method::Magnitude => Ok(Corpus::Ids(PathBuf::new())),
         None => bail!("invalid_request: wanda needs --calibration-file or --calibration-ids"),

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use super::pace::Pace;
 use super::use_threads;
 use crate::domain::attempt::{AttemptFailure, AttemptMessage, AttemptSpec, Phase, Step};
 use crate::domain::redact::HiddenDirs;
-use crate::domain::{ErrorCode, Manifest};
+use crate::domain::{ErrorCode, JobReport, JobSpec};
 use crate::pipeline::hub::cache_dirs;
 use crate::pipeline::{self, Listener, PipelineError, Plan, Workspace};
 
@@ -42,9 +43,7 @@ pub fn run(_args: &Args) -> anyhow::Result<()> {
     use_threads(u16::try_from(attempt.threads).ok())?;
     let mut speaker = Speaker::default();
     let message = match work(&attempt, &mut speaker) {
-        Ok(manifest) => AttemptMessage::Succeeded {
-            manifest: Box::new(manifest),
-        },
+        Ok(report) => AttemptMessage::Succeeded { report },
         Err(error) => {
             let (code, chain) = (error.code(), error.chain());
             #[expect(
@@ -67,14 +66,22 @@ pub fn run(_args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn work(attempt: &AttemptSpec, speaker: &mut Speaker) -> Result<Manifest, PipelineError> {
+fn work(attempt: &AttemptSpec, speaker: &mut Speaker) -> Result<JobReport, PipelineError> {
     let _lock = lock_scratch(&attempt.scratch)?;
-    let plan = Plan::of_attempt(attempt)?;
-    let workspace = Workspace {
-        artifact: attempt.scratch.join("artifact"),
-        journal: Some(attempt.scratch.join("journal")),
-    };
-    pipeline::run(&plan, &workspace, speaker)
+    let artifact = attempt.scratch.join("artifact");
+    match &attempt.spec {
+        JobSpec::Prune(spec) => {
+            let plan = Plan::of_attempt(attempt, spec)?;
+            let journal = Some(attempt.scratch.join("journal"));
+            let workspace = Workspace { artifact, journal };
+            let manifest = pipeline::run(&plan, &workspace, speaker)?;
+            Ok(JobReport::Prune(Box::new(manifest)))
+        }
+        JobSpec::Evaluate(spec) => {
+            let report = pipeline::evaluate_job(attempt, spec, &artifact, speaker)?;
+            Ok(JobReport::Evaluate(Box::new(report)))
+        }
+    }
 }
 
 /// Every directory that an error of an attempt may name.
@@ -84,12 +91,15 @@ fn hidden_dirs(attempt: &AttemptSpec) -> HiddenDirs {
         (attempt.models_dir.as_ref(), "the models directory"),
         (attempt.data_dir.as_ref(), "the data directory"),
         (Some(&attempt.bundled_dir), "the bundled files"),
+        (Some(&attempt.scores_dir), "the kept scores"),
     ];
     let cache_dirs = cache_dirs();
+    let artifacts = attempt.job_artifacts.values();
     let configured = configured
         .into_iter()
-        .filter_map(|(dir, called)| Some((dir?, called)));
-    let cached = cache_dirs.iter().map(|dir| (dir, "the model cache"));
+        .filter_map(|(dir, called)| Some((dir?, called)))
+        .chain(artifacts.map(|dir| (dir, "the job's artifact")));
+    let cached = cache_dirs.iter().map(|dir| (dir, "the cache"));
     configured
         .chain(cached)
         .fold(HiddenDirs::default(), |dirs, (dir, called)| {
@@ -136,12 +146,14 @@ fn end_with_the_worker() {
 struct Speaker {
     phase: Option<Phase>,
     last_progress: Option<Instant>,
+    pace: Pace,
 }
 
 impl Listener for Speaker {
     fn phase(&mut self, phase: Phase) {
         self.phase = Some(phase);
         self.last_progress = None;
+        self.pace = Pace::default();
         say(&AttemptMessage::Phase { phase });
     }
 
@@ -150,7 +162,13 @@ impl Listener for Speaker {
             .last_progress
             .is_none_or(|last| last.elapsed() >= PROGRESS_INTERVAL);
         if due || step.finished == step.total {
-            self.last_progress = Some(Instant::now());
+            let now = Instant::now();
+            self.last_progress = Some(now);
+            let eta_seconds = self.pace.eta_seconds(&step, now);
+            let step = Step {
+                eta_seconds,
+                ..step
+            };
             say(&AttemptMessage::Progress { step });
         }
     }

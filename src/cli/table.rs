@@ -1,7 +1,7 @@
 //! Results as a table for people.
 
 use crate::domain::Manifest;
-use crate::domain::manifest::PerplexityResult;
+use crate::domain::results::{Difference, Estimate, Results};
 
 /// Columns as wide as their widest cell; numbers to the right.
 pub(super) fn columns(rows: &[Vec<String>]) -> String {
@@ -35,17 +35,8 @@ pub(super) fn columns(rows: &[Vec<String>]) -> String {
 
 /// What a pruning did, in a few lines.
 pub(super) fn of_manifest(manifest: &Manifest) -> String {
-    let mut rows = vec![vec![
-        "perplexity".to_owned(),
-        "dense".to_owned(),
-        "pruned".to_owned(),
-        "ratio".to_owned(),
-        "windows".to_owned(),
-    ]];
-    rows.extend(manifest.results.perplexity.iter().map(perplexity_row));
-    let mut text = String::new();
-    if rows.len() > 1 {
-        text.push_str(&columns(&rows));
+    let mut text = of_results(&manifest.results, ["dense", "pruned"]);
+    if !text.is_empty() {
         text.push('\n');
     }
     let sparsity = manifest.sparsity;
@@ -71,45 +62,180 @@ pub(super) fn of_manifest(manifest: &Manifest) -> String {
     text
 }
 
-fn perplexity_row(result: &PerplexityResult) -> Vec<String> {
-    let number = |value: Option<f64>| {
-        value.map_or_else(
-            || "-".to_owned(),
-            |value| {
-                if value < 1e6 {
-                    format!("{value:.3}")
-                } else {
-                    format!("{value:.3e}")
-                }
-            },
-        )
-    };
-    let ratio = result
-        .before
-        .zip(result.after)
-        .map(|(before, after)| after / before);
-    let windows = format!("{} of {}", result.windows, result.seq_len);
-    vec![
-        result.dataset.clone(),
-        number(result.before),
-        number(result.after),
-        number(ratio),
-        windows,
-    ]
+/// What was measured, one table for each kind of number; `names` stand above `before` and `after`.
+pub(super) fn of_results(results: &Results, names: [&str; 2]) -> String {
+    let has_before = results.perplexity.iter().any(|row| row.before.is_some())
+        || results
+            .mean
+            .as_ref()
+            .is_some_and(|mean| mean.before.is_some())
+        || results
+            .tasks
+            .iter()
+            .flat_map(|task| &task.metrics)
+            .any(|row| row.before.is_some());
+    let tables = [
+        perplexity(results, names, has_before),
+        tasks(results, names, has_before),
+        generations(results, names),
+        warnings(results),
+    ];
+    let tables: Vec<String> = tables
+        .into_iter()
+        .filter(|table| !table.is_empty())
+        .collect();
+    tables.join("\n")
 }
 
-/// The perplexities of one model.
-pub(super) fn of_evaluation(results: &[PerplexityResult]) -> String {
-    let mut rows = vec![vec![
-        "text".to_owned(),
-        "perplexity".to_owned(),
-        "windows".to_owned(),
-    ]];
-    rows.extend(results.iter().map(|result| {
-        let row = perplexity_row(result);
-        vec![row[0].clone(), row[1].clone(), row[4].clone()]
+/// A row of words; `None` where there is one model and nothing to compare.
+fn row<const N: usize>(cells: [(&str, bool); N]) -> Vec<String> {
+    let shown = cells.into_iter().filter(|(_, is_shown)| *is_shown);
+    shown.map(|(cell, _)| cell.to_owned()).collect()
+}
+
+fn perplexity(results: &Results, [before, after]: [&str; 2], pair: bool) -> String {
+    if results.perplexity.is_empty() {
+        return String::new();
+    }
+    let head = [
+        ("perplexity", true),
+        (before, pair),
+        (after, true),
+        ("ratio", pair),
+        ("KL", pair),
+        ("windows", true),
+    ];
+    let mut rows = vec![row(head)];
+    rows.extend(results.perplexity.iter().map(|result| {
+        let ratio = result
+            .before
+            .zip(result.after)
+            .map(|(before, after)| after / before);
+        let kl = result.divergence.map(|divergence| divergence.kl);
+        row([
+            (&result.dataset, true),
+            (&number(result.before), pair),
+            (&number(result.after), true),
+            (&number(ratio), pair),
+            (&number(kl), pair),
+            (&format!("{} of {}", result.windows, result.seq_len), true),
+        ])
     }));
     columns(&rows)
+}
+
+fn tasks(results: &Results, [before, after]: [&str; 2], pair: bool) -> String {
+    if results.tasks.is_empty() {
+        return String::new();
+    }
+    let head = [
+        ("task", true),
+        ("metric", true),
+        (before, pair),
+        (after, true),
+        ("difference, 95 %", pair),
+        ("lost / won", pair),
+        ("n", true),
+    ];
+    let mut rows = vec![row(head)];
+    for task in &results.tasks {
+        for (i, metric) in task.metrics.iter().enumerate() {
+            let flips = task
+                .flips
+                .filter(|_| i == 0)
+                .map_or_else(String::new, |flips| {
+                    format!("{} / {}", flips.right_to_wrong, flips.wrong_to_right)
+                });
+            let n = if i == 0 {
+                task.protocol.fields().n.to_string()
+            } else {
+                String::new()
+            };
+            rows.push(row([
+                (
+                    if i == 0 {
+                        &task.protocol.fields().task
+                    } else {
+                        ""
+                    },
+                    true,
+                ),
+                (&metric.metric, true),
+                (&estimate(metric.before), pair),
+                (&estimate(metric.after), true),
+                (&difference(metric.difference.as_ref()), pair),
+                (&flips, pair),
+                (&n, true),
+            ]));
+        }
+    }
+    if let Some(mean) = &results.mean {
+        rows.push(row([
+            ("mean", true),
+            (&mean.metric, true),
+            (&estimate(mean.before), pair),
+            (&estimate(mean.after), true),
+            (&difference(mean.difference.as_ref()), pair),
+            ("", pair),
+            (&format!("{} tasks", mean.tasks.len()), true),
+        ]));
+    }
+    columns(&rows)
+}
+
+fn generations(results: &Results, [before, after]: [&str; 2]) -> String {
+    let mut text = String::new();
+    for generation in &results.generations {
+        text.push_str(&format!("  {:?}\n", generation.prompt));
+        for (name, written) in [(before, &generation.before), (after, &generation.after)] {
+            if let Some(written) = written {
+                text.push_str(&format!("    {name}: {:?}\n", written.text.trim()));
+            }
+        }
+    }
+    text
+}
+
+fn warnings(results: &Results) -> String {
+    let lines = results
+        .warnings
+        .iter()
+        .map(|warning| format!("  warning: {}\n", warning.message));
+    lines.collect()
+}
+
+fn number(value: Option<f64>) -> String {
+    match value {
+        None => "-".to_owned(),
+        Some(value) if value < 1e6 => format!("{value:.3}"),
+        Some(value) => format!("{value:.3e}"),
+    }
+}
+
+fn estimate(estimate: Option<Estimate>) -> String {
+    match estimate {
+        None => "-".to_owned(),
+        Some(Estimate {
+            value,
+            stderr: None,
+        }) => number(Some(value)),
+        Some(Estimate {
+            value,
+            stderr: Some(stderr),
+        }) => format!("{} ± {stderr:.3}", number(Some(value))),
+    }
+}
+
+fn difference(difference: Option<&Difference>) -> String {
+    difference.map_or_else(
+        || "-".to_owned(),
+        |difference| {
+            format!(
+                "{:+.3} [{:+.3}, {:+.3}]",
+                difference.value, difference.low, difference.high
+            )
+        },
+    )
 }
 
 /// A size in binary units.

@@ -5,13 +5,15 @@
 //! ends without either has crashed. End of file on the child's standard input means that its worker is gone:
 //! the child then ends at once.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::code::ErrorCode;
-use super::manifest::Manifest;
-use super::spec::PruneSpec;
+use super::job::JobId;
+use super::job_spec::JobSpec;
+use super::manifest::JobReport;
 
 /// One attempt at one job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,7 +23,7 @@ pub struct AttemptSpec {
     /// 1 for the first attempt.
     pub attempt: u32,
     /// What to do.
-    pub spec: PruneSpec,
+    pub spec: JobSpec,
     /// `cpu` or `cuda:N`.
     pub device: String,
     /// Threads to compute with.
@@ -35,6 +37,10 @@ pub struct AttemptSpec {
     pub data_dir: Option<PathBuf>,
     /// Where the bundled model and its text were unpacked.
     pub bundled_dir: PathBuf,
+    /// Scores of models by their content, shared by all attempts and kept when they end. It may not exist yet.
+    pub scores_dir: PathBuf,
+    /// The artifact's directory of every job that `spec` names as a model. Not to be written to.
+    pub job_artifacts: BTreeMap<JobId, PathBuf>,
 }
 
 /// What the job is doing now.
@@ -49,7 +55,7 @@ pub enum Phase {
     Calibrating,
     /// Observing and pruning, block by block.
     Pruning,
-    /// Measuring perplexity, dense and pruned.
+    /// Measuring perplexity and tasks.
     Evaluating,
     /// Storing the artifact.
     Publishing,
@@ -80,6 +86,9 @@ pub struct Step {
     pub total: u64,
     /// `blocks`, `tokens` or `bytes`.
     pub unit: String,
+    /// Seconds until it will be done at the speed it had so far; `null` while that cannot be said.
+    #[serde(default)]
+    pub eta_seconds: Option<u64>,
 }
 
 /// Why an attempt failed.
@@ -119,8 +128,8 @@ pub enum AttemptMessage {
     },
     /// The artifact lies finished in the scratch directory.
     Succeeded {
-        /// The content of its `secateur.json`.
-        manifest: Box<Manifest>,
+        /// What was done and measured.
+        report: JobReport,
     },
     /// The attempt ended with an error.
     Failed {

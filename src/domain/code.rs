@@ -66,7 +66,7 @@ error_codes! {
     /// A defect of the service; the request id leads to its log.
     Internal = "internal", retryable: true;
 
-    /// No model of this id, or no such revision.
+    /// No model of this id, no such revision, or no job with such an artifact.
     ModelNotFound = "model_not_found", retryable: false;
     /// The hub refuses this token (or none) for this model.
     ModelAccessDenied = "model_access_denied", retryable: false;
@@ -98,6 +98,10 @@ error_codes! {
     DatasetInvalid = "dataset_invalid", retryable: false;
     /// The text has too few tokens for the windows asked for.
     TextTooShort = "text_too_short", retryable: false;
+    /// What is to be predicted alone is longer than the model's context.
+    ContextTooLong = "context_too_long", retryable: false;
+    /// The baseline does not see the text as the model does, so that their numbers cannot be compared.
+    BaselineMismatch = "baseline_mismatch", retryable: false;
     /// The windows are longer than the model's context.
     SeqLenTooLong = "seq_len_too_long", retryable: false;
     /// A NaN or an infinity in activations, scores or losses; the block and the linear are named.

@@ -110,8 +110,8 @@ pub enum EventKind {
     Cancelling,
     /// The end: its artifact is there.
     Succeeded {
-        /// The manifest's digest.
-        digest: String,
+        /// The manifest's digest; `null` where no weights were written.
+        digest: Option<String>,
     },
     /// The end: it failed.
     Failed {

@@ -9,8 +9,10 @@ use uuid::Uuid;
 
 use super::attempt::{AttemptFailure, Phase, Step};
 use super::code::ErrorCode;
-use super::manifest::{FileEntry, Manifest, PerplexityResult, Sparsity};
-use super::spec::{Metadata, PruneSpec};
+use super::job_spec::{JobSpec, JobType};
+use super::manifest::{FileEntry, JobReport, Sparsity};
+use super::results::{MeanResult, PerplexityResult, TaskResult, Warning};
+use super::spec::Metadata;
 use super::state::JobState;
 
 /// How many attempts may fail before their job does.
@@ -50,6 +52,14 @@ impl FromStr for JobId {
 impl Serialize for JobId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for JobId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -93,12 +103,21 @@ impl JobError {
 /// The short form of what a succeeded job brought.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// The manifest's digest over the weight files.
-    pub digest: String,
-    /// Requested and achieved.
-    pub sparsity: Sparsity,
-    /// Dense and pruned, per text.
+    /// The manifest's digest over the weight files; `None` where none were written.
+    pub digest: Option<String>,
+    /// Requested and achieved; `None` where nothing was pruned.
+    pub sparsity: Option<Sparsity>,
+    /// Before and after, per text.
     pub perplexity: Vec<PerplexityResult>,
+    /// Before and after, per task, without the parts that a task has.
+    #[serde(default)]
+    pub tasks: Vec<TaskResult>,
+    /// Over the tasks.
+    #[serde(default)]
+    pub mean: Option<MeanResult>,
+    /// What the collapse guard has to say.
+    #[serde(default)]
+    pub warnings: Vec<Warning>,
     /// Number of files of the artifact.
     pub file_count: usize,
     /// Bytes of all of them.
@@ -110,19 +129,27 @@ pub struct Outcome {
 pub struct Publication {
     /// The attempt under whose prefix the files lie.
     pub attempt: u32,
-    /// The content of `secateur.json`.
-    pub manifest: Manifest,
-    /// Every file of the artifact, `secateur.json` included.
+    /// What was done and measured.
+    pub report: JobReport,
+    /// Every file of the artifact, the report included.
     pub files: Vec<FileEntry>,
 }
 
 impl Publication {
     /// The short form that is kept with the job.
     pub fn outcome(&self) -> Outcome {
+        let results = self.report.results();
+        let without_subjects = |task: &TaskResult| TaskResult {
+            subjects: Vec::new(),
+            ..task.clone()
+        };
         Outcome {
-            digest: self.manifest.digest.clone(),
-            sparsity: self.manifest.sparsity,
-            perplexity: self.manifest.results.perplexity.clone(),
+            digest: self.report.digest().map(str::to_owned),
+            sparsity: self.report.sparsity(),
+            perplexity: results.perplexity.clone(),
+            tasks: results.tasks.iter().map(without_subjects).collect(),
+            mean: results.mean.clone(),
+            warnings: results.warnings.clone(),
             file_count: self.files.len(),
             size_bytes: self.files.iter().map(|file| file.size_bytes).sum(),
         }
@@ -139,7 +166,7 @@ pub struct Job {
     /// The submitter's key-value pairs.
     pub metadata: Metadata,
     /// What to do.
-    pub spec: PruneSpec,
+    pub spec: JobSpec,
     /// Where it is in its life.
     pub state: JobState,
     /// What the running attempt does, or what the failed one did last.
@@ -178,7 +205,7 @@ pub struct Job {
 
 impl Job {
     /// A job that was accepted now.
-    pub fn new(id: JobId, spec: PruneSpec, now: Timestamp) -> Self {
+    pub fn new(id: JobId, spec: JobSpec, now: Timestamp) -> Self {
         Self {
             id,
             name: None,
@@ -215,6 +242,8 @@ impl Job {
 pub struct JobFilter {
     /// In one of these states; empty = any.
     pub states: Vec<JobState>,
+    /// Of one of these types; empty = any.
+    pub types: Vec<JobType>,
     /// Of this model.
     pub model: Option<String>,
     /// By this method.

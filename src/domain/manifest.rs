@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::job_spec::JobType;
+use super::results::Results;
 use super::spec::PruneSpec;
 
 /// The version of this document's layout.
@@ -47,14 +49,16 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
 }
 
-/// What `secateur evaluate --json` prints.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A measurement without pruning: what `secateur evaluate --json` prints, and the report of a job of the type `evaluate`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EvaluationReport {
     /// Version of the program that measured.
     pub tool_version: String,
-    /// Where the model came from.
+    /// The model: its numbers stand in `after`.
     pub model: ModelProvenance,
-    /// What was measured; there is no `after`.
+    /// What it is compared with: its numbers stand in `before`.
+    pub baseline: Option<ModelProvenance>,
+    /// What was measured.
     pub results: Results,
     /// Where it was computed.
     pub device: String,
@@ -66,10 +70,62 @@ pub struct EvaluationReport {
     pub peak_rss_bytes: u64,
 }
 
+/// What a succeeded job was for, and what it brought: the whole document, of either type.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobReport {
+    /// Of a job of the type `prune`.
+    Prune(Box<Manifest>),
+    /// Of a job of the type `evaluate`.
+    Evaluate(Box<EvaluationReport>),
+}
+
+impl JobReport {
+    /// The type of the job that it is of.
+    pub fn job_type(&self) -> JobType {
+        match self {
+            Self::Prune(_) => JobType::Prune,
+            Self::Evaluate(_) => JobType::Evaluate,
+        }
+    }
+
+    /// What was measured.
+    pub fn results(&self) -> &Results {
+        match self {
+            Self::Prune(manifest) => &manifest.results,
+            Self::Evaluate(report) => &report.results,
+        }
+    }
+
+    /// SHA-256 over the weight files that were written.
+    pub fn digest(&self) -> Option<&str> {
+        match self {
+            Self::Prune(manifest) => Some(&manifest.digest),
+            Self::Evaluate(_) => None,
+        }
+    }
+
+    /// Requested and achieved.
+    pub fn sparsity(&self) -> Option<Sparsity> {
+        match self {
+            Self::Prune(manifest) => Some(manifest.sparsity),
+            Self::Evaluate(_) => None,
+        }
+    }
+
+    /// Whether there are two models, and so a `before` beside each `after`.
+    pub fn is_comparison(&self) -> bool {
+        match self {
+            Self::Prune(_) => true,
+            Self::Evaluate(report) => report.baseline.is_some(),
+        }
+    }
+}
+
 /// Where the model came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ModelProvenance {
-    /// `hub` or `local`.
+    /// `hub`, `local` or `job`.
     pub source: String,
     /// The id that was asked for.
     pub id: String,
@@ -126,38 +182,6 @@ pub struct LinearReport {
     pub cols: usize,
     /// Zeros in the written tensor.
     pub zeros: u64,
-}
-
-/// What was measured.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Results {
-    /// One entry per text.
-    pub perplexity: Vec<PerplexityResult>,
-}
-
-/// Perplexity on one text, dense and pruned, under one protocol.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct PerplexityResult {
-    /// Name or file.
-    pub dataset: String,
-    /// SHA-256 of the text.
-    pub text_sha256: String,
-    /// `paper`: consecutive windows, the first token of each unscored, tail dropped.
-    pub protocol: String,
-    /// Tokens per window.
-    pub seq_len: usize,
-    /// Number of windows.
-    pub windows: usize,
-    /// Tokens fed: windows times `seq_len`.
-    pub tokens: usize,
-    /// Dtype of the computation.
-    pub dtype: String,
-    /// Device of the computation.
-    pub device: String,
-    /// Of the dense model.
-    pub before: Option<f64>,
-    /// Of the pruned artifact, read back from disk.
-    pub after: Option<f64>,
 }
 
 /// One file, by content.

@@ -4,20 +4,31 @@
 
 pub mod attempt;
 pub mod code;
+pub mod comparison;
+pub mod evaluation;
+pub mod guard;
 pub mod history;
 pub mod hub_name;
+mod hub_reach;
 pub mod job;
+pub mod job_spec;
 pub mod manifest;
+pub mod protocol;
 pub mod redact;
 mod refusal;
+pub mod repetition;
 pub mod request;
+pub mod results;
 pub mod spec;
 pub mod state;
+pub mod task_info;
 
 pub use attempt::{AttemptFailure, AttemptMessage, AttemptSpec};
 pub use code::ErrorCode;
+pub use hub_reach::HubReach;
 pub use job::{Job, JobId};
-pub use manifest::Manifest;
+pub use job_spec::{JobSpec, JobType};
+pub use manifest::{JobReport, Manifest};
 pub use refusal::Refusal;
 pub use spec::{Method, ModelRef, Pattern, PruneSpec};
 pub use state::JobState;

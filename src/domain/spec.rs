@@ -1,13 +1,17 @@
 //! What a job shall do. A value of these types has been checked: it can't be out of range.
 //!
-//! Requests become a [`PruneSpec`] in [`JobRequest::parse`](super::request::JobRequest::parse), which reports every
-//! wrong field at once.
+//! Requests become a [`JobSpec`](super::JobSpec) in [`JobRequest::parse`](super::request::JobRequest::parse), which
+//! reports every wrong field at once.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use super::evaluation::EvaluationSpec;
+use super::job::JobId;
 
 /// The id of the model that comes with the program.
 pub const BUNDLED_MODEL: &str = "demo";
@@ -28,13 +32,20 @@ pub enum ModelRef {
         /// The directory's name, possibly nested with `/`.
         id: String,
     },
+    /// The artifact of a succeeded job; for jobs of the type `evaluate`.
+    Job {
+        /// That job.
+        #[schema(value_type = String)]
+        id: JobId,
+    },
 }
 
 impl ModelRef {
     /// The id alone, as lists and filters show it.
-    pub fn id(&self) -> &str {
+    pub fn id(&self) -> Cow<'_, str> {
         match self {
-            Self::Hub { id, .. } | Self::Local { id } => id,
+            Self::Hub { id, .. } | Self::Local { id } => id.into(),
+            Self::Job { id } => id.to_string().into(),
         }
     }
 }
@@ -188,18 +199,7 @@ pub struct CalibrationSpec {
     pub seed: u64,
 }
 
-/// What is measured before and after.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct EvaluationSpec {
-    /// Texts to measure perplexity on; may be empty.
-    pub perplexity: Vec<DatasetRef>,
-    /// Tokens per window; `null` = the smaller of the model's context and 2048.
-    pub seq_len: Option<usize>,
-    /// The first so many windows; `null` = the whole text.
-    pub windows: Option<usize>,
-}
-
-/// A complete, checked job description, with every default filled in.
+/// Which model is pruned, how, and what is measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PruneSpec {
     /// The model.
@@ -213,6 +213,17 @@ pub struct PruneSpec {
     pub pattern: Pattern,
     /// The calibration windows.
     pub calibration: CalibrationSpec,
+    /// What is measured.
+    pub evaluation: EvaluationSpec,
+}
+
+/// A measurement without pruning.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EvaluateSpec {
+    /// The model.
+    pub model: ModelRef,
+    /// What it is compared with.
+    pub baseline: Option<ModelRef>,
     /// What is measured.
     pub evaluation: EvaluationSpec,
 }

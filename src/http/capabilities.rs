@@ -7,20 +7,29 @@ use serde::Serialize;
 use super::error::ApiError;
 use super::extract::NoParameters;
 use super::{BODY_LIMIT, HttpState};
+use crate::domain::JobType;
+use crate::domain::evaluation::{BosRule, Guard};
 use crate::domain::request::limits;
 use crate::domain::spec::{DatasetRef, MAX_GROUP, SUPPORTED_ARCHITECTURES};
+use crate::domain::task_info::TaskInfo;
 
 /// What this server can do.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Capabilities {
+    /// What a job can be for.
+    job_types: [JobType; 2],
     /// How weights can be ranked.
     methods: [&'static str; 2],
     /// What `pattern` can be.
     patterns: Patterns,
-    /// Registered texts that are there; files below the data directory come in addition, as `local`.
+    /// Registered texts that can be had, from the data directory or from the hub; files below the data directory come in addition, as `local`.
     datasets: Datasets,
+    /// Every declared task.
+    tasks: Vec<TaskInfo>,
+    /// Whether a token for the beginning of text goes before a task's context.
+    bos_rules: [BosRule; 2],
     /// Where models can come from.
-    model_sources: [&'static str; 2],
+    model_sources: [&'static str; 3],
     /// Architectures by their name in `config.json`.
     architectures: [&'static str; SUPPORTED_ARCHITECTURES.len()],
     /// What artifacts can be had as.
@@ -57,6 +66,8 @@ struct CapabilityDefaults {
     n_samples: usize,
     seed: u64,
     perplexity: [&'static str; 1],
+    bos: BosRule,
+    guard: Guard,
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -66,6 +77,7 @@ struct Limits {
     min_seq_len: u64,
     max_seq_len: u64,
     perplexity_texts: usize,
+    tasks: usize,
     name_chars: usize,
     metadata_pairs: usize,
     metadata_key_chars: usize,
@@ -75,7 +87,7 @@ struct Limits {
 /// See what this server can do
 #[utoipa::path(
     get, path = "/v1/capabilities", tag = "operations",
-    responses((status = 200, description = "Methods, patterns, data sets, devices, defaults, limits", body = Capabilities))
+    responses((status = 200, description = "Types of jobs, methods, patterns, data sets, tasks, devices, defaults, limits", body = Capabilities))
 )]
 pub(super) async fn get_capabilities(
     _: NoParameters,
@@ -85,6 +97,7 @@ pub(super) async fn get_capabilities(
     let datasets = state.jobs.datasets().await?;
     let names = |texts: &[DatasetRef]| texts.iter().map(|text| text.name().to_owned()).collect();
     Ok(Json(Capabilities {
+        job_types: JobType::ALL,
         methods: ["wanda", "magnitude"],
         patterns: Patterns {
             named: ["unstructured"],
@@ -94,7 +107,9 @@ pub(super) async fn get_capabilities(
             calibration: names(&datasets.calibration),
             evaluation: names(&datasets.evaluation),
         },
-        model_sources: ["hub", "local"],
+        tasks: datasets.tasks,
+        bos_rules: BosRule::ALL,
+        model_sources: ["hub", "local", "job"],
         architectures: SUPPORTED_ARCHITECTURES,
         artifact_formats: ["dense"],
         devices: state.devices.to_vec(),
@@ -105,6 +120,8 @@ pub(super) async fn get_capabilities(
             n_samples: defaults.n_samples,
             seed: 0,
             perplexity: ["wikitext2"],
+            bos: BosRule::default(),
+            guard: Guard::default(),
         },
         limits: Limits {
             body_bytes: BODY_LIMIT,
@@ -112,6 +129,7 @@ pub(super) async fn get_capabilities(
             min_seq_len: limits::MIN_SEQ_LEN,
             max_seq_len: limits::MAX_SEQ_LEN,
             perplexity_texts: limits::PERPLEXITY_TEXTS,
+            tasks: limits::TASKS,
             name_chars: limits::NAME_CHARS,
             metadata_pairs: limits::METADATA_PAIRS,
             metadata_key_chars: limits::METADATA_KEY_CHARS,

@@ -267,6 +267,8 @@ pub(super) fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::DatasetNotFound
         | ErrorCode::DatasetInvalid
         | ErrorCode::TextTooShort
+        | ErrorCode::ContextTooLong
+        | ErrorCode::BaselineMismatch
         | ErrorCode::SeqLenTooLong
         | ErrorCode::NonFinite
         | ErrorCode::OutputExists

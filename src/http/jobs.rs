@@ -1,19 +1,21 @@
 //! `/v1/jobs` and `/v1/jobs/{id}`.
 
+use std::str::FromStr;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::HttpState;
+use super::body_schema::JobBody;
 use super::conditional::{is_unchanged, quoted};
 use super::error::ApiError;
 use super::extract::{JobPath, JsonBody, NoParameters, Parameters};
-use super::openapi::JobBody;
 use super::view::{JobView, ListView, job_path};
 use crate::domain::history::Attempt;
 use crate::domain::job::JobFilter;
-use crate::domain::{Job, JobState, Method};
+use crate::domain::{Job, Method};
 
 /// Seconds after which looking at a job that is not over is worth it.
 const POLL_HINT: HeaderValue = HeaderValue::from_static("2");
@@ -23,8 +25,8 @@ const MAX_LIMIT: u32 = 100;
 
 /// Submit a job
 ///
-/// The minimal body is `{"model": "org/name", "sparsity": 0.5, "pattern": "unstructured"}`; every default is filled
-/// into the answer. All wrong fields are reported at once. When this answers 202, the job survives a crash.
+/// The minimal body is `{"model": "org/name", "sparsity": 0.5, "pattern": "unstructured"}`, or `{"type": "evaluate",
+/// "model": "org/name"}` to measure without pruning; every default is filled into the answer. All wrong fields are reported at once. When this answers 202, the job survives a crash.
 #[utoipa::path(
     post, path = "/jobs", tag = "jobs",
     request_body(content = JobBody, content_type = "application/json"),
@@ -57,8 +59,9 @@ pub(super) async fn create_job(
     get, path = "/jobs", tag = "jobs",
     params(
         ("status" = Option<String>, Query, description = "One or several of queued, running, succeeded, failed, cancelling, cancelled; separated by commas", example = "queued,running"),
+        ("type" = Option<String>, Query, description = "prune, evaluate, or both separated by a comma", example = "evaluate"),
         ("model" = Option<String>, Query, description = "The model's id"),
-        ("method" = Option<String>, Query, description = "wanda or magnitude"),
+        ("method" = Option<String>, Query, description = "wanda or magnitude; no job of the type evaluate has one"),
         ("created_after" = Option<String>, Query, description = "RFC 3339; this time or later"),
         ("created_before" = Option<String>, Query, description = "RFC 3339; before this time"),
         ("limit" = Option<u32>, Query, description = "Length of the page", minimum = 1, maximum = 100),
@@ -74,7 +77,8 @@ pub(super) async fn list_jobs(
     mut parameters: Parameters,
 ) -> Result<Json<ListView>, ApiError> {
     let filter = JobFilter {
-        states: parameters.take_with("status", states).unwrap_or_default(),
+        states: parameters.take_with("status", list).unwrap_or_default(),
+        types: parameters.take_with("type", list).unwrap_or_default(),
         model: parameters.take("model"),
         method: parameters
             .take::<Method>("method")
@@ -97,7 +101,8 @@ pub(super) async fn list_jobs(
     }))
 }
 
-fn states(text: &str) -> Result<Vec<JobState>, String> {
+/// Words separated by commas.
+fn list<T: FromStr<Err = String>>(text: &str) -> Result<Vec<T>, String> {
     text.split(',').map(str::parse).collect()
 }
 

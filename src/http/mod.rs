@@ -3,6 +3,7 @@
 //! Knows nothing of workers and nothing of SQL: everything goes through [`Jobs`].
 
 mod artifacts;
+mod body_schema;
 mod capabilities;
 mod conditional;
 mod duplicates;

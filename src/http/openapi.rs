@@ -4,11 +4,9 @@ use axum::http::StatusCode;
 use serde_json::json;
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{
     Content, ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder,
 };
-use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -30,22 +28,6 @@ use crate::domain::ErrorCode;
     )
 )]
 struct Base;
-
-/// The body of a submission. It is read by `JobRequest::parse`, which reports more than a schema can say.
-pub(super) struct JobBody;
-
-impl PartialSchema for JobBody {
-    fn schema() -> RefOr<Schema> {
-        let schema = serde_json::from_str(include_str!("job_body.schema.json"));
-        schema.unwrap_or_else(|error| unreachable!("a test reads this constant: {error}"))
-    }
-}
-
-impl ToSchema for JobBody {
-    fn name() -> std::borrow::Cow<'static, str> {
-        "JobBody".into()
-    }
-}
 
 /// Everything about jobs, relative to the version's prefix.
 pub(super) fn job_routes() -> OpenApiRouter<HttpState> {

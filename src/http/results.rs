@@ -2,16 +2,30 @@
 
 use axum::Json;
 use axum::extract::State;
+use serde::Serialize;
 
 use super::HttpState;
 use super::error::ApiError;
 use super::extract::{JobPath, NoParameters};
 use super::view::ResultsView;
-use crate::domain::Manifest;
+use crate::domain::JobReport;
+use crate::domain::manifest::{EvaluationReport, Manifest};
+
+/// A report of either type.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+#[schema(as = JobReport)]
+pub(super) enum ReportView {
+    /// Of a job of the type `prune`: its `secateur.json`.
+    Prune(Box<Manifest>),
+    /// Of a job of the type `evaluate`: its `evaluation.json`.
+    Evaluate(Box<EvaluationReport>),
+}
 
 /// Get what a job brought
 ///
-/// Achieved sparsity, and perplexity of the dense and of the pruned model under the same protocol.
+/// Achieved sparsity; perplexity, tasks and their paired differences, before and after, under the same protocol; what the
+/// collapse guard has to say.
 #[utoipa::path(
     get, path = "/jobs/{id}/results", tag = "results",
     params(("id" = String, Path, description = "The job")),
@@ -26,19 +40,18 @@ pub(super) async fn get_results(
     State(state): State<HttpState>,
     JobPath(id): JobPath,
 ) -> Result<Json<ResultsView>, ApiError> {
-    Ok(Json(ResultsView::new(
-        state.jobs.publication(id).await?.outcome(),
-    )))
+    Ok(Json(ResultsView::whole(&state.jobs.publication(id).await?)))
 }
 
 /// Get the whole report
 ///
-/// The same document as the artifact's `secateur.json`: inputs with their digests, every pruned linear, timings.
+/// The same document as the artifact's `secateur.json` or `evaluation.json`: inputs with their digests, every pruned
+/// linear, what was measured, timings.
 #[utoipa::path(
     get, path = "/jobs/{id}/report", tag = "results",
     params(("id" = String, Path, description = "The job")),
     responses(
-        (status = 200, description = "The report", body = Manifest),
+        (status = 200, description = "The report", body = ReportView),
         (status = 404, description = "`job_not_found`"),
         (status = 409, description = "`results_not_ready`"),
     )
@@ -47,6 +60,10 @@ pub(super) async fn get_report(
     _: NoParameters,
     State(state): State<HttpState>,
     JobPath(id): JobPath,
-) -> Result<Json<Manifest>, ApiError> {
-    Ok(Json(state.jobs.publication(id).await?.manifest))
+) -> Result<Json<ReportView>, ApiError> {
+    let report = match state.jobs.publication(id).await?.report {
+        JobReport::Prune(manifest) => ReportView::Prune(manifest),
+        JobReport::Evaluate(report) => ReportView::Evaluate(report),
+    };
+    Ok(Json(report))
 }

@@ -1,5 +1,7 @@
 //! A job as clients see it.
 
+mod results;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -7,10 +9,12 @@ use serde::Serialize;
 
 use crate::domain::attempt::Phase;
 use crate::domain::history::Attempt;
-use crate::domain::job::{Job, JobError, Outcome, Progress};
-use crate::domain::manifest::{PerplexityResult, Sparsity};
-use crate::domain::spec::{Metadata, PruneSpec};
+use crate::domain::job::{Job, JobError, Progress};
+use crate::domain::results::Warning;
+use crate::domain::spec::Metadata;
 use crate::domain::state::JobState;
+use crate::domain::{JobSpec, JobType};
+pub(super) use results::ResultsView;
 
 /// A job.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -18,7 +22,7 @@ use crate::domain::state::JobState;
 pub(super) struct JobView {
     /// Sorts by the time of creation.
     id: String,
-    /// Always `prune.job`.
+    /// `prune.job` or `evaluate.job`.
     object: &'static str,
     /// The submitter's name for it.
     name: Option<String>,
@@ -32,7 +36,7 @@ pub(super) struct JobView {
     progress: Option<ProgressView>,
     /// What to do, every default filled in.
     #[serde(flatten)]
-    spec: PruneSpec,
+    spec: JobSpec,
     /// Number of times a worker took the job; never goes back.
     attempt: u32,
     /// Attempts that may fail before the job does.
@@ -50,6 +54,8 @@ pub(super) struct JobView {
     error: Option<JobError>,
     /// What it brought; `null` until it has succeeded.
     results: Option<ResultsView>,
+    /// What the collapse guard has to say: a job that has any succeeded, and its model is probably of no use.
+    warnings: Vec<Warning>,
     /// When it was accepted.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
@@ -79,32 +85,6 @@ struct ProgressView {
     percent: f64,
     #[serde(flatten)]
     progress: Progress,
-}
-
-/// What a job brought, in short.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = JobResults)]
-pub(super) struct ResultsView {
-    /// SHA-256 over the artifact's weight files: equal for equal weights.
-    digest: String,
-    /// Requested and achieved.
-    sparsity: Sparsity,
-    /// Dense and pruned, per text.
-    perplexity: Vec<PerplexityView>,
-    /// Number of files of the artifact.
-    artifact_count: usize,
-    /// Bytes of all of them.
-    artifact_size_bytes: u64,
-}
-
-/// Perplexity on one text, before and after.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = JobPerplexity)]
-struct PerplexityView {
-    #[serde(flatten)]
-    result: PerplexityResult,
-    /// A perplexity that is no finite number is `null`, and this is true.
-    non_finite: bool,
 }
 
 /// Paths of a job's parts.
@@ -147,13 +127,15 @@ impl JobView {
         let is_waiting_to_retry = job.state == JobState::Queued && job.failed_attempts > 0;
         Self {
             id: job.id.to_string(),
-            object: "prune.job",
+            object: match job.spec.job_type() {
+                JobType::Prune => "prune.job",
+                JobType::Evaluate => "evaluate.job",
+            },
             name: job.name,
             metadata: job.metadata,
             status: job.state,
             phase: job.phase,
             progress: job.progress.map(ProgressView::new),
-            spec: job.spec,
             attempt: job.attempt,
             max_attempts: job.max_attempts,
             failed_attempts: job.failed_attempts,
@@ -161,7 +143,14 @@ impl JobView {
             retry_at: is_waiting_to_retry.then_some(job.run_after),
             worker_id: job.lease_owner,
             error: job.error,
-            results: job.outcome.map(ResultsView::new),
+            warnings: job
+                .outcome
+                .as_ref()
+                .map_or_else(Vec::new, |outcome| outcome.warnings.clone()),
+            results: job
+                .outcome
+                .map(|outcome| ResultsView::short(outcome, &job.spec)),
+            spec: job.spec,
             created_at: job.created_at,
             started_at: job.started_at,
             finished_at: job.finished_at,
@@ -190,32 +179,6 @@ impl ProgressView {
     }
 }
 
-impl ResultsView {
-    pub(super) fn new(outcome: Outcome) -> Self {
-        Self {
-            digest: outcome.digest,
-            sparsity: outcome.sparsity,
-            perplexity: outcome
-                .perplexity
-                .into_iter()
-                .map(PerplexityView::new)
-                .collect(),
-            artifact_count: outcome.file_count,
-            artifact_size_bytes: outcome.size_bytes,
-        }
-    }
-}
-
-impl PerplexityView {
-    fn new(result: PerplexityResult) -> Self {
-        let is_number = |perplexity: Option<f64>| perplexity.is_some_and(f64::is_finite);
-        Self {
-            non_finite: !is_number(result.before) || !is_number(result.after),
-            result,
-        }
-    }
-}
-
 impl Links {
     fn new(path: String) -> Self {
         Self {
@@ -233,13 +196,13 @@ impl Links {
 fn example_job() -> serde_json::Value {
     serde_json::json!({
         "id": "job_019abcde0123789a8bcdef0123456789", "object": "prune.job", "name": null, "metadata": {},
-        "status": "queued", "phase": null, "progress": null,
+        "status": "queued", "phase": null, "progress": null, "type": "prune",
         "model": {"source": "hub", "id": "HuggingFaceTB/SmolLM2-135M", "revision": "main"},
         "method": {"type": "wanda"}, "sparsity": 0.5, "pattern": "unstructured",
         "calibration": {"dataset": "c4", "n_samples": 16, "seq_len": null, "seed": 0},
         "evaluation": {"perplexity": [{"dataset": "wikitext2"}], "seq_len": null, "windows": null},
         "attempt": 0, "max_attempts": 3, "failed_attempts": 0, "crash_count": 0, "retry_at": null,
-        "worker_id": null, "error": null, "results": null,
+        "worker_id": null, "error": null, "results": null, "warnings": [],
         "created_at": "2026-11-24T11:32:24.123Z", "started_at": null, "finished_at": null,
         "updated_at": "2026-11-24T11:32:24.123Z", "version": 1, "attempts": [],
         "links": {

@@ -1,5 +1,6 @@
 //! The finished artifact: its digests and its `secateur.json`.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -12,14 +13,16 @@ use super::resolve::ResolvedModel;
 use super::stopwatch::Stopwatch;
 use super::{Outcome, PipelineError};
 use crate::domain::manifest::{
-    Calibration, FileEntry, LinearReport, MANIFEST_VERSION, Manifest, ModelProvenance, Results,
-    Sparsity,
+    Calibration, FileEntry, LinearReport, MANIFEST_VERSION, Manifest, ModelProvenance, Sparsity,
 };
 use crate::engine::model::LinearKind;
 use crate::engine::{Checkpoint, ModelConfig};
 
 /// Name of the manifest in an artifact.
 pub(crate) const MANIFEST_FILE: &str = "secateur.json";
+
+/// Name of the scores of single documents in an artifact.
+pub(super) const SAMPLES_FILE: &str = "secateur-samples.jsonl";
 
 /// What the manifest says of the model, with the digests of its weight files.
 pub(super) fn provenance(
@@ -67,6 +70,20 @@ pub(super) fn fingerprint(
     hex::encode(digest.finalize())
 }
 
+/// Stands for what a model computes: its weights and its configuration.
+pub(super) fn model_fingerprint(files: &[FileEntry], config: &ModelConfig) -> String {
+    format!("{} {config:?}", weights_digest(files))
+}
+
+/// The weight files of the artifact in `dir`: those of its source, by name, as they are now.
+pub(super) fn weight_files(
+    dir: &Path,
+    source: &ModelProvenance,
+) -> Result<Vec<FileEntry>, PipelineError> {
+    let names = source.files.iter().map(|file| file.name.as_str());
+    names.map(|name| file_entry(dir, name)).collect()
+}
+
 /// SHA-256 over names and digests of weight files, in the order of their names.
 fn weights_digest(files: &[FileEntry]) -> String {
     let mut digest = Sha256::new();
@@ -107,7 +124,7 @@ pub(super) fn finish(
     dir: &Path,
     stopwatch: Stopwatch,
 ) -> Result<Manifest, PipelineError> {
-    let files = list_files(dir)?;
+    let files = list_files(dir, outcome.weights)?;
     let weights: u64 = outcome
         .linears
         .iter()
@@ -128,9 +145,7 @@ pub(super) fn finish(
         },
         calibration: outcome.calibration,
         linears: outcome.linears,
-        results: Results {
-            perplexity: outcome.perplexity,
-        },
+        results: outcome.results,
         device: plan.device.name(),
         compute_dtype: "f32".to_owned(),
         timings_s: stopwatch.stop(),
@@ -152,7 +167,12 @@ fn write_manifest(path: &Path, manifest: &Manifest) -> io::Result<()> {
     file.sync_all()
 }
 
-fn list_files(dir: &Path) -> Result<Vec<FileEntry>, PipelineError> {
+/// Every file of the artifact; `known` ones are not read again.
+fn list_files(dir: &Path, known: Vec<FileEntry>) -> Result<Vec<FileEntry>, PipelineError> {
+    let mut known: BTreeMap<String, FileEntry> = known
+        .into_iter()
+        .map(|file| (file.name.clone(), file))
+        .collect();
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).map_err(|error| PipelineError::io("list", dir, error))? {
         let name = entry
@@ -161,7 +181,11 @@ fn list_files(dir: &Path) -> Result<Vec<FileEntry>, PipelineError> {
         names.extend(name.into_string().ok().filter(|name| name != MANIFEST_FILE));
     }
     names.sort();
-    names.iter().map(|name| file_entry(dir, name)).collect()
+    let entries = names.iter().map(|name| match known.remove(name) {
+        Some(entry) => Ok(entry),
+        None => file_entry(dir, name),
+    });
+    entries.collect()
 }
 
 fn file_entry(dir: &Path, name: &str) -> Result<FileEntry, PipelineError> {

@@ -1,17 +1,17 @@
 //! Calibration windows, drawn as the paper's code draws them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
 use super::PipelineError;
 use super::plan::{CalibrationPlan, Corpus, window_len};
-use super::python_random::PythonRandom;
-use super::text::{Content, Text};
+use super::text::{CALIBRATION_SEPARATOR, Text};
 use super::tokenizer::ModelTokenizer;
 use crate::domain::ErrorCode;
 use crate::domain::manifest::Calibration;
 use crate::engine::{ModelConfig, TokenWindows};
+use crate::tasks::PythonRandom;
 
 /// The windows and what the manifest says of them.
 pub(super) struct CalibrationWindows {
@@ -19,15 +19,16 @@ pub(super) struct CalibrationWindows {
     pub(super) record: Calibration,
 }
 
-/// Reads or draws the windows of a plan.
+/// Reads or draws the windows of a plan, from a text whose files are on this machine.
 pub(super) fn windows(
     plan: &CalibrationPlan,
+    text_files: &[PathBuf],
     model_dir: &Path,
     config: &ModelConfig,
 ) -> Result<CalibrationWindows, PipelineError> {
     match &plan.corpus {
         Corpus::Ids(path) => given(path, config),
-        Corpus::Text { name, path } => drawn(plan, name, path, model_dir, config),
+        Corpus::Text { name, .. } => drawn(plan, name, text_files, model_dir, config),
     }
 }
 
@@ -44,17 +45,17 @@ fn given(path: &Path, config: &ModelConfig) -> Result<CalibrationWindows, Pipeli
 fn drawn(
     plan: &CalibrationPlan,
     name: &str,
-    path: &Path,
+    files: &[PathBuf],
     model_dir: &Path,
     config: &ModelConfig,
 ) -> Result<CalibrationWindows, PipelineError> {
     let seq_len = window_len(plan.seq_len, config)?;
     let tokenizer = ModelTokenizer::load(model_dir, config.vocab)?;
-    let text = Text::read(path)?;
+    let text = Text::read(files, None)?;
     let mut random = PythonRandom::seed(plan.seed);
-    let ids = match &text.content {
-        Content::Whole(_) | Content::Rows(_) => {
-            let tokens = tokenizer.encode(&text.joined(" "))?;
+    let ids = match &text {
+        Text::Whole(_) | Text::Rows(_) => {
+            let tokens = tokenizer.encode(&text.joined(CALIBRATION_SEPARATOR))?;
             draw_from_text(&tokens, plan.n_samples, seq_len, &mut random).ok_or_else(|| {
                 let (has, needs) = (tokens.len(), seq_len + 1);
                 too_short(
@@ -63,7 +64,7 @@ fn drawn(
                 )
             })?
         }
-        Content::Documents(documents) => {
+        Text::Documents(documents) => {
             let draw = DocumentDraw {
                 name,
                 documents,
@@ -78,7 +79,7 @@ fn drawn(
         name.to_owned(),
         "paper",
         Some(plan.seed),
-        Some(text.sha256),
+        Some(text.sha256(CALIBRATION_SEPARATOR)),
     );
     Ok(CalibrationWindows { windows, record })
 }
@@ -179,7 +180,7 @@ fn record(
 }
 
 /// SHA-256 of the ids, row by row, as little-endian 64-bit integers.
-fn window_sha256(windows: &TokenWindows) -> String {
+pub(super) fn window_sha256(windows: &TokenWindows) -> String {
     let mut digest = Sha256::new();
     windows
         .ids()

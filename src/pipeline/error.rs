@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::disk::DiskError;
 use super::hub::HubError;
-use crate::datasets::DatasetNotFound;
+use crate::datasets::{DatasetError, DatasetNotFound};
 use crate::domain::ErrorCode;
 use crate::engine::EngineError;
 use crate::models::ModelNotFound;
@@ -25,9 +25,17 @@ pub enum PipelineError {
     /// There is no such local model.
     #[error(transparent)]
     Model(#[from] ModelNotFound),
-    /// There is no such data set.
+    /// A data set cannot be used.
     #[error(transparent)]
-    Dataset(#[from] DatasetNotFound),
+    Dataset(#[from] DatasetError),
+    /// A data set is not on this machine, and the hub does not give it.
+    #[error("{otherwise}; nor can it be fetched")]
+    DatasetNotFetched {
+        /// What would have made it unnecessary.
+        otherwise: Box<DatasetNotFound>,
+        /// Why not.
+        source: HubError,
+    },
     /// An input is not what the job needs.
     #[error("{message}")]
     Refused {
@@ -46,6 +54,12 @@ pub enum PipelineError {
         /// Why it failed.
         source: io::Error,
     },
+}
+
+impl From<DatasetNotFound> for PipelineError {
+    fn from(error: DatasetNotFound) -> Self {
+        Self::Dataset(error.into())
+    }
 }
 
 impl PipelineError {
@@ -71,7 +85,13 @@ impl PipelineError {
             Self::Hub(error) => error.code(),
             Self::Disk(error) => error.code(),
             Self::Model(_) => ErrorCode::ModelNotFound,
-            Self::Dataset(_) => ErrorCode::DatasetNotFound,
+            Self::Dataset(error) => error.code(),
+            Self::DatasetNotFetched { source, .. } => match source {
+                HubError::NotFound { .. }
+                | HubError::AccessDenied { .. }
+                | HubError::NotCached { .. } => ErrorCode::DatasetNotFound,
+                other => other.code(),
+            },
             Self::Refused { code, .. } => *code,
             Self::Io { source, .. } => ErrorCode::of_io(source),
         }

@@ -32,26 +32,8 @@ impl Listener for SilentListener {
     fn resumed(&mut self, _block: usize, _blocks: usize) {}
 }
 
-/// Passes the engine's progress on, as steps of this name.
-pub(super) struct EngineObserver<'a> {
-    listener: &'a mut dyn Listener,
-    name: String,
-}
-
-impl<'a> EngineObserver<'a> {
-    /// For the block loop.
-    pub(super) fn blocks(listener: &'a mut dyn Listener) -> Self {
-        Self {
-            listener,
-            name: "blocks".to_owned(),
-        }
-    }
-
-    /// For a measurement named `name`.
-    pub(super) fn tokens(listener: &'a mut dyn Listener, name: String) -> Self {
-        Self { listener, name }
-    }
-}
+/// Passes the progress of the block loop on.
+pub(super) struct EngineObserver<'a>(pub(super) &'a mut dyn Listener);
 
 impl Observer for EngineObserver<'_> {
     fn progress(&mut self, progress: Progress) {
@@ -66,26 +48,24 @@ impl Observer for EngineObserver<'_> {
             (progress.tokens, progress.total_tokens, "tokens")
         };
         let name = if without_tokens {
-            self.name.clone()
+            "blocks".to_owned()
         } else {
-            format!(
-                "{} {}/{}",
-                self.name, progress.blocks, progress.total_blocks
-            )
+            format!("blocks {}/{}", progress.blocks, progress.total_blocks)
         };
-        self.listener.progress(Step {
+        self.0.progress(Step {
             name,
             finished,
             total,
             unit: unit.to_owned(),
+            eta_seconds: None,
         });
     }
 
     fn resumed(&mut self, block: usize, total_blocks: usize) {
-        self.listener.resumed(block, total_blocks);
+        self.0.resumed(block, total_blocks);
     }
 
     fn should_stop(&self) -> bool {
-        self.listener.should_stop()
+        self.0.should_stop()
     }
 }

@@ -5,14 +5,16 @@
 
 mod artifact;
 mod calibration;
+mod corpora;
 pub mod disk;
+mod download;
 mod error;
 mod evaluation;
+mod evaluation_job;
 pub mod hub;
 mod listener;
 mod memory;
 mod plan;
-mod python_random;
 mod resolve;
 mod stopwatch;
 mod text;
@@ -21,17 +23,21 @@ mod tokenizer;
 use std::path::{Path, PathBuf};
 
 pub use error::PipelineError;
-pub use evaluation::evaluate;
+pub use evaluation::{Evaluation, evaluate};
+pub use evaluation_job::evaluate_job;
 pub use listener::{Listener, SilentListener};
 pub use memory::peak_rss_bytes;
 pub use plan::{
     CalibrationPlan, Corpus, DeviceName, EvaluationPlan, EvaluationText, ModelSource, Plan,
+    TaskPlan,
 };
 pub(crate) use plan::{saliency, sparsity};
 pub use resolve::ResolvedModel;
+pub use text::Excerpt;
 
 use crate::domain::attempt::Phase;
-use crate::domain::manifest::{Calibration, LinearReport, Manifest, PerplexityResult};
+use crate::domain::manifest::{Calibration, FileEntry, LinearReport, Manifest};
+use crate::domain::results::Results;
 use crate::engine::{
     Checkpoint, Decoder, Journal, PruneOptions, PrunedCopy, Saliency, TokenWindows, prune,
 };
@@ -57,15 +63,25 @@ pub fn run(
     stopwatch.enter(Phase::Resolving, listener);
     let device = plan.device.open()?;
     let model = resolve::resolve(&plan.model, &mut stopwatch, listener)?;
+    let needs_calibration = plan.saliency == Saliency::Wanda;
+    let corpus = needs_calibration.then_some(&plan.calibration.corpus);
+    let files = corpora::fetch(corpus, &plan.evaluation, &mut stopwatch, listener)?;
     stopwatch.enter(Phase::Calibrating, listener);
     let source = Checkpoint::open(&model.dir)?;
     let decoder = Decoder::open(&source, &device)?;
     decoder.config().check_pattern(plan.sparsity)?;
-    let texts = evaluation::prepare(&plan.evaluation, &model.dir, decoder.config())?;
+    let prepared = evaluation::Prepared::new(
+        &plan.evaluation,
+        &files,
+        &model.dir,
+        decoder.config(),
+        &plan.device,
+    )?;
     let calibration = match plan.saliency {
         Saliency::Magnitude => None,
         Saliency::Wanda => Some(calibration::windows(
             &plan.calibration,
+            &files.calibration,
             &model.dir,
             decoder.config(),
         )?),
@@ -83,9 +99,24 @@ pub fn run(
     let linears = prune_into(&decoder, plan, workspace, &fingerprint, windows, listener)?;
 
     stopwatch.enter(Phase::Evaluating, listener);
-    let before = evaluation::measure_all(&model.dir, &device, &texts, "dense", listener)?;
-    let after = evaluation::measure_all(&workspace.artifact, &device, &texts, "pruned", listener)?;
-    let perplexity = evaluation::results(&texts, &before, &after, &plan.device);
+    let weights = artifact::weight_files(&workspace.artifact, &provenance)?;
+    let samples = workspace.artifact.join(artifact::SAMPLES_FILE);
+    let run = evaluation::Run {
+        plan: &plan.evaluation,
+        prepared: &prepared,
+        device: &device,
+        samples: (!plan.evaluation.tasks.is_empty()).then_some(&samples),
+    };
+    let subject = |dir, files, name| evaluation::Subject {
+        dir,
+        fingerprint: artifact::model_fingerprint(files, decoder.config()),
+        name,
+    };
+    let results = run.results(
+        Some(&subject(&model.dir, &provenance.files, "dense")),
+        &subject(&workspace.artifact, &weights, "pruned"),
+        listener,
+    )?;
 
     stopwatch.enter(Phase::Publishing, listener);
     let calibration = calibration.map(|c| c.record);
@@ -93,7 +124,8 @@ pub fn run(
         provenance,
         calibration,
         linears,
-        perplexity,
+        weights,
+        results,
     };
     artifact::finish(plan, outcome, &workspace.artifact, stopwatch)
 }
@@ -103,7 +135,9 @@ pub(crate) struct Outcome {
     provenance: crate::domain::manifest::ModelProvenance,
     calibration: Option<Calibration>,
     linears: Vec<LinearReport>,
-    perplexity: Vec<PerplexityResult>,
+    /// The weight files of the artifact.
+    weights: Vec<FileEntry>,
+    results: Results,
 }
 
 fn prune_into(
@@ -130,7 +164,7 @@ fn prune_into(
         decoder,
         &target,
         &options,
-        &mut EngineObserver::blocks(listener),
+        &mut EngineObserver(listener),
         None,
     )?;
     artifact::count_zeros(&workspace.artifact, decoder.config())

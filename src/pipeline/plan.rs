@@ -7,11 +7,14 @@ use std::str::FromStr;
 use candle_core::Device;
 
 use super::PipelineError;
-use crate::datasets::{DataRoots, Use};
+use super::text::Excerpt;
+use crate::datasets::{DataRoots, DatasetNotFound, Place, Use};
+use crate::domain::evaluation::{BosRule, EvaluationSpec, Guard};
 use crate::domain::spec::{Method, ModelRef, Pattern};
-use crate::domain::{AttemptSpec, ErrorCode, PruneSpec};
+use crate::domain::{AttemptSpec, ErrorCode, HubReach, PruneSpec};
 use crate::engine::{ModelConfig, Saliency, Sparsity};
 use crate::models::ModelLibrary;
+use crate::tasks::Task;
 
 /// One job's work.
 #[derive(Debug, Clone)]
@@ -49,6 +52,13 @@ pub enum ModelSource {
         /// Where it is.
         path: PathBuf,
     },
+    /// The artifact of another job.
+    Artifact {
+        /// That job.
+        id: String,
+        /// Its directory.
+        path: PathBuf,
+    },
 }
 
 /// What activations are observed on.
@@ -67,12 +77,12 @@ pub struct CalibrationPlan {
 /// Where calibration tokens come from.
 #[derive(Debug, Clone)]
 pub enum Corpus {
-    /// A file to draw windows from.
+    /// A text to draw windows from.
     Text {
         /// What the manifest calls it.
         name: String,
         /// Where it is.
-        path: PathBuf,
+        place: Place,
     },
     /// A safetensors file with the windows themselves.
     Ids(PathBuf),
@@ -87,6 +97,29 @@ pub struct EvaluationPlan {
     pub seq_len: Option<usize>,
     /// The first so many windows; `None` = all.
     pub windows: Option<usize>,
+    /// Tasks to score.
+    pub tasks: Vec<TaskPlan>,
+    /// The first so many documents of each task; `None` = all.
+    pub limit: Option<usize>,
+    /// Whether a token for the beginning of text goes before a task's context.
+    pub bos: BosRule,
+    /// From where on a result is called a collapse.
+    pub guard: Guard,
+    /// Where scores are kept from one measurement to the next; `None` = nowhere.
+    pub scores_dir: Option<PathBuf>,
+}
+
+/// A task to score.
+#[derive(Debug, Clone)]
+pub struct TaskPlan {
+    /// The task.
+    pub task: &'static Task,
+    /// Worked examples before each question.
+    pub shots: usize,
+    /// Where its documents are.
+    pub documents: Place,
+    /// Where its worked examples are, if it is run with any.
+    pub examples: Option<Place>,
 }
 
 /// A text to measure on.
@@ -95,48 +128,117 @@ pub struct EvaluationText {
     /// What the manifest calls it.
     pub name: String,
     /// Where it is.
-    pub path: PathBuf,
+    pub place: Place,
+    /// What of it is measured.
+    pub excerpt: Excerpt,
 }
 
-impl Plan {
-    /// The plan of an attempt at a service's job.
-    pub fn of_attempt(attempt: &AttemptSpec) -> Result<Self, PipelineError> {
+impl TaskPlan {
+    /// Finds the data sets of a task.
+    pub fn locate(
+        task: &'static Task,
+        shots: usize,
+        roots: &DataRoots,
+    ) -> Result<Self, DatasetNotFound> {
+        let examples = task.examples.filter(|_| shots > 0);
+        Ok(Self {
+            task,
+            shots,
+            documents: roots.locate_split(&task.split)?,
+            examples: examples
+                .map(|examples| roots.locate_split(&examples.split))
+                .transpose()?,
+        })
+    }
+}
+
+impl ModelSource {
+    /// Where a model of an attempt at a service's job lies.
+    pub fn of_attempt(attempt: &AttemptSpec, model: &ModelRef) -> Result<Self, PipelineError> {
         let library = ModelLibrary {
             models_dir: attempt.models_dir.clone(),
             bundled_dir: attempt.bundled_dir.clone(),
         };
-        let roots = DataRoots {
-            data_dir: attempt.data_dir.clone(),
-            bundled_dir: attempt.bundled_dir.clone(),
-        };
-        let spec = &attempt.spec;
-        let model = match &spec.model {
-            ModelRef::Hub { id, revision } => ModelSource::Hub {
+        Ok(match model {
+            ModelRef::Hub { id, revision } => Self::Hub {
                 id: id.clone(),
                 revision: revision.clone(),
             },
-            ModelRef::Local { id } => ModelSource::Directory {
+            ModelRef::Local { id } => Self::Directory {
                 id: id.clone(),
                 path: library.locate(id)?,
             },
-        };
+            ModelRef::Job { id } => Self::Artifact {
+                id: id.to_string(),
+                path: attempt.job_artifacts.get(id).cloned().ok_or_else(|| {
+                    let message = format!("the artifact of the job {id} is not there");
+                    PipelineError::refused(ErrorCode::ModelNotFound, message)
+                })?,
+            },
+        })
+    }
+}
+
+impl EvaluationPlan {
+    /// What an attempt at a service's job measures.
+    pub fn of_attempt(attempt: &AttemptSpec, spec: &EvaluationSpec) -> Result<Self, PipelineError> {
+        let roots = data_roots(attempt);
+        let texts = spec.perplexity.iter().map(|dataset| {
+            let place = roots.locate(dataset, Use::Evaluation)?;
+            Ok(EvaluationText {
+                name: dataset.name().to_owned(),
+                place,
+                excerpt: Excerpt::of(dataset),
+            })
+        });
+        let tasks = spec.tasks.iter().map(|asked| {
+            let task = Task::find(&asked.name).ok_or_else(|| {
+                let message = format!("there is no task {:?}", asked.name);
+                PipelineError::refused(ErrorCode::InvalidRequest, message)
+            })?;
+            Ok(TaskPlan::locate(task, asked.shots, &roots)?)
+        });
+        Ok(Self {
+            texts: texts.collect::<Result<_, PipelineError>>()?,
+            seq_len: spec.seq_len,
+            windows: spec.windows,
+            tasks: tasks.collect::<Result<_, PipelineError>>()?,
+            limit: spec.limit,
+            bos: spec.bos,
+            guard: spec.guard,
+            scores_dir: Some(attempt.scores_dir.clone()),
+        })
+    }
+
+    /// Whether nothing is measured.
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty() && self.tasks.is_empty()
+    }
+}
+
+fn data_roots(attempt: &AttemptSpec) -> DataRoots {
+    DataRoots {
+        data_dir: attempt.data_dir.clone(),
+        bundled_dir: attempt.bundled_dir.clone(),
+        // Whether it may really be asked is known to whoever asks.
+        hub: HubReach::Online,
+    }
+}
+
+impl Plan {
+    /// The plan of an attempt at a service's job of the type `prune`.
+    pub fn of_attempt(attempt: &AttemptSpec, spec: &PruneSpec) -> Result<Self, PipelineError> {
+        let roots = data_roots(attempt);
         let saliency = saliency(spec.method);
         let corpus = Corpus::Text {
             name: spec.calibration.dataset.name().to_owned(),
-            path: match saliency {
+            place: match saliency {
                 Saliency::Wanda => roots.locate(&spec.calibration.dataset, Use::Calibration)?,
-                Saliency::Magnitude => PathBuf::new(),
+                Saliency::Magnitude => Place::File(PathBuf::new()),
             },
         };
-        let texts = spec.evaluation.perplexity.iter().map(|dataset| {
-            let path = roots.locate(dataset, Use::Evaluation)?;
-            Ok(EvaluationText {
-                name: dataset.name().to_owned(),
-                path,
-            })
-        });
         Ok(Self {
-            model,
+            model: ModelSource::of_attempt(attempt, &spec.model)?,
             saliency,
             sparsity: sparsity(spec.pattern, spec.sparsity),
             calibration: CalibrationPlan {
@@ -145,14 +247,8 @@ impl Plan {
                 seq_len: spec.calibration.seq_len,
                 seed: spec.calibration.seed,
             },
-            evaluation: EvaluationPlan {
-                texts: texts.collect::<Result<_, PipelineError>>()?,
-                seq_len: spec.evaluation.seq_len,
-                windows: spec.evaluation.windows,
-            },
-            device: attempt.device.parse().map_err(|message: String| {
-                PipelineError::refused(ErrorCode::DeviceUnavailable, message)
-            })?,
+            evaluation: EvaluationPlan::of_attempt(attempt, &spec.evaluation)?,
+            device: DeviceName::of_attempt(attempt)?,
             spec: Some(spec.clone()),
         })
     }
@@ -216,6 +312,14 @@ pub enum DeviceName {
 }
 
 impl DeviceName {
+    /// The device that a worker has for an attempt.
+    pub fn of_attempt(attempt: &AttemptSpec) -> Result<Self, PipelineError> {
+        let parsed = attempt.device.parse();
+        parsed.map_err(|message: String| {
+            PipelineError::refused(ErrorCode::DeviceUnavailable, message)
+        })
+    }
+
     /// Makes the device ready.
     pub(super) fn open(&self) -> Result<Device, PipelineError> {
         match self {

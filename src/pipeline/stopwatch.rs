@@ -22,8 +22,11 @@ impl Stopwatch {
         }
     }
 
-    /// Ends the current phase and begins `phase`.
+    /// Ends the current phase and begins `phase`; the current phase itself goes on.
     pub(super) fn enter(&mut self, phase: Phase, listener: &mut dyn Listener) {
+        if self.current.is_some_and(|(current, _)| current == phase) {
+            return;
+        }
         self.leave();
         self.current = Some((phase, Instant::now()));
         listener.phase(phase);

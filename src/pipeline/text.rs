@@ -1,114 +1,154 @@
 //! How the files of text corpora are read.
 //!
-//! - `.raw`, WikiText's own form: rows, one per line; a row is a line with its newline, or nothing for a blank one. That
-//!   is how the public data set gives its text, and joining its rows is part of the paper's protocol.
-//! - `.jsonl`, `.jsonl.gz`: one document per line, in the field `text`.
+//! - `.raw`, WikiText's own form, and `.parquet`, its form on the hub: rows, each a line of the text. Joining them is part
+//!   of the paper's protocol.
+//! - `.jsonl`, `.jsonl.gz`, `.json.gz`: one document per line, in the field `text`.
 //! - Anything else: text, taken as it is.
 
 use std::borrow::Cow;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::PipelineError;
+use crate::datasets::read_rows;
 use crate::domain::ErrorCode;
+use crate::domain::spec::DatasetRef;
 
-/// The content of a corpus file.
-pub(super) struct Text {
-    pub(super) content: Content,
-    /// SHA-256 of the file.
-    pub(super) sha256: String,
+/// What stands between the rows or documents of a text that is drawn from.
+pub(super) const CALIBRATION_SEPARATOR: &str = " ";
+
+/// What of a text is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Excerpt {
+    /// What stands between its rows or documents.
+    pub separator: &'static str,
+    /// The first so many rows or documents; `None` = all.
+    pub documents: Option<usize>,
+    /// The first so many windows, unless a job asks for another number; `None` = all.
+    pub windows: Option<usize>,
 }
 
-pub(super) enum Content {
+impl Excerpt {
+    /// The whole text, its rows with an empty line between them, as the Wanda paper's code takes WikiText-2.
+    pub const WHOLE: Self = Self {
+        separator: "\n\n",
+        documents: None,
+        windows: None,
+    };
+
+    /// 256 windows of 1100 documents of C4 with a space between them, as the Wanda paper's code takes it.
+    pub const C4: Self = Self {
+        separator: " ",
+        documents: Some(1100),
+        windows: Some(256),
+    };
+
+    /// The paper's protocol for a data set.
+    pub fn of(dataset: &DatasetRef) -> Self {
+        match dataset {
+            DatasetRef::C4 => Self::C4,
+            DatasetRef::Demo | DatasetRef::Wikitext2 | DatasetRef::Local { .. } => Self::WHOLE,
+        }
+    }
+}
+
+/// The content of a corpus.
+#[derive(Debug)]
+pub(super) enum Text {
     /// A text as it is.
     Whole(String),
-    /// Rows of a `.raw` file.
+    /// Rows of a `.raw` or `.parquet` file.
     Rows(Vec<String>),
     /// Documents of a JSONL file.
     Documents(Vec<String>),
 }
 
 impl Text {
-    /// Reads a file by its name.
-    pub(super) fn read(path: &Path) -> Result<Self, PipelineError> {
-        let name = path.to_string_lossy();
-        let mut file = File::open(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => PipelineError::refused(
-                ErrorCode::DatasetNotFound,
-                format!("there is no file {}", path.display()),
-            ),
-            _ => PipelineError::io("open", path, error),
-        })?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)
-            .map_err(|error| PipelineError::io("read", path, error))?;
-        let sha256 = hex::encode(Sha256::digest(&bytes));
-        let content = if name.ends_with(".jsonl.gz") {
-            documents(
-                BufReader::new(flate2::read::MultiGzDecoder::new(bytes.as_slice())),
-                path,
-            )?
-        } else if name.ends_with(".jsonl") {
-            documents(bytes.as_slice(), path)?
-        } else if name.ends_with(".raw") {
-            rows(&utf8(bytes, path)?)
-        } else {
-            Content::Whole(utf8(bytes, path)?)
+    /// Reads files by their names, of rows and documents the first `limit` (`None` = all). A text in several files
+    /// consists of rows or documents.
+    pub(super) fn read(files: &[PathBuf], limit: Option<usize>) -> Result<Self, PipelineError> {
+        let has_ending = |endings: &[&str]| {
+            let mut names = files.iter().map(|path| path.to_string_lossy());
+            names.all(|name| endings.iter().any(|ending| name.ends_with(ending)))
         };
-        Ok(Self { content, sha256 })
+        match files {
+            _ if has_ending(&[".jsonl", ".jsonl.gz", ".json.gz"]) => {
+                column(files, limit).map(Self::Documents)
+            }
+            _ if has_ending(&[".raw", ".parquet"]) => column(files, limit).map(Self::Rows),
+            [path] => utf8(path).map(Self::Whole),
+            files => Err(PipelineError::refused(
+                ErrorCode::DatasetInvalid,
+                format!("{} files are no one text", files.len()),
+            )),
+        }
     }
 
     /// One text; rows or documents with `separator` between them.
     pub(super) fn joined(&self, separator: &str) -> Cow<'_, str> {
-        match &self.content {
-            Content::Whole(text) => Cow::Borrowed(text),
-            Content::Rows(parts) | Content::Documents(parts) => Cow::Owned(parts.join(separator)),
+        match self {
+            Self::Whole(text) => Cow::Borrowed(text),
+            Self::Rows(parts) | Self::Documents(parts) => Cow::Owned(parts.join(separator)),
         }
+    }
+
+    /// SHA-256 of the [`joined`](Self::joined) text, in hexadecimal: it is the same whatever files the text came in.
+    pub(super) fn sha256(&self, separator: &str) -> String {
+        let parts = match self {
+            Self::Whole(text) => std::slice::from_ref(text),
+            Self::Rows(parts) | Self::Documents(parts) => parts,
+        };
+        let mut sha256 = Sha256::new();
+        for (i, part) in parts.iter().enumerate() {
+            if i > 0 {
+                sha256.update(separator);
+            }
+            sha256.update(part);
+        }
+        hex::encode(sha256.finalize())
     }
 }
 
-fn utf8(bytes: Vec<u8>, path: &Path) -> Result<String, PipelineError> {
-    String::from_utf8(bytes).map_err(|error| invalid(path, &format!("it is not UTF-8: {error}")))
+fn utf8(path: &Path) -> Result<String, PipelineError> {
+    let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => PipelineError::refused(
+            ErrorCode::DatasetNotFound,
+            format!("there is no file {}", path.display()),
+        ),
+        _ => PipelineError::io("read", path, error),
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        PipelineError::refused(
+            ErrorCode::DatasetInvalid,
+            format!(
+                "{} cannot be read: it is not UTF-8: {error}",
+                path.display()
+            ),
+        )
+    })
 }
 
-fn rows(text: &str) -> Content {
-    let row = |line: &str| {
-        if line.trim().is_empty() {
-            String::new()
-        } else {
-            format!("{line}\n")
-        }
-    };
-    Content::Rows(text.lines().map(row).collect())
-}
-
-fn documents(reader: impl BufRead, path: &Path) -> Result<Content, PipelineError> {
-    #[derive(Deserialize)]
-    struct Document {
-        text: String,
+/// The field `text` of every row.
+fn column(files: &[PathBuf], limit: Option<usize>) -> Result<Vec<String>, PipelineError> {
+    let mut texts = Vec::new();
+    for file in files {
+        let still_wanted = limit.map(|limit| limit - texts.len());
+        read_rows(
+            file,
+            still_wanted,
+            &mut |mut row| match row["text"].take() {
+                Value::String(text) => {
+                    texts.push(text);
+                    Ok(())
+                }
+                Value::Null => Err("it has no field \"text\"".to_owned()),
+                other => Err(format!("its field \"text\" is {other}, expected a string")),
+            },
+        )?;
     }
-    let mut documents = Vec::new();
-    for (number, line) in reader.lines().enumerate() {
-        let line = line.map_err(|error| invalid(path, &format!("line {}: {error}", number + 1)))?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        let document: Document = serde_json::from_str(&line)
-            .map_err(|error| invalid(path, &format!("line {}: {error}", number + 1)))?;
-        documents.push(document.text);
-    }
-    Ok(Content::Documents(documents))
-}
-
-fn invalid(path: &Path, reason: &str) -> PipelineError {
-    PipelineError::refused(
-        ErrorCode::DatasetInvalid,
-        format!("{} cannot be read: {reason}", path.display()),
-    )
+    Ok(texts)
 }
 
 #[cfg(test)]
@@ -116,10 +156,14 @@ mod tests {
     use super::*;
 
     fn read(name: &str, bytes: &[u8]) -> Text {
+        read_limited(name, bytes, None)
+    }
+
+    fn read_limited(name: &str, bytes: &[u8], limit: Option<usize>) -> Text {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        Text::read(&path).unwrap()
+        Text::read(&[path], limit).unwrap()
     }
 
     #[test]
@@ -139,9 +183,45 @@ mod tests {
         assert_eq!(read("a.jsonl", lines).joined("|"), "one|two");
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         std::io::Write::write_all(&mut encoder, lines).unwrap();
+        let compressed = encoder.finish().unwrap();
+        assert_eq!(read("a.jsonl.gz", &compressed).joined("|"), "one|two");
+        assert_eq!(read("a.json.gz", &compressed).joined("|"), "one|two");
+    }
+
+    #[test]
+    fn the_digest_of_a_text_is_that_of_what_is_measured() {
+        // printf 'one\n\ntwo\n' | sha256sum
+        let expected = "ca48018cd69ec26f9206d26f99b5019ba6075d5482c587a072361987ae3179dd";
+        assert_eq!(read("a.txt", b"one\n\ntwo\n").sha256("|"), expected);
+        let documents = b"{\"text\": \"one\"}\n{\"text\": \"two\\n\"}\n";
+        assert_eq!(read("a.jsonl", documents).sha256("\n\n"), expected);
+        assert_ne!(read("a.jsonl", documents).sha256(" "), expected);
+    }
+
+    #[test]
+    fn a_limit_takes_the_first_rows_or_documents() {
+        let documents = b"{\"text\": \"one\"}\n{\"text\": \"two\"}\n";
         assert_eq!(
-            read("a.jsonl.gz", &encoder.finish().unwrap()).joined("|"),
-            "one|two"
+            read_limited("a.jsonl", documents, Some(1)).joined("|"),
+            "one"
+        );
+        assert_eq!(
+            read_limited("a.raw", b"one\ntwo\n", Some(1)).joined("|"),
+            "one\n"
+        );
+    }
+
+    #[test]
+    fn a_row_without_text_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        std::fs::write(&path, "{\"text\": \"one\"}\n{\"txt\": \"two\"}\n").unwrap();
+        let error = Text::read(&[path], None).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::DatasetInvalid);
+        let message = error.to_string();
+        assert!(
+            message.ends_with("line 2: it has no field \"text\""),
+            "{message}"
         );
     }
 }

@@ -70,7 +70,7 @@ impl Ending {
                 state: JobState::Succeeded,
                 outcome: AttemptOutcome::Succeeded,
                 event: EventKind::Succeeded {
-                    digest: publication.manifest.digest.clone(),
+                    digest: publication.report.digest().map(str::to_owned),
                 },
                 ..base
             },

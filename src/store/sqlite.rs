@@ -263,6 +263,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::domain::JobReport;
     use crate::domain::job::JobError;
     use crate::domain::request::{Defaults, JobRequest};
 
@@ -284,10 +285,10 @@ mod tests {
         let lease = Lease::of(&store.claim_next_job(&claim).await.unwrap().unwrap()).unwrap();
         let error = JobError::crash(1, None, "gone".to_owned());
         let manifest = include_str!("../../tests/integration/stub_manifest.json");
-        let manifest = serde_json::from_str(manifest).unwrap();
+        let report = JobReport::Prune(Box::new(serde_json::from_str(manifest).unwrap()));
         let publication = Publication {
             attempt: 1,
-            manifest,
+            report,
             files: Vec::new(),
         };
         let ending = match state {

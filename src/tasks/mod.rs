@@ -1,7 +1,31 @@
-//! Zero-shot and few-shot tasks: what a document of a public data set becomes before a model sees it.
+//! Zero-shot and few-shot tasks: what a document of a public data set becomes before a model sees it, and how a model's
+//! answers are scored.
 //!
-//! Pure text: no files, no tokenizer, no model. A task is one declaration in [`registry`.]
+//! Pure text and numbers: no files, no tokenizer, no model. Each task is one declaration in `registry.rs`.
 
+mod error;
+mod examples;
+mod gsm8k;
+mod hellaswag;
+mod item;
+mod metric;
+mod python_random;
+mod python_text;
+mod registry;
+mod row;
+mod score;
 mod split;
+mod task;
+#[cfg(test)]
+mod tests;
+mod wikitext;
 
+pub use error::FormatError;
+pub use examples::Shots;
+pub use item::{Documents, Item, Page, Prompt, Request};
+pub use metric::Metric;
+pub(crate) use python_random::PythonRandom;
+pub use python_text::move_trailing_space;
+pub use score::{acc, acc_norm};
 pub use split::{HubSplit, Split};
+pub use task::{Draw, Examples, Task};

@@ -12,7 +12,7 @@ use super::presence::Presence;
 use super::{Context, WorkerParts, WorkerSettings};
 use crate::artifacts::Artifacts;
 use crate::clock::{Clock as _, SystemClock};
-use crate::domain::Manifest;
+use crate::domain::JobReport;
 use crate::domain::job::{Job, JobId};
 use crate::domain::request::{Defaults, JobRequest};
 use crate::store::SqliteStore;
@@ -27,6 +27,7 @@ pub(super) async fn context(home: &Path) -> Context {
         models_dir: None,
         data_dir: None,
         bundled_dir: home.join("bundled"),
+        scores_dir: home.join("scores"),
         lease: Duration::from_mins(5),
         heartbeat: Duration::from_mins(1),
         sweep: Duration::from_mins(1),
@@ -58,11 +59,12 @@ pub(super) async fn claimed(context: &Context) -> Job {
 }
 
 /// A finished artifact in the job's scratch directory; gives where.
-pub(super) fn build_artifact(context: &Context, job: &Job) -> (PathBuf, Manifest) {
+pub(super) fn build_artifact(context: &Context, job: &Job) -> (PathBuf, JobReport) {
     let directory = context.scratch(job.id).join("artifact");
     std::fs::create_dir_all(&directory).unwrap();
     let text = include_str!("../../tests/integration/stub_manifest.json");
     std::fs::write(directory.join("model.safetensors"), "0123456789").unwrap();
     std::fs::write(directory.join("secateur.json"), text).unwrap();
-    (directory, serde_json::from_str(text).unwrap())
+    let manifest = serde_json::from_str(text).unwrap();
+    (directory, JobReport::Prune(Box::new(manifest)))
 }

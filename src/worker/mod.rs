@@ -12,6 +12,7 @@ mod grace;
 mod presence;
 mod publish;
 mod record;
+mod sources;
 mod supervise;
 mod sweep;
 
@@ -55,6 +56,8 @@ pub struct WorkerSettings {
     pub data_dir: Option<PathBuf>,
     /// Where the bundled model was unpacked.
     pub bundled_dir: PathBuf,
+    /// Scores of models, shared by all attempts.
+    pub scores_dir: PathBuf,
     /// How long a job belongs to a worker that is not heard of.
     pub lease: Duration,
     /// How often a lease is renewed.

@@ -15,11 +15,14 @@ use super::record::{Aborted, STORE_RETRY};
 use crate::domain::attempt::Phase;
 use crate::domain::job::{Job, Publication};
 use crate::domain::manifest::FileEntry;
-use crate::domain::{AttemptFailure, ErrorCode, Manifest};
+use crate::domain::{AttemptFailure, ErrorCode, JobReport, Manifest};
 use crate::store::{Held, Lease};
 
-/// The manifest's name within the artifact.
+/// The manifest's name within the artifact of a job of the type `prune`.
 const MANIFEST_FILE: &str = "secateur.json";
+
+/// The report's name within the artifact of a job of the type `evaluate`.
+const EVALUATION_FILE: &str = "evaluation.json";
 
 /// Why an artifact was not moved.
 #[derive(Debug)]
@@ -41,17 +44,23 @@ pub(super) async fn publish(
     context: &Context,
     job: &Job,
     lease: &Lease,
-    manifest: Manifest,
+    report: JobReport,
 ) -> Result<Publication, Unpublished> {
     let scratch = context.scratch(job.id);
     let lock = lock(&scratch);
     confirm(context, lease).await?;
     let _lock = lock.map_err(|error| Unpublished::Failed(storing_failed(&error)))?;
+    // The database reads a report by the type of its job.
+    if report.job_type() != job.spec.job_type() {
+        return Err(Unpublished::Failed(wrong_type(job, &report)));
+    }
     let directory = scratch.join("artifact");
     let work = async {
-        let files = artifact_files(&directory, &manifest)
-            .await
-            .map_err(|error| storing_failed(&error))?;
+        let files = match &report {
+            JobReport::Prune(manifest) => listed_files(&directory, manifest).await,
+            JobReport::Evaluate(_) => found_files(&directory).await,
+        };
+        let files = files.map_err(|error| storing_failed(&error))?;
         let published = context
             .parts
             .artifacts
@@ -60,7 +69,7 @@ pub(super) async fn publish(
         published.map_err(|error| storing_failed(&error))?;
         Ok(Publication {
             attempt: job.attempt,
-            manifest,
+            report,
             files,
         })
     };
@@ -114,6 +123,19 @@ async fn confirm(context: &Context, lease: &Lease) -> Result<(), Aborted> {
     }
 }
 
+fn wrong_type(job: &Job, report: &JobReport) -> AttemptFailure {
+    let code = ErrorCode::Internal;
+    let (asked, found) = (job.spec.job_type(), report.job_type());
+    AttemptFailure {
+        code,
+        message: format!(
+            "the attempt reports on a job of the type {found}, this one is of the type {asked}"
+        ),
+        phase: Some(Phase::Publishing),
+        retryable: code.retryable(),
+    }
+}
+
 fn storing_failed(error: &(dyn std::error::Error + 'static)) -> AttemptFailure {
     let chain = || std::iter::successors(Some(error), |error| error.source());
     let is_full = chain()
@@ -135,7 +157,7 @@ fn storing_failed(error: &(dyn std::error::Error + 'static)) -> AttemptFailure {
 }
 
 /// What the manifest lists, checked to be there, and the manifest itself.
-async fn artifact_files(directory: &Path, manifest: &Manifest) -> io::Result<Vec<FileEntry>> {
+async fn listed_files(directory: &Path, manifest: &Manifest) -> io::Result<Vec<FileEntry>> {
     for file in &manifest.files {
         let length = tokio::fs::metadata(directory.join(&file.name)).await?.len();
         if length != file.size_bytes {
@@ -148,13 +170,34 @@ async fn artifact_files(directory: &Path, manifest: &Manifest) -> io::Result<Vec
     }
     let content = tokio::fs::read(directory.join(MANIFEST_FILE)).await?;
     let mut files = manifest.files.clone();
-    files.push(FileEntry {
-        name: MANIFEST_FILE.to_owned(),
-        size_bytes: content.len() as u64,
-        sha256: hex::encode(Sha256::digest(&content)),
-    });
+    files.push(file_entry(MANIFEST_FILE.to_owned(), &content));
     files.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(files)
+}
+
+/// Whatever files an evaluation left, its report among them.
+async fn found_files(directory: &Path) -> io::Result<Vec<FileEntry>> {
+    let mut files = Vec::new();
+    let mut entries = tokio::fs::read_dir(directory).await?;
+    while let Some(entry) = entries.next_entry().await? {
+        let name = entry.file_name().into_string();
+        let name =
+            name.map_err(|name| io::Error::other(format!("{} is not UTF-8", name.display())))?;
+        files.push(file_entry(name, &tokio::fs::read(entry.path()).await?));
+    }
+    if !files.iter().any(|file| file.name == EVALUATION_FILE) {
+        return Err(io::Error::other(format!("there is no {EVALUATION_FILE}")));
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(files)
+}
+
+fn file_entry(name: String, content: &[u8]) -> FileEntry {
+    FileEntry {
+        name,
+        size_bytes: content.len() as u64,
+        sha256: hex::encode(Sha256::digest(content)),
+    }
 }
 
 #[cfg(test)]
@@ -169,7 +212,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let context = context(home.path()).await;
         let job = claimed(&context).await;
-        let (directory, manifest) = build_artifact(&context, &job);
+        let (directory, report) = build_artifact(&context, &job);
         let lease = Lease::of(&job).unwrap();
         let now = context.now();
         let reaped = Ending::Retry {
@@ -179,7 +222,7 @@ mod tests {
         };
         let reaped = context.parts.store.finish(&lease, &reaped, None, now).await;
         assert!(reaped.unwrap().is_some());
-        let published = publish(&context, &job, &lease, manifest).await;
+        let published = publish(&context, &job, &lease, report).await;
         assert!(
             matches!(published, Err(Unpublished::Aborted(Aborted::Lost))),
             "{published:?}"
@@ -201,18 +244,18 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let context = context(home.path()).await;
         let job = claimed(&context).await;
-        let (directory, manifest) = build_artifact(&context, &job);
+        let (directory, report) = build_artifact(&context, &job);
         let lease = Lease::of(&job).unwrap();
         let other = File::create(context.scratch(job.id).join("lock")).unwrap();
         other.lock().unwrap();
-        let published = publish(&context, &job, &lease, manifest.clone()).await;
+        let published = publish(&context, &job, &lease, report.clone()).await;
         assert!(
             matches!(&published, Err(Unpublished::Failed(failure)) if failure.code == ErrorCode::Io),
             "{published:?}"
         );
         assert!(directory.try_exists().unwrap());
         drop(other);
-        let published = publish(&context, &job, &lease, manifest).await.unwrap();
+        let published = publish(&context, &job, &lease, report).await.unwrap();
         assert_eq!(published.attempt, 1);
         assert!(!directory.try_exists().unwrap());
     }

@@ -57,7 +57,7 @@ async fn ending(
         attempt: job.attempt,
     };
     match ended {
-        Ended::Succeeded(manifest) => match publish(context, job, lease, *manifest).await {
+        Ended::Succeeded(report) => match publish(context, job, lease, report).await {
             Ok(publication) => Ok(Ending::Succeeded(Box::new(publication))),
             Err(Unpublished::Failed(error)) => Ok(failed(context, job, failure(error), false)),
             Err(Unpublished::Aborted(aborted)) => Err(aborted),
@@ -149,6 +149,7 @@ fn log(job: &Job, end: &EventKind) {
     let (id, attempt) = (job.id, job.attempt);
     match end {
         EventKind::Succeeded { digest } => {
+            let digest = digest.as_deref();
             tracing::info!(job.id = %id, job.attempt = attempt, digest, "job succeeded");
         }
         EventKind::Failed { error } => {
@@ -240,7 +241,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let known = context(home.path()).await;
         let job = claimed(&known).await;
-        let (directory, manifest) = build_artifact(&known, &job);
+        let (directory, report) = build_artifact(&known, &job);
         let artifacts = &known.parts.artifacts;
         artifacts.publish(job.id, 1, &directory).await.unwrap();
         let other = tempfile::tempdir().unwrap();
@@ -248,7 +249,7 @@ mod tests {
         unknown.parts.artifacts = std::sync::Arc::clone(artifacts);
         unknown.settings.scratch_dir = known.settings.scratch_dir.clone();
         build_artifact(&unknown, &job);
-        record(&unknown, &job, Ended::Succeeded(Box::new(manifest))).await;
+        record(&unknown, &job, Ended::Succeeded(report)).await;
         let kept = artifacts.size(job.id, 1, "model.safetensors").await;
         assert_eq!(kept.unwrap(), Some(10));
     }

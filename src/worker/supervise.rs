@@ -1,5 +1,6 @@
 //! One attempt, from the start of its process to its end: listens to it, renews the lease, passes its progress on.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,11 +9,11 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::Instrument;
 
-use super::Context;
 use super::child::{self, Child};
+use super::{Context, sources};
 use crate::domain::attempt::{Phase, Step};
 use crate::domain::job::{Job, JobId};
-use crate::domain::{AttemptFailure, AttemptMessage, AttemptSpec, ErrorCode, Manifest};
+use crate::domain::{AttemptFailure, AttemptMessage, AttemptSpec, ErrorCode, JobReport};
 use crate::store::{Held, Lease, Report};
 
 /// Progress is written down at most this often.
@@ -25,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) enum Ended {
     /// Its artifact lies in the scratch directory.
-    Succeeded(Box<Manifest>),
+    Succeeded(JobReport),
     /// It said why, or could not be started.
     Failed(AttemptFailure),
     /// Without a last word.
@@ -53,7 +54,11 @@ pub(super) async fn supervise(
         let Some(lease) = Lease::of(job) else {
             return Ended::Lost;
         };
-        let spec = attempt_spec(context, job, device);
+        let job_artifacts = match sources::locate(context, &job.spec).await {
+            Ok(found) => found,
+            Err(failure) => return Ended::Failed(failure),
+        };
+        let spec = attempt_spec(context, job, device, job_artifacts);
         let started = match create_directory(spec.scratch.clone()).await {
             Ok(()) => Child::spawn(&context.settings.program, &spec).await,
             Err(error) => Err(error),
@@ -69,7 +74,12 @@ pub(super) async fn supervise(
     work.instrument(span).await
 }
 
-fn attempt_spec(context: &Context, job: &Job, device: &str) -> AttemptSpec {
+fn attempt_spec(
+    context: &Context,
+    job: &Job,
+    device: &str,
+    job_artifacts: BTreeMap<JobId, PathBuf>,
+) -> AttemptSpec {
     let settings = &context.settings;
     AttemptSpec {
         job_id: job.id.to_string(),
@@ -81,6 +91,8 @@ fn attempt_spec(context: &Context, job: &Job, device: &str) -> AttemptSpec {
         models_dir: settings.models_dir.clone(),
         data_dir: settings.data_dir.clone(),
         bundled_dir: settings.bundled_dir.clone(),
+        scores_dir: settings.scores_dir.clone(),
+        job_artifacts,
     }
 }
 
@@ -176,8 +188,8 @@ impl<'c> Watch<'c> {
                 tracing::info!(block, blocks, "attempt goes on from a checkpoint");
                 self.write(Report::Resumed { block, blocks }).await
             }
-            AttemptMessage::Succeeded { manifest } => {
-                self.last_word = Some(Ended::Succeeded(manifest));
+            AttemptMessage::Succeeded { report } => {
+                self.last_word = Some(Ended::Succeeded(report));
                 None
             }
             AttemptMessage::Failed { failure } => {

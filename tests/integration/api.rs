@@ -29,6 +29,8 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
         job[field] = json!(replacement);
     }
     job["links"] = json!("[links]");
+    assert_eq!(job["evaluation"]["guard"]["kl"], 0.5);
+    job["evaluation"]["guard"] = json!("[guard]");
     insta::assert_json_snapshot!(job, @r#"
     {
       "attempt": 0,
@@ -43,12 +45,16 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
       "created_at": "[time]",
       "error": null,
       "evaluation": {
+        "bos": "tokenizer",
+        "guard": "[guard]",
+        "limit": null,
         "perplexity": [
           {
             "dataset": "wikitext2"
           }
         ],
         "seq_len": null,
+        "tasks": [],
         "windows": null
       },
       "failed_attempts": 0,
@@ -75,8 +81,10 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
       "sparsity": 0.5,
       "started_at": null,
       "status": "queued",
+      "type": "prune",
       "updated_at": "[time]",
       "version": 1,
+      "warnings": [],
       "worker_id": null
     }
     "#);

@@ -42,7 +42,7 @@ async fn all_wrong_fields_are_told_at_once() {
       },
       {
         "code": "unknown_field",
-        "detail": "unknown field, expected one of name, metadata, model, method, pattern, sparsity, calibration, evaluation, artifact",
+        "detail": "unknown field, expected one of type, name, metadata, model, method, pattern, sparsity, calibration, evaluation, artifact",
         "pointer": "/sparsty"
       }
     ]
@@ -64,12 +64,12 @@ async fn a_data_set_that_is_nowhere_is_refused_before_anything_is_queued() {
     [
       {
         "code": "dataset_not_found",
-        "detail": "data set \"c4\" is not there: set SECATEUR_DATA_DIR to a directory with c4/en_train.jsonl or c4/en_train.jsonl.gz or c4/en_train_first1000.jsonl.gz",
+        "detail": "data set \"c4\" is not there: set SECATEUR_DATA_DIR to a directory with c4/en_train.jsonl or c4/en_train.jsonl.gz or c4/en_train_first1000.jsonl.gz; the hub has it, but HF_HUB_OFFLINE forbids asking for it and its cache does not hold it",
         "pointer": "/calibration"
       },
       {
         "code": "dataset_not_found",
-        "detail": "data set \"wikitext2\" is not there: set SECATEUR_DATA_DIR to a directory with wikitext2/wiki.test.raw",
+        "detail": "data set \"wikitext2\" is not there: set SECATEUR_DATA_DIR to a directory with wikitext2/wiki.test.raw; the hub has it, but HF_HUB_OFFLINE forbids asking for it and its cache does not hold it",
         "pointer": "/evaluation/perplexity/0"
       }
     ]

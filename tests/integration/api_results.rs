@@ -29,9 +29,12 @@ async fn results_are_short_and_the_report_is_the_manifest() {
         (&json!(10.5), &Value::Null)
     );
     assert_eq!(perplexity["non_finite"], true);
+    assert_eq!(results["generations"], json!([]));
+    let mut short = results;
+    short.as_object_mut().unwrap().remove("generations");
     assert_eq!(
         app.get(&format!("/v1/jobs/{id}")).await.json()["results"],
-        results
+        short
     );
 
     let report = app.get(&format!("/v1/jobs/{id}/report")).await.json();

@@ -9,7 +9,8 @@ use secateur::app::{self, RunningApp};
 use secateur::clock::{Clock, SystemClock};
 use secateur::config::{ListenArgs, ServerConfig, StorageArgs, WorkerArgs};
 use secateur::domain::job::Publication;
-use secateur::domain::{JobId, Manifest};
+use secateur::domain::manifest::EvaluationReport;
+use secateur::domain::{HubReach, JobId, JobReport, Manifest};
 use secateur::store::{Claim, Ending, Lease, SqliteStore, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -59,6 +60,9 @@ pub(crate) fn config(home: &Path) -> ServerConfig {
             home: home.to_owned(),
             models_dir: Some(models_dir),
             data_dir: Some(data_dir),
+            hub: Some(HubReach::Offline {
+                cache_dir: home.join("hub-cache"),
+            }),
         },
         worker: WorkerArgs {
             devices: vec!["cpu".to_owned()],
@@ -84,6 +88,7 @@ fn write_stub_models(models_dir: &Path) {
         "b",
         "m",
         "crash",
+        "confused",
         "crash-once",
         "full",
         "hang",
@@ -128,6 +133,16 @@ impl TestApp {
             config.listen.no_worker = true;
             config.storage.models_dir = None;
             config.storage.data_dir = None;
+        })
+        .await
+    }
+
+    /// API and worker without any data sets of its own, and this program as the child.
+    pub(crate) async fn without_data(program: PathBuf) -> Self {
+        Self::start(new_home(), Arc::new(SystemClock), |config| {
+            config.storage.data_dir = None;
+            config.storage.hub = Some(HubReach::Online);
+            config.worker.program = Some(program);
         })
         .await
     }
@@ -226,8 +241,18 @@ impl TestApp {
 
     /// Submits a job whose child does what `model` says; gives its id.
     pub(crate) async fn submit(&self, model: &str) -> String {
-        let body = json!({"model": {"source": "local", "id": model}, "sparsity": 0.5});
-        let answer = self.post("/v1/jobs", &body).await;
+        let model = json!({"source": "local", "id": model});
+        self.accept(&json!({"model": model, "sparsity": 0.5})).await
+    }
+
+    /// Submits an evaluation of `model`; gives its id.
+    pub(crate) async fn submit_evaluation(&self, model: &Value) -> String {
+        let body = json!({"type": "evaluate", "model": model});
+        self.accept(&body).await
+    }
+
+    async fn accept(&self, body: &Value) -> String {
+        let answer = self.post("/v1/jobs", body).await;
         assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
         answer.json()["id"].as_str().unwrap().to_owned()
     }
@@ -318,13 +343,27 @@ pub(crate) fn manifest() -> Manifest {
     serde_json::from_str(include_str!("stub_manifest.json")).unwrap()
 }
 
+/// The report of an evaluation that the stub child writes.
+pub(crate) fn evaluation_report() -> EvaluationReport {
+    serde_json::from_str(include_str!("stub_evaluation.json")).unwrap()
+}
+
 /// What a succeeded attempt leaves, without files behind it.
 pub(crate) fn publication(attempt: u32) -> Publication {
     let manifest = manifest();
     Publication {
         attempt,
         files: manifest.files.clone(),
-        manifest,
+        report: JobReport::Prune(Box::new(manifest)),
+    }
+}
+
+/// What a succeeded attempt at an evaluation leaves, without files behind it.
+pub(crate) fn evaluation(attempt: u32) -> Publication {
+    Publication {
+        attempt,
+        report: JobReport::Evaluate(Box::new(evaluation_report())),
+        files: Vec::new(),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::hub::WEIGHTS;
 use crate::mock_hub::{COMMIT, Fault, MODEL, MockHub};
 
 /// A hub that has the bundled model.
-async fn hub() -> MockHub {
+pub(crate) async fn hub_with_bundled_model() -> MockHub {
     let hub = MockHub::start().await;
     for entry in
         std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo")).unwrap()
@@ -56,7 +56,7 @@ async fn prune(hub: &MockHub, dir: &Path) -> Output {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_of_the_hub_is_pinned_to_its_commit_and_pruned() {
-    let (hub, dir) = (hub().await, tempfile::tempdir().unwrap());
+    let (hub, dir) = (hub_with_bundled_model().await, tempfile::tempdir().unwrap());
     let output = prune(&hub, dir.path()).await;
     assert!(
         output.status.success(),
@@ -71,7 +71,7 @@ async fn a_model_of_the_hub_is_pinned_to_its_commit_and_pruned() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_page_never_becomes_weights() {
-    let (hub, dir) = (hub().await, tempfile::tempdir().unwrap());
+    let (hub, dir) = (hub_with_bundled_model().await, tempfile::tempdir().unwrap());
     hub.fail_always(WEIGHTS, Fault::Status(403));
     let output = prune(&hub, dir.path()).await;
     assert!(!output.status.success());

@@ -1,4 +1,4 @@
-//! A local server that speaks the part of the hub's API that fetching a model needs, and misbehaves as told.
+//! A local server that speaks the part of the hub's API that fetching models and data sets needs, and misbehaves as told.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -10,12 +10,14 @@ use axum::extract::{Path, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, ETAG, RANGE};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use futures::StreamExt;
+use secateur::tasks::HubSplit;
+use serde_json::Value;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-/// The only repository.
+/// The only model.
 pub(crate) const MODEL: &str = "org/tiny";
 /// The commit that `main` points to.
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -85,6 +87,14 @@ impl MockHub {
             )
             .route("/api/models/{owner}/{name}/tree/{revision}", get(tree))
             .route("/{owner}/{name}/resolve/{revision}/{*file}", any(resolve))
+            .route(
+                "/api/datasets/{owner}/{name}/paths-info/{revision}",
+                post(paths_info),
+            )
+            .route(
+                "/datasets/{owner}/{name}/resolve/{revision}/{*file}",
+                any(resolve_of_dataset),
+            )
             .with_state(Arc::clone(&repo));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -114,6 +124,13 @@ impl MockHub {
     /// Adds a file that is kept in large file storage.
     pub(crate) fn add_large(&self, name: &str, content: &[u8]) {
         self.insert(name, content, true);
+    }
+
+    /// Adds a file of a data set, in large file storage; gives the name that faults and downloads are counted by.
+    pub(crate) fn add_of_dataset(&self, split: &HubSplit, file: &str, content: &[u8]) -> String {
+        let key = key_of_dataset(split.repo, split.revision, file);
+        self.insert(&key, content, true);
+        key
     }
 
     fn insert(&self, name: &str, content: &[u8], is_large: bool) {
@@ -191,6 +208,13 @@ pub(crate) fn weights() -> Vec<u8> {
         .collect()
 }
 
+/// What a file of a data set is kept under, beside those of the model.
+fn key_of_dataset(repo: &str, revision: &str, file: &str) -> String {
+    format!("{DATASETS}{repo}@{revision}/{file}")
+}
+
+const DATASETS: &str = "datasets/";
+
 type Params = Path<HashMap<String, String>>;
 
 /// Notes the request; gives the answer if the real hub would turn it away.
@@ -255,19 +279,47 @@ async fn tree(State(repo): State<Shared>, params: Params, headers: HeaderMap) ->
         return refusal;
     }
     let folder = serde_json::json!({ "type": "directory", "oid": "0".repeat(40), "path": "onnx" });
-    let files = repo.files.iter().map(|(path, file)| {
-        let mut entry = serde_json::json!({
-            "type": "file", "path": path, "size": file.listed_bytes, "oid": git_id(&file.content),
-        });
-        if file.is_large {
-            entry["oid"] = git_id(b"pointer").into();
-            entry["lfs"] = serde_json::json!({
-                "oid": sha256(&file.content), "size": file.listed_bytes, "pointerSize": 134,
-            });
-        }
-        entry
-    });
+    let of_model = repo
+        .files
+        .iter()
+        .filter(|(key, _)| !key.starts_with(DATASETS));
+    let files = of_model.map(|(path, file)| entry(path, file));
     axum::Json(files.chain([folder]).collect::<Vec<_>>()).into_response()
+}
+
+fn entry(path: &str, file: &RepoFile) -> Value {
+    let mut entry = serde_json::json!({
+        "type": "file", "path": path, "size": file.listed_bytes, "oid": git_id(&file.content),
+    });
+    if file.is_large {
+        entry["oid"] = git_id(b"pointer").into();
+        entry["lfs"] = serde_json::json!({
+            "oid": sha256(&file.content), "size": file.listed_bytes, "pointerSize": 134,
+        });
+    }
+    entry
+}
+
+/// The listing of the files that the body names; of others it says nothing.
+async fn paths_info(
+    State(repo): State<Shared>,
+    params: Params,
+    axum::Json(body): axum::Json<Value>,
+) -> Response {
+    let mut repo = repo.lock().unwrap();
+    repo.log
+        .push(format!("POST paths-info/{}", params["revision"]));
+    let dataset = format!("{}/{}", params["owner"], params["name"]);
+    let prefix = key_of_dataset(&dataset, &params["revision"], "");
+    if !repo.files.keys().any(|key| key.starts_with(&prefix)) {
+        return (StatusCode::NOT_FOUND, [("x-error-code", "RepoNotFound")]).into_response();
+    }
+    let asked = body["paths"].as_array().unwrap().iter();
+    let listed = asked.filter_map(|path| {
+        let path = path.as_str().unwrap();
+        Some(entry(path, repo.files.get(&format!("{prefix}{path}"))?))
+    });
+    axum::Json(listed.collect::<Vec<_>>()).into_response()
 }
 
 async fn resolve(
@@ -277,23 +329,45 @@ async fn resolve(
     headers: HeaderMap,
 ) -> Response {
     let mut repo = repo.lock().unwrap();
-    let verb = if headers.contains_key(RANGE) {
-        "PROBE"
-    } else {
-        method.as_str()
-    };
+    let verb = verb(&method, &headers);
     let line = format!("{verb} resolve/{}", params["file"]);
     if let Some(refusal) = turn_away(&mut repo, line, &params, &headers) {
         return refusal;
     }
-    let Some(file) = repo.files.get_mut(&params["file"]) else {
+    send(&mut repo, &method, &params["file"], COMMIT)
+}
+
+async fn resolve_of_dataset(
+    State(repo): State<Shared>,
+    method: Method,
+    params: Params,
+    headers: HeaderMap,
+) -> Response {
+    let mut repo = repo.lock().unwrap();
+    let dataset = format!("{}/{}", params["owner"], params["name"]);
+    let key = key_of_dataset(&dataset, &params["revision"], &params["file"]);
+    let verb = verb(&method, &headers);
+    repo.log.push(format!("{verb} resolve/{key}"));
+    send(&mut repo, &method, &key, &params["revision"])
+}
+
+fn verb<'a>(method: &'a Method, headers: &HeaderMap) -> &'a str {
+    if headers.contains_key(RANGE) {
+        "PROBE"
+    } else {
+        method.as_str()
+    }
+}
+
+fn send(repo: &mut Repo, method: &Method, key: &str, commit: &str) -> Response {
+    let Some(file) = repo.files.get_mut(key) else {
         return (StatusCode::NOT_FOUND, [("x-error-code", "EntryNotFound")]).into_response();
     };
     if file.is_gated {
         return (StatusCode::FORBIDDEN, [("x-error-code", "GatedRepo")]).into_response();
     }
     let mut response = Response::builder()
-        .header("x-repo-commit", COMMIT)
+        .header("x-repo-commit", commit)
         .header(CONTENT_LENGTH, file.content.len());
     if file.is_large {
         response = response
@@ -303,7 +377,7 @@ async fn resolve(
     } else {
         response = response.header(ETAG, format!("\"{}\"", git_id(&file.content)));
     }
-    let body = match file.next_fault(&method) {
+    let body = match file.next_fault(method) {
         Some(Fault::Status(status)) => {
             let status = StatusCode::from_u16(status).unwrap();
             return (status, "<html>no</html>").into_response();

@@ -41,7 +41,22 @@ async fn version_capabilities_and_documents_are_served() {
     );
     let capabilities = app.get("/v1/capabilities").await.json();
     assert_eq!(capabilities["methods"], json!(["wanda", "magnitude"]));
+    assert_eq!(capabilities["job_types"], json!(["prune", "evaluate"]));
     assert_eq!(capabilities["defaults"]["n_samples"], 16);
+    assert_eq!(capabilities["defaults"]["guard"]["perplexity_ratio"], 2.0);
+    assert_eq!(capabilities["bos_rules"], json!(["tokenizer", "never"]));
+    let tasks = capabilities["tasks"].as_array().unwrap();
+    let task = |name: &str| tasks.iter().find(|task| task["name"] == name).unwrap();
+    let expected = json!({
+        "name": "boolq", "version": "2.0", "shots": [0], "metrics": ["acc"], "unsupported": null, "documents": null,
+    });
+    assert_eq!(
+        *task("boolq"),
+        expected,
+        "there are none, and the hub may not be asked"
+    );
+    assert_eq!(task("mmlu")["shots"], json!([0, 5]));
+    assert!(task("humaneval")["unsupported"].is_string());
     assert_eq!(
         capabilities["devices"],
         json!([]),

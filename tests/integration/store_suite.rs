@@ -3,20 +3,21 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use secateur::domain::ErrorCode;
 use secateur::domain::attempt::{AttemptFailure, Phase, Step};
 use secateur::domain::history::{Attempt, AttemptOutcome, EventKind};
 use secateur::domain::job::{Job, JobError, JobFilter, JobId, MAX_ATTEMPTS};
 use secateur::domain::request::{Defaults, JobRequest};
 use secateur::domain::state::JobState;
+use secateur::domain::{ErrorCode, JobType};
 use secateur::store::{Claim, Ending, Held, Lease, Leased, Report, SqliteStore, Store};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::harness::publication;
+use crate::harness::{evaluation, publication};
 use queries::{
     a_job_is_read_together_with_its_attempts, filters_and_counts_agree,
-    pages_do_not_move_when_jobs_are_added, standings_are_those_of_the_known_jobs,
+    jobs_can_be_filtered_by_their_type, pages_do_not_move_when_jobs_are_added,
+    standings_are_those_of_the_known_jobs,
 };
 
 mod one_file;
@@ -40,6 +41,7 @@ mod sqlite {
 
     conformance!(SqliteStore::open:
         a_job_comes_back_as_it_was_stored,
+        an_evaluation_comes_back_as_it_was_stored,
         the_oldest_job_is_claimed_first_and_not_before_its_time,
         two_claimers_never_get_the_same_job,
         a_heartbeat_moves_the_end_of_the_lease,
@@ -54,6 +56,7 @@ mod sqlite {
         progress_is_kept_and_events_have_no_gaps,
         pages_do_not_move_when_jobs_are_added,
         filters_and_counts_agree,
+        jobs_can_be_filtered_by_their_type,
         standings_are_those_of_the_known_jobs,
         a_job_is_read_together_with_its_attempts,
         no_other_transition_can_be_written,
@@ -71,6 +74,19 @@ fn new_job(model: &str, created: Timestamp) -> Job {
     let mut job = Job::new(JobId::new(Uuid::new_v7(stamp)), request.spec, created);
     (job.name, job.metadata) = (request.name, request.metadata);
     job
+}
+
+/// A job of the type `evaluate` that names artifacts of other jobs.
+fn new_evaluation(created: Timestamp) -> Job {
+    let artifact = JobId::new(Uuid::from_u128(7)).to_string();
+    let body = json!({
+        "type": "evaluate", "model": {"source": "job", "id": artifact}, "baseline": "org/name",
+        "evaluation": {"perplexity": ["demo"], "seq_len": 64},
+    });
+    Job {
+        spec: JobRequest::parse(&body, Defaults::CPU).unwrap().spec,
+        ..new_job("m", created)
+    }
 }
 
 async fn insert(store: &dyn Store, seconds: i64) -> JobId {
@@ -145,6 +161,25 @@ async fn a_job_comes_back_as_it_was_stored(store: &dyn Store) {
         None
     );
     store.ping().await.unwrap();
+}
+
+async fn an_evaluation_comes_back_as_it_was_stored(store: &dyn Store) {
+    let stored = new_evaluation(at(0));
+    store.insert_job(&stored).await.unwrap();
+    assert_eq!(job(store, stored.id).await, stored);
+    let claimed = store.claim_next_job(&claim_at("a", at(1))).await.unwrap();
+    let claimed = claimed.unwrap();
+    assert_eq!(claimed.spec, stored.spec);
+    let lease = Lease::of(&claimed).unwrap();
+    let ending = Ending::Succeeded(Box::new(evaluation(1)));
+    assert!(finish(store, &lease, &ending).await);
+    let found = store.lookup_publication(stored.id).await.unwrap();
+    assert_eq!(found, Some(evaluation(1)));
+    let outcome = job(store, stored.id).await.outcome;
+    assert_eq!(outcome, Some(evaluation(1).outcome()));
+    let events = store.list_events(stored.id, 0, 100).await.unwrap();
+    let end = EventKind::Succeeded { digest: None };
+    assert_eq!(events.last().map(|event| &event.kind), Some(&end));
 }
 
 async fn the_oldest_job_is_claimed_first_and_not_before_its_time(store: &dyn Store) {
@@ -443,6 +478,7 @@ async fn progress_is_kept_and_events_have_no_gaps(store: &dyn Store) {
         finished: 1,
         total: 2,
         unit: "blocks".to_owned(),
+        eta_seconds: Some(3),
     };
     let reports = [
         Report::Phase(Phase::Pruning),

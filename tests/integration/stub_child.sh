@@ -1,5 +1,6 @@
 #!/bin/sh
-# Plays `secateur run-attempt`. What it does is the id of the (local) model in its work.
+# Plays `secateur run-attempt`. What it does is the id of the (local) model in its work; the artifact of a job, when that is
+# the model, succeeds if its files are there.
 read -r work
 field() { printf '%s' "$work" | sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; }
 scratch=$(field scratch)
@@ -7,17 +8,34 @@ here=$(dirname "$0")
 
 say() { printf '%s\n' "$1"; }
 failed() { say "{\"type\":\"failed\",\"code\":\"$1\",\"message\":\"as asked\",\"phase\":\"resolving\",\"retryable\":$2}"; }
-succeed() {
+prune() {
     mkdir -p "$scratch/artifact"
     printf '0123456789' > "$scratch/artifact/model.safetensors"
     cp "$here/stub_manifest.json" "$scratch/artifact/secateur.json"
     say '{"type":"phase","phase":"pruning"}'
     say '{"type":"progress","name":"blocks","finished":1,"total":2,"unit":"blocks"}'
     say 'this is no message'
-    say "{\"type\":\"succeeded\",\"manifest\":$(tr -d '\n' < "$here/stub_manifest.json")}"
+    say "{\"type\":\"succeeded\",\"report\":{\"prune\":$(tr -d '\n' < "$here/stub_manifest.json")}}"
+}
+evaluate() {
+    mkdir -p "$scratch/artifact"
+    cp "$here/stub_evaluation.json" "$scratch/artifact/evaluation.json"
+    printf '{"task":"boolq","doc_id":0}\n' > "$scratch/artifact/samples.jsonl"
+    say '{"type":"phase","phase":"evaluating"}'
+    say "{\"type\":\"succeeded\",\"report\":{\"evaluate\":$(tr -d '\n' < "$here/stub_evaluation.json")}}"
+}
+succeed() {
+    case $work in
+        *'"spec":{"type":"evaluate"'*) evaluate ;;
+        *) prune ;;
+    esac
 }
 
-case $(printf '%s' "$work" | sed -n 's/.*"source":"local","id":"\([^"]*\)".*/\1/p') in
+model=$(printf '%s' "$work" | sed -n 's/.*"model":{"source":"local","id":"\([^"]*\)".*/\1/p')
+dense=$(printf '%s' "$work" | sed -n 's/.*"job_artifacts":{"job_[0-9a-f]*":"\([^"]*\)".*/\1/p')
+if [ -n "$dense" ] && [ -s "$dense/model.safetensors" ]; then model=succeed; fi
+
+case $model in
     succeed) succeed ;;
     crash) say '{"type":"phase","phase":"calibrating"}'; kill -9 $$ ;;
     silent) exit 3 ;;
@@ -53,6 +71,12 @@ case $(printf '%s' "$work" | sed -n 's/.*"source":"local","id":"\([^"]*\)".*/\1/
     full) failed insufficient_disk true ;;
     liar)
         mkdir -p "$scratch/artifact"
-        say "{\"type\":\"succeeded\",\"manifest\":$(tr -d '\n' < "$here/stub_manifest.json")}" ;;
+        case $work in
+            *'"spec":{"type":"evaluate"'*)
+                say "{\"type\":\"succeeded\",\"report\":{\"evaluate\":$(tr -d '\n' < "$here/stub_evaluation.json")}}" ;;
+            *)
+                say "{\"type\":\"succeeded\",\"report\":{\"prune\":$(tr -d '\n' < "$here/stub_manifest.json")}}" ;;
+        esac ;;
+    confused) evaluate ;;
     *) failed model_not_found false ;;
 esac

@@ -32,6 +32,64 @@ async fn a_job_runs_to_its_end_by_itself() {
 }
 
 #[tokio::test]
+async fn an_evaluation_publishes_whatever_files_it_left() {
+    let app = TestApp::with_worker().await;
+    let model = json!({"source": "local", "id": "succeed"});
+    let id = app.submit_evaluation(&model).await;
+    app.job_with_status(&id, "succeeded").await;
+    assert_eq!(
+        app.events(&id).await,
+        ["queued", "started", "phase", "succeeded"]
+    );
+    let files = app.get(&format!("/v1/jobs/{id}/artifacts")).await.json()["data"].clone();
+    let names = files.as_array().unwrap().iter().map(|file| &file["name"]);
+    assert_eq!(
+        names.collect::<Vec<_>>(),
+        ["evaluation.json", "samples.jsonl"]
+    );
+    let samples = app
+        .get(&format!("/v1/jobs/{id}/artifacts/samples.jsonl"))
+        .await;
+    assert_eq!(samples.body, b"{\"task\":\"boolq\",\"doc_id\":0}\n");
+    let digest = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&samples.body));
+    assert_eq!(files[1]["sha256"], digest);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn the_artifact_of_a_job_can_be_evaluated_by_another() {
+    let app = TestApp::with_worker().await;
+    let pruned = app.submit("succeed").await;
+    app.job_with_status(&pruned, "succeeded").await;
+    // A real artifact has a configuration; the stub's lacks one.
+    let dense = format!("artifacts/jobs/{pruned}/attempts/1/dense");
+    let config = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo/config.json");
+    std::fs::copy(config, app.home().join(dense).join("config.json")).unwrap();
+    let model = json!({"source": "job", "id": pruned});
+    let id = app.submit_evaluation(&model).await;
+    let job = app.job_with_status(&id, "succeeded").await;
+    assert_eq!(job["model"], model);
+    let weights = app
+        .get(&format!("/v1/jobs/{pruned}/artifacts/model.safetensors"))
+        .await;
+    assert_eq!(weights.body, b"0123456789", "it is only read");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn an_evaluation_without_its_report_is_not_published() {
+    let app = TestApp::with_worker().await;
+    let model = json!({"source": "local", "id": "liar"});
+    let id = app.submit_evaluation(&model).await;
+    let job = app.job_with_status(&id, "failed").await;
+    assert_eq!(
+        (&job["error"]["code"], &job["error"]["phase"]),
+        (&json!("io"), &json!("publishing"))
+    );
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn nothing_is_left_in_scratch_once_a_job_is_over() {
     let app = TestApp::with_worker().await;
     for (model, status) in [("succeed", "succeeded"), ("refuse", "failed")] {
@@ -154,6 +212,17 @@ async fn an_artifact_that_is_not_what_the_manifest_says_is_not_published() {
         app.get(&format!("/v1/jobs/{id}/artifacts")).await.status,
         StatusCode::CONFLICT
     );
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_report_on_another_type_of_job_is_not_published() {
+    let app = TestApp::with_worker().await;
+    let id = app.submit("confused").await;
+    let job = app.job_with_status(&id, "failed").await;
+    assert_eq!(job["error"]["code"], "internal");
+    let message = job["error"]["message"].as_str().unwrap();
+    assert!(message.contains("evaluate"), "{message}");
     app.stop().await;
 }
 

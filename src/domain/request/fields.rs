@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::FieldError;
 
-/// One object of the body. `null` counts as absent.
+/// One object of the body. `null` counts as absent, but for [`threshold`](Self::threshold).
 pub(super) struct Fields<'v, 'e> {
     map: &'v Map<String, Value>,
     pointer: String,
@@ -98,6 +98,30 @@ impl<'v, 'e> Fields<'v, 'e> {
     pub(super) fn number(&mut self, name: &'static str, range: Range<f64>) -> Option<f64> {
         let number = self.typed(name, "a number", Value::as_f64)?;
         let outside = format!("{number} is not within [{}, {})", range.start, range.end);
+        self.checked(
+            name,
+            "out_of_range",
+            range.contains(&number).then_some(number).ok_or(outside),
+        )
+    }
+
+    /// A number within `range`; `default` where the field is missing, `None` where it is `null`.
+    pub(super) fn threshold(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<f64>,
+        default: Option<f64>,
+    ) -> Option<f64> {
+        if !self.map.contains_key(name) {
+            self.known.push(name);
+            return default;
+        }
+        let number = self.typed(name, "a number or null", Value::as_f64)?;
+        let outside = format!(
+            "{number} is not within [{}, {}]",
+            range.start(),
+            range.end()
+        );
         self.checked(
             name,
             "out_of_range",

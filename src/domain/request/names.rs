@@ -5,28 +5,33 @@ use serde_json::Value;
 use super::fields::{Fields, kind};
 use super::limits;
 use crate::domain::hub_name;
+use crate::domain::job::JobId;
 use crate::domain::spec::{DatasetRef, ModelRef};
 
-/// `"organisation/name"`, `"name"`, or an object with `source`.
-pub(super) fn model<'v>(root: &mut Fields<'v, '_>, value: &'v Value) -> Option<ModelRef> {
+/// `"organisation/name"`, `"name"`, or an object with `source`, as the value of the field `name`.
+pub(super) fn model<'v>(
+    root: &mut Fields<'v, '_>,
+    name: &str,
+    value: &'v Value,
+) -> Option<ModelRef> {
     match value {
         Value::String(id) if id.contains('/') => {
-            let id = root.checked("model", "invalid_format", hub_id(id))?;
+            let id = root.checked(name, "invalid_format", hub_id(id))?;
             Some(ModelRef::Hub {
                 id,
                 revision: "main".to_owned(),
             })
         }
         Value::String(id) => Some(ModelRef::Local {
-            id: root.checked("model", "invalid_format", relative_path(id))?,
+            id: root.checked(name, "invalid_format", relative_path(id))?,
         }),
-        Value::Object(_) => model_object(root.object("model", value)?),
+        Value::Object(_) => model_object(root.object(name, value)?),
         other => {
             let detail = format!(
                 "expected a string or an object with `source` and `id`, found {}",
                 kind(other)
             );
-            root.error("model", "wrong_type", detail);
+            root.error(name, "wrong_type", detail);
             None
         }
     }
@@ -51,11 +56,15 @@ fn model_object(mut fields: Fields<'_, '_>) -> Option<ModelRef> {
             let id = id.and_then(|id| fields.checked("id", "invalid_format", relative_path(id)));
             id.map(|id| ModelRef::Local { id })
         }
+        Some("job") => {
+            let id = id.and_then(|id| fields.checked("id", "invalid_format", job_id(id)));
+            id.map(|id| ModelRef::Job { id })
+        }
         Some(other) => {
             fields.error(
                 "source",
                 "unsupported",
-                format!("unknown source {other:?}, expected hub or local"),
+                format!("unknown source {other:?}, expected hub, local or job"),
             );
             fields.value("revision");
             None
@@ -121,6 +130,11 @@ fn hub_id(id: &str) -> Result<String, String> {
     hub_name::parse_id(id)
         .map(|_| id.to_owned())
         .ok_or_else(|| format!("{} is not of the form organisation/name", quoted(id)))
+}
+
+fn job_id(id: &str) -> Result<JobId, String> {
+    id.parse()
+        .map_err(|_message| format!("{} is not the id of a job", quoted(id)))
 }
 
 fn revision(text: &str) -> Result<String, String> {

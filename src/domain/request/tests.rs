@@ -1,6 +1,9 @@
+mod evaluate;
+
 use serde_json::json;
 
 use super::*;
+use crate::domain::spec::{DatasetRef, Method, ModelRef, PruneSpec};
 
 fn parse(body: &Value) -> Result<JobRequest, Vec<(String, &'static str)>> {
     let parsed = JobRequest::parse(body, Defaults::GPU);
@@ -10,6 +13,14 @@ fn parse(body: &Value) -> Result<JobRequest, Vec<(String, &'static str)>> {
             .map(|error| (error.pointer, error.code))
             .collect()
     })
+}
+
+/// The spec of a body that asks for pruning.
+fn prune(body: &Value) -> PruneSpec {
+    match parse(body).unwrap().spec {
+        JobSpec::Prune(spec) => spec,
+        JobSpec::Evaluate(spec) => panic!("{spec:?}"),
+    }
 }
 
 fn errors(body: &Value) -> Vec<(String, &'static str)> {
@@ -23,10 +34,18 @@ fn the_minimal_body_gets_the_papers_recipe() {
     assert_eq!(
         serde_json::to_value(&request.spec).unwrap(),
         json!({
+            "type": "prune",
             "model": {"source": "hub", "id": "org/name", "revision": "main"},
             "method": {"type": "wanda"}, "sparsity": 0.5, "pattern": "unstructured",
             "calibration": {"dataset": "c4", "n_samples": 128, "seq_len": null, "seed": 0},
-            "evaluation": {"perplexity": [{"dataset": "wikitext2"}], "seq_len": null, "windows": null},
+            "evaluation": {
+                "perplexity": [{"dataset": "wikitext2"}], "seq_len": null, "windows": null,
+                "tasks": [], "limit": null, "bos": "tokenizer",
+                "guard": {
+                    "perplexity_ratio": 2.0, "kl": 0.5, "accuracy_drop": 0.05, "mmlu_above_chance": 0.05,
+                    "repetition": 0.5,
+                },
+            },
         })
     );
 }
@@ -35,16 +54,17 @@ fn the_minimal_body_gets_the_papers_recipe() {
 fn a_server_without_gpus_scales_the_recipe_down() {
     let body = json!({"model": "org/name", "sparsity": 0.5});
     let defaults = Defaults::for_devices(&["cpu"]);
-    let calibration = JobRequest::parse(&body, defaults).unwrap().spec.calibration;
+    let JobSpec::Prune(spec) = JobRequest::parse(&body, defaults).unwrap().spec else {
+        panic!("a body without a type asks for pruning");
+    };
+    let calibration = spec.calibration;
     assert_eq!((calibration.n_samples, calibration.seq_len), (16, None));
     assert_eq!(Defaults::for_devices(&["cuda:0", "cpu"]), Defaults::GPU);
 }
 
 #[test]
 fn the_bundled_model_comes_with_its_own_text() {
-    let spec = parse(&json!({"model": "demo", "pattern": "2:4"}))
-        .unwrap()
-        .spec;
+    let spec = prune(&json!({"model": "demo", "pattern": "2:4"}));
     assert_eq!(
         spec.model,
         ModelRef::Local {
@@ -58,26 +78,26 @@ fn the_bundled_model_comes_with_its_own_text() {
 
 #[test]
 fn every_field_can_be_given() {
-    let request = parse(&json!({
-        "name": "nightly", "metadata": {"team": "serving"},
+    let body = json!({
+        "type": "prune", "name": "nightly", "metadata": {"team": "serving"},
         "model": {"source": "hub", "id": "org/name", "revision": "refs/pr/3"},
         "method": {"type": "magnitude"}, "sparsity": 0.75, "pattern": "1:4",
         "calibration": {"dataset": "local", "path": "mine/train.jsonl", "n_samples": 2, "seq_len": 64, "seed": u64::MAX},
         "evaluation": {"perplexity": ["demo", {"dataset": "local", "path": "t.txt"}], "seq_len": 32, "windows": 4, "tasks": []},
         "artifact": {"formats": ["dense"]},
-    }))
-    .unwrap();
+    });
+    let (request, spec) = (parse(&body).unwrap(), prune(&body));
     assert_eq!(request.name.as_deref(), Some("nightly"));
     assert_eq!(request.metadata["team"], "serving");
-    assert_eq!(request.spec.method, Method::Magnitude);
+    assert_eq!(spec.method, Method::Magnitude);
     assert_eq!(
-        request.spec.calibration.dataset,
+        spec.calibration.dataset,
         DatasetRef::Local {
             path: "mine/train.jsonl".to_owned()
         }
     );
-    assert_eq!(request.spec.evaluation.perplexity.len(), 2);
-    assert_eq!(request.spec.evaluation.windows, Some(4));
+    assert_eq!(spec.evaluation.perplexity.len(), 2);
+    assert_eq!(spec.evaluation.windows, Some(4));
 }
 
 #[test]
@@ -85,7 +105,7 @@ fn all_wrong_fields_are_reported_at_once() {
     let body = json!({
         "model": "../etc/passwd", "sparsity": 1.0, "pattern": "4:2", "method": "sparsegpt", "sparsty": 0.5,
         "calibration": {"dataset": "pile", "n_samples": 0, "seq_len": "long", "seed": -1},
-        "evaluation": {"perplexity": ["wikitext2", "x", {"dataset": "local"}], "tasks": ["boolq"]},
+        "evaluation": {"perplexity": ["wikitext2", "x", {"dataset": "local"}], "tasks": ["bolq"]},
         "artifact": {"formats": ["gguf"]}, "metadata": {"a/b": 1}, "name": "n".repeat(201),
     });
     let mut found = errors(&body);
@@ -98,7 +118,7 @@ fn all_wrong_fields_are_reported_at_once() {
         ("/calibration/seq_len", "wrong_type"),
         ("/evaluation/perplexity/1", "unsupported"),
         ("/evaluation/perplexity/2/path", "required"),
-        ("/evaluation/tasks", "unsupported"),
+        ("/evaluation/tasks/0", "unknown_task"),
         ("/metadata/a~1b", "wrong_type"),
         ("/method", "unsupported"),
         ("/model", "invalid_format"),
@@ -217,7 +237,7 @@ fn null_means_that_a_field_is_left_out() {
     let body = json!({
         "model": {"source": "hub", "id": "a/b", "revision": null}, "sparsity": 0.5, "pattern": null, "method": null,
         "calibration": {"dataset": null, "n_samples": null, "seq_len": null, "seed": null},
-        "evaluation": {"perplexity": null, "seq_len": null, "windows": null, "tasks": null},
+        "evaluation": {"perplexity": null, "seq_len": null, "windows": null, "tasks": null, "limit": null, "bos": null, "guard": null},
         "artifact": {"formats": null}, "metadata": null, "name": null,
     });
     assert_eq!(

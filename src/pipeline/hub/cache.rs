@@ -1,7 +1,7 @@
-//! One model's folder in the Hugging Face cache, as far as the client library gives no access to it.
+//! One repository's folder in the Hugging Face cache, as far as the client library gives no access to it.
 //!
 //! ```text
-//! models--org--name/blobs/<digest>             the content
+//! models--org--name/blobs/<digest>             the content; of a data set, datasets--org--name/…
 //! models--org--name/snapshots/<commit>/<name>  a link to its blob
 //! models--org--name/refs/<revision>            the commit that a branch or tag had
 //! ```
@@ -20,17 +20,17 @@ use crate::domain::manifest::FileEntry;
 const LOCK_POLL: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Clone)]
-pub(super) struct ModelCache {
+pub(super) struct RepoCache {
     root: PathBuf,
     folder: String,
 }
 
-impl ModelCache {
-    /// `owner` and `name` have been validated.
-    pub(super) fn new(root: &Path, owner: &str, name: &str) -> Self {
+impl RepoCache {
+    /// `kinds` is `models` or `datasets`; `owner` and `name` have been validated.
+    pub(super) fn new(root: &Path, kinds: &str, owner: &str, name: &str) -> Self {
         Self {
             root: root.to_path_buf(),
-            folder: format!("models--{owner}--{name}"),
+            folder: format!("{kinds}--{owner}--{name}"),
         }
     }
 
@@ -61,7 +61,7 @@ impl ModelCache {
         fs::write(path, commit)
     }
 
-    /// Waits until no other task or process fetches this model. Dropping the file lets the next one in.
+    /// Waits until no other task or process fetches from this repository. Dropping the file lets the next one in.
     ///
     /// The library's own locks give up after ten seconds, and it starts a blob again that another one just finished.
     pub(super) async fn lock(&self) -> Result<File, HubError> {
@@ -78,7 +78,20 @@ impl ModelCache {
         }
     }
 
-    /// What a snapshot holds, by the names of its blobs, which are digests.
+    /// A file of a snapshot, by the name of its blob, which is a digest. `None` if it is not there, was never finished, or
+    /// is no link.
+    pub(super) fn find(&self, commit: &str, name: &str) -> Option<ListedFile> {
+        let pointer = self.snapshot_dir(commit).join(name);
+        let digest = blob_digest(&pointer)?;
+        let metadata = fs::metadata(&pointer).ok()?;
+        Some(ListedFile {
+            name: name.to_owned(),
+            size_bytes: metadata.len(),
+            digest: Some(digest),
+        })
+    }
+
+    /// What lies at the top of a snapshot, by the names of its blobs.
     pub(super) fn list(&self, commit: &str) -> io::Result<Listing> {
         let mut files = Vec::new();
         for entry in fs::read_dir(self.snapshot_dir(commit))? {

@@ -1,13 +1,13 @@
 //! One request to the hub, or one file of it: watched for silence, checked, and tried again.
 
-use hf_hub::HFError;
 use hf_hub::progress::{DownloadEvent, FileStatus, ProgressEvent, ProgressHandler};
+use hf_hub::{HFError, RepoType};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::HubModel;
 use super::error::HubError;
 use super::listing::ListedFile;
+use super::repository::Repository;
 use crate::domain::manifest::FileEntry;
 
 /// How often one file is fetched before the job fails.
@@ -16,7 +16,7 @@ const MAX_ATTEMPTS: u32 = 3;
 /// Progress is reported in steps of this size; the library reports every packet.
 const REPORT_BYTES: u64 = 1 << 18;
 
-impl HubModel {
+impl<K: RepoType> Repository<K> {
     /// Waits for an answer of the hub, but not for ever.
     pub(super) async fn answer<T>(
         &self,
@@ -93,7 +93,7 @@ impl HubModel {
     ) -> Result<(), HubError> {
         let (sender, mut received) = watch::channel(0);
         let request = self
-            .repository
+            .handle
             .download_file()
             .filename(name)
             .revision(&self.commit);
@@ -104,7 +104,7 @@ impl HubModel {
                 biased;
                 done = &mut request => {
                     let path = done.map_err(|error| HubError::from_client(what, self.cache.root(), error))?;
-                    debug_assert_eq!(path.parent(), Some(self.cache.snapshot_dir(&self.commit)).as_deref());
+                    debug_assert_eq!(path, self.cache.snapshot_dir(&self.commit).join(name));
                     return Ok(());
                 }
                 moved = timeout(self.options.stall_timeout, received.changed()) => match moved {
@@ -119,7 +119,7 @@ impl HubModel {
 
     async fn probe(&self, what: &str, name: &str) -> Result<(), HubError> {
         let request = self
-            .repository
+            .handle
             .download_file_stream()
             .filename(name)
             .revision(&self.commit);

@@ -107,7 +107,7 @@ pub enum HubError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// Reading or writing the cache failed.
-    #[error("cannot use {path} of the model cache", path = path.display())]
+    #[error("cannot use {path} of the cache", path = path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,

@@ -38,13 +38,36 @@ const CHAT_TEMPLATE: &str = "chat_template";
 /// One file as the hub lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ListedFile {
-    /// Its name: no path, see [`is_plain_name`].
+    /// Its name: of a model no path, see [`is_plain_name`]; of a data set the path within the repository.
     pub(super) name: String,
     /// Its length.
     pub(super) size_bytes: u64,
     /// Its digest. `None` where the listing has none: the client library drops the SHA-256 of large files from it,
     /// but names their blobs in the cache after the one that the hub sends with the file.
     pub(super) digest: Option<Digest>,
+}
+
+impl ListedFile {
+    /// `None` for a folder.
+    pub(super) fn from_entry(entry: RepoTreeEntry) -> Option<Self> {
+        match entry {
+            RepoTreeEntry::File {
+                oid,
+                size,
+                path,
+                lfs,
+                ..
+            } => Some(Self {
+                name: path,
+                size_bytes: size,
+                digest: match lfs {
+                    Some(lfs) => lfs.sha256.as_deref().and_then(Digest::parse),
+                    None => Digest::parse(&oid),
+                },
+            }),
+            RepoTreeEntry::Directory { .. } => None,
+        }
+    }
 }
 
 /// The files at the top of a repository, by name.
@@ -54,24 +77,7 @@ pub(super) struct Listing(BTreeMap<String, ListedFile>);
 impl Listing {
     /// Takes the entries whose names are safe; folders and odd names are nothing that a job needs.
     pub(super) fn from_tree(entries: impl IntoIterator<Item = RepoTreeEntry>) -> Self {
-        let files = entries.into_iter().filter_map(|entry| match entry {
-            RepoTreeEntry::File {
-                oid,
-                size,
-                path,
-                lfs,
-                ..
-            } => Some(ListedFile {
-                name: path,
-                size_bytes: size,
-                digest: match lfs {
-                    Some(lfs) => lfs.sha256.as_deref().and_then(Digest::parse),
-                    None => Digest::parse(&oid),
-                },
-            }),
-            RepoTreeEntry::Directory { .. } => None,
-        });
-        Self::from_files(files)
+        Self::from_files(entries.into_iter().filter_map(ListedFile::from_entry))
     }
 
     pub(super) fn from_files(files: impl IntoIterator<Item = ListedFile>) -> Self {

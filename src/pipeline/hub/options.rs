@@ -5,7 +5,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where models come from and where they are kept.
+use super::HubError;
+use crate::domain::HubReach;
+
+/// Where models and data sets come from and where they are kept.
 #[derive(Debug, Clone)]
 pub struct HubOptions {
     /// The hub or a mirror of it.
@@ -47,6 +50,17 @@ impl HubOptions {
             offline,
             ..Self::default()
         }
+    }
+
+    /// Whether the hub may be asked, and where its cache lies if not.
+    pub fn reach(&self) -> Result<HubReach, HubError> {
+        if !self.offline {
+            return Ok(HubReach::Online);
+        }
+        let client = self.client("the cache")?;
+        Ok(HubReach::Offline {
+            cache_dir: client.cache_dir().to_path_buf(),
+        })
     }
 }
 

@@ -56,6 +56,7 @@ pub(super) async fn list_jobs(
     limit: u32,
 ) -> Result<Vec<Job>, StoreError> {
     let states = (!filter.states.is_empty()).then(|| to_json(&filter.states));
+    let types = (!filter.types.is_empty()).then(|| to_json(&filter.types));
     let mut before = before.map(|id| id.to_string());
     let mut jobs = Vec::new();
     loop {
@@ -67,6 +68,7 @@ pub(super) async fn list_jobs(
             .bind(filter.method.as_deref())
             .bind(filter.created_after.map(Timestamp::as_millisecond))
             .bind(filter.created_before.map(Timestamp::as_millisecond))
+            .bind(&types)
             .bind(super::signed(missing as u64))
             .fetch_all(pool)
             .await

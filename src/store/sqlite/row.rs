@@ -8,6 +8,7 @@ use sqlx::{ColumnIndex, Decode, Row, Sqlite, Type};
 
 use crate::domain::history::{Attempt, Event};
 use crate::domain::job::{Job, JobId, Publication};
+use crate::domain::{JobReport, JobSpec, JobType};
 use crate::store::{Lease, Leased, Standing, StoreError};
 
 /// A row, and how to name it when a column cannot be read.
@@ -143,7 +144,7 @@ pub(super) fn job(row: &SqliteRow) -> Result<Job, StoreError> {
         id,
         name: columns.get("name")?,
         metadata: columns.json("metadata")?,
-        spec: columns.json("spec")?,
+        spec: spec(&columns)?,
         state: columns.word("state")?,
         phase: columns.optional_word("phase")?,
         progress: columns.optional_json("progress")?,
@@ -161,6 +162,21 @@ pub(super) fn job(row: &SqliteRow) -> Result<Job, StoreError> {
         finished_at: columns.optional_time("finished_at")?,
         updated_at: columns.time("updated_at")?,
         version: columns.count("version")?,
+    })
+}
+
+/// The column `type` says what it is: rows of the version before that column have no word of it in their `spec`.
+fn spec(columns: &Columns<'_>) -> Result<JobSpec, StoreError> {
+    Ok(match columns.word("type")? {
+        JobType::Prune => JobSpec::Prune(columns.json("spec")?),
+        JobType::Evaluate => JobSpec::Evaluate(columns.json("spec")?),
+    })
+}
+
+fn report(columns: &Columns<'_>) -> Result<JobReport, StoreError> {
+    Ok(match columns.word("type")? {
+        JobType::Prune => JobReport::Prune(columns.json("manifest")?),
+        JobType::Evaluate => JobReport::Evaluate(columns.json("manifest")?),
     })
 }
 
@@ -191,7 +207,7 @@ pub(super) fn publication(row: &SqliteRow) -> Result<Publication, StoreError> {
     let columns = Columns::new(row, "publications");
     Ok(Publication {
         attempt: columns.count("attempt")?,
-        manifest: columns.json("manifest")?,
+        report: report(&columns)?,
         files: columns.json("files")?,
     })
 }

@@ -2,9 +2,9 @@
 //! which somebody holds the job.
 
 pub(super) const INSERT_JOB: &str = "\
-insert into jobs (id, name, metadata, spec, model_id, method, state, attempt, failed_attempts, crash_count, \
+insert into jobs (id, name, metadata, type, spec, model_id, method, state, attempt, failed_attempts, crash_count, \
 max_attempts, run_after, created_at, updated_at, version) \
-values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
 
 pub(super) const LOOKUP_JOB: &str = "select * from jobs where id = ?1";
 
@@ -16,7 +16,8 @@ and (?3 is null or model_id = ?3) \
 and (?4 is null or method = ?4) \
 and (?5 is null or created_at >= ?5) \
 and (?6 is null or created_at < ?6) \
-order by id desc limit ?7";
+and (?7 is null or type in (select value from json_each(?7))) \
+order by id desc limit ?8";
 
 pub(super) const COUNT_JOBS: &str = "select state, count(*) as jobs from jobs group by state";
 
@@ -40,7 +41,9 @@ pub(super) const INSERT_ATTEMPT: &str = "insert into attempts (job_id, attempt, 
 
 pub(super) const CLOSE_ATTEMPT: &str = "update attempts set finished_at = ?3, outcome = ?4, error = ?5 where job_id = ?1 and attempt = ?2";
 
-pub(super) const LOOKUP_PUBLICATION: &str = "select * from publications where job_id = ?1";
+pub(super) const LOOKUP_PUBLICATION: &str = "\
+select publications.attempt, manifest, files, type \
+from publications join jobs on jobs.id = publications.job_id where job_id = ?1";
 
 pub(super) const INSERT_PUBLICATION: &str =
     "insert into publications (job_id, attempt, manifest, files) values (?1, ?2, ?3, ?4)";

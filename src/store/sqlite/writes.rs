@@ -7,11 +7,11 @@ use super::failed;
 use super::reads::job_with_attempts;
 use super::row::{self, Columns, to_json};
 use super::sql;
-use crate::domain::ErrorCode;
 use crate::domain::attempt::AttemptFailure;
 use crate::domain::history::{Attempt, EventKind};
 use crate::domain::job::{Job, JobError, JobId, Progress, Publication};
 use crate::domain::state::JobState;
+use crate::domain::{ErrorCode, JobReport, Method};
 use crate::store::{Claim, Ending, Held, Lease, Report, Settled, StoreError};
 
 pub(super) async fn insert_job(
@@ -22,9 +22,10 @@ pub(super) async fn insert_job(
         .bind(job.id.to_string())
         .bind(job.name.as_deref())
         .bind(to_json(&job.metadata))
+        .bind(job.spec.job_type().as_str())
         .bind(to_json(&job.spec))
-        .bind(job.spec.model.id())
-        .bind(job.spec.method.as_str())
+        .bind(job.spec.model().id())
+        .bind(job.spec.method().map_or("", Method::as_str))
         .bind(job.state.as_str())
         .bind(job.attempt)
         .bind(job.failed_attempts)
@@ -292,11 +293,14 @@ async fn publish(
         .bind(id.to_string())
         .bind(publication.attempt);
     let query = query
-        .bind(to_json(&publication.manifest))
+        .bind(match &publication.report {
+            JobReport::Prune(manifest) => to_json(manifest),
+            JobReport::Evaluate(report) => to_json(report),
+        })
         .bind(to_json(&publication.files));
     query
         .execute(connection)
         .await
-        .map_err(failed("store a manifest"))?;
+        .map_err(failed("store a report"))?;
     Ok(())
 }

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use reqwest::StatusCode;
+use secateur::domain::JobSpec;
+use secateur::domain::evaluation::Guard;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
@@ -27,6 +29,70 @@ async fn make_unreadable(directory: &Path, id: JobId) {
         .execute(&mut raw(directory).await)
         .await;
     assert_eq!(done.unwrap().rows_affected(), 1);
+}
+
+/// The rows that the version with one type of job left: no column says the type, and no word of it is in the spec.
+#[tokio::test]
+async fn a_database_of_the_version_before_types_of_jobs_is_read_as_it_was_meant() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = SqliteConnectOptions::new()
+        .filename(directory.path().join("test.db"))
+        .create_if_missing(true);
+    let mut old = options.connect().await.unwrap();
+    let first = sqlx::migrate!("migrations/sqlite")
+        .iter()
+        .next()
+        .unwrap()
+        .clone();
+    let migrator = sqlx::migrate::Migrator {
+        migrations: vec![first].into(),
+        ..sqlx::migrate!("migrations/sqlite")
+    };
+    migrator.run(&mut old).await.unwrap();
+    let id = new_job("m", at(0)).id;
+    let spec = r#"{"model":{"source":"local","id":"m"},"method":{"type":"wanda"},"sparsity":0.5,"pattern":"2:4",
+        "calibration":{"dataset":"c4","n_samples":16,"seq_len":null,"seed":0},
+        "evaluation":{"perplexity":[{"dataset":"wikitext2"}],"seq_len":null,"windows":null}}"#;
+    let outcome = r#"{"digest":"d1ce","sparsity":{"requested":0.5,"achieved":0.5},"perplexity":[],"file_count":0,"size_bytes":0}"#;
+    let insert_job = "insert into jobs (id, metadata, spec, model_id, method, state, attempt, failed_attempts, crash_count, \
+        max_attempts, run_after, outcome, created_at, updated_at, version) \
+        values (?1, '{}', ?2, 'm', 'wanda', 'succeeded', 1, 0, 0, 3, 0, ?3, 0, 0, 1)";
+    let query = sqlx::query(insert_job).bind(id.to_string());
+    query
+        .bind(spec)
+        .bind(outcome)
+        .execute(&mut old)
+        .await
+        .unwrap();
+    let insert_publication =
+        "insert into publications (job_id, attempt, manifest, files) values (?1, 1, ?2, '[]')";
+    let manifest = include_str!("../stub_manifest.json");
+    let query = sqlx::query(insert_publication).bind(id.to_string());
+    query.bind(manifest).execute(&mut old).await.unwrap();
+    old.close().await.unwrap();
+
+    let store = opened(directory.path()).await;
+    let found = job(&store, id).await;
+    let JobSpec::Prune(spec) = &found.spec else {
+        panic!("{found:?}");
+    };
+    assert_eq!(spec.pattern.to_string(), "2:4");
+    assert_eq!(
+        (&*spec.evaluation.tasks, spec.evaluation.guard),
+        (&[][..], Guard::default())
+    );
+    let outcome = found.outcome.unwrap();
+    assert_eq!(
+        (outcome.digest.as_deref(), outcome.warnings.len()),
+        (Some("d1ce"), 0)
+    );
+    let report = store.lookup_publication(id).await.unwrap().unwrap().report;
+    assert_eq!(report, publication(1).report);
+    let filter = JobFilter {
+        types: vec![JobType::Prune],
+        ..JobFilter::default()
+    };
+    assert_eq!(store.list_jobs(&filter, None, 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -76,6 +76,27 @@ pub(super) async fn filters_and_counts_agree(store: &dyn Store) {
     );
 }
 
+pub(super) async fn jobs_can_be_filtered_by_their_type(store: &dyn Store) {
+    let pruned = insert(store, 0).await;
+    let evaluated = new_evaluation(at(1));
+    store.insert_job(&evaluated).await.unwrap();
+    let found = async |types: &[JobType], method: Option<&str>| {
+        let filter = JobFilter {
+            types: types.to_vec(),
+            method: method.map(str::to_owned),
+            ..JobFilter::default()
+        };
+        let jobs = store.list_jobs(&filter, None, 10).await.unwrap();
+        jobs.into_iter().map(|job| job.id).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&[JobType::Evaluate], None).await, [evaluated.id]);
+    assert_eq!(found(&[JobType::Prune], None).await, [pruned]);
+    assert_eq!(found(&JobType::ALL, None).await, [evaluated.id, pruned]);
+    assert_eq!(found(&[], None).await, [evaluated.id, pruned]);
+    assert_eq!(found(&[], Some("wanda")).await, [pruned]);
+    assert_eq!(found(&[JobType::Evaluate], Some("wanda")).await, []);
+}
+
 pub(super) async fn standings_are_those_of_the_known_jobs(store: &dyn Store) {
     let (first, second) = (insert(store, 0).await, insert(store, 1).await);
     claim(store, "w", 10).await.unwrap();

@@ -1,0 +1,148 @@
+//! What `prune` and `evaluate` can measure.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+
+use super::model_argument::ModelArgument;
+use crate::bundled;
+use crate::datasets::{DataRoots, Place, Use};
+use crate::domain::HubReach;
+use crate::domain::evaluation::{BosRule, Guard};
+use crate::domain::spec::DatasetRef;
+use crate::pipeline::{EvaluationPlan, EvaluationText, Excerpt, TaskPlan};
+use crate::tasks::Task;
+
+/// What is measured.
+#[derive(Debug, clap::Args)]
+pub(super) struct EvaluationArgs {
+    /// Text to measure perplexity on; may be given several times
+    #[arg(long = "eval-file", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Registered texts to measure perplexity on: wikitext2, c4
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    perplexity: Vec<Registered>,
+    /// Tokens per perplexity window [default: the smaller of the model's context and 2048]
+    #[arg(long = "eval-seq-len", value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
+    window_len: Option<u32>,
+    /// Measure perplexity on the first so many windows only
+    #[arg(long = "eval-windows", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    windows: Option<u32>,
+    /// Tasks to score, such as boolq,rte or mmlu:5 for five worked examples; `seven` stands for the Wanda paper's
+    #[arg(long, value_name = "TASK,…", value_delimiter = ',')]
+    tasks: Vec<String>,
+    /// Score the first so many documents of each task only
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// Token for the beginning of text before a task's context: as the tokenizer does, or never
+    #[arg(long, value_name = "RULE", default_value = "tokenizer", value_parser = ["tokenizer", "never"])]
+    bos: String,
+    /// Where data sets lie; what is not there comes from the hub
+    #[arg(long, value_name = "DIR", env = "SECATEUR_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where scores are kept, so that a model is measured once and a measurement that was killed goes on
+    #[arg(long, value_name = "DIR", env = "SECATEUR_SCORES_DIR")]
+    scores_dir: Option<PathBuf>,
+}
+
+/// A text with a name of its own.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Registered {
+    Wikitext2,
+    C4,
+}
+
+impl EvaluationArgs {
+    /// The bundled model is measured on its own text unless something else is asked for.
+    pub(super) fn plan(&self, model: &ModelArgument) -> anyhow::Result<EvaluationPlan> {
+        let roots = DataRoots {
+            data_dir: self.data_dir.clone(),
+            bundled_dir: PathBuf::new(),
+            // Whether it may really be asked is known to whoever asks.
+            hub: HubReach::Online,
+        };
+        let mut texts: Vec<EvaluationText> = self.files.iter().map(|path| file(path)).collect();
+        for name in &self.perplexity {
+            let dataset = match name {
+                Registered::Wikitext2 => DatasetRef::Wikitext2,
+                Registered::C4 => DatasetRef::C4,
+            };
+            texts.push(EvaluationText {
+                name: dataset.name().to_owned(),
+                place: roots.locate(&dataset, Use::Evaluation)?,
+                excerpt: Excerpt::of(&dataset),
+            });
+        }
+        if texts.is_empty() && self.tasks.is_empty() {
+            texts.extend(
+                model
+                    .bundled_text(bundled::TEST_TEXT)
+                    .map(|path| file(&path)),
+            );
+        }
+        let mut tasks = Vec::new();
+        for word in &self.tasks {
+            for (task, shots) in named(word)? {
+                tasks.push(TaskPlan::locate(task, shots, &roots)?);
+            }
+        }
+        let mut names: Vec<&str> = tasks.iter().map(|plan| plan.task.name).collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            bail!("invalid_request: the task {} is given twice", pair[0]);
+        }
+        Ok(EvaluationPlan {
+            texts,
+            seq_len: self.window_len.map(|len| len as usize),
+            windows: self.windows.map(|count| count as usize),
+            tasks,
+            limit: self.limit.map(|limit| limit as usize),
+            bos: if self.bos == BosRule::Never.as_str() {
+                BosRule::Never
+            } else {
+                BosRule::Tokenizer
+            },
+            guard: Guard::default(),
+            scores_dir: self.scores_dir.clone(),
+        })
+    }
+}
+
+/// `name` or `name:shots`.
+fn named(word: &str) -> anyhow::Result<Vec<(&'static Task, usize)>> {
+    let (name, shots) = match word.split_once(':') {
+        Some((name, shots)) => match shots.parse() {
+            Ok(shots) => (name, Some(shots)),
+            Err(_) => bail!("invalid_request: {word:?}: {shots:?} is no number of worked examples"),
+        },
+        None => (word, None),
+    };
+    let Some(tasks) = Task::named(name) else {
+        let known: Vec<&str> = Task::all().iter().map(|task| task.name).collect();
+        bail!(
+            "unknown_task: there is no task {name:?}; known are {}",
+            known.join(", ")
+        );
+    };
+    let with_shots = tasks.into_iter().map(|task| {
+        let shots = shots.unwrap_or(task.shots[0]);
+        if let Some(reason) = task.refusal() {
+            bail!(
+                "invalid_request: the task {} cannot be run: {reason}",
+                task.name
+            );
+        }
+        task.check_shots(shots)
+            .map_err(|error| anyhow::anyhow!("invalid_request: {error}"))?;
+        Ok((task, shots))
+    });
+    with_shots.collect()
+}
+
+fn file(path: &Path) -> EvaluationText {
+    EvaluationText {
+        name: super::file_name(path),
+        place: Place::File(path.to_path_buf()),
+        excerpt: Excerpt::WHOLE,
+    }
+}

@@ -1,0 +1,53 @@
+//! What a job needs and cannot have, before it runs.
+
+use super::{DataRoots, DatasetNotFound, Use};
+use crate::domain::evaluation::TaskRef;
+use crate::domain::spec::Method;
+use crate::domain::{ErrorCode, JobSpec, Refusal};
+use crate::tasks::{Split, Task};
+
+impl DataRoots {
+    /// The data sets of a job that cannot be had. A job that observes no activations needs none to calibrate on.
+    pub fn missing(&self, spec: &JobSpec) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
+        let mut check = |pointer: String, found: Result<(), DatasetNotFound>| {
+            refusals.extend(found.err().map(|error| Refusal {
+                pointer,
+                code: ErrorCode::DatasetNotFound,
+                detail: error.to_string(),
+            }));
+        };
+        if let JobSpec::Prune(spec) = spec
+            && spec.method == Method::Wanda
+        {
+            let found = self.locate(&spec.calibration.dataset, Use::Calibration);
+            check("/calibration".to_owned(), found.map(drop));
+        }
+        let evaluation = spec.evaluation();
+        for (i, text) in evaluation.perplexity.iter().enumerate() {
+            let found = self.locate(text, Use::Evaluation);
+            check(format!("/evaluation/perplexity/{i}"), found.map(drop));
+        }
+        for (i, task) in evaluation.tasks.iter().enumerate() {
+            check(format!("/evaluation/tasks/{i}"), self.locate_task(task));
+        }
+        refusals
+    }
+
+    /// Whether a task's documents can be had, and those of its worked examples.
+    fn locate_task(&self, task: &TaskRef) -> Result<(), DatasetNotFound> {
+        let Some(found) = Task::find(&task.name) else {
+            return Ok(());
+        };
+        splits(found, task.shots)
+            .into_iter()
+            .try_for_each(|split| self.locate_split(split).map(drop))
+    }
+}
+
+/// The splits that a task reads with this number of worked examples.
+pub(super) fn splits(task: &Task, shots: usize) -> Vec<&Split> {
+    let examples = task.examples.as_ref().filter(|_| shots > 0);
+    let examples = examples.map(|examples| &examples.split);
+    [&task.split].into_iter().chain(examples).collect()
+}

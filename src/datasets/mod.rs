@@ -1,0 +1,23 @@
+//! Finds and reads data sets: below the operator's data directory, in the bundled text, and in files of the hub that
+//! somebody else has fetched.
+//!
+//! Asks the network for nothing: where a data set is not on this machine, [`DataRoots`] says which files of the hub are
+//! needed, and [`Documents`] reads them from wherever they were put.
+
+mod below;
+mod catalog;
+mod documents;
+mod error;
+mod lines;
+mod missing;
+mod place;
+mod records;
+mod registered;
+mod roots;
+mod rows;
+
+pub use documents::Documents;
+pub use error::{DatasetError, DatasetNotFound};
+pub use place::Place;
+pub use roots::{DataRoots, Use};
+pub use rows::read_rows;

@@ -1,0 +1,61 @@
+//! The schema of a submission's body. It is read by `JobRequest::parse`, which reports more than a schema can say.
+
+use serde_json::{Value, json};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::domain::evaluation::task_names;
+
+/// The body of a submission.
+pub(super) struct JobBody;
+
+macro_rules! part {
+    ($name:literal) => {
+        include_str!(concat!("schemas/", $name, ".json"))
+    };
+}
+
+/// What the schemas refer to by name.
+const PARTS: [(&str, &str); 6] = [
+    ("PruneBody", part!("prune")),
+    ("EvaluateBody", part!("evaluate")),
+    ("ModelBody", part!("model")),
+    ("EvaluationBody", part!("evaluation")),
+    ("MetadataBody", part!("metadata")),
+    ("NameBody", part!("name")),
+];
+
+/// Where the evaluation's schema lists the tasks.
+const TASK_NAMES: [&str; 2] = [
+    "/properties/tasks/items/oneOf/0/enum",
+    "/properties/tasks/items/oneOf/1/properties/name/enum",
+];
+
+impl PartialSchema for JobBody {
+    fn schema() -> RefOr<Schema> {
+        read(part!("job"))
+    }
+}
+
+impl ToSchema for JobBody {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "JobBody".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.extend(PARTS.map(|(name, text)| (name.to_owned(), read(text))));
+    }
+}
+
+fn read(text: &str) -> RefOr<Schema> {
+    let schema = serde_json::from_str(text).and_then(|mut schema: Value| {
+        for pointer in TASK_NAMES {
+            if let Some(names) = schema.pointer_mut(pointer) {
+                *names = json!(task_names());
+            }
+        }
+        serde_json::from_value(schema)
+    });
+    schema.unwrap_or_else(|error| unreachable!("a test reads these constants: {error}"))
+}

@@ -1,0 +1,160 @@
+//! What can be known of a job's models before it runs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::ModelLibrary;
+use crate::domain::redact::HiddenDirs;
+use crate::domain::spec::ModelRef;
+use crate::domain::{ErrorCode, JobId, JobSpec, Pattern, PruneSpec, Refusal};
+use crate::engine::{EngineError, ModelConfig, Sparsity};
+
+/// Why a model could not be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The job cannot be done; never empty.
+    #[error("the job cannot be accepted")]
+    Refused(Vec<Refusal>),
+    /// The model's files cannot be read, for which the submitter is not to blame.
+    #[error("the model cannot be read")]
+    Unreadable(#[source] EngineError),
+}
+
+impl ModelLibrary {
+    /// Checks what can be known before the job runs: that every local model is there, that its architecture is
+    /// supported, that the pattern and the windows fit it; and fills in the windows' length if it was left open and every
+    /// model is on this machine. `job_artifacts` holds the directory of each job that the spec names as a model. Hub
+    /// models are checked when the job runs.
+    pub fn complete(
+        &self,
+        mut spec: JobSpec,
+        job_artifacts: &BTreeMap<JobId, PathBuf>,
+    ) -> Result<JobSpec, CheckError> {
+        let (mut configs, mut refusals) = (Vec::new(), Vec::new());
+        for (pointer, model) in spec.models() {
+            let config = match model {
+                ModelRef::Hub { .. } => continue,
+                ModelRef::Local { id } => self.read_local(id),
+                ModelRef::Job { id } => job_artifacts.get(id).map_or_else(
+                    || {
+                        Err(ConfigError::Refused(
+                            ErrorCode::ModelNotFound,
+                            format!("the job {id} has no artifact"),
+                        ))
+                    },
+                    |dir| read(dir),
+                ),
+            };
+            match config {
+                Ok(config) => configs.push(config),
+                Err(ConfigError::Refused(code, detail)) => {
+                    refusals.push(refusal(pointer, code, detail));
+                }
+                Err(ConfigError::Unreadable(error)) => return Err(CheckError::Unreadable(error)),
+            }
+        }
+        refusals.extend(misfits(&spec, &configs));
+        if !refusals.is_empty() {
+            return Err(CheckError::Refused(refusals));
+        }
+        if configs.len() == spec.models().len() {
+            fill_seq_len(
+                &mut spec,
+                configs.iter().map(ModelConfig::default_seq_len).min(),
+            );
+        }
+        Ok(spec)
+    }
+
+    fn read_local(&self, id: &str) -> Result<ModelConfig, ConfigError> {
+        let dir = self.locate(id);
+        read(
+            &dir.map_err(|error| {
+                ConfigError::Refused(ErrorCode::ModelNotFound, error.to_string())
+            })?,
+        )
+    }
+}
+
+/// Why a configuration cannot be had.
+enum ConfigError {
+    Refused(ErrorCode, String),
+    Unreadable(EngineError),
+}
+
+fn read(dir: &Path) -> Result<ModelConfig, ConfigError> {
+    // Every model that was found is there, unless this server lost its own files: the bundled model, or an artifact.
+    std::fs::metadata(dir).map_err(|source| {
+        ConfigError::Unreadable(EngineError::Io {
+            action: "open",
+            path: dir.to_path_buf(),
+            source,
+        })
+    })?;
+    ModelConfig::read(dir).map_err(|error| match error {
+        EngineError::Io { .. } => ConfigError::Unreadable(error),
+        other => {
+            let hidden = HiddenDirs::default().with(dir, "the model's directory");
+            ConfigError::Refused(
+                ErrorCode::of_engine(&other),
+                hidden.hide(&other.to_string()),
+            )
+        }
+    })
+}
+
+/// What does not fit the models that could be read.
+fn misfits(spec: &JobSpec, configs: &[ModelConfig]) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    if let JobSpec::Prune(PruneSpec {
+        pattern: Pattern::KeptOfGroup { kept, group },
+        ..
+    }) = *spec
+    {
+        for config in configs {
+            if let Err(error) = config.check_pattern(Sparsity::KeptOfGroup { kept, group }) {
+                refusals.push(refusal(
+                    "/pattern",
+                    ErrorCode::of_engine(&error),
+                    error.to_string(),
+                ));
+            }
+        }
+    }
+    let calibration = match spec {
+        JobSpec::Prune(spec) => spec.calibration.seq_len,
+        JobSpec::Evaluate(_) => None,
+    };
+    let context = configs.iter().map(|config| config.max_seq_len).min();
+    for (pointer, seq_len) in [
+        ("/calibration/seq_len", calibration),
+        ("/evaluation/seq_len", spec.evaluation().seq_len),
+    ] {
+        if let Some((len, context)) = seq_len.zip(context).filter(|(len, context)| len > context) {
+            let detail =
+                format!("windows of {len} tokens are longer than the model's context of {context}");
+            refusals.push(refusal(pointer, ErrorCode::SeqLenTooLong, detail));
+        }
+    }
+    refusals
+}
+
+fn fill_seq_len(spec: &mut JobSpec, seq_len: Option<usize>) {
+    match spec {
+        JobSpec::Prune(spec) => {
+            spec.calibration.seq_len = spec.calibration.seq_len.or(seq_len);
+            spec.evaluation.seq_len = spec.evaluation.seq_len.or(seq_len);
+        }
+        JobSpec::Evaluate(spec) => {
+            spec.evaluation.seq_len = spec.evaluation.seq_len.or(seq_len);
+        }
+    }
+}
+
+fn refusal(pointer: &str, code: ErrorCode, detail: String) -> Refusal {
+    Refusal {
+        pointer: pointer.to_owned(),
+        code,
+        detail,
+    }
+}

@@ -1,0 +1,81 @@
+//! Data sets → files on this machine, before any work is done on them.
+
+use std::path::PathBuf;
+
+use super::hub::{HubOptions, fetch_split};
+use super::plan::{Corpus, EvaluationPlan};
+use super::stopwatch::Stopwatch;
+use super::{Listener, PipelineError, download};
+use crate::datasets::Place;
+use crate::domain::attempt::Phase;
+
+/// The files of a plan's texts and tasks.
+pub(super) struct LocalFiles {
+    /// Of the calibration text; none where the windows are given.
+    pub(super) calibration: Vec<PathBuf>,
+    /// Of each evaluation text.
+    pub(super) texts: Vec<Vec<PathBuf>>,
+    /// Of each task.
+    pub(super) tasks: Vec<TaskFiles>,
+}
+
+/// The files of a task.
+pub(super) struct TaskFiles {
+    /// Its documents.
+    pub(super) documents: Vec<PathBuf>,
+    /// Its worked examples, if it is run with any.
+    pub(super) examples: Vec<PathBuf>,
+}
+
+/// Fetches what is not on this machine yet. `calibration` is `None` for work that draws no windows.
+pub(super) fn fetch(
+    calibration: Option<&Corpus>,
+    evaluation: &EvaluationPlan,
+    stopwatch: &mut Stopwatch,
+    listener: &mut dyn Listener,
+) -> Result<LocalFiles, PipelineError> {
+    let mut local = |place: &Place| local_files(place, stopwatch, listener);
+    let calibration = match calibration {
+        Some(Corpus::Text { place, .. }) => local(place)?,
+        Some(Corpus::Ids(_)) | None => Vec::new(),
+    };
+    let texts = evaluation
+        .texts
+        .iter()
+        .map(|text| local(&text.place))
+        .collect::<Result<_, _>>()?;
+    let mut tasks = Vec::new();
+    for plan in &evaluation.tasks {
+        tasks.push(TaskFiles {
+            documents: local(&plan.documents)?,
+            examples: plan.examples.as_ref().map_or(Ok(Vec::new()), &mut local)?,
+        });
+    }
+    Ok(LocalFiles {
+        calibration,
+        texts,
+        tasks,
+    })
+}
+
+fn local_files(
+    place: &Place,
+    stopwatch: &mut Stopwatch,
+    listener: &mut dyn Listener,
+) -> Result<Vec<PathBuf>, PipelineError> {
+    match place {
+        Place::File(path) => Ok(vec![path.clone()]),
+        Place::Hub { split, otherwise } => {
+            stopwatch.enter(Phase::Downloading, listener);
+            let options = HubOptions::from_env();
+            let runtime = download::runtime()?;
+            let fetched = download::watched(&runtime, listener, async |tell| {
+                fetch_split(split, &options, tell).await
+            })?;
+            fetched.map_err(|source| PipelineError::DatasetNotFetched {
+                otherwise: otherwise.clone(),
+                source,
+            })
+        }
+    }
+}

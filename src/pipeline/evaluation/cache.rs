@@ -1,0 +1,157 @@
+//! Scores by what they are scores of, so that nothing is measured twice: a dense model is measured once for all the jobs
+//! that prune it, and a job that was killed goes on with the task it was in.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
+
+use super::super::PipelineError;
+
+/// Entries that are kept; beyond that the oldest go.
+const MAX_ENTRIES: usize = 1000;
+
+/// A directory of scores; none = nothing is kept.
+#[derive(Debug, Clone)]
+pub(super) struct ScoreCache {
+    dir: Option<PathBuf>,
+}
+
+/// Stands for everything that scores depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Key(String);
+
+/// Takes the parts of a key, one after the other.
+pub(super) struct KeyBuilder(Sha256);
+
+impl KeyBuilder {
+    /// The model, by the fingerprint of its weights and configuration, and the program's version.
+    pub(super) fn new(model: &str) -> Self {
+        Self(Sha256::new())
+            .with(env!("CARGO_PKG_VERSION").as_bytes())
+            .with(model.as_bytes())
+    }
+
+    /// One more part. Its length goes in, too, so that parts cannot run into each other.
+    pub(super) fn with(mut self, part: &[u8]) -> Self {
+        self.0.update((part.len() as u64).to_le_bytes());
+        self.0.update(part);
+        self
+    }
+
+    /// Token ids.
+    pub(super) fn with_tokens(mut self, tokens: &[u32]) -> Self {
+        self.0.update((tokens.len() as u64).to_le_bytes());
+        tokens
+            .iter()
+            .for_each(|token| self.0.update(token.to_le_bytes()));
+        self
+    }
+
+    /// The key.
+    pub(super) fn finish(self) -> Key {
+        Key(hex::encode(self.0.finalize()))
+    }
+}
+
+impl ScoreCache {
+    pub(super) fn new(dir: Option<PathBuf>) -> Self {
+        Self { dir }
+    }
+
+    fn path(&self, key: &Key) -> Option<PathBuf> {
+        Some(self.dir.as_ref()?.join(format!("{}.json", key.0)))
+    }
+
+    /// Whether something is known under this key.
+    pub(super) fn contains(&self, key: &Key) -> bool {
+        self.path(key).is_some_and(|path| path.is_file())
+    }
+
+    /// What is known under this key. An entry that cannot be read is as good as none: it is measured again.
+    pub(super) fn find<T: DeserializeOwned>(&self, key: &Key) -> Option<T> {
+        let bytes = fs::read(self.path(key)?).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Keeps scores. Readers see all of an entry or nothing.
+    pub(super) fn keep<T: Serialize>(&self, key: &Key, scores: &T) -> Result<(), PipelineError> {
+        let (Some(dir), Some(path)) = (&self.dir, self.path(key)) else {
+            return Ok(());
+        };
+        let written = fs::create_dir_all(dir).and_then(|()| {
+            let mut file = tempfile::NamedTempFile::new_in(dir)?;
+            file.write_all(&serde_json::to_vec(scores)?)?;
+            file.as_file().sync_all()?;
+            Ok(file.persist(&path)?)
+        });
+        written.map_err(|error| PipelineError::io("write", &path, error))?;
+        forget_oldest(dir).map_err(|error| PipelineError::io("tidy", dir, error))
+    }
+}
+
+/// Removes the oldest entries beyond [`MAX_ENTRIES`]. Another process may do the same at the same time.
+fn forget_oldest(dir: &Path) -> std::io::Result<()> {
+    let mut entries: Vec<(SystemTime, PathBuf)> = fs::read_dir(dir)?
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            Some((entry.metadata().ok()?.modified().ok()?, entry.path()))
+        })
+        .collect();
+    let excess = entries.len().saturating_sub(MAX_ENTRIES);
+    entries.sort();
+    for (_, path) in entries.into_iter().take(excess) {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(parts: &[&str]) -> Key {
+        let with = |builder: KeyBuilder, part: &&str| builder.with(part.as_bytes());
+        parts.iter().fold(KeyBuilder::new("model"), with).finish()
+    }
+
+    #[test]
+    fn scores_are_found_under_their_own_key_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = ScoreCache::new(Some(dir.path().join("scores")));
+        cache.keep(&key(&["a", "bc"]), &vec![1.5, -0.25]).unwrap();
+        assert_eq!(cache.find(&key(&["a", "bc"])), Some(vec![1.5, -0.25]));
+        assert_eq!(cache.find::<Vec<f64>>(&key(&["ab", "c"])), None);
+    }
+
+    #[test]
+    fn a_damaged_entry_counts_as_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = ScoreCache::new(Some(dir.path().to_path_buf()));
+        cache.keep(&key(&["a"]), &1.0).unwrap();
+        let entry = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap();
+        fs::write(entry.path(), b"[1, 2").unwrap();
+        assert_eq!(cache.find::<f64>(&key(&["a"])), None);
+    }
+
+    #[test]
+    fn the_oldest_entries_make_room() {
+        let dir = tempfile::tempdir().unwrap();
+        for i in 0..=MAX_ENTRIES as u64 {
+            let path = dir.path().join(format!("{i}.json"));
+            let file = fs::File::create(path).unwrap();
+            let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1 + i);
+            file.set_modified(time).unwrap();
+        }
+        forget_oldest(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), MAX_ENTRIES);
+        assert!(!dir.path().join("0.json").exists());
+    }
+}

@@ -1,0 +1,349 @@
+//! Measures one model, or two together. What is in the cache is not measured again.
+
+use std::path::Path;
+
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
+
+use super::super::tokenizer::ModelTokenizer;
+use super::super::{Listener, PipelineError, memory};
+use super::cache::{Key, KeyBuilder, ScoreCache};
+use super::prepare::{Prepared, PreparedText};
+use super::progress::Tally;
+use super::task::{self, DocumentScore, PreparedTask, Work};
+use crate::engine::{
+    Checkpoint, Decoder, GenerateOptions, Observer, ResidentBlocks, divergence, generate,
+    log_likelihoods, perplexity,
+};
+use crate::tasks::Prompt;
+
+/// Share of the available memory that the blocks of one model may take to be kept between measurements.
+const RESIDENT_SHARE: u64 = 4;
+
+/// Bytes of keys and values that are kept while texts are written.
+const CACHE_BYTES: u64 = 512 << 20;
+
+/// A model on disk.
+pub(in super::super) struct Subject<'a> {
+    /// Its directory.
+    pub(in super::super) dir: &'a Path,
+    /// Stands for its weights and its configuration.
+    pub(in super::super) fingerprint: String,
+    /// `dense`, `pruned`, …: what progress calls it.
+    pub(in super::super) name: &'static str,
+}
+
+/// Mean loss of each window, of one or two models, and how far these lie apart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct TextScore {
+    pub(super) before: Option<f64>,
+    pub(super) after: f64,
+    pub(super) divergence: Option<WindowDivergence>,
+}
+
+/// KL divergence in each window, in nats per token, and the share of tokens where both models put the same one first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct WindowDivergence {
+    pub(super) window_mean_kl: Vec<f64>,
+    pub(super) top1_agreement: f64,
+}
+
+/// What one model made of the tasks and prompts, in their order.
+#[derive(Debug, Default)]
+pub(super) struct ModelScores {
+    pub(super) tasks: Vec<Vec<DocumentScore>>,
+    /// What it wrote after the fixed prompts.
+    pub(super) written: Vec<Vec<u32>>,
+}
+
+/// Everything that was measured.
+#[derive(Default)]
+pub(super) struct Measured {
+    pub(super) texts: Vec<TextScore>,
+    pub(super) before: Option<ModelScores>,
+    pub(super) after: ModelScores,
+}
+
+/// Measures `after`, and `before` with it.
+pub(super) fn measure(
+    prepared: &Prepared,
+    before: Option<&Subject<'_>>,
+    after: &Subject<'_>,
+    device: &Device,
+    cache: &ScoreCache,
+    listener: &mut dyn Listener,
+) -> Result<Measured, PipelineError> {
+    let Some(tokenizer) = &prepared.tokenizer else {
+        return Ok(Measured::default());
+    };
+    let total = pending(prepared, before, after, cache);
+    let mut session = Session {
+        prepared,
+        tokenizer,
+        cache,
+        tally: Tally::new(listener, total),
+    };
+    let before_checkpoint = before
+        .map(|subject| Checkpoint::open(subject.dir))
+        .transpose()?;
+    let before_decoder = before_checkpoint
+        .as_ref()
+        .map(|checkpoint| Decoder::open(checkpoint, device))
+        .transpose()?;
+    let mut before = before
+        .zip(before_decoder.as_ref())
+        .map(|(subject, decoder)| Model::new(subject, decoder));
+    let before_scores = before
+        .as_mut()
+        .map(|model| session.model(model))
+        .transpose()?;
+
+    let after_checkpoint = Checkpoint::open(after.dir)?;
+    let after_decoder = Decoder::open(&after_checkpoint, device)?;
+    let mut after = Model::new(after, &after_decoder);
+    let texts = prepared
+        .texts
+        .iter()
+        .map(|text| session.text(text, before.as_mut(), &mut after))
+        .collect::<Result<_, _>>()?;
+    drop(before);
+    Ok(Measured {
+        texts,
+        before: before_scores,
+        after: session.model(&mut after)?,
+    })
+}
+
+/// A model whose blocks stay in memory while it is measured, if they fit.
+struct Model<'a> {
+    subject: &'a Subject<'a>,
+    blocks: ResidentBlocks<'a>,
+}
+
+impl<'a> Model<'a> {
+    fn new(subject: &'a Subject<'a>, decoder: &'a Decoder<'a>) -> Self {
+        let resident_bytes = memory::available_bytes() / RESIDENT_SHARE;
+        Self {
+            subject,
+            blocks: ResidentBlocks::new(decoder, resident_bytes),
+        }
+    }
+}
+
+/// The tokens of everything that is not in the cache.
+fn pending(
+    prepared: &Prepared,
+    before: Option<&Subject<'_>>,
+    after: &Subject<'_>,
+    cache: &ScoreCache,
+) -> u64 {
+    let texts = prepared.texts.iter().map(|text| {
+        let key = text_key(text, before, after);
+        (key, text.weight() * (1 + u64::from(before.is_some())))
+    });
+    let of_model = |subject: &Subject<'_>| {
+        let tasks = prepared
+            .tasks
+            .iter()
+            .map(|task| (task_key(task, subject), task.weight()));
+        let prompts = (prompts_key(prepared, subject), prepared.prompts_weight());
+        tasks.chain([prompts]).collect::<Vec<_>>()
+    };
+    let models = before.into_iter().chain([after]).flat_map(of_model);
+    texts
+        .chain(models)
+        .filter(|(key, _)| !cache.contains(key))
+        .map(|(_, weight)| weight)
+        .sum()
+}
+
+fn text_key(text: &PreparedText, before: Option<&Subject<'_>>, after: &Subject<'_>) -> Key {
+    KeyBuilder::new(&after.fingerprint)
+        .with(before.map_or(b"", |before| before.fingerprint.as_bytes()))
+        .with(text.protocol.id().as_bytes())
+        .with_tokens(text.windows.ids())
+        .finish()
+}
+
+fn task_key(task: &PreparedTask, subject: &Subject<'_>) -> Key {
+    let builder = KeyBuilder::new(&subject.fingerprint).with(task.protocol.id().as_bytes());
+    task.work
+        .tokens()
+        .fold(builder, KeyBuilder::with_tokens)
+        .finish()
+}
+
+fn prompts_key(prepared: &Prepared, subject: &Subject<'_>) -> Key {
+    let builder = KeyBuilder::new(&subject.fingerprint)
+        .with(b"prompts")
+        .with(&prepared.new_tokens.to_le_bytes());
+    let prompts = prepared.prompts.iter();
+    prompts
+        .fold(builder, |builder, prompt| {
+            builder.with_tokens(&prompt.tokens)
+        })
+        .finish()
+}
+
+struct Session<'a> {
+    prepared: &'a Prepared,
+    tokenizer: &'a ModelTokenizer,
+    cache: &'a ScoreCache,
+    tally: Tally<'a>,
+}
+
+impl Session<'_> {
+    /// Tasks and prompts.
+    fn model(&mut self, model: &mut Model<'_>) -> Result<ModelScores, PipelineError> {
+        let mut scores = ModelScores::default();
+        for task in &self.prepared.tasks {
+            scores.tasks.push(self.task(task, model)?);
+        }
+        scores.written = self.prompts(model)?;
+        Ok(scores)
+    }
+
+    fn task(
+        &mut self,
+        task: &PreparedTask,
+        model: &mut Model<'_>,
+    ) -> Result<Vec<DocumentScore>, PipelineError> {
+        let key = task_key(task, model.subject);
+        if let Some(known) = self.cache.find(&key) {
+            return Ok(known);
+        }
+        let tokenizer = self.tokenizer;
+        let name = format!("{} {}", model.subject.name, task.task.name);
+        let scores = self.tally.part(name, task.weight(), |observer| {
+            Ok::<_, PipelineError>(match &task.work {
+                Work::Choose(items, sequences) => task::choices(
+                    items,
+                    &log_likelihoods(&mut model.blocks, sequences, observer)?,
+                ),
+                Work::Predict(pages, sequences) => task::pages(
+                    pages,
+                    &log_likelihoods(&mut model.blocks, sequences, observer)?,
+                ),
+                Work::Generate(prompts, tokens) => {
+                    let written = write_answers(model, prompts, tokens, tokenizer, observer)?;
+                    task::answers(prompts, &written, tokenizer)?
+                }
+            })
+        })?;
+        self.cache.keep(&key, &scores)?;
+        Ok(scores)
+    }
+
+    fn prompts(&mut self, model: &mut Model<'_>) -> Result<Vec<Vec<u32>>, PipelineError> {
+        let key = prompts_key(self.prepared, model.subject);
+        if let Some(known) = self.cache.find(&key) {
+            return Ok(known);
+        }
+        let prompts = self.prepared.prompts.iter();
+        let prompts: Vec<&[u32]> = prompts.map(|prompt| prompt.tokens.as_slice()).collect();
+        let end_of_text: Vec<u32> = self.tokenizer.end_token().into_iter().collect();
+        let options = GenerateOptions {
+            max_new_tokens: self.prepared.new_tokens,
+            end_of_text: &end_of_text,
+            cache_bytes: CACHE_BYTES,
+        };
+        let name = format!("{} generations", model.subject.name);
+        let weight = self.prepared.prompts_weight();
+        let written = self.tally.part(name, weight, |observer| {
+            let never = &mut |_: usize, _: &[u32]| false;
+            generate(&mut model.blocks, &prompts, &options, never, observer)
+        })?;
+        let written: Vec<Vec<u32>> = written.into_iter().map(|one| one.tokens).collect();
+        self.cache.keep(&key, &written)?;
+        Ok(written)
+    }
+
+    fn text(
+        &mut self,
+        text: &PreparedText,
+        before: Option<&mut Model<'_>>,
+        after: &mut Model<'_>,
+    ) -> Result<TextScore, PipelineError> {
+        let key = text_key(
+            text,
+            before.as_ref().map(|model| model.subject),
+            after.subject,
+        );
+        if let Some(known) = self.cache.find(&key) {
+            return Ok(known);
+        }
+        let dataset = &text.protocol.dataset;
+        let score = match before {
+            None => {
+                let name = format!("{} {dataset}", after.subject.name);
+                let measured = self.tally.part(name, text.weight(), |observer| {
+                    perplexity(&mut after.blocks, &text.windows, observer)
+                })?;
+                TextScore {
+                    before: None,
+                    after: measured.value,
+                    divergence: None,
+                }
+            }
+            Some(before) => {
+                let name = format!(
+                    "{} and {} {dataset}",
+                    before.subject.name, after.subject.name
+                );
+                let weight = 2 * text.weight();
+                let measured = self.tally.part(name, weight, |observer| {
+                    divergence(
+                        &mut before.blocks,
+                        &mut after.blocks,
+                        &text.windows,
+                        observer,
+                    )
+                })?;
+                TextScore {
+                    before: Some(measured.perplexity_p.value),
+                    after: measured.perplexity_q.value,
+                    divergence: Some(WindowDivergence {
+                        window_mean_kl: measured.window_mean_kl,
+                        top1_agreement: measured.top_1_agreement,
+                    }),
+                }
+            }
+        };
+        self.cache.keep(&key, &score)?;
+        Ok(score)
+    }
+}
+
+/// Tokens that a stop text may be spread over, and some more.
+const STOP_TOKENS: usize = 16;
+
+/// Answers to prompts of one task, each until one of the task's stops.
+fn write_answers(
+    model: &mut Model<'_>,
+    prompts: &[Prompt],
+    tokens: &[Vec<u32>],
+    tokenizer: &ModelTokenizer,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Vec<u32>>, PipelineError> {
+    let max_new_tokens = prompts.iter().map(|prompt| prompt.max_new_tokens).max();
+    let end_of_text: Vec<u32> = tokenizer.end_token().into_iter().collect();
+    let options = GenerateOptions {
+        max_new_tokens: max_new_tokens.unwrap_or_default(),
+        end_of_text: &end_of_text,
+        cache_bytes: CACHE_BYTES,
+    };
+    let tokens: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+    let mut is_answered = |index: usize, written: &[u32]| {
+        let end = &written[written.len().saturating_sub(STOP_TOKENS)..];
+        let end = tokenizer.decode(end).unwrap_or_default();
+        prompts[index].stops.iter().any(|stop| end.contains(stop))
+    };
+    let written = generate(
+        &mut model.blocks,
+        &tokens,
+        &options,
+        &mut is_answered,
+        observer,
+    )?;
+    Ok(written.into_iter().map(|one| one.tokens).collect())
+}

@@ -1,0 +1,230 @@
+//! What shall be measured, read and tokenised: done before the pruning, so that what is missing or wrong fails early.
+
+use std::path::{Path, PathBuf};
+
+use super::super::PipelineError;
+use super::super::calibration::window_sha256;
+use super::super::corpora::{LocalFiles, TaskFiles};
+use super::super::plan::{DeviceName, EvaluationPlan, EvaluationText, TaskPlan, window_len};
+use super::super::text::{Excerpt, Text};
+use super::super::tokenizer::ModelTokenizer;
+use super::encode::Encoder;
+use super::task::{PreparedTask, Work};
+use crate::datasets::Documents;
+use crate::domain::ErrorCode;
+use crate::domain::protocol::{PerplexityProtocol, Protocol, ProtocolFields};
+use crate::engine::{ModelConfig, TokenWindows};
+use crate::tasks::Shots;
+
+/// What a model writes after these shows whether it still writes.
+const PROMPTS: [&str; 3] = [
+    "The capital of France is",
+    "To make a good cup of tea, you",
+    "Once upon a time, in a small village by the sea,",
+];
+
+/// Tokens written after each of them, or half of the context where that is less.
+const NEW_TOKENS: usize = 48;
+
+/// Everything that is measured, for one tokenizer.
+pub(in super::super) struct Prepared {
+    pub(super) texts: Vec<PreparedText>,
+    pub(super) tasks: Vec<PreparedTask>,
+    pub(super) prompts: Vec<PreparedPrompt>,
+    pub(super) tokenizer: Option<ModelTokenizer>,
+    pub(super) new_tokens: usize,
+}
+
+/// A text cut into windows.
+#[derive(Debug, PartialEq)]
+pub(super) struct PreparedText {
+    pub(super) protocol: PerplexityProtocol,
+    pub(super) windows: TokenWindows,
+}
+
+/// A prompt and its tokens.
+#[derive(Debug, PartialEq)]
+pub(super) struct PreparedPrompt {
+    pub(super) text: &'static str,
+    pub(super) tokens: Vec<u32>,
+}
+
+impl PreparedText {
+    /// Tokens that a model is given.
+    pub(super) fn weight(&self) -> u64 {
+        self.windows.n_tokens() as u64
+    }
+}
+
+impl PreparedTask {
+    /// Tokens that a model is given, or writes at most.
+    pub(super) fn weight(&self) -> u64 {
+        let given: usize = self.work.tokens().map(<[u32]>::len).sum();
+        let written: usize = match &self.work {
+            Work::Choose(..) | Work::Predict(..) => 0,
+            Work::Generate(prompts, _) => prompts.iter().map(|prompt| prompt.max_new_tokens).sum(),
+        };
+        (given + written) as u64
+    }
+}
+
+impl Prepared {
+    /// Tokens of the prompts, and those that are written after them.
+    pub(super) fn prompts_weight(&self) -> u64 {
+        let given: usize = self.prompts.iter().map(|prompt| prompt.tokens.len()).sum();
+        (given + self.prompts.len() * self.new_tokens) as u64
+    }
+
+    /// Reads, tokenises and cuts everything that `plan` names.
+    pub(in super::super) fn new(
+        plan: &EvaluationPlan,
+        files: &LocalFiles,
+        model_dir: &Path,
+        config: &ModelConfig,
+        device: &DeviceName,
+    ) -> Result<Self, PipelineError> {
+        if plan.is_empty() {
+            return Ok(Self {
+                texts: Vec::new(),
+                tasks: Vec::new(),
+                prompts: Vec::new(),
+                tokenizer: None,
+                new_tokens: 0,
+            });
+        }
+        let tokenizer = ModelTokenizer::load(model_dir, config.vocab)?;
+        let encoder = Encoder::new(&tokenizer, plan.bos, config.max_seq_len)?;
+        let texts = plan
+            .texts
+            .iter()
+            .zip(&files.texts)
+            .map(|(text, files)| prepare_text(text, files, plan, &tokenizer, config, device))
+            .collect::<Result<_, _>>()?;
+        let tasks = plan
+            .tasks
+            .iter()
+            .zip(&files.tasks)
+            .map(|(task, files)| prepare_task(task, files, plan, &encoder, config, device))
+            .collect::<Result<_, _>>()?;
+        let new_tokens = NEW_TOKENS.min(config.max_seq_len / 2);
+        let prompts = PROMPTS.into_iter().map(|text| {
+            let (tokens, _) = encoder.prompt(text, new_tokens)?;
+            Ok(PreparedPrompt { text, tokens })
+        });
+        let prompts = prompts.collect::<Result<_, PipelineError>>()?;
+        Ok(Self {
+            texts,
+            tasks,
+            prompts,
+            tokenizer: Some(tokenizer),
+            new_tokens,
+        })
+    }
+
+    /// Two models can be compared where both are given the same tokens.
+    pub(super) fn ensure_same_tokens(&self, other: &Self) -> Result<(), PipelineError> {
+        let mismatch = |what: String| {
+            let message = format!(
+                "the baseline is given other tokens than the model on {what}: their tokenizers differ"
+            );
+            PipelineError::refused(ErrorCode::BaselineMismatch, message)
+        };
+        for (own, others) in self.texts.iter().zip(&other.texts) {
+            if own != others {
+                return Err(mismatch(format!("the text {:?}", own.protocol.dataset)));
+            }
+        }
+        for (own, others) in self.tasks.iter().zip(&other.tasks) {
+            if own.protocol != others.protocol || own.work != others.work {
+                return Err(mismatch(format!("the task {}", own.task.name)));
+            }
+        }
+        if self.prompts == other.prompts {
+            Ok(())
+        } else {
+            Err(mismatch("the fixed prompts".to_owned()))
+        }
+    }
+}
+
+fn prepare_text(
+    text: &EvaluationText,
+    files: &[PathBuf],
+    plan: &EvaluationPlan,
+    tokenizer: &ModelTokenizer,
+    config: &ModelConfig,
+    device: &DeviceName,
+) -> Result<PreparedText, PipelineError> {
+    let seq_len = window_len(plan.seq_len, config)?;
+    let Excerpt {
+        separator,
+        documents,
+        windows,
+    } = text.excerpt;
+    let content = Text::read(files, documents)?;
+    let mut ids = tokenizer.encode(&content.joined(separator))?;
+    let whole = ids.len() / seq_len;
+    let all = windows.map_or(whole, |windows| windows.min(whole));
+    let asked = plan.windows.unwrap_or(all).max(1);
+    if asked > whole {
+        let (name, tokens) = (&text.name, ids.len());
+        let message = format!(
+            "evaluation text {name:?} has {tokens} tokens, {asked} windows of {seq_len} need {}",
+            asked * seq_len
+        );
+        return Err(PipelineError::refused(ErrorCode::TextTooShort, message));
+    }
+    ids.truncate(asked * seq_len);
+    let windows = TokenWindows::new(ids, seq_len)?;
+    Ok(PreparedText {
+        protocol: PerplexityProtocol {
+            dataset: text.name.clone(),
+            text_sha256: content.sha256(separator),
+            window_sha256: window_sha256(&windows),
+            protocol: "paper".to_owned(),
+            seq_len,
+            windows: asked,
+            dtype: "f32".to_owned(),
+            device: device.name(),
+        },
+        windows,
+    })
+}
+
+fn prepare_task(
+    plan: &TaskPlan,
+    files: &TaskFiles,
+    evaluation: &EvaluationPlan,
+    encoder: &Encoder<'_>,
+    config: &ModelConfig,
+    device: &DeviceName,
+) -> Result<PreparedTask, PipelineError> {
+    let task = plan.task;
+    let documents = Documents::read(&files.documents, task.row_limit(evaluation.limit))?;
+    let examples = Documents::read(&files.examples, None)?.rows;
+    let shots = Shots {
+        count: plan.shots,
+        pool: &examples,
+    };
+    let texts = task.documents(&documents.rows, shots, evaluation.limit)?;
+    let (work, truncated) = Work::prepare(texts, encoder)?;
+    let protocol = Protocol::new(ProtocolFields {
+        task: task.name.to_owned(),
+        version: task.version.to_owned(),
+        dataset_sha256: documents.sha256,
+        rows: documents.n_rows,
+        shots: plan.shots,
+        bos: evaluation.bos,
+        max_length: config.max_seq_len,
+        dtype: "f32".to_owned(),
+        device: device.name(),
+        limit: evaluation.limit,
+        n: work.len(),
+    });
+    Ok(PreparedTask {
+        task,
+        protocol,
+        work,
+        truncated,
+    })
+}

@@ -1,0 +1,125 @@
+//! What models and data sets have in common: a repository at one commit, and its files in the cache.
+
+use std::path::PathBuf;
+
+use hf_hub::{HFClient, HFError, HFRepository, RepoType};
+
+use super::super::disk;
+use super::HubOptions;
+use super::cache::RepoCache;
+use super::error::HubError;
+use super::listing::ListedFile;
+use crate::domain::attempt::Step;
+use crate::domain::manifest::FileEntry;
+
+/// A repository of the hub.
+#[derive(Debug)]
+pub(super) struct Repository<K: RepoType> {
+    /// `model "organisation/name"`, for messages.
+    pub(super) what: String,
+    /// 40 hexadecimal digits; empty until it is known.
+    pub(super) commit: String,
+    pub(super) handle: HFRepository<K>,
+    pub(super) cache: RepoCache,
+    pub(super) options: HubOptions,
+}
+
+impl<K: RepoType> Repository<K> {
+    /// The owner and the name have been validated. Asks the hub for nothing.
+    pub(super) fn open(
+        kind: K,
+        what: String,
+        (owner, name): (&str, &str),
+        options: &HubOptions,
+    ) -> Result<Self, HubError> {
+        let client = options.client(&what)?;
+        Ok(Self {
+            cache: RepoCache::new(client.cache_dir(), kind.plural(), owner, name),
+            handle: client.repository(kind, owner, name),
+            what,
+            commit: String::new(),
+            options: options.clone(),
+        })
+    }
+
+    pub(super) fn snapshot_dir(&self) -> PathBuf {
+        self.cache.snapshot_dir(&self.commit)
+    }
+
+    pub(super) fn not_cached(&self) -> HubError {
+        HubError::NotCached {
+            what: self.what.clone(),
+        }
+    }
+
+    /// Fetches those files that the cache does not hold as they are listed; gives all of them, sorted by name.
+    pub(super) async fn fetch_files(
+        &self,
+        files: &[&ListedFile],
+        progress: &mut (dyn FnMut(Step) + Send),
+    ) -> Result<Vec<FileEntry>, HubError> {
+        let _only_one = self.cache.lock().await?;
+        let mut entries = Vec::with_capacity(files.len());
+        let mut wanted = Vec::new();
+        for file in files {
+            match self.cache.verify(&self.commit, file).await? {
+                Ok(entry) => entries.push(entry),
+                Err(_) => wanted.push(*file),
+            }
+        }
+        if self.options.offline && !wanted.is_empty() {
+            return Err(self.not_cached());
+        }
+        let wanted_bytes = wanted
+            .iter()
+            .map(|file| file.size_bytes)
+            .fold(0, u64::saturating_add);
+        if wanted_bytes > 0 {
+            disk::ensure_free(self.cache.root(), wanted_bytes)?;
+        }
+        let mut finished: u64 = entries.iter().map(|entry| entry.size_bytes).sum();
+        let total = finished.saturating_add(wanted_bytes);
+        for file in wanted {
+            let mut report = |bytes: u64| {
+                progress(Step {
+                    name: file.name.clone(),
+                    // A server may send more than it listed.
+                    finished: finished + bytes.min(file.size_bytes),
+                    total,
+                    unit: "bytes".to_owned(),
+                    eta_seconds: None,
+                });
+            };
+            report(0);
+            entries.push(self.download(file, &mut report).await?);
+            report(file.size_bytes);
+            finished += file.size_bytes;
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+}
+
+impl HubOptions {
+    pub(super) fn client(&self, what: &str) -> Result<HFClient, HubError> {
+        let mut builder = HFClient::builder()
+            .user_agent(concat!("secateur/", env!("CARGO_PKG_VERSION")))
+            .retry_base_delay(self.retry_delay);
+        if let Some(endpoint) = &self.endpoint {
+            builder = builder.endpoint(endpoint.as_str());
+        }
+        if let Some(token) = &self.token {
+            builder = builder.token(token.reveal());
+        }
+        if let Some(cache_dir) = &self.cache_dir {
+            builder = builder.cache_dir(cache_dir);
+        }
+        builder.build().map_err(|error| HubError::Unavailable {
+            what: what.to_owned(),
+            reason: match error {
+                HFError::Url(error) => format!("the hub's address is not a URL: {error}"),
+                _ => "the HTTP client cannot be set up".to_owned(),
+            },
+        })
+    }
+}
