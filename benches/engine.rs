@@ -23,6 +23,21 @@ use secateur::engine::{
 mod synthetic;
 use synthetic::{Shape, write_model};
 
+/// The program's allocator with its settings (main.rs): without it, the paging of large buffers is what is measured.
+#[cfg(feature = "server")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+#[cfg(feature = "server")]
+#[expect(
+    unsafe_code,
+    reason = "jemalloc reads its settings from a symbol of this name"
+)]
+// SAFETY: the name is jemalloc's own and nothing else in this program defines it.
+#[unsafe(export_name = "_rjem_malloc_conf")]
+static ALLOCATOR_SETTINGS: &u8 =
+    &b"retain:true,dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always,oversize_threshold:0\0"[0];
+
 fn random(n: usize, seed: u32) -> Vec<f32> {
     let mut state = seed;
     let mut uniform = || {

@@ -32,6 +32,9 @@ pub struct ProtocolFields {
     pub rows: usize,
     /// Worked examples before each question.
     pub shots: usize,
+    /// SHA-256 of the file they come from; `null` without any.
+    #[serde(default)]
+    pub examples_sha256: Option<String>,
     /// Whether a token for the beginning of text goes first.
     pub bos: BosRule,
     /// The longest input; a longer one loses its beginning.
@@ -60,6 +63,7 @@ impl Protocol {
             dataset_sha256,
             rows: _,
             shots,
+            examples_sha256,
             bos,
             max_length,
             dtype,
@@ -67,11 +71,14 @@ impl Protocol {
             limit,
             n,
         } = &fields;
+        let examples = examples_sha256.as_ref().map_or_else(String::new, |digest| {
+            format!(" examples={}", shortened(digest))
+        });
         let (data, bos) = (shortened(dataset_sha256), bos.as_str());
         let limit = or_all(*limit);
         let id = format!(
-            "{task}@{version} data={data} shots={shots} bos={bos} max_length={max_length} dtype={dtype} \
-             device={device} limit={limit} n={n}"
+            "{task}@{version} data={data} shots={shots}{examples} bos={bos} max_length={max_length} \
+             dtype={dtype} device={device} limit={limit} n={n}"
         );
         Self { id, fields }
     }
@@ -156,6 +163,11 @@ pub fn comparable(before: &Protocol, after: &Protocol) -> Result<(), ProtocolMis
         ),
         ("rows", b.rows.to_string(), a.rows.to_string()),
         ("shots", b.shots.to_string(), a.shots.to_string()),
+        (
+            "examples_sha256",
+            b.examples_sha256.clone().unwrap_or_default(),
+            a.examples_sha256.clone().unwrap_or_default(),
+        ),
         ("bos", b.bos.as_str().to_owned(), a.bos.as_str().to_owned()),
         (
             "max_length",
@@ -201,6 +213,7 @@ mod tests {
             dataset_sha256: "1a2b3c4d5e6f7788".repeat(4),
             rows: 3270,
             shots: 0,
+            examples_sha256: None,
             bos: BosRule::Tokenizer,
             max_length: 8192,
             dtype: "f32".to_owned(),
@@ -215,6 +228,16 @@ mod tests {
         assert_eq!(
             Protocol::new(boolq()).id(),
             "boolq@2.0 data=1a2b3c4d5e6f shots=0 bos=tokenizer max_length=8192 dtype=f32 device=cpu limit=100 n=100"
+        );
+        let with_examples = Protocol::new(ProtocolFields {
+            shots: 5,
+            examples_sha256: Some("3c4d5e6f70819202".repeat(4)),
+            ..boolq()
+        });
+        assert!(
+            with_examples
+                .id()
+                .contains(" shots=5 examples=3c4d5e6f7081 bos=")
         );
         let whole = Protocol::new(ProtocolFields {
             limit: None,
@@ -251,7 +274,7 @@ mod tests {
     #[test]
     fn protocols_that_differ_anywhere_are_not_compared_and_the_field_is_named() {
         type Change = fn(&mut ProtocolFields);
-        let changes: [(&str, Change); 11] = [
+        let changes: [(&str, Change); 12] = [
             ("task is boolq and rte", |p| p.task = "rte".to_owned()),
             ("version is 2.0 and 1", |p| p.version = "1".to_owned()),
             ("dataset_sha256 is 1a2b", |p| {
@@ -259,6 +282,9 @@ mod tests {
             }),
             ("rows is 3270 and 3271", |p| p.rows = 3271),
             ("shots is 0 and 5", |p| p.shots = 5),
+            ("examples_sha256 is  and 3c4d", |p| {
+                p.examples_sha256 = Some("3c4d5e6f70819202".to_owned());
+            }),
             ("bos is tokenizer and never", |p| p.bos = BosRule::Never),
             ("max_length is 8192 and 2048", |p| p.max_length = 2048),
             ("dtype is f32 and bf16", |p| p.dtype = "bf16".to_owned()),

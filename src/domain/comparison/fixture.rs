@@ -11,6 +11,7 @@ pub(in crate::domain) fn protocol(task: &str, n: usize) -> Protocol {
         dataset_sha256: "1a2b3c4d5e6f7788".repeat(4),
         rows: n,
         shots: 0,
+        examples_sha256: None,
         bos: BosRule::Tokenizer,
         max_length: 8192,
         dtype: "f32".to_owned(),

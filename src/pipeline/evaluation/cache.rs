@@ -15,6 +15,9 @@ use super::super::PipelineError;
 /// Entries that are kept; beyond that the oldest go.
 const MAX_ENTRIES: usize = 1000;
 
+/// Grows whenever what is kept, or how it is computed, changes.
+const ENTRY_FORMAT: u32 = 1;
+
 /// A directory of scores; none = nothing is kept.
 #[derive(Debug, Clone)]
 pub(super) struct ScoreCache {
@@ -33,6 +36,7 @@ impl KeyBuilder {
     pub(super) fn new(model: &str) -> Self {
         Self(Sha256::new())
             .with(env!("CARGO_PKG_VERSION").as_bytes())
+            .with(&ENTRY_FORMAT.to_le_bytes())
             .with(model.as_bytes())
     }
 
@@ -59,8 +63,12 @@ impl KeyBuilder {
 }
 
 impl ScoreCache {
-    pub(super) fn new(dir: Option<PathBuf>) -> Self {
-        Self { dir }
+    /// Makes the directory: whether it can be written to shows before anything is measured.
+    pub(super) fn open(dir: Option<PathBuf>) -> Result<Self, PipelineError> {
+        if let Some(dir) = &dir {
+            fs::create_dir_all(dir).map_err(|error| PipelineError::io("create", dir, error))?;
+        }
+        Ok(Self { dir })
     }
 
     fn path(&self, key: &Key) -> Option<PathBuf> {
@@ -72,26 +80,43 @@ impl ScoreCache {
         self.path(key).is_some_and(|path| path.is_file())
     }
 
-    /// What is known under this key. An entry that cannot be read is as good as none: it is measured again.
-    pub(super) fn find<T: DeserializeOwned>(&self, key: &Key) -> Option<T> {
+    /// What is known under this key, if it is what it should be. An entry that is not is as good as none: it is measured
+    /// again.
+    pub(super) fn find<T: DeserializeOwned>(
+        &self,
+        key: &Key,
+        is_sound: impl Fn(&T) -> bool,
+    ) -> Option<T> {
         let bytes = fs::read(self.path(key)?).ok()?;
-        serde_json::from_slice(&bytes).ok()
+        serde_json::from_slice(&bytes).ok().filter(is_sound)
     }
 
-    /// Keeps scores. Readers see all of an entry or nothing.
-    pub(super) fn keep<T: Serialize>(&self, key: &Key, scores: &T) -> Result<(), PipelineError> {
-        let (Some(dir), Some(path)) = (&self.dir, self.path(key)) else {
-            return Ok(());
+    /// Keeps scores, and gives them back as whoever finds them will see them, to the last bit of every number. Readers
+    /// see all of an entry or nothing.
+    ///
+    /// A disk that is full by now costs the entry and not the measurement.
+    pub(super) fn keep<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &Key,
+        scores: &T,
+    ) -> Result<T, PipelineError> {
+        let written = |error: serde_json::Error| {
+            PipelineError::io("write", Path::new("scores"), error.into())
         };
-        let written = fs::create_dir_all(dir).and_then(|()| {
-            let mut file = tempfile::NamedTempFile::new_in(dir)?;
-            file.write_all(&serde_json::to_vec(scores)?)?;
-            file.as_file().sync_all()?;
-            Ok(file.persist(&path)?)
-        });
-        written.map_err(|error| PipelineError::io("write", &path, error))?;
-        forget_oldest(dir).map_err(|error| PipelineError::io("tidy", dir, error))
+        let bytes = serde_json::to_vec(scores).map_err(written)?;
+        if let (Some(dir), Some(path)) = (&self.dir, self.path(key)) {
+            drop(write(dir, &path, &bytes));
+        }
+        serde_json::from_slice(&bytes).map_err(written)
     }
+}
+
+fn write(dir: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    forget_oldest(dir)
 }
 
 /// Removes the oldest entries beyond [`MAX_ENTRIES`]. Another process may do the same at the same time.
@@ -122,23 +147,46 @@ mod tests {
         parts.iter().fold(KeyBuilder::new("model"), with).finish()
     }
 
-    #[test]
-    fn scores_are_found_under_their_own_key_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let cache = ScoreCache::new(Some(dir.path().join("scores")));
-        cache.keep(&key(&["a", "bc"]), &vec![1.5, -0.25]).unwrap();
-        assert_eq!(cache.find(&key(&["a", "bc"])), Some(vec![1.5, -0.25]));
-        assert_eq!(cache.find::<Vec<f64>>(&key(&["ab", "c"])), None);
+    fn any<T>(_: &T) -> bool {
+        true
     }
 
     #[test]
-    fn a_damaged_entry_counts_as_none() {
+    fn scores_are_found_under_their_own_key_only() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = ScoreCache::new(Some(dir.path().to_path_buf()));
-        cache.keep(&key(&["a"]), &1.0).unwrap();
+        let cache = ScoreCache::open(Some(dir.path().join("scores"))).unwrap();
+        cache.keep(&key(&["a", "bc"]), &vec![1.5, -0.25]).unwrap();
+        assert_eq!(cache.find(&key(&["a", "bc"]), any), Some(vec![1.5, -0.25]));
+        assert_eq!(cache.find::<Vec<f64>>(&key(&["ab", "c"]), any), None);
+    }
+
+    #[test]
+    fn what_is_kept_is_found_as_it_was_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = ScoreCache::open(Some(dir.path().to_path_buf())).unwrap();
+        let mut number = 1.0f64;
+        let scores: Vec<f64> = (0..1000)
+            .map(|_| {
+                number = (number * 1.37 + 0.011).rem_euclid(97.3);
+                -number
+            })
+            .collect();
+        let given_back = cache.keep(&key(&["a"]), &scores).unwrap();
+        assert_eq!(cache.find(&key(&["a"]), any), Some(given_back));
+    }
+
+    #[test]
+    fn a_damaged_or_unsound_entry_counts_as_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = ScoreCache::open(Some(dir.path().to_path_buf())).unwrap();
+        cache.keep(&key(&["a"]), &vec![1.0]).unwrap();
+        assert_eq!(
+            cache.find(&key(&["a"]), |found: &Vec<f64>| found.len() == 2),
+            None
+        );
         let entry = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap();
         fs::write(entry.path(), b"[1, 2").unwrap();
-        assert_eq!(cache.find::<f64>(&key(&["a"])), None);
+        assert_eq!(cache.find::<Vec<f64>>(&key(&["a"]), any), None);
     }
 
     #[test]

@@ -55,13 +55,13 @@ impl<'a> Encoder<'a> {
     /// The continuation's tokens are what the whole text has more than the context alone, by count. The context's own
     /// tokens are fed, and the last `max_length + 1` tokens are kept: the last one is only predicted.
     pub(super) fn pair(&self, context: &str, continuation: &str) -> Result<Encoded, PipelineError> {
+        let (context, continuation) = move_trailing_space(context, continuation);
         if context.is_empty() {
             let mut tokens = vec![self.needed_prefix()?];
-            let continuation = self.tokenizer.encode_with(continuation, false)?;
+            let continuation = self.tokenizer.encode_with(&continuation, false)?;
             tokens.extend(&continuation);
             return self.fitted(tokens, continuation.len());
         }
-        let (context, continuation) = move_trailing_space(context, continuation);
         let whole = self.tokens(&format!("{context}{continuation}"))?;
         let mut tokens = self.tokens(context)?;
         let scored = whole.len().saturating_sub(tokens.len());

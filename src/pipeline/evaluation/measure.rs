@@ -145,7 +145,7 @@ fn pending(
         let tasks = prepared
             .tasks
             .iter()
-            .map(|task| (task_key(task, subject), task.weight()));
+            .map(|task| (task_key(task, prepared.end_token(), subject), task.weight()));
         let prompts = (prompts_key(prepared, subject), prepared.prompts_weight());
         tasks.chain([prompts]).collect::<Vec<_>>()
     };
@@ -165,17 +165,20 @@ fn text_key(text: &PreparedText, before: Option<&Subject<'_>>, after: &Subject<'
         .finish()
 }
 
-fn task_key(task: &PreparedTask, subject: &Subject<'_>) -> Key {
+fn task_key(task: &PreparedTask, end_token: Option<u32>, subject: &Subject<'_>) -> Key {
     let builder = KeyBuilder::new(&subject.fingerprint).with(task.protocol.id().as_bytes());
     task.work
         .tokens()
         .fold(builder, KeyBuilder::with_tokens)
+        .with_tokens(end_token.as_slice())
         .finish()
 }
 
 fn prompts_key(prepared: &Prepared, subject: &Subject<'_>) -> Key {
     let builder = KeyBuilder::new(&subject.fingerprint)
         .with(b"prompts")
+        .with(prepared.device.as_bytes())
+        .with_tokens(prepared.end_token().as_slice())
         .with(&prepared.new_tokens.to_le_bytes());
     let prompts = prepared.prompts.iter();
     prompts
@@ -208,8 +211,9 @@ impl Session<'_> {
         task: &PreparedTask,
         model: &mut Model<'_>,
     ) -> Result<Vec<DocumentScore>, PipelineError> {
-        let key = task_key(task, model.subject);
-        if let Some(known) = self.cache.find(&key) {
+        let key = task_key(task, self.prepared.end_token(), model.subject);
+        let is_sound = |known: &Vec<DocumentScore>| known.len() == task.work.len();
+        if let Some(known) = self.cache.find(&key, is_sound) {
             return Ok(known);
         }
         let tokenizer = self.tokenizer;
@@ -230,13 +234,13 @@ impl Session<'_> {
                 }
             })
         })?;
-        self.cache.keep(&key, &scores)?;
-        Ok(scores)
+        self.cache.keep(&key, &scores)
     }
 
     fn prompts(&mut self, model: &mut Model<'_>) -> Result<Vec<Vec<u32>>, PipelineError> {
         let key = prompts_key(self.prepared, model.subject);
-        if let Some(known) = self.cache.find(&key) {
+        let is_sound = |known: &Vec<Vec<u32>>| known.len() == self.prepared.prompts.len();
+        if let Some(known) = self.cache.find(&key, is_sound) {
             return Ok(known);
         }
         let prompts = self.prepared.prompts.iter();
@@ -254,8 +258,7 @@ impl Session<'_> {
             generate(&mut model.blocks, &prompts, &options, never, observer)
         })?;
         let written: Vec<Vec<u32>> = written.into_iter().map(|one| one.tokens).collect();
-        self.cache.keep(&key, &written)?;
-        Ok(written)
+        self.cache.keep(&key, &written)
     }
 
     fn text(
@@ -269,7 +272,9 @@ impl Session<'_> {
             before.as_ref().map(|model| model.subject),
             after.subject,
         );
-        if let Some(known) = self.cache.find(&key) {
+        let is_pair = before.is_some();
+        let is_sound = |known: &TextScore| known.divergence.is_some() == is_pair;
+        if let Some(known) = self.cache.find(&key, is_sound) {
             return Ok(known);
         }
         let dataset = &text.protocol.dataset;
@@ -309,8 +314,7 @@ impl Session<'_> {
                 }
             }
         };
-        self.cache.keep(&key, &score)?;
-        Ok(score)
+        self.cache.keep(&key, &score)
     }
 }
 

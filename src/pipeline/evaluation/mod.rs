@@ -60,11 +60,13 @@ impl Run<'_> {
         after: &Subject<'_>,
         listener: &mut dyn Listener,
     ) -> Result<Results, PipelineError> {
-        let cache = ScoreCache::new(self.plan.scores_dir.clone());
+        let cache = ScoreCache::open(self.plan.scores_dir.clone())?;
+        // That it cannot be written shall show before hours of measuring.
+        let samples = self.samples.map(samples::create).transpose()?;
         let measured =
             measure::measure(self.prepared, before, after, self.device, &cache, listener)?;
-        if let Some(path) = self.samples {
-            samples::write(path, self.prepared, &measured)?;
+        if let (Some(path), Some(file)) = (self.samples, samples) {
+            samples::write(path, file, self.prepared, &measured)?;
         }
         results::results(self.prepared, &measured, &self.plan.guard)
     }

@@ -12,7 +12,7 @@ use super::encode::Encoder;
 use super::task::{PreparedTask, Work};
 use crate::datasets::Documents;
 use crate::domain::ErrorCode;
-use crate::domain::protocol::{PerplexityProtocol, Protocol, ProtocolFields};
+use crate::domain::protocol::{PerplexityProtocol, Protocol, ProtocolFields, comparable};
 use crate::engine::{ModelConfig, TokenWindows};
 use crate::tasks::Shots;
 
@@ -33,6 +33,8 @@ pub(in super::super) struct Prepared {
     pub(super) prompts: Vec<PreparedPrompt>,
     pub(super) tokenizer: Option<ModelTokenizer>,
     pub(super) new_tokens: usize,
+    /// The device that everything is computed on.
+    pub(super) device: String,
 }
 
 /// A text cut into windows.
@@ -90,6 +92,7 @@ impl Prepared {
                 prompts: Vec::new(),
                 tokenizer: None,
                 new_tokens: 0,
+                device: device.name(),
             });
         }
         let tokenizer = ModelTokenizer::load(model_dir, config.vocab)?;
@@ -118,33 +121,52 @@ impl Prepared {
             prompts,
             tokenizer: Some(tokenizer),
             new_tokens,
+            device: device.name(),
         })
+    }
+
+    /// The token that ends what a model writes.
+    pub(super) fn end_token(&self) -> Option<u32> {
+        self.tokenizer.as_ref().and_then(ModelTokenizer::end_token)
     }
 
     /// Two models can be compared where both are given the same tokens.
     pub(super) fn ensure_same_tokens(&self, other: &Self) -> Result<(), PipelineError> {
-        let mismatch = |what: String| {
-            let message = format!(
-                "the baseline is given other tokens than the model on {what}: their tokenizers differ"
-            );
-            PipelineError::refused(ErrorCode::BaselineMismatch, message)
-        };
         for (own, others) in self.texts.iter().zip(&other.texts) {
+            let (own_len, len) = (own.windows.seq_len(), others.windows.seq_len());
+            if own_len != len {
+                return Err(mismatch(format!(
+                    "windows of {own_len} and {len} tokens are not compared: ask for a length that fits both models"
+                )));
+            }
             if own != others {
-                return Err(mismatch(format!("the text {:?}", own.protocol.dataset)));
+                let dataset = &own.protocol.dataset;
+                return Err(mismatch(format!(
+                    "model and baseline are given other tokens on the text {dataset:?}: their tokenizers differ"
+                )));
             }
         }
         for (own, others) in self.tasks.iter().zip(&other.tasks) {
-            if own.protocol != others.protocol || own.work != others.work {
-                return Err(mismatch(format!("the task {}", own.task.name)));
+            comparable(&others.protocol, &own.protocol)
+                .map_err(|error| mismatch(error.to_string()))?;
+            if own.work != others.work {
+                let task = own.task.name;
+                return Err(mismatch(format!(
+                    "model and baseline are given other tokens on the task {task}: their tokenizers differ"
+                )));
             }
         }
-        if self.prompts == other.prompts {
-            Ok(())
-        } else {
-            Err(mismatch("the fixed prompts".to_owned()))
+        if self.prompts != other.prompts || self.end_token() != other.end_token() {
+            let message =
+                "model and baseline begin or end texts with other tokens: their tokenizers differ";
+            return Err(mismatch(message.to_owned()));
         }
+        Ok(())
     }
+}
+
+fn mismatch(message: String) -> PipelineError {
+    PipelineError::refused(ErrorCode::BaselineMismatch, message)
 }
 
 fn prepare_text(
@@ -201,10 +223,10 @@ fn prepare_task(
 ) -> Result<PreparedTask, PipelineError> {
     let task = plan.task;
     let documents = Documents::read(&files.documents, task.row_limit(evaluation.limit))?;
-    let examples = Documents::read(&files.examples, None)?.rows;
+    let examples = Documents::read(&files.examples, None)?;
     let shots = Shots {
         count: plan.shots,
-        pool: &examples,
+        pool: &examples.rows,
     };
     let texts = task.documents(&documents.rows, shots, evaluation.limit)?;
     let (work, truncated) = Work::prepare(texts, encoder)?;
@@ -214,6 +236,7 @@ fn prepare_task(
         dataset_sha256: documents.sha256,
         rows: documents.n_rows,
         shots: plan.shots,
+        examples_sha256: (plan.shots > 0).then_some(examples.sha256),
         bos: evaluation.bos,
         max_length: config.max_seq_len,
         dtype: "f32".to_owned(),

@@ -21,9 +21,15 @@ struct Sample<'a> {
     score: &'a DocumentScore,
 }
 
+/// Makes the file.
+pub(super) fn create(path: &Path) -> Result<File, PipelineError> {
+    File::create(path).map_err(|error| PipelineError::io("create", path, error))
+}
+
 /// Writes every document of every task, task by task; where there are two models, those of the first one first.
 pub(super) fn write(
     path: &Path,
+    file: File,
     prepared: &Prepared,
     measured: &Measured,
 ) -> Result<(), PipelineError> {
@@ -31,16 +37,17 @@ pub(super) fn write(
         ("before", measured.before.as_ref()),
         ("after", Some(&measured.after)),
     ];
-    let written = File::create(path).and_then(|file| {
-        let mut file = BufWriter::new(file);
+    let mut file = BufWriter::new(file);
+    let mut write_all = || {
         for (name, scores) in models {
             scores.map_or(Ok(()), |scores| {
                 write_model(&mut file, name, prepared, scores)
             })?;
         }
-        file.into_inner()?.sync_all()
-    });
-    written.map_err(|error| PipelineError::io("write", path, error))
+        file.flush()?;
+        file.get_ref().sync_all()
+    };
+    write_all().map_err(|error| PipelineError::io("write", path, error))
 }
 
 fn write_model(

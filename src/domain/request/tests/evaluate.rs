@@ -119,13 +119,13 @@ fn the_artifact_of_a_job_is_a_model_to_evaluate_and_not_to_prune() {
 #[test]
 fn tasks_are_names_or_names_with_a_number_of_examples() {
     let spec = evaluation(&json!({
-        "tasks": ["boolq", {"name": "mmlu", "shots": 5}, {"name": "mmlu"}, "gsm8k", {"name": "rte", "shots": null}],
+        "tasks": ["boolq", {"name": "mmlu", "shots": 5}, {"name": "piqa"}, "gsm8k", {"name": "rte", "shots": null}],
         "limit": 100, "bos": "never",
     }));
     let expected = [
         task("boolq", 0),
         task("mmlu", 5),
-        task("mmlu", 0),
+        task("piqa", 0),
         task("gsm8k", 5),
         task("rte", 0),
     ];
@@ -179,11 +179,12 @@ fn what_is_said_of_a_wrong_task_helps() {
 }
 
 #[test]
-fn a_task_is_not_named_twice_with_the_same_number_of_examples() {
+fn a_task_is_not_named_twice() {
     let tasks = json!({"tasks": ["boolq", "mmlu", {"name": "mmlu", "shots": 5}, {"name": "mmlu", "shots": 0}, "boolq"]});
     assert_eq!(
         errors(&pruning(&tasks)),
         [
+            ("/evaluation/tasks/2".to_owned(), "duplicate"),
             ("/evaluation/tasks/3".to_owned(), "duplicate"),
             ("/evaluation/tasks/4".to_owned(), "duplicate")
         ]

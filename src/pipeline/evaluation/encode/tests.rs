@@ -67,6 +67,7 @@ fn a_continuation_is_what_the_whole_has_more_than_the_context() {
     assert_eq!(tokens(("a b ", "c")), (vec![2, 8, 9], 1));
     // Without a context the text is scored after the token for the beginning of text.
     assert_eq!(tokens(("", "a b")), (vec![0, 2, 8], 2));
+    assert_eq!(tokens((" ", "a")), (vec![0, 7], 1));
 }
 
 #[test]
