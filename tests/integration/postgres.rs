@@ -17,16 +17,18 @@ const WATCH: &str = "\
 trap '' INT TERM HUP
 read -r pid
 cat > /dev/null
-if [ -n \"$pid\" ]; then
-    kill -INT \"$pid\"
-    tries=0
-    while kill -0 \"$pid\" 2> /dev/null; do
-        sleep 0.1
-        tries=$((tries + 1))
-        [ \"$tries\" -ne 100 ] || kill -KILL \"$pid\"
-    done
-fi
-rm -rf \"$1\"
+# At once: what it has not written is of no use to anybody.
+[ -z \"$pid\" ] || kill -QUIT \"$pid\"
+tries=0
+while [ -n \"$pid\" ] && [ \"$tries\" -lt 100 ] && kill -0 \"$pid\" 2> /dev/null; do
+    sleep 0.1
+    tries=$((tries + 1))
+done
+# A process of the server may outlive it for a moment, and write.
+until rm -rf \"$1\" || [ \"$tries\" -gt 300 ]; do
+    sleep 0.1
+    tries=$((tries + 1))
+done
 ";
 
 /// Nothing here has to survive anything.
