@@ -67,7 +67,7 @@ impl Real {
             String::from_utf8_lossy(&output.stderr)
         );
         let document: Value = serde_json::from_slice(&output.stdout).unwrap();
-        document["results"]["perplexity"][0]["before"]
+        document["results"]["perplexity"][0]["after"]
             .as_f64()
             .unwrap()
     }
