@@ -224,7 +224,7 @@ impl Foundation {
         Ok(Jobs::new(Parts {
             store: self.store(),
             artifacts: Arc::clone(&self.artifacts),
-            library: ModelLibrary {
+            models: ModelLibrary {
                 models_dir: storage.models_dir.clone(),
                 bundled_dir: storage.bundled(),
             },

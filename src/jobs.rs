@@ -101,7 +101,7 @@ pub struct Parts {
     /// The artifacts.
     pub artifacts: Arc<Artifacts>,
     /// Where local models lie.
-    pub library: ModelLibrary,
+    pub models: ModelLibrary,
     /// Where data sets lie. The workers read the same directories.
     pub datasets: DataRoots,
     /// The time.

@@ -30,7 +30,7 @@ fn check_files(
     job_artifacts: &BTreeMap<JobId, PathBuf>,
 ) -> Result<JobSpec, Error> {
     let missing = parts.datasets.missing(&spec);
-    match parts.library.complete(spec, job_artifacts) {
+    match parts.models.complete(spec, job_artifacts) {
         Ok(spec) if missing.is_empty() => Ok(spec),
         Ok(_) => Err(Error::Refused(missing)),
         Err(CheckError::Refused(refusals)) => Err(Error::Refused([refusals, missing].concat())),
