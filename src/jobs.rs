@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::datasets::{DataRoots, Use};
 use crate::domain::Refusal;
 use crate::domain::history::{Attempt, Event};
+use crate::domain::idempotency::{KeyedRequest, Reply};
 use crate::domain::job::{Job, JobFilter, JobId, Publication};
 use crate::domain::manifest::FileEntry;
 use crate::domain::request::{Defaults, FieldError, JobRequest};
@@ -25,7 +26,7 @@ use crate::domain::spec::DatasetRef;
 use crate::domain::state::JobState;
 use crate::domain::task_info::TaskInfo;
 use crate::models::ModelLibrary;
-use crate::store::{Store, StoreError};
+use crate::store::{Answer, Earlier, Inserted, Store, StoreError};
 
 /// Why a use-case ended without what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +40,9 @@ pub enum Error {
     /// Whether the submission can be done could not be found out.
     #[error("the submission could not be checked")]
     Unchecked(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The key was used for another submission.
+    #[error("the key was sent with another body within the last 24 hours")]
+    KeyReused,
     /// No such job.
     #[error("no job has the id {0}")]
     JobNotFound(JobId),
@@ -122,6 +126,15 @@ pub struct Jobs {
     id_context: Arc<Mutex<ContextV7>>,
 }
 
+/// What a submission under a key is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// The answer.
+    pub reply: Reply,
+    /// Whether it is the one to an earlier request.
+    pub is_repeated: bool,
+}
+
 /// A page of jobs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
@@ -171,18 +184,54 @@ impl Jobs {
 
     /// Checks a submission and queues it. When this returns, the job survives a crash.
     pub async fn submit(&self, body: &Value) -> Result<Job, Error> {
+        let job = self.check(body).await?;
+        let job = self.parts.store.insert_job(&job).await?;
+        self.announce(&job);
+        Ok(job)
+    }
+
+    /// The same for a submission that its client may repeat: `answer` makes what each of them is answered from the
+    /// job, and is stored with it.
+    pub async fn submit_once(
+        &self,
+        body: &Value,
+        request: &KeyedRequest,
+        answer: &Answer<'_>,
+    ) -> Result<Answered, Error> {
+        // Before the checks: what was accepted once is answered so, whatever has become of its model.
+        if let Some(earlier) = self.parts.store.lookup_earlier(request).await? {
+            return repeated(earlier);
+        }
+        let job = self.check(body).await?;
+        let store = &self.parts.store;
+        match store.insert_job_once(&job, request, answer).await? {
+            Inserted::New(reply) => {
+                self.announce(&job);
+                Ok(Answered {
+                    reply,
+                    is_repeated: false,
+                })
+            }
+            Inserted::Earlier(earlier) => repeated(earlier),
+        }
+    }
+
+    /// A job as it is to be stored.
+    async fn check(&self, body: &Value) -> Result<Job, Error> {
         let request = JobRequest::parse(body, self.parts.defaults).map_err(Error::Invalid)?;
         let spec = submission::complete(&self.parts, request.spec).await?;
         let now = self.parts.clock.now();
         let mut job = Job::new(self.mint_id(now), spec, now);
         job.name = request.name;
         job.metadata = request.metadata;
-        let job = self.parts.store.insert_job(&job).await?;
+        Ok(job)
+    }
+
+    fn announce(&self, job: &Job) {
         submission::count(&job.spec);
         let (kind, model) = (job.spec.job_type().as_str(), job.spec.model().id());
         tracing::info!(job.id = %job.id, kind, %model, "job queued");
         self.parts.signals.wake.notify_one();
-        Ok(job)
     }
 
     fn mint_id(&self, now: Timestamp) -> JobId {
@@ -362,6 +411,16 @@ impl Jobs {
     /// What a submission may leave out.
     pub fn defaults(&self) -> Defaults {
         self.parts.defaults
+    }
+}
+
+fn repeated(earlier: Earlier) -> Result<Answered, Error> {
+    match earlier {
+        Earlier::Same(reply) => Ok(Answered {
+            reply,
+            is_repeated: true,
+        }),
+        Earlier::Other => Err(Error::KeyReused),
     }
 }
 

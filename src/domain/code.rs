@@ -53,6 +53,8 @@ error_codes! {
     ResultsNotReady = "results_not_ready", retryable: true;
     /// The job's state does not allow this; `allowed` lists what does.
     InvalidTransition = "invalid_transition", retryable: false;
+    /// The `Idempotency-Key` was sent with another body before.
+    IdempotencyKeyReused = "idempotency_key_reused", retryable: false;
     /// The range asked for lies outside the file.
     RangeNotSatisfiable = "range_not_satisfiable", retryable: false;
     /// The request's `Host` is none of this server's names.

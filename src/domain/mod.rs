@@ -10,6 +10,7 @@ pub mod guard;
 pub mod history;
 pub mod hub_name;
 mod hub_reach;
+pub mod idempotency;
 pub mod job;
 pub mod job_spec;
 pub mod manifest;

@@ -3,7 +3,7 @@
 //! A handler's error carries its [`Problem`] as a response extension; the outermost layer adds the request id and
 //! writes the body. So whatever fails between the two, the client gets the same shape.
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -84,6 +84,9 @@ pub(super) struct FieldProblem {
     /// Which query parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
     parameter: Option<String>,
+    /// Which header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    header: Option<String>,
     /// The kind of mistake.
     code: String,
     /// What is wrong, with the facts.
@@ -95,6 +98,7 @@ impl FieldProblem {
         Self {
             pointer: Some(pointer.to_owned()),
             parameter: None,
+            header: None,
             code: code.to_owned(),
             detail,
         }
@@ -104,6 +108,17 @@ impl FieldProblem {
         Self {
             pointer: None,
             parameter: Some(name.to_owned()),
+            header: None,
+            code: code.to_owned(),
+            detail,
+        }
+    }
+
+    pub(super) fn header(name: &HeaderName, code: &str, detail: String) -> Self {
+        Self {
+            pointer: None,
+            parameter: None,
+            header: Some(name.to_string()),
             code: code.to_owned(),
             detail,
         }
@@ -180,6 +195,7 @@ fn jobs_problem(error: jobs::Error, message: String) -> Problem {
             }
         }
         jobs::Error::Unchecked(error) => unavailable(&*error),
+        jobs::Error::KeyReused => Problem::new(ErrorCode::IdempotencyKeyReused, message),
         jobs::Error::JobNotFound(_) => Problem::new(ErrorCode::JobNotFound, message),
         jobs::Error::ResultsNotReady { state, .. } => {
             // A job that is over will never have any.
@@ -251,7 +267,8 @@ pub(super) fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
         ErrorCode::CrossOrigin => StatusCode::FORBIDDEN,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        ErrorCode::ModelNotFound
+        ErrorCode::IdempotencyKeyReused
+        | ErrorCode::ModelNotFound
         | ErrorCode::ModelAccessDenied
         | ErrorCode::HubUnavailable
         | ErrorCode::DownloadCorrupt

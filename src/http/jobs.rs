@@ -12,13 +12,16 @@ use super::body_schema::JobBody;
 use super::conditional::{is_unchanged, quoted};
 use super::error::ApiError;
 use super::extract::{JobPath, JsonBody, NoParameters, Parameters};
+use super::idempotency::{self, OptionalKey};
 use super::view::{JobView, ListView, job_path};
 use crate::domain::history::Attempt;
+use crate::domain::idempotency::{KeyedRequest, Reply};
 use crate::domain::job::JobFilter;
 use crate::domain::{Job, Method};
 
 /// Seconds after which looking at a job that is not over is worth it.
-const POLL_HINT: HeaderValue = HeaderValue::from_static("2");
+const POLL_SECONDS: &str = "2";
+const POLL_HINT: HeaderValue = HeaderValue::from_static(POLL_SECONDS);
 
 const DEFAULT_LIMIT: u32 = 20;
 const MAX_LIMIT: u32 = 100;
@@ -29,27 +32,59 @@ const MAX_LIMIT: u32 = 100;
 /// "model": "org/name"}` to measure without pruning; every default is filled into the answer. All wrong fields are reported at once. When this answers 202, the job survives a crash.
 #[utoipa::path(
     post, path = "/jobs", tag = "jobs",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Names this submission, so that it can be repeated: within 24 hours the same body under the same key is answered as before, and no second job is made", min_length = 1, max_length = 255, pattern = "^[!-~]+$")),
     request_body(content = JobBody, content_type = "application/json"),
     responses(
-        (status = 202, description = "Accepted", body = JobView, headers(("Location" = String, description = "The job"))),
+        (status = 202, description = "Accepted", body = JobView, headers(
+            ("Location" = String, description = "The job"),
+            ("ETag" = String, description = "Its version"),
+            ("Retry-After" = u32, description = "Seconds"),
+            ("Idempotency-Replayed" = bool, description = "`true` where this is the answer to an earlier request under the same key"),
+        )),
         (status = 400, description = "`invalid_request`"),
         (status = 403, description = "`cross_origin`"),
         (status = 413, description = "`payload_too_large`"),
         (status = 415, description = "`unsupported_media_type`"),
-        (status = 422, description = "`model_not_found`, `unsupported_architecture`, `pattern_mismatch`, `dataset_not_found`, … : well-formed, and cannot be done"),
+        (status = 422, description = "`model_not_found`, `unsupported_architecture`, `pattern_mismatch`, `dataset_not_found`, … : well-formed, and cannot be done; `idempotency_key_reused`: the key was sent with another body"),
     )
 )]
 pub(super) async fn create_job(
     _: NoParameters,
     State(state): State<HttpState>,
+    OptionalKey(key): OptionalKey,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
-    let job = state.jobs.submit(&body.0).await?;
-    let location = job_path(&job);
-    let mut response = whole_job(job, Vec::new());
-    *response.status_mut() = StatusCode::ACCEPTED;
-    insert(&mut response, header::LOCATION, &location);
-    Ok(response)
+    let Some(key) = key else {
+        let job = state.jobs.submit(&body.0).await?;
+        return Ok(idempotency::response(accepted(&job)));
+    };
+    let request = KeyedRequest::new("POST /jobs", key, &body.0);
+    let jobs = &state.jobs;
+    let answered = jobs.submit_once(&body.0, &request, &accepted).await?;
+    Ok(if answered.is_repeated {
+        idempotency::repeated(answered.reply)
+    } else {
+        idempotency::response(answered.reply)
+    })
+}
+
+/// The answer to a submission.
+fn accepted(job: &Job) -> Reply {
+    let headers = [
+        (header::CONTENT_TYPE, "application/json".to_owned()),
+        (header::LOCATION, job_path(job)),
+        (header::ETAG, quoted(&job.version.to_string())),
+        (header::RETRY_AFTER, POLL_SECONDS.to_owned()),
+    ];
+    let view = JobView::new(job.clone()).with_attempts(Vec::new());
+    let body = serde_json::to_string(&view);
+    Reply {
+        status: StatusCode::ACCEPTED.as_u16(),
+        headers: headers
+            .map(|(name, value)| (name.to_string(), value))
+            .into(),
+        body: body.unwrap_or_else(|error| unreachable!("a job can be written as JSON: {error}")),
+    }
 }
 
 /// List jobs

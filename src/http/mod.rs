@@ -10,6 +10,7 @@ mod duplicates;
 mod error;
 mod events;
 mod extract;
+mod idempotency;
 mod jobs;
 mod layers;
 mod openapi;

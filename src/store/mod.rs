@@ -23,6 +23,7 @@ use jiff::Timestamp;
 
 use crate::domain::attempt::{Phase, Step};
 use crate::domain::history::{Attempt, Event};
+use crate::domain::idempotency::{KeyedRequest, Reply};
 use crate::domain::job::{Job, JobFilter, JobId, Publication};
 use crate::domain::state::JobState;
 
@@ -194,6 +195,27 @@ pub enum Change {
     Missed,
 }
 
+/// What an earlier request under the same key means for this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Earlier {
+    /// It was the same: this is what it was answered.
+    Same(Reply),
+    /// It asked for something else.
+    Other,
+}
+
+/// What became of a job that was to be stored once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is stored, and so is its answer.
+    New(Reply),
+    /// Nothing is: the key was used before.
+    Earlier(Earlier),
+}
+
+/// Makes the answer to a submission from the job as it was stored.
+pub type Answer<'a> = dyn Fn(&Job) -> Reply + Send + Sync + 'a;
+
 /// What a running attempt reports.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Report {
@@ -224,6 +246,21 @@ pub trait Store: std::fmt::Debug + Send + Sync {
 
     /// Adds a queued job, accepted now. Gives it as it was stored.
     fn insert_job<'a>(&'a self, job: &'a Job) -> StoreFuture<'a, Job>;
+
+    /// What was answered to an earlier request under the key of this one.
+    fn lookup_earlier<'a>(&'a self, request: &'a KeyedRequest) -> StoreFuture<'a, Option<Earlier>>;
+
+    /// Adds a queued job, and with it what the request for it is answered, unless its key was used before. Requests
+    /// under one key wait for each other.
+    fn insert_job_once<'a>(
+        &'a self,
+        job: &'a Job,
+        request: &'a KeyedRequest,
+        answer: &'a Answer<'a>,
+    ) -> StoreFuture<'a, Inserted>;
+
+    /// Forgets the keys whose time is over; gives their number.
+    fn forget_expired_keys(&self) -> StoreFuture<'_, u64>;
 
     /// Where the known ones of these jobs are.
     fn list_standings<'a>(&'a self, ids: &'a [JobId])

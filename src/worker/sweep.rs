@@ -50,6 +50,7 @@ impl Sweeper {
             ("leases", reap_leases(context).await),
             ("scratch", self.remove_scratch(context).await),
             ("artifacts", self.remove_attempts(context).await),
+            ("idempotency keys", forget_keys(context).await),
         ];
         for (part, result) in parts {
             if let Err(error) = result {
@@ -144,6 +145,11 @@ async fn list_scratch(directory: &Path) -> io::Result<Vec<JobId>> {
         );
     }
     Ok(ids)
+}
+
+async fn forget_keys(context: &Context) -> Result<(), SweepError> {
+    context.parts.store.forget_expired_keys().await?;
+    Ok(())
 }
 
 /// Whether the attempt is, or may still become, the job's result.

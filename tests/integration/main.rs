@@ -21,6 +21,7 @@ mod database;
 mod api;
 mod api_errors;
 mod api_evaluate;
+mod api_idempotency;
 mod api_results;
 mod api_strict;
 mod architecture;

@@ -5,6 +5,8 @@ use std::io::{BufRead as _, BufReader, Lines};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
+use reqwest::Method;
+use reqwest::blocking::RequestBuilder;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -126,6 +128,10 @@ impl Server {
             .unwrap()
     }
 
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url))
+    }
+
     fn post(&self, path: &str, body: &Value) -> Value {
         self.client
             .post(format!("{}{path}", self.url))
@@ -148,7 +154,7 @@ impl Server {
         }
     }
 
-    fn kill(self) {
+    pub(crate) fn kill(self) {
         self.process.kill();
     }
 }

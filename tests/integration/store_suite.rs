@@ -13,6 +13,10 @@ use secateur::store::{Claim, Ending, Held, Lease, Leased, Report, Store, Time};
 use crate::database::Database;
 use crate::harness::{evaluation, publication};
 use bench::*;
+use keys::{
+    a_job_that_cannot_be_stored_leaves_no_key, a_key_is_forgotten_after_a_day,
+    a_key_makes_one_job_and_gives_its_answer_again, however_many_ask_under_one_key_one_job_is_made,
+};
 use queries::{
     a_job_is_read_together_with_its_attempts, filters_and_counts_agree,
     jobs_can_be_filtered_by_their_type, pages_do_not_move_when_jobs_are_added,
@@ -27,6 +31,7 @@ use rows::{
 };
 
 mod bench;
+mod keys;
 mod model;
 mod one_file;
 mod properties;
@@ -56,6 +61,10 @@ on_both_databases!(TestStore::open:
     jobs_can_be_filtered_by_their_type,
     standings_are_those_of_the_known_jobs,
     a_job_is_read_together_with_its_attempts,
+    a_key_makes_one_job_and_gives_its_answer_again,
+    however_many_ask_under_one_key_one_job_is_made,
+    a_key_is_forgotten_after_a_day,
+    a_job_that_cannot_be_stored_leaves_no_key,
     no_other_transition_can_be_written,
     the_database_takes_exactly_the_transitions_of_the_state_machine,
     a_column_that_a_newer_version_adds_stops_nobody,

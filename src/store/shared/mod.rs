@@ -4,6 +4,7 @@
 //! `dialect` the few statements that differ. What is written about a job is written under the lock of its row: SQLite
 //! has one writer at a time, PostgreSQL locks the row with the first statement that names it.
 
+mod keys;
 mod reads;
 mod row;
 mod sql;
@@ -19,11 +20,12 @@ use sqlx::Transaction;
 
 use super::{Connection, Connections, Database, Driver, Pool, Row, dialect};
 use crate::domain::history::{Attempt, Event};
+use crate::domain::idempotency::KeyedRequest;
 use crate::domain::job::{Job, JobFilter, JobId, Publication};
 use crate::domain::state::JobState;
 use crate::store::{
-    Change, Claim, Ending, Held, Lease, Leased, Report, Settled, Standing, Store, StoreError,
-    StoreFuture, Time, failed,
+    Answer, Change, Claim, Earlier, Ending, Held, Inserted, Lease, Leased, Report, Settled,
+    Standing, Store, StoreError, StoreFuture, Time, failed,
 };
 use row::{Columns, to_json};
 
@@ -83,6 +85,48 @@ impl Store for Database {
             writes::insert_job(&mut writing.transaction, &job).await?;
             writing.commit("store a job").await?;
             Ok(job)
+        })
+    }
+
+    fn lookup_earlier<'a>(&'a self, request: &'a KeyedRequest) -> StoreFuture<'a, Option<Earlier>> {
+        Connections::bounded(async move {
+            let mut transaction = self.connections.snapshot().await?;
+            let now = now(&self.time, &mut transaction).await?;
+            let earlier = keys::lookup_earlier(&mut transaction, request, now).await?;
+            transaction.commit().await.map_err(failed("end a read"))?;
+            Ok(earlier)
+        })
+    }
+
+    fn insert_job_once<'a>(
+        &'a self,
+        job: &'a Job,
+        request: &'a KeyedRequest,
+        answer: &'a Answer<'a>,
+    ) -> StoreFuture<'a, Inserted> {
+        Connections::bounded(async move {
+            let mut writing = Writing::begin(self).await?;
+            let job = job.clone().accepted_at(writing.now);
+            let reply = answer(&job);
+            let (transaction, now) = (&mut writing.transaction, writing.now);
+            let inserted = match keys::take(transaction, request, &reply, now).await? {
+                Some(earlier) => Inserted::Earlier(earlier),
+                None => {
+                    writes::insert_job(transaction, &job).await?;
+                    Inserted::New(reply)
+                }
+            };
+            writing.commit("store a job").await?;
+            Ok(inserted)
+        })
+    }
+
+    fn forget_expired_keys(&self) -> StoreFuture<'_, u64> {
+        Connections::bounded(async move {
+            let mut writing = Writing::begin(self).await?;
+            let forgotten = keys::forget_expired(&mut writing.transaction, writing.now).await?;
+            writing.commit("forget keys").await?;
+            Ok(forgotten)
         })
     }
 

@@ -56,7 +56,7 @@ impl<'r> Columns<'r> {
             .map_err(|source| self.inconsistent(column, source))
     }
 
-    fn json<T: DeserializeOwned>(&self, column: &'static str) -> Result<T, StoreError> {
+    pub(super) fn json<T: DeserializeOwned>(&self, column: &'static str) -> Result<T, StoreError> {
         serde_json::from_str(self.get(column)?).map_err(|source| self.inconsistent(column, source))
     }
 

@@ -6,6 +6,18 @@ insert into jobs (id, name, metadata, type, spec, model_id, method, state, attem
 max_attempts, run_after, created_at, updated_at, version) \
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
 
+pub(super) const LOOKUP_KEY: &str = "\
+select fingerprint, reply from idempotency_keys where scope = $1 and key = $2 and expires_at > $3";
+
+pub(super) const FORGET_KEY: &str =
+    "delete from idempotency_keys where scope = $1 and key = $2 and expires_at <= $3";
+
+pub(super) const FORGET_KEYS: &str = "delete from idempotency_keys where expires_at <= $1";
+
+pub(super) const TAKE_KEY: &str = "\
+insert into idempotency_keys (scope, key, fingerprint, reply, expires_at) values ($1, $2, $3, $4, $5) \
+on conflict (scope, key) do nothing";
+
 pub(super) const LOOKUP_JOB: &str = concat!("select ", job_columns!(), " from jobs where id = $1");
 
 pub(super) const COUNT_JOBS: &str = "select state, count(*) as jobs from jobs group by state";

@@ -1,0 +1,125 @@
+//! Requests that a client may repeat without doing their work twice.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+/// How long a key is remembered.
+pub const LIFETIME: Duration = Duration::from_hours(24);
+
+/// Most characters of a key.
+const MAX_CHARS: usize = 255;
+
+/// What a client calls a request: 1 to 255 visible ASCII characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    /// The key as it was sent.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for IdempotencyKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_key =
+            (1..=MAX_CHARS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        if is_key {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!(
+                "expected 1 to {MAX_CHARS} visible ASCII characters"
+            ))
+        }
+    }
+}
+
+/// A request under its key, and what tells it from another one under the same key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyedRequest {
+    /// The route; a key means nothing on another one.
+    pub scope: &'static str,
+    /// What the client calls it.
+    pub key: IdempotencyKey,
+    /// What it asks for.
+    pub fingerprint: Fingerprint,
+}
+
+impl KeyedRequest {
+    /// A request for `body`.
+    pub fn new(scope: &'static str, key: IdempotencyKey, body: &Value) -> Self {
+        Self {
+            scope,
+            key,
+            fingerprint: Fingerprint::of(body),
+        }
+    }
+}
+
+/// SHA-256 of a body, in hexadecimal digits. Neither the order of the fields nor the space between them counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fingerprint(String);
+
+impl Fingerprint {
+    fn of(body: &Value) -> Self {
+        // `Value` keeps the fields of an object sorted by their names.
+        Self(hex::encode(Sha256::digest(body.to_string())))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An answer, kept as it was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// The headers that are a part of the answer.
+    pub headers: BTreeMap<String, String>,
+    /// The body.
+    pub body: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_visible_ascii() {
+        for text in ["a", "!~", &"k".repeat(255)] {
+            assert_eq!(text.parse::<IdempotencyKey>().unwrap().as_str(), text);
+        }
+        for text in ["", " ", "a b", "a\t", "é", "\u{7f}", &"k".repeat(256)] {
+            assert!(text.parse::<IdempotencyKey>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_order_of_fields_does_not_count_and_everything_else_does() {
+        let of = |text: &str| Fingerprint::of(&serde_json::from_str(text).unwrap());
+        let first = of(r#"{"a": 1, "b": {"c": [1, 2], "d": null}}"#);
+        assert_eq!(first, of(r#"{"b":{"d":null,"c":[1,2]},"a":1}"#));
+        for other in [
+            r#"{"a": 1, "b": {"c": [2, 1], "d": null}}"#,
+            r#"{"a": 1, "b": {"c": [1, 2]}}"#,
+            r#"{"a": "1", "b": {"c": [1, 2], "d": null}}"#,
+        ] {
+            assert_ne!(first, of(other), "{other}");
+        }
+        assert_eq!(Fingerprint::of(&json!({})).to_string().len(), 64);
+    }
+}

@@ -1,0 +1,115 @@
+//! Submissions under a key.
+
+use secateur::domain::idempotency::{KeyedRequest, LIFETIME, Reply};
+use secateur::store::{Earlier, Inserted};
+use serde_json::{Value, json};
+
+use super::*;
+
+fn request(key: &str, body: &Value) -> KeyedRequest {
+    KeyedRequest::new("POST /jobs", key.parse().unwrap(), body)
+}
+
+fn answer(job: &Job) -> Reply {
+    Reply {
+        status: 202,
+        headers: [("location".to_owned(), job.id.to_string())].into(),
+        body: format!("{{\"at\": \"{}\", \"ä\": 1.50}}", job.created_at),
+    }
+}
+
+async fn insert_once(store: &TestStore, key: &str, body: &Value) -> Inserted {
+    let (job, request) = (new_job("m", at(0)), request(key, body));
+    let inserted = store.insert_job_once(&job, &request, &answer).await;
+    inserted.unwrap()
+}
+
+async fn number_of_jobs(store: &TestStore) -> usize {
+    let all = store.list_jobs(&JobFilter::default(), None, 100).await;
+    all.unwrap().len()
+}
+
+pub(super) async fn a_key_makes_one_job_and_gives_its_answer_again(store: &TestStore) {
+    let (body, other) = (json!({"a": 1, "b": 2}), json!({"a": 1, "b": 3}));
+    let lookup = async |request| store.lookup_earlier(&request).await.unwrap();
+    assert_eq!(lookup(request("k", &body)).await, None);
+    store.at(7);
+    let Inserted::New(reply) = insert_once(store, "k", &body).await else {
+        panic!("the key is new");
+    };
+    let id = reply.headers["location"].parse().unwrap();
+    assert_eq!(reply, answer(&job(store, id).await));
+    assert_eq!(job(store, id).await.created_at, at(7));
+
+    store.at(8);
+    let same = Earlier::Same(reply);
+    let again = insert_once(store, "k", &body).await;
+    assert_eq!(again, Inserted::Earlier(same.clone()));
+    assert_eq!(lookup(request("k", &body)).await, Some(same));
+    let reused = insert_once(store, "k", &other).await;
+    assert_eq!(reused, Inserted::Earlier(Earlier::Other));
+    assert_eq!(lookup(request("k", &other)).await, Some(Earlier::Other));
+    assert_eq!(number_of_jobs(store).await, 1);
+
+    let elsewhere = KeyedRequest {
+        scope: "POST /elsewhere",
+        ..request("k", &body)
+    };
+    assert_eq!(lookup(elsewhere).await, None);
+    assert!(matches!(
+        insert_once(store, "K", &body).await,
+        Inserted::New(_)
+    ));
+    assert_eq!(number_of_jobs(store).await, 2);
+}
+
+pub(super) async fn however_many_ask_under_one_key_one_job_is_made(store: &TestStore) {
+    let body = json!({});
+    let asked = (0..30).map(|_| insert_once(store, "k", &body));
+    let inserted = futures::future::join_all(asked).await;
+    let mut replies = Vec::new();
+    let mut new = 0;
+    for inserted in inserted {
+        match inserted {
+            Inserted::New(reply) => {
+                new += 1;
+                replies.push(reply);
+            }
+            Inserted::Earlier(Earlier::Same(reply)) => replies.push(reply),
+            Inserted::Earlier(Earlier::Other) => panic!("the bodies are the same"),
+        }
+    }
+    assert_eq!((new, replies.len()), (1, 30));
+    assert!(replies.iter().all(|reply| *reply == replies[0]));
+    assert_eq!(number_of_jobs(store).await, 1);
+}
+
+pub(super) async fn a_key_is_forgotten_after_a_day(store: &TestStore) {
+    let (body, other) = (json!(1), json!(2));
+    let day = i64::try_from(LIFETIME.as_secs()).unwrap();
+    insert_once(store.at(0), "k", &body).await;
+    insert_once(store.at(1), "later", &body).await;
+    let still = insert_once(store.at(day - 1), "k", &other).await;
+    assert_eq!(still, Inserted::Earlier(Earlier::Other));
+    assert_eq!(store.forget_expired_keys().await.unwrap(), 0);
+
+    // Over, whether or not it was swept away.
+    let found = store.at(day).lookup_earlier(&request("k", &body)).await;
+    assert_eq!(found.unwrap(), None);
+    let again = insert_once(store, "k", &other).await;
+    assert!(matches!(again, Inserted::New(_)));
+    assert_eq!(store.at(day + 1).forget_expired_keys().await.unwrap(), 1);
+    assert_eq!(store.forget_expired_keys().await.unwrap(), 0);
+    let kept = insert_once(store, "k", &other).await;
+    assert!(matches!(kept, Inserted::Earlier(Earlier::Same(_))));
+    assert_eq!(number_of_jobs(store).await, 3);
+}
+
+pub(super) async fn a_job_that_cannot_be_stored_leaves_no_key(store: &TestStore) {
+    let job = new_job("m", at(0));
+    store.insert_job(&job).await.unwrap();
+    let request = request("k", &json!({}));
+    let twice = store.insert_job_once(&job, &request, &answer).await;
+    assert!(twice.is_err());
+    assert_eq!(store.lookup_earlier(&request).await.unwrap(), None);
+}
