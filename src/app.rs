@@ -29,8 +29,8 @@ use crate::worker::{WorkerParts, WorkerPool, WorkerSettings};
 /// How long open downloads may go on after the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Cancellations that a slot may be behind by before it asks the database instead.
-const CANCEL_BACKLOG: usize = 64;
+/// Requests that a slot may be behind by before it asks the database instead.
+const ASKED_BACKLOG: usize = 64;
 
 /// How often the metrics are folded up.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
@@ -111,6 +111,9 @@ async fn launch(
         &config.storage,
         Defaults::for_devices(&config.worker.devices),
     )?;
+    let stop = CancellationToken::new();
+    let deadlines = end_overdue(jobs.clone(), config.worker.sweep_seconds);
+    tokio::spawn(stop.clone().run_until_cancelled_owned(deadlines));
     let router = http::router(HttpState {
         jobs,
         devices: devices.into(),
@@ -122,7 +125,6 @@ async fn launch(
         metrics: Metrics(metrics.clone()),
     });
 
-    let stop = CancellationToken::new();
     tokio::spawn(stop.clone().run_until_cancelled_owned(keep_up(metrics)));
     let stopped = stop.clone().cancelled_owned();
     let server = tokio::spawn(async move {
@@ -145,6 +147,17 @@ async fn keep_up(metrics: PrometheusHandle) {
     loop {
         tokio::time::sleep(METRICS_UPKEEP).await;
         metrics.run_upkeep();
+    }
+}
+
+/// A job that nobody works on has nobody who ends it at its deadline.
+async fn end_overdue(jobs: Jobs, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        if let Err(error) = jobs.end_overdue().await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "cannot look for jobs past their deadline");
+        }
     }
 }
 
@@ -199,10 +212,10 @@ impl Foundation {
             .with_context(|| format!("cannot unpack into {}", bundled.display()))?;
         let store = store::open(&storage.database(), time).await?;
         let artifacts = Arc::new(Artifacts::open(&storage.artifacts())?);
-        let (cancel, _) = broadcast::channel(CANCEL_BACKLOG);
+        let (asked, _) = broadcast::channel(ASKED_BACKLOG);
         let signals = Signals {
             wake: Arc::new(Notify::new()),
-            cancel,
+            asked,
         };
         Ok(Self {
             store,
@@ -251,7 +264,7 @@ impl Foundation {
             artifacts: Arc::clone(&self.artifacts),
             clock: Arc::clone(&self.clock),
             wake: Arc::clone(&self.signals.wake),
-            cancels: self.signals.cancel.clone(),
+            asked: self.signals.asked.clone(),
         };
         Ok(WorkerPool::start(settings, parts).await?)
     }

@@ -16,17 +16,17 @@ use uuid::{ContextV7, Uuid};
 use crate::artifacts::{ArtifactError, Artifacts, ByteStream};
 use crate::clock::Clock;
 use crate::datasets::{DataRoots, Use};
-use crate::domain::Refusal;
 use crate::domain::history::{Attempt, Event};
 use crate::domain::idempotency::{KeyedRequest, Reply};
 use crate::domain::job::{Job, JobFilter, JobId, Publication};
 use crate::domain::manifest::FileEntry;
 use crate::domain::request::{Defaults, FieldError, JobRequest};
 use crate::domain::spec::DatasetRef;
-use crate::domain::state::JobState;
+use crate::domain::state::{Action, JobState};
 use crate::domain::task_info::TaskInfo;
+use crate::domain::{ErrorCode, Refusal};
 use crate::models::ModelLibrary;
-use crate::store::{Answer, Earlier, Inserted, Store, StoreError};
+use crate::store::{Answer, Earlier, Inserted, Requested, Store, StoreError};
 
 /// Why a use-case ended without what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -74,11 +74,21 @@ pub enum Error {
         /// What was published.
         expected: u64,
     },
-    /// The job's state does not allow this.
-    #[error("a job that has {} cannot be cancelled", state.as_str())]
-    TooLateToCancel {
+    /// The job's state does not allow what was asked.
+    #[error("{} is not possible while the job is {}", action.as_str(), state.as_str())]
+    NotAllowed {
+        /// What was asked.
+        action: Action,
         /// Its state.
         state: JobState,
+    },
+    /// The job has changed since the client saw it.
+    #[error("the job {id} is of version {version} now")]
+    Stale {
+        /// The job.
+        id: JobId,
+        /// Its version.
+        version: u64,
     },
     /// The database failed.
     #[error(transparent)]
@@ -93,8 +103,8 @@ pub enum Error {
 pub struct Signals {
     /// A job was queued.
     pub wake: Arc<Notify>,
-    /// A running job shall be cancelled.
-    pub cancel: broadcast::Sender<JobId>,
+    /// Something is asked of whoever works on the job.
+    pub asked: broadcast::Sender<JobId>,
 }
 
 /// What the use-cases work with.
@@ -224,6 +234,7 @@ impl Jobs {
         let mut job = Job::new(self.mint_id(now), spec, now);
         job.name = request.name;
         job.metadata = request.metadata;
+        job.scheduling = request.scheduling;
         Ok(job)
     }
 
@@ -289,22 +300,76 @@ impl Jobs {
         Ok(counts)
     }
 
-    /// Cancels a job, or asks its worker to. Repeating it is harmless.
-    pub async fn cancel(&self, id: JobId) -> Result<(Job, Vec<Attempt>), Error> {
-        let cancelled = self.parts.store.request_cancel(id).await?;
-        let (job, attempts) = cancelled.ok_or(Error::JobNotFound(id))?;
-        match job.state {
-            JobState::Cancelling => {
-                // Nobody listens where the worker is another process: that one looks once a second.
-                drop(self.parts.signals.cancel.send(id));
-                Ok((job, attempts))
+    /// Does with a job what is asked, or asks its worker to. Repeating it is harmless.
+    pub async fn request(
+        &self,
+        id: JobId,
+        action: Action,
+        if_version: Option<u64>,
+    ) -> Result<(Job, Vec<Attempt>), Error> {
+        let requested = self.parts.store.request(id, action, if_version).await?;
+        match requested.ok_or(Error::JobNotFound(id))? {
+            Requested::Done(job, attempts) => {
+                self.pass_on(&job);
+                Ok((*job, attempts))
             }
-            JobState::Cancelled => Ok((job, attempts)),
-            state @ (JobState::Queued
-            | JobState::Running
-            | JobState::Succeeded
-            | JobState::Failed) => Err(Error::TooLateToCancel { state }),
+            Requested::NotAllowed(state) => Err(Error::NotAllowed { action, state }),
+            Requested::Stale(version) => Err(Error::Stale { id, version }),
         }
+    }
+
+    /// Nobody listens where the worker is another process: that one looks once a second.
+    fn pass_on(&self, job: &Job) {
+        let signals = &self.parts.signals;
+        match job.state {
+            JobState::Queued => signals.wake.notify_one(),
+            JobState::Pausing | JobState::Cancelling => drop(signals.asked.send(job.id)),
+            JobState::Running
+            | JobState::Succeeded
+            | JobState::Failed
+            | JobState::Paused
+            | JobState::Cancelled => {}
+        }
+    }
+
+    /// Forgets a job that is over, and removes its files. A job that was deleted already is fine.
+    pub async fn delete(&self, id: JobId, if_version: Option<u64>) -> Result<(), Error> {
+        match self.request(id, Action::Delete, if_version).await {
+            Ok((job, attempts)) => {
+                tracing::info!(job.id = %id, "job deleted");
+                self.remove_artifacts(&job, &attempts).await;
+                Ok(())
+            }
+            Err(Error::JobNotFound(_))
+                if self.parts.store.list_deleted(&[id]).await?.contains(&id) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What cannot be removed now is for the sweep.
+    async fn remove_artifacts(&self, job: &Job, attempts: &[Attempt]) {
+        let artifacts = &self.parts.artifacts;
+        for attempt in attempts {
+            if let Err(error) = artifacts.delete_attempt(job.id, attempt.attempt).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, job.id = %job.id, "cannot remove the artifact of a deleted job");
+            }
+        }
+        artifacts.remove_empty(job.id).await;
+    }
+
+    /// Ends the jobs past their deadline that nobody works on; to be called now and then.
+    pub async fn end_overdue(&self) -> Result<(), Error> {
+        for id in self.parts.store.fail_overdue().await? {
+            tracing::warn!(job.id = %id, "job failed: it was not over by its deadline");
+            let code = ErrorCode::DeadlineExceeded.as_str();
+            metrics::counter!("secateur_jobs_finished_total", "status" => "failed", "code" => code)
+                .increment(1);
+        }
+        Ok(())
     }
 
     /// A part of a job's log.

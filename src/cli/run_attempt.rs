@@ -3,17 +3,20 @@
 //! Speaks the protocol of [`crate::domain::attempt`] on standard input and output.
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, Read as _, Write as _};
+use std::io::{BufRead as _, Write as _};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
 use super::pace::Pace;
 use super::use_threads;
-use crate::domain::attempt::{AttemptFailure, AttemptMessage, AttemptSpec, Phase, Step};
+use crate::domain::attempt::{AttemptFailure, AttemptMessage, AttemptSpec, PAUSE, Phase, Step};
 use crate::domain::redact::HiddenDirs;
 use crate::domain::{ErrorCode, JobReport, JobSpec};
+use crate::engine::EngineError;
 use crate::pipeline::hub::cache_dirs;
 use crate::pipeline::{self, Listener, PipelineError, Plan, Workspace};
 
@@ -39,11 +42,19 @@ pub fn run(_args: &Args) -> anyhow::Result<()> {
         .context("cannot read the attempt from standard input")?;
     let attempt: AttemptSpec =
         serde_json::from_str(&line).context("cannot understand the attempt on standard input")?;
-    end_with_the_worker();
+    let is_paused = Arc::new(AtomicBool::new(false));
+    hear_the_worker(Arc::clone(&is_paused));
     use_threads(u16::try_from(attempt.threads).ok())?;
-    let mut speaker = Speaker::default();
+    let mut speaker = Speaker {
+        is_paused: Arc::clone(&is_paused),
+        ..Speaker::default()
+    };
     let message = match work(&attempt, &mut speaker) {
         Ok(report) => AttemptMessage::Succeeded { report },
+        // Nothing else stops a pass here.
+        Err(PipelineError::Engine(EngineError::Stopped)) if is_paused.load(Ordering::Relaxed) => {
+            AttemptMessage::Paused
+        }
         Err(error) => {
             let (code, chain) = (error.code(), error.chain());
             #[expect(
@@ -132,11 +143,13 @@ fn lock_scratch(scratch: &Path) -> Result<File, PipelineError> {
 }
 
 /// Standard input ends when the worker dies, however it dies; this process must not outlive it.
-fn end_with_the_worker() {
-    std::thread::spawn(|| {
-        let mut rest = Vec::new();
-        let ended = std::io::stdin().lock().read_to_end(&mut rest);
-        drop(ended);
+fn hear_the_worker(is_paused: Arc<AtomicBool>) {
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if line == PAUSE {
+                is_paused.store(true, Ordering::Relaxed);
+            }
+        }
         std::process::exit(ORPHANED);
     });
 }
@@ -144,6 +157,7 @@ fn end_with_the_worker() {
 /// Tells the worker what happens.
 #[derive(Default)]
 struct Speaker {
+    is_paused: Arc<AtomicBool>,
     phase: Option<Phase>,
     last_progress: Option<Instant>,
     pace: Pace,
@@ -171,6 +185,10 @@ impl Listener for Speaker {
             };
             say(&AttemptMessage::Progress { step });
         }
+    }
+
+    fn should_pause(&self) -> bool {
+        self.is_paused.load(Ordering::Relaxed)
     }
 
     fn resumed(&mut self, block: usize, blocks: usize) {

@@ -1,8 +1,9 @@
 //! What a worker and the child process that runs one attempt say to each other.
 //!
 //! The child reads one [`AttemptSpec`] as one line of JSON on its standard input, then writes one
-//! [`AttemptMessage`] per line on its standard output. The last line is `succeeded` or `failed`; a child that
-//! ends without either has crashed. End of file on the child's standard input means that its worker is gone:
+//! [`AttemptMessage`] per line on its standard output. The last line is `succeeded`, `paused` or `failed`; a child that
+//! ends without either has crashed. The line `pause` asks the child to stop at its next checkpoint; it says `paused`
+//! then. End of file on the child's standard input means that its worker is gone:
 //! the child then ends at once.
 
 use std::collections::BTreeMap;
@@ -104,6 +105,9 @@ pub struct AttemptFailure {
     pub retryable: bool,
 }
 
+/// What a worker may write after the [`AttemptSpec`], as a line of its own.
+pub const PAUSE: &str = "pause";
+
 /// One line of a child's standard output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -131,6 +135,8 @@ pub enum AttemptMessage {
         /// What was done and measured.
         report: JobReport,
     },
+    /// The attempt stopped at a checkpoint, as it was told to.
+    Paused,
     /// The attempt ended with an error.
     Failed {
         /// Which one.

@@ -55,6 +55,8 @@ error_codes! {
     InvalidTransition = "invalid_transition", retryable: false;
     /// The `Idempotency-Key` was sent with another body before.
     IdempotencyKeyReused = "idempotency_key_reused", retryable: false;
+    /// The job is not of the version that `If-Match` names any more.
+    VersionMismatch = "version_mismatch", retryable: false;
     /// The range asked for lies outside the file.
     RangeNotSatisfiable = "range_not_satisfiable", retryable: false;
     /// The request's `Host` is none of this server's names.
@@ -118,6 +120,8 @@ error_codes! {
     Io = "io", retryable: true;
     /// The process that ran the attempt died.
     WorkerCrashed = "worker_crashed", retryable: true;
+    /// The job was not over by its deadline.
+    DeadlineExceeded = "deadline_exceeded", retryable: false;
     /// The job was cancelled.
     Cancelled = "cancelled", retryable: false;
 }

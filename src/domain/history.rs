@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::attempt::Phase;
-use super::job::JobError;
+use super::job::{JobError, JobId};
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -20,6 +20,8 @@ pub enum AttemptOutcome {
     Cancelled,
     /// Its worker was stopped and gave it back.
     Released,
+    /// The job was paused.
+    Paused,
 }
 
 impl AttemptOutcome {
@@ -31,6 +33,7 @@ impl AttemptOutcome {
             Self::Crashed => "crashed",
             Self::Cancelled => "cancelled",
             Self::Released => "released",
+            Self::Paused => "paused",
         }
     }
 }
@@ -71,6 +74,17 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+/// An event of any job, with its place among those of all jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbered {
+    /// Grows in the order in which events became visible. Numbers of deleted jobs' events are missing.
+    pub number: u64,
+    /// The job.
+    pub job_id: JobId,
+    /// What happened to it.
+    pub event: Event,
+}
+
 /// What happened to a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -106,6 +120,14 @@ pub enum EventKind {
     },
     /// The worker was stopped; the job is queued again and the attempt does not count.
     Released,
+    /// Somebody asked to pause it while it ran.
+    Pausing,
+    /// It waits until somebody resumes it.
+    Paused,
+    /// It is queued again, and goes on where it was.
+    Continued,
+    /// It is queued again after it had ended, with a fresh budget of attempts.
+    Retried,
     /// Somebody asked to cancel it while it ran.
     Cancelling,
     /// The end: its artifact is there.

@@ -12,6 +12,7 @@ use super::code::ErrorCode;
 use super::job_spec::{JobSpec, JobType};
 use super::manifest::{FileEntry, JobReport, Sparsity};
 use super::results::{MeanResult, PerplexityResult, TaskResult, Warning};
+use super::scheduling::Scheduling;
 use super::spec::Metadata;
 use super::state::JobState;
 
@@ -183,6 +184,10 @@ pub struct Job {
     pub max_attempts: u32,
     /// Not to be claimed earlier.
     pub run_after: Timestamp,
+    /// What else the queue goes by.
+    pub scheduling: Scheduling,
+    /// When it came into the queue last.
+    pub queued_at: Timestamp,
     /// The worker that holds it.
     pub lease_owner: Option<String>,
     /// When the lease ends unless it is renewed.
@@ -219,6 +224,8 @@ impl Job {
             crash_count: 0,
             max_attempts: MAX_ATTEMPTS,
             run_after: now,
+            scheduling: Scheduling::default(),
+            queued_at: now,
             lease_owner: None,
             lease_expires_at: None,
             error: None,
@@ -237,6 +244,8 @@ impl Job {
         let is_delayed = self.run_after > self.created_at;
         Self {
             run_after: if is_delayed { self.run_after } else { now },
+            scheduling: self.scheduling.begun_at(now),
+            queued_at: now,
             created_at: now,
             updated_at: now,
             ..self

@@ -20,6 +20,7 @@ mod refusal;
 pub mod repetition;
 pub mod request;
 pub mod results;
+pub mod scheduling;
 pub mod spec;
 pub mod state;
 pub mod task_info;

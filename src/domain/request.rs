@@ -8,6 +8,7 @@ mod fields;
 mod label;
 mod names;
 mod prune;
+mod scheduling;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 use super::evaluation::EvaluationSpec;
 use super::job_spec::{JobSpec, JobType};
+use super::scheduling::Scheduling;
 use super::spec::{EvaluateSpec, Metadata};
 use fields::Fields;
 
@@ -45,6 +47,10 @@ pub mod limits {
     pub const METADATA_KEY_CHARS: usize = 64;
     /// Characters of a metadata value.
     pub const METADATA_VALUE_CHARS: usize = 512;
+    /// The shortest deadline, in seconds.
+    pub const MIN_DEADLINE_SECONDS: u64 = 1;
+    /// The longest one: 30 days.
+    pub const MAX_DEADLINE_SECONDS: u64 = 2_592_000;
     /// Characters of a revision, a local model id, or a path.
     pub const PATH_CHARS: usize = 255;
 }
@@ -91,6 +97,8 @@ pub struct JobRequest {
     pub name: Option<String>,
     /// The submitter's key-value pairs.
     pub metadata: Metadata,
+    /// When it runs, and where it can.
+    pub scheduling: Scheduling,
     /// What to do.
     pub spec: JobSpec,
 }
@@ -118,6 +126,7 @@ fn parse_body(
     let job_type = job_type(&mut root)?;
     let name = label::name(&mut root);
     let metadata = label::metadata(&mut root);
+    let scheduling = scheduling::scheduling(&mut root);
     let spec = match job_type {
         JobType::Prune => prune::spec(&mut root, defaults).map(JobSpec::Prune),
         JobType::Evaluate => evaluate(&mut root).map(JobSpec::Evaluate),
@@ -126,6 +135,7 @@ fn parse_body(
     Some(JobRequest {
         name,
         metadata,
+        scheduling,
         spec: spec?,
     })
 }

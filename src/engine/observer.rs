@@ -21,6 +21,11 @@ pub trait Observer {
     /// Called once, when work goes on from a journal instead of from block 0.
     fn resumed(&mut self, _block: usize, _total_blocks: usize) {}
 
+    /// Asked when a block is done and its state is in the journal; true ends the pass in the same way.
+    fn should_pause(&self) -> bool {
+        false
+    }
+
     /// Asked between batches; true ends the pass with [`super::EngineError::Stopped`].
     fn should_stop(&self) -> bool {
         false

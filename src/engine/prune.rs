@@ -84,6 +84,9 @@ pub fn prune(
             }
             drop(block);
             pass.save(index + 1, &batches)?;
+            if observer.should_pause() {
+                return Err(EngineError::Stopped);
+            }
         }
         meter.block_done(index, observer);
     }
@@ -100,7 +103,7 @@ impl Pass<'_> {
     fn by_magnitude(&self, observer: &mut dyn Observer) -> Result<()> {
         let blocks = self.decoder.config().blocks;
         for index in 0..blocks {
-            if observer.should_stop() {
+            if observer.should_stop() || observer.should_pause() {
                 return Err(EngineError::Stopped);
             }
             for kind in LinearKind::ALL {

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use axum::http::{HeaderMap, HeaderName, header};
 
+use super::error::{ApiError, FieldProblem};
+
 /// An entity tag around `text`.
 pub(super) fn quoted(text: &str) -> String {
     format!("\"{text}\"")
@@ -19,6 +21,27 @@ pub(super) fn is_unchanged(headers: &HeaderMap, etag: &str) -> bool {
     tags.flat_map(|value| value.split(','))
         .map(str::trim)
         .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+}
+
+/// The version of a job that `If-Match` asks for; `None` = any.
+pub(super) fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+    let mut values = headers.get_all(header::IF_MATCH).iter();
+    let (value, further) = (values.next(), values.next());
+    let Some(value) = value else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    if further.is_some() || text.is_empty() || text.contains(',') {
+        let detail = "expected one entity tag, or *".to_owned();
+        let problem = FieldProblem::parameter("If-Match", "invalid_format", detail);
+        return Err(ApiError::Invalid(vec![problem]));
+    }
+    if text == "*" {
+        return Ok(None);
+    }
+    let digits = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
+    // No job is of this version.
+    Ok(Some(digits.and_then(number).unwrap_or(0)))
 }
 
 /// What part of a file a request is for.

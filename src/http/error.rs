@@ -205,16 +205,11 @@ fn jobs_problem(error: jobs::Error, message: String) -> Problem {
             }
         }
         jobs::Error::ArtifactNotFound { .. } => Problem::new(ErrorCode::ArtifactNotFound, message),
-        jobs::Error::TooLateToCancel { .. } => {
-            let allowed = JobState::ALL
-                .into_iter()
-                .filter(|state| state.after_cancel_request().is_some())
-                .collect();
-            Problem {
-                allowed: Some(allowed),
-                ..Problem::new(ErrorCode::InvalidTransition, message)
-            }
-        }
+        jobs::Error::NotAllowed { action, .. } => Problem {
+            allowed: Some(action.allowed_in()),
+            ..Problem::new(ErrorCode::InvalidTransition, message)
+        },
+        jobs::Error::Stale { .. } => Problem::new(ErrorCode::VersionMismatch, message),
         jobs::Error::Store(error) => {
             if error.is_transient() {
                 unavailable(&error)
@@ -261,6 +256,7 @@ pub(super) fn status(code: ErrorCode) -> StatusCode {
         }
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::ResultsNotReady | ErrorCode::InvalidTransition => StatusCode::CONFLICT,
+        ErrorCode::VersionMismatch => StatusCode::PRECONDITION_FAILED,
         ErrorCode::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
         ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -293,6 +289,7 @@ pub(super) fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::DeviceUnavailable
         | ErrorCode::Io
         | ErrorCode::WorkerCrashed
+        | ErrorCode::DeadlineExceeded
         | ErrorCode::Cancelled => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }

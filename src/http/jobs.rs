@@ -93,7 +93,7 @@ fn accepted(job: &Job) -> Reply {
 #[utoipa::path(
     get, path = "/jobs", tag = "jobs",
     params(
-        ("status" = Option<String>, Query, description = "One or several of queued, running, succeeded, failed, cancelling, cancelled; separated by commas", example = "queued,running"),
+        ("status" = Option<String>, Query, description = "One or several of queued, running, succeeded, failed, pausing, paused, cancelling, cancelled; separated by commas", example = "queued,running"),
         ("type" = Option<String>, Query, description = "prune, evaluate, or both separated by a comma", example = "evaluate"),
         ("model" = Option<String>, Query, description = "The model's id"),
         ("method" = Option<String>, Query, description = "wanda or magnitude; no job of the type evaluate has one"),
@@ -174,30 +174,7 @@ pub(super) async fn get_job(
     Ok(whole_job(job, attempts))
 }
 
-/// Cancel a job
-///
-/// A queued job is cancelled at once. A running one becomes `cancelling` until its worker has stopped, which takes
-/// seconds. Repeating it is harmless.
-#[utoipa::path(
-    post, path = "/jobs/{id}/cancel", tag = "jobs",
-    params(("id" = String, Path, description = "The job")),
-    responses(
-        (status = 200, description = "The job as it is now", body = JobView),
-        (status = 404, description = "`job_not_found`"),
-        (status = 403, description = "`cross_origin`"),
-        (status = 409, description = "`invalid_transition`"),
-    )
-)]
-pub(super) async fn cancel_job(
-    _: NoParameters,
-    State(state): State<HttpState>,
-    JobPath(id): JobPath,
-) -> Result<Response, ApiError> {
-    let (job, attempts) = state.jobs.cancel(id).await?;
-    Ok(whole_job(job, attempts))
-}
-
-fn whole_job(job: Job, attempts: Vec<Attempt>) -> Response {
+pub(super) fn whole_job(job: Job, attempts: Vec<Attempt>) -> Response {
     let mut response = StatusCode::OK.into_response();
     describe(&mut response, &job);
     let body = Json(JobView::new(job).with_attempts(attempts)).into_response();

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of workers and nothing of SQL: everything goes through [`Jobs`].
 
+mod actions;
 mod artifacts;
 mod body_schema;
 mod capabilities;

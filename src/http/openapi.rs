@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::{Problem, status};
-use super::{HttpState, artifacts, capabilities, events, jobs, operations, results};
+use super::{HttpState, actions, artifacts, capabilities, events, jobs, operations, results};
 use crate::domain::ErrorCode;
 
 #[derive(OpenApi)]
@@ -22,7 +22,7 @@ use crate::domain::ErrorCode;
     ),
     components(schemas(Problem)),
     tags(
-        (name = "jobs", description = "Submit, watch and cancel"),
+        (name = "jobs", description = "Submit, watch, and steer"),
         (name = "results", description = "Numbers and files"),
         (name = "operations", description = "What operators need"),
     )
@@ -33,8 +33,11 @@ struct Base;
 pub(super) fn job_routes() -> OpenApiRouter<HttpState> {
     OpenApiRouter::new()
         .routes(routes!(jobs::create_job, jobs::list_jobs))
-        .routes(routes!(jobs::get_job))
-        .routes(routes!(jobs::cancel_job))
+        .routes(routes!(jobs::get_job, actions::delete_job))
+        .routes(routes!(actions::cancel_job))
+        .routes(routes!(actions::pause_job))
+        .routes(routes!(actions::resume_job))
+        .routes(routes!(actions::retry_job))
         .routes(routes!(events::list_events))
         .routes(routes!(results::get_results))
         .routes(routes!(results::get_report))
@@ -61,7 +64,12 @@ pub fn document() -> Document {
 /// Gives every error response its body and an example, and every operation the errors that any of them can have.
 pub(super) fn completed(mut document: Document) -> Document {
     for item in document.paths.paths.values_mut() {
-        let operations = [&mut item.get, &mut item.post, &mut item.head];
+        let operations = [
+            &mut item.get,
+            &mut item.post,
+            &mut item.head,
+            &mut item.delete,
+        ];
         for operation in operations.into_iter().flatten() {
             complete(operation);
         }

@@ -48,6 +48,11 @@ pub(super) struct JobView {
     /// When the next attempt may begin, for a job that is queued again.
     #[schema(value_type = Option<String>, format = DateTime)]
     retry_at: Option<Timestamp>,
+    /// How long after its acceptance, or its last retry, it fails unless it is over.
+    deadline_seconds: Option<u64>,
+    /// When that is.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    deadline_at: Option<Timestamp>,
     /// The worker that holds it.
     worker_id: Option<String>,
     /// Why it failed, or why it is queued again.
@@ -94,6 +99,9 @@ struct Links {
     #[serde(rename = "self")]
     itself: String,
     cancel: String,
+    pause: String,
+    resume: String,
+    retry: String,
     events: String,
     results: String,
     report: String,
@@ -141,6 +149,8 @@ impl JobView {
             failed_attempts: job.failed_attempts,
             crash_count: job.crash_count,
             retry_at: is_waiting_to_retry.then_some(job.run_after),
+            deadline_seconds: job.scheduling.deadline_after.map(|after| after.as_secs()),
+            deadline_at: job.scheduling.deadline_at,
             worker_id: job.lease_owner,
             error: job.error,
             warnings: job
@@ -183,6 +193,9 @@ impl Links {
     fn new(path: String) -> Self {
         Self {
             cancel: format!("{path}/cancel"),
+            pause: format!("{path}/pause"),
+            resume: format!("{path}/resume"),
+            retry: format!("{path}/retry"),
             events: format!("{path}/events"),
             results: format!("{path}/results"),
             report: format!("{path}/report"),
@@ -201,13 +214,16 @@ fn example_job() -> serde_json::Value {
         "method": {"type": "wanda"}, "sparsity": 0.5, "pattern": "unstructured",
         "calibration": {"dataset": "c4", "n_samples": 16, "seq_len": null, "seed": 0},
         "evaluation": {"perplexity": [{"dataset": "wikitext2"}], "seq_len": null, "windows": null},
-        "attempt": 0, "max_attempts": 3, "failed_attempts": 0, "crash_count": 0, "retry_at": null,
+        "attempt": 0, "max_attempts": 3, "failed_attempts": 0, "crash_count": 0, "retry_at": null, "deadline_seconds": null, "deadline_at": null,
         "worker_id": null, "error": null, "results": null, "warnings": [],
         "created_at": "2026-11-24T11:32:24.123Z", "started_at": null, "finished_at": null,
         "updated_at": "2026-11-24T11:32:24.123Z", "version": 1, "attempts": [],
         "links": {
             "self": "/v1/jobs/job_019abcde0123789a8bcdef0123456789",
             "cancel": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/cancel",
+            "pause": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/pause",
+            "resume": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/resume",
+            "retry": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/retry",
             "events": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/events",
             "results": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/results",
             "report": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/report",

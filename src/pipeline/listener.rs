@@ -14,6 +14,11 @@ pub trait Listener: Send {
     /// The job goes on from a journal.
     fn resumed(&mut self, block: usize, blocks: usize);
 
+    /// Asked at checkpoints; true stops the job there.
+    fn should_pause(&self) -> bool {
+        false
+    }
+
     /// Asked often; true stops the job.
     fn should_stop(&self) -> bool {
         false
@@ -63,6 +68,10 @@ impl Observer for EngineObserver<'_> {
 
     fn resumed(&mut self, block: usize, total_blocks: usize) {
         self.0.resumed(block, total_blocks);
+    }
+
+    fn should_pause(&self) -> bool {
+        self.0.should_pause()
     }
 
     fn should_stop(&self) -> bool {

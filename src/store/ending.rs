@@ -31,6 +31,8 @@ pub enum Ending {
     },
     /// The worker stopped because the job shall be cancelled.
     Cancelled,
+    /// The worker stopped because the job shall pause.
+    Paused,
     /// The worker was stopped: queued again, and the attempt does not count.
     Released,
 }
@@ -78,7 +80,10 @@ impl Ending {
             },
             Self::Cancelled => base,
             // A process that dies while it shall be stopped has stopped.
-            Self::Retry { .. } | Self::Released | Self::Failed { crashed: true, .. }
+            Self::Retry { .. }
+            | Self::Released
+            | Self::Paused
+            | Self::Failed { crashed: true, .. }
                 if state == JobState::Cancelling =>
             {
                 base
@@ -92,6 +97,28 @@ impl Ending {
                 error: Some(error.clone()),
                 counts: true,
                 crashed: *crashed,
+                ..base
+            },
+            Self::Paused => Settled {
+                state: JobState::Paused,
+                outcome: AttemptOutcome::Paused,
+                event: EventKind::Paused,
+                ..base
+            },
+            // One that fails while it shall pause waits, and its next attempt begins when it is resumed.
+            Self::Retry { error, crashed, .. } if state == JobState::Pausing => Settled {
+                state: JobState::Paused,
+                outcome: failure(*crashed),
+                event: EventKind::Paused,
+                error: Some(error.clone()),
+                counts: true,
+                crashed: *crashed,
+                ..base
+            },
+            Self::Released if state == JobState::Pausing => Settled {
+                state: JobState::Paused,
+                outcome: AttemptOutcome::Released,
+                event: EventKind::Paused,
                 ..base
             },
             Self::Retry {

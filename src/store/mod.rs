@@ -13,7 +13,7 @@ pub mod sqlite;
 mod time;
 mod url;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,10 +22,10 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 
 use crate::domain::attempt::{Phase, Step};
-use crate::domain::history::{Attempt, Event};
+use crate::domain::history::{Attempt, Event, Numbered};
 use crate::domain::idempotency::{KeyedRequest, Reply};
 use crate::domain::job::{Job, JobFilter, JobId, Publication};
-use crate::domain::state::JobState;
+use crate::domain::state::{Action, JobState};
 
 pub use ending::{Ending, Settled};
 pub use postgres::PostgresStore;
@@ -180,8 +180,21 @@ pub enum Held {
     Yes,
     /// Somebody asked to cancel the job: stop, and say so.
     CancelRequested,
+    /// Somebody asked to pause the job: stop at the next checkpoint, and say so.
+    PauseRequested,
     /// Somebody else has the job, or nobody: stop, discard.
     Lost,
+}
+
+/// What became of something that was asked of a job.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Requested {
+    /// It is done, or its worker was asked to: the job and its attempts as they are now. A deleted job as it was.
+    Done(Box<Job>, Vec<Attempt>),
+    /// The job's state does not allow it.
+    NotAllowed(JobState),
+    /// The job is of this version, not of the one that was named.
+    Stale(u64),
 }
 
 /// What a database that can tells those who wait.
@@ -189,8 +202,10 @@ pub enum Held {
 pub enum Change {
     /// There is a queued job.
     Queued,
-    /// The job shall be cancelled.
-    Cancelling(JobId),
+    /// Something is asked of whoever works on the job.
+    Asked(JobId),
+    /// The log has grown.
+    Logged,
     /// Something may have gone unnoticed.
     Missed,
 }
@@ -290,9 +305,29 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// What a succeeded job brought.
     fn lookup_publication(&self, id: JobId) -> StoreFuture<'_, Option<Publication>>;
 
-    /// Cancels a queued job at once, asks the worker of a running one to stop, leaves any other as it is. Gives the
-    /// job and its attempts as they are then.
-    fn request_cancel(&self, id: JobId) -> StoreFuture<'_, Option<(Job, Vec<Attempt>)>>;
+    /// Does with a job what somebody asks for, or asks its worker to. What is done already is not done again, and it is
+    /// done only while the job is of the version `if_version`, if that is given.
+    fn request(
+        &self,
+        id: JobId,
+        action: Action,
+        if_version: Option<u64>,
+    ) -> StoreFuture<'_, Option<Requested>>;
+
+    /// Which of these jobs were deleted.
+    fn list_deleted<'a>(&'a self, ids: &'a [JobId]) -> StoreFuture<'a, BTreeSet<JobId>>;
+
+    /// Forgets which jobs were deleted longer ago than `age`.
+    fn forget_deleted(&self, age: Duration) -> StoreFuture<'_, ()>;
+
+    /// Ends every job past its deadline that nobody works on. Gives those.
+    fn fail_overdue(&self) -> StoreFuture<'_, Vec<JobId>>;
+
+    /// What happened to all jobs after the event with the number `after`, oldest first, at most `limit` entries.
+    fn list_all_events(&self, after: u64, limit: u32) -> StoreFuture<'_, Vec<Numbered>>;
+
+    /// The number of the newest event; 0 where there was none.
+    fn last_event_number(&self) -> StoreFuture<'_, u64>;
 
     /// Hands out the job that has waited longest. One that this version cannot read fails, and the next one is taken.
     fn claim_next_job<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, Option<Job>>;

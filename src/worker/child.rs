@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 use tracing::Instrument;
 
+use crate::domain::attempt::PAUSE;
 use crate::domain::{AttemptMessage, AttemptSpec};
 
 /// How long a child may live on after it has closed its output.
@@ -22,8 +23,8 @@ const DATABASE_URL: &str = "SECATEUR_DATABASE_URL";
 pub(super) struct Child {
     process: tokio::process::Child,
     messages: Lines<BufReader<ChildStdout>>,
-    /// Kept open: its end tells the child that the worker is gone.
-    _stdin: ChildStdin,
+    /// Its end tells the child that the worker is gone.
+    stdin: ChildStdin,
 }
 
 impl Child {
@@ -54,7 +55,7 @@ impl Child {
         Ok(Self {
             process,
             messages: BufReader::new(stdout).lines(),
-            _stdin: stdin,
+            stdin,
         })
     }
 
@@ -72,6 +73,15 @@ impl Child {
                 Ok(message) => return Some(message),
                 Err(error) => tracing::warn!(%error, "the child wrote a line that is no message"),
             }
+        }
+    }
+
+    /// Asks the child to stop at its next checkpoint.
+    pub(super) async fn pause(&mut self) {
+        let line = format!("{PAUSE}\n");
+        // One that cannot be told has ended, or will be ended for not listening.
+        if let Err(error) = self.stdin.write_all(line.as_bytes()).await {
+            tracing::debug!(%error, "the child cannot be told to pause");
         }
     }
 

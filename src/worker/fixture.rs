@@ -42,7 +42,7 @@ pub(super) async fn context(home: &Path) -> Context {
         artifacts: Arc::new(Artifacts::open(&home.join("artifacts")).unwrap()),
         clock: Arc::new(SystemClock),
         wake: Arc::new(Notify::new()),
-        cancels: broadcast::channel(1).0,
+        asked: broadcast::channel(1).0,
     };
     Context {
         presence: Presence::announce(&settings.workers_dir).unwrap(),

@@ -2,9 +2,9 @@
 //! how that ended.
 //!
 //! A worker computes nothing itself: cancelling, stopping and crashing are all the end of another process. What it
-//! shares with the HTTP side is the database and two shortcuts, a wake-up and the word of a cancellation, which come
+//! shares with the HTTP side is the database and two shortcuts, a wake-up and the word that something is asked, which come
 //! from within the process or, on PostgreSQL, from the database. Without those it looks for work every two seconds and
-//! for a cancellation every second.
+//! for what is asked every second.
 
 mod child;
 #[cfg(test)]
@@ -81,8 +81,8 @@ pub struct WorkerParts {
     pub clock: Arc<dyn Clock>,
     /// Somebody queued a job.
     pub wake: Arc<Notify>,
-    /// Somebody cancelled a running job.
-    pub cancels: broadcast::Sender<JobId>,
+    /// Something is asked of whoever works on a job.
+    pub asked: broadcast::Sender<JobId>,
 }
 
 /// The running pool.
@@ -158,13 +158,13 @@ impl WorkerPool {
 
 async fn serve_slot(context: Arc<Context>, device: String) {
     while !context.stop.is_cancelled() {
-        // Subscribed before the claim: a cancellation right after it is not missed.
-        let cancels = context.parts.cancels.subscribe();
+        // Subscribed before the claim: what is asked right after it is not missed.
+        let asked = context.parts.asked.subscribe();
         match context.claim(&device).await {
             Ok(Some(job)) => {
                 // One signal may stand for several jobs.
                 context.parts.wake.notify_one();
-                run(&context, &job, &device, cancels).await;
+                run(&context, &job, &device, asked).await;
             }
             Ok(None) => context.wait_for_work().await,
             Err(error) => {
@@ -179,9 +179,9 @@ async fn serve_slot(context: Arc<Context>, device: String) {
     }
 }
 
-async fn run(context: &Arc<Context>, job: &Job, device: &str, cancels: broadcast::Receiver<JobId>) {
+async fn run(context: &Arc<Context>, job: &Job, device: &str, asked: broadcast::Receiver<JobId>) {
     let _active = context.activate(job.id);
-    let ended = supervise::supervise(context, job, device, cancels).await;
+    let ended = supervise::supervise(context, job, device, asked).await;
     record::record(context, job, ended).await;
 }
 

@@ -100,7 +100,7 @@ fn lock(scratch: &Path) -> io::Result<File> {
 }
 
 /// Goes on only with the database's word that the lease holds. An artifact that is finished before its worker hears of
-/// a cancellation counts.
+/// a cancellation or a pause counts.
 async fn confirm(context: &Context, lease: &Lease) -> Result<(), Aborted> {
     loop {
         let held = context
@@ -109,7 +109,7 @@ async fn confirm(context: &Context, lease: &Lease) -> Result<(), Aborted> {
             .heartbeat(lease, context.settings.lease)
             .await;
         match held {
-            Ok(Held::Yes | Held::CancelRequested) => return Ok(()),
+            Ok(Held::Yes | Held::CancelRequested | Held::PauseRequested) => return Ok(()),
             Ok(Held::Lost) => return Err(Aborted::Lost),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;

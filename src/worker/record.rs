@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::Context;
 use super::publish::{Unpublished, publish};
 use super::supervise::Ended;
+use crate::domain::attempt::Phase;
 use crate::domain::history::EventKind;
 use crate::domain::job::{Job, JobError};
-use crate::domain::{ErrorCode, JobState};
+use crate::domain::{AttemptFailure, ErrorCode, JobState};
 use crate::store::{Ending, Lease, Settled};
 
 /// The longest wait between two attempts.
@@ -68,8 +69,23 @@ async fn ending(
             Ok(failed(context, job, error, true))
         }
         Ended::Cancelled => Ok(Ending::Cancelled),
+        Ended::Paused => Ok(Ending::Paused),
+        Ended::Overdue { phase } => Ok(Ending::Failed {
+            error: failure(overdue(phase)),
+            crashed: false,
+        }),
         Ended::Stopped => Ok(Ending::Released),
         Ended::Lost => Err(Aborted::Lost),
+    }
+}
+
+fn overdue(phase: Option<Phase>) -> AttemptFailure {
+    let code = ErrorCode::DeadlineExceeded;
+    AttemptFailure {
+        code,
+        message: "the job was running at its deadline".to_owned(),
+        phase,
+        retryable: code.retryable(),
     }
 }
 
@@ -153,6 +169,9 @@ fn log(job: &Job, end: &EventKind) {
             let (code, message) = (error.failure.code.as_str(), error.failure.message.as_str());
             tracing::warn!(job.id = %id, job.attempt = attempt, code, message, %run_after, "attempt failed, will retry");
         }
+        EventKind::Paused => {
+            tracing::info!(job.id = %id, job.attempt = attempt, "job paused");
+        }
         EventKind::Cancelled => {
             tracing::info!(job.id = %id, job.attempt = attempt, "job cancelled");
         }
@@ -164,6 +183,9 @@ fn log(job: &Job, end: &EventKind) {
         | EventKind::Started { .. }
         | EventKind::Phase { .. }
         | EventKind::Resumed { .. }
+        | EventKind::Pausing
+        | EventKind::Continued
+        | EventKind::Retried
         | EventKind::Cancelling => {}
     }
 }
@@ -173,7 +195,11 @@ pub(super) fn count(settled: &Settled) {
     let outcome = settled.outcome.as_str();
     metrics::counter!("secateur_job_attempts_total", "outcome" => outcome).increment(1);
     let code = match settled.state {
-        JobState::Queued | JobState::Running | JobState::Cancelling => return,
+        JobState::Queued
+        | JobState::Running
+        | JobState::Pausing
+        | JobState::Paused
+        | JobState::Cancelling => return,
         JobState::Succeeded => "none",
         JobState::Cancelled => ErrorCode::Cancelled.as_str(),
         JobState::Failed => settled
@@ -190,6 +216,7 @@ pub(super) fn count(settled: &Settled) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::state::Action;
     use crate::worker::fixture::{build_artifact, claimed, context};
 
     #[test]
@@ -209,7 +236,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let context = context(home.path()).await;
         let job = claimed(&context).await;
-        let asked = context.parts.store.request_cancel(job.id);
+        let asked = context.parts.store.request(job.id, Action::Cancel, None);
         asked.await.unwrap();
         let crashed = Ended::Crashed {
             message: "gone".to_owned(),

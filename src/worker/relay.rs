@@ -15,7 +15,8 @@ pub(super) async fn run(context: Arc<Context>) {
             // Who takes one job wakes the next slot.
             Change::Queued | Change::Missed => context.parts.wake.notify_one(),
             // Nobody listens where the job is another worker's.
-            Change::Cancelling(id) => drop(context.parts.cancels.send(id)),
+            Change::Asked(id) => drop(context.parts.asked.send(id)),
+            Change::Logged => {}
         }
     }
 }

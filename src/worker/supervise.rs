@@ -19,8 +19,15 @@ use crate::store::{Held, Lease, Report};
 /// Progress is written down at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
-/// How often the database is asked whether the job shall be cancelled: whoever was asked may be another process.
+/// How often the database is asked whether something is asked of the job: whoever was asked may be another process.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a lease that could not be renewed waits for the next try, however seldom it is renewed otherwise: the sooner
+/// after an outage, the less others take its holder for dead.
+const RENEW_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a child may take to its next checkpoint when it shall pause. Blocks of the largest models take minutes.
+const PAUSE_PATIENCE: Duration = Duration::from_mins(15);
 
 /// How an attempt's process ended.
 #[derive(Debug)]
@@ -36,6 +43,10 @@ pub(super) enum Ended {
     },
     /// Killed: the job shall be cancelled.
     Cancelled,
+    /// At a checkpoint, or killed where there is none: the job shall pause.
+    Paused,
+    /// Killed: the job is past its deadline.
+    Overdue { phase: Option<Phase> },
     /// Killed: the worker stops.
     Stopped,
     /// Killed: the lease is gone.
@@ -47,7 +58,7 @@ pub(super) async fn supervise(
     context: &Context,
     job: &Job,
     device: &str,
-    cancels: broadcast::Receiver<JobId>,
+    asked: broadcast::Receiver<JobId>,
 ) -> Ended {
     let span = tracing::info_span!("attempt", job.id = %job.id, job.attempt = job.attempt, device);
     let work = async {
@@ -66,7 +77,7 @@ pub(super) async fn supervise(
         match started {
             Ok(child) => {
                 tracing::info!("attempt started");
-                Watch::new(context, lease).run(child, cancels).await
+                Watch::new(context, job, lease).run(child, asked).await
             }
             Err(error) => Ended::Failed(cannot_start(&error)),
         }
@@ -119,31 +130,51 @@ fn cannot_start(error: &io::Error) -> AttemptFailure {
     }
 }
 
-/// Why the loop ended before the child did.
-type Stop = Ended;
+/// Why the loop shall end before the child does.
+enum Stop {
+    /// At once.
+    Now(Ended),
+    /// When the child is at its next checkpoint: the job shall pause.
+    AtCheckpoint,
+}
+
+/// The database did not answer.
+struct Unrenewed;
 
 /// What is known of the running attempt.
 struct Watch<'c> {
     context: &'c Context,
     lease: Lease,
     phase: Option<(Phase, Instant)>,
+    /// When the job must be over.
+    deadline: Option<Instant>,
+    /// Until when a child that shall pause is waited for.
+    pausing_until: Option<Instant>,
     /// The newest step that was not written down yet.
     unwritten: Option<Step>,
     last_word: Option<Ended>,
 }
 
 impl<'c> Watch<'c> {
-    fn new(context: &'c Context, lease: Lease) -> Self {
+    fn new(context: &'c Context, job: &Job, lease: Lease) -> Self {
+        // Both times are the database's: the job changed last when it was claimed.
+        let left = job
+            .scheduling
+            .deadline_at
+            .map(|at| at.duration_since(job.updated_at));
+        let left = left.map(|left| Duration::try_from(left).unwrap_or_default());
         Self {
             context,
             lease,
             phase: None,
+            deadline: left.map(|left| Instant::now() + left),
+            pausing_until: None,
             unwritten: None,
             last_word: None,
         }
     }
 
-    async fn run(mut self, mut child: Child, mut cancels: broadcast::Receiver<JobId>) -> Ended {
+    async fn run(mut self, mut child: Child, mut asked: broadcast::Receiver<JobId>) -> Ended {
         let mut heartbeat = every(self.context.settings.heartbeat);
         let mut flush = every(PROGRESS_EVERY);
         let mut look = every(LOOK_EVERY);
@@ -153,20 +184,39 @@ impl<'c> Watch<'c> {
                     Some(message) => self.hear(message).await,
                     None => return self.conclude(child).await,
                 },
-                _ = heartbeat.tick() => self.renew().await,
+                _ = heartbeat.tick() => match self.renew().await {
+                    Ok(stop) => stop,
+                    Err(Unrenewed) => {
+                        heartbeat.reset_after(RENEW_AGAIN.min(heartbeat.period()));
+                        None
+                    }
+                },
                 _ = flush.tick() => self.flush().await,
                 _ = look.tick() => self.look().await,
-                cancelled = cancels.recv() => match cancelled {
-                    Ok(id) if id == self.lease.job_id => Some(Ended::Cancelled),
-                    Ok(_) => None,
+                about = asked.recv() => match about {
+                    Ok(id) if id != self.lease.job_id => None,
                     // Too many at once, or nobody left to send any: the database knows.
-                    Err(RecvError::Lagged(_) | RecvError::Closed) => self.look().await,
+                    Ok(_) | Err(RecvError::Lagged(_) | RecvError::Closed) => self.look().await,
                 },
-                () = self.context.stop.cancelled() => Some(Ended::Stopped),
+                () = until(self.deadline) => Some(Stop::Now(self.overdue())),
+                () = until(self.pausing_until) => Some(Stop::Now(Ended::Paused)),
+                () = self.context.stop.cancelled() => Some(Stop::Now(Ended::Stopped)),
             };
-            if let Some(ended) = stop {
-                child.kill().await;
-                return ended;
+            match stop {
+                None => {}
+                Some(Stop::AtCheckpoint) if self.pausing_until.is_some() => {}
+                Some(Stop::AtCheckpoint) if self.has_checkpoints() => {
+                    self.pausing_until = Some(Instant::now() + PAUSE_PATIENCE);
+                    child.pause().await;
+                }
+                Some(Stop::AtCheckpoint) => {
+                    child.kill().await;
+                    return Ended::Paused;
+                }
+                Some(Stop::Now(ended)) => {
+                    child.kill().await;
+                    return ended;
+                }
             }
         }
     }
@@ -178,7 +228,12 @@ impl<'c> Watch<'c> {
                 self.phase = Some((phase, Instant::now()));
                 self.unwritten = None;
                 tracing::info!(phase = phase.as_str(), "phase began");
-                self.write(Report::Phase(phase)).await
+                let stop = self.write(Report::Phase(phase)).await;
+                // The last checkpoint is behind it.
+                if self.pausing_until.is_some() && !self.has_checkpoints() {
+                    return Some(Stop::Now(Ended::Paused));
+                }
+                stop
             }
             AttemptMessage::Progress { step } => {
                 self.unwritten = Some(step);
@@ -192,10 +247,25 @@ impl<'c> Watch<'c> {
                 self.last_word = Some(Ended::Succeeded(report));
                 None
             }
+            AttemptMessage::Paused => {
+                self.last_word = Some(Ended::Paused);
+                None
+            }
             AttemptMessage::Failed { failure } => {
                 self.last_word = Some(Ended::Failed(failure));
                 None
             }
+        }
+    }
+
+    /// Pruning has one after each block.
+    fn has_checkpoints(&self) -> bool {
+        matches!(self.phase, Some((Phase::Pruning, _)))
+    }
+
+    fn overdue(&self) -> Ended {
+        Ended::Overdue {
+            phase: self.phase.map(|(phase, _)| phase),
         }
     }
 
@@ -226,7 +296,7 @@ impl<'c> Watch<'c> {
     }
 
     /// A database that does not answer is no reason to stop: the fence decides in the end.
-    async fn renew(&self) -> Option<Stop> {
+    async fn renew(&self) -> Result<Option<Stop>, Unrenewed> {
         match self
             .context
             .parts
@@ -234,14 +304,14 @@ impl<'c> Watch<'c> {
             .heartbeat(&self.lease, self.context.settings.lease)
             .await
         {
-            Ok(held) => stop_unless_held(held),
+            Ok(held) => Ok(stop_unless_held(held)),
             Err(error) => {
                 metrics::counter!("secateur_heartbeat_errors_total").increment(1);
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "cannot renew the lease"
                 );
-                None
+                Err(Unrenewed)
             }
         }
     }
@@ -275,8 +345,17 @@ impl<'c> Watch<'c> {
 fn stop_unless_held(held: Held) -> Option<Stop> {
     match held {
         Held::Yes => None,
-        Held::CancelRequested => Some(Ended::Cancelled),
-        Held::Lost => Some(Ended::Lost),
+        Held::CancelRequested => Some(Stop::Now(Ended::Cancelled)),
+        Held::PauseRequested => Some(Stop::AtCheckpoint),
+        Held::Lost => Some(Stop::Now(Ended::Lost)),
+    }
+}
+
+/// Never where there is no such time.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

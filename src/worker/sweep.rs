@@ -15,6 +15,9 @@ use crate::domain::job::{JobError, JobId};
 use crate::domain::state::JobState;
 use crate::store::{Ending, Leased, Standing, StoreError};
 
+/// How long it is known that a job was deleted.
+const DELETED_KNOWN: Duration = Duration::from_hours(30 * 24);
+
 /// Part of a sweep did not work; the next one tries again.
 #[derive(Debug, thiserror::Error)]
 enum SweepError {
@@ -51,6 +54,7 @@ impl Sweeper {
             ("scratch", self.remove_scratch(context).await),
             ("artifacts", self.remove_attempts(context).await),
             ("idempotency keys", forget_keys(context).await),
+            ("deleted jobs", forget_deleted(context).await),
         ];
         for (part, result) in parts {
             if let Err(error) = result {
@@ -67,6 +71,7 @@ impl Sweeper {
     async fn remove_scratch(&mut self, context: &Context) -> Result<(), SweepError> {
         let ids = list_scratch(&context.settings.scratch_dir).await?;
         let standings = context.parts.store.list_standings(&ids).await?;
+        let deleted = context.parts.store.list_deleted(&ids).await?;
         for id in ids {
             let directory = context.scratch(id);
             let is_needed = match standings.get(&id) {
@@ -74,6 +79,7 @@ impl Sweeper {
                     grace::end(&directory)?;
                     !standing.state.is_terminal()
                 }
+                None if deleted.contains(&id) => false,
                 None => !self.is_grace_over(context, id, &directory)?,
             };
             if is_needed || context.is_active(id) {
@@ -94,10 +100,12 @@ impl Sweeper {
         let found = artifacts.list_attempts().await?;
         let ids: Vec<_> = found.keys().copied().collect();
         let standings = context.parts.store.list_standings(&ids).await?;
+        let deleted = context.parts.store.list_deleted(&ids).await?;
         for (id, attempts) in found {
             let folder = artifacts.folder(id);
             let standing = standings.get(&id);
-            if standing.is_none() && !self.is_grace_over(context, id, &folder)? {
+            let is_unknown = standing.is_none() && !deleted.contains(&id);
+            if is_unknown && !self.is_grace_over(context, id, &folder)? {
                 continue;
             }
             grace::end(&folder)?;
@@ -129,6 +137,11 @@ impl Sweeper {
     }
 }
 
+/// By then every sweep has removed their files.
+async fn forget_deleted(context: &Context) -> Result<(), SweepError> {
+    Ok(context.parts.store.forget_deleted(DELETED_KNOWN).await?)
+}
+
 /// The directories that are named after jobs; anything else there is not ours.
 async fn list_scratch(directory: &Path) -> io::Result<Vec<JobId>> {
     let mut entries = match tokio::fs::read_dir(directory).await {
@@ -155,10 +168,10 @@ async fn forget_keys(context: &Context) -> Result<(), SweepError> {
 /// Whether the attempt is, or may still become, the job's result.
 fn needs(standing: Standing, attempt: u32) -> bool {
     match standing.state {
-        JobState::Running | JobState::Cancelling | JobState::Succeeded => {
+        JobState::Running | JobState::Pausing | JobState::Cancelling | JobState::Succeeded => {
             standing.attempt == attempt
         }
-        JobState::Queued | JobState::Failed | JobState::Cancelled => false,
+        JobState::Queued | JobState::Paused | JobState::Failed | JobState::Cancelled => false,
     }
 }
 

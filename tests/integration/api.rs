@@ -43,6 +43,8 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
       },
       "crash_count": 0,
       "created_at": "[time]",
+      "deadline_at": null,
+      "deadline_seconds": null,
       "error": null,
       "evaluation": {
         "bos": "tokenizer",
@@ -200,7 +202,14 @@ async fn cancelling_is_idempotent_until_it_is_too_late() {
     assert_eq!(late.json()["code"], "invalid_transition");
     assert_eq!(
         late.json()["allowed"],
-        json!(["queued", "running", "cancelling", "cancelled"])
+        json!([
+            "queued",
+            "running",
+            "pausing",
+            "paused",
+            "cancelling",
+            "cancelled"
+        ])
     );
 }
 
@@ -260,7 +269,7 @@ async fn lists_can_be_filtered_and_count_every_status() {
     for (query, expected) in cases {
         let page = app.get(&format!("/v1/jobs?{query}")).await.json();
         assert_eq!(page["data"].as_array().unwrap().len(), expected, "{query}");
-        let counts = json!({"queued": 1, "running": 0, "succeeded": 0, "failed": 0, "cancelling": 0, "cancelled": 1});
+        let counts = json!({"queued": 1, "running": 0, "succeeded": 0, "failed": 0, "cancelling": 0, "pausing": 0, "paused": 0, "cancelled": 1});
         assert_eq!(page["counts"], counts);
     }
 }

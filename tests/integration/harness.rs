@@ -96,6 +96,8 @@ fn write_stub_models(models_dir: &Path) {
         "hang-once",
         "liar",
         "noisy",
+        "pause",
+        "resolve",
         "refuse",
         "silent",
         "succeed",

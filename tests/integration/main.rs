@@ -19,6 +19,7 @@
 mod database;
 
 mod api;
+mod api_actions;
 mod api_errors;
 mod api_evaluate;
 mod api_idempotency;

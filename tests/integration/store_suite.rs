@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use secateur::domain::attempt::{AttemptFailure, Phase, Step};
 use secateur::domain::history::{Attempt, AttemptOutcome, EventKind};
 use secateur::domain::job::{Job, JobError, JobFilter, JobId, MAX_ATTEMPTS};
-use secateur::domain::state::JobState;
+use secateur::domain::state::{Action, JobState};
 use secateur::domain::{ErrorCode, JobType};
-use secateur::store::{Claim, Ending, Held, Lease, Leased, Report, Store, Time};
+use secateur::store::{Claim, Ending, Held, Lease, Leased, Report, Requested, Store, Time};
 
 use crate::database::Database;
 use crate::harness::{evaluation, publication};
@@ -21,6 +21,13 @@ use queries::{
     a_job_is_read_together_with_its_attempts, filters_and_counts_agree,
     jobs_can_be_filtered_by_their_type, pages_do_not_move_when_jobs_are_added,
     standings_are_those_of_the_known_jobs,
+};
+use requests::{
+    a_deadline_ends_what_nobody_works_on, a_deleted_job_is_gone_and_known_to_be,
+    a_job_is_paused_and_resumed, a_job_that_is_over_is_tried_again_with_a_fresh_budget,
+    a_version_that_is_not_the_jobs_changes_nothing,
+    events_of_all_jobs_are_numbered_as_they_become_visible,
+    what_ends_while_a_job_shall_pause_leaves_it_paused_or_over,
 };
 use rows::{
     a_column_that_a_newer_version_adds_stops_nobody, a_job_is_claimed_once_by_however_many_ask,
@@ -36,6 +43,7 @@ mod model;
 mod one_file;
 mod properties;
 mod queries;
+mod requests;
 mod rows;
 mod server;
 
@@ -65,6 +73,13 @@ on_both_databases!(TestStore::open:
     however_many_ask_under_one_key_one_job_is_made,
     a_key_is_forgotten_after_a_day,
     a_job_that_cannot_be_stored_leaves_no_key,
+    a_job_is_paused_and_resumed,
+    what_ends_while_a_job_shall_pause_leaves_it_paused_or_over,
+    a_job_that_is_over_is_tried_again_with_a_fresh_budget,
+    a_deleted_job_is_gone_and_known_to_be,
+    a_version_that_is_not_the_jobs_changes_nothing,
+    a_deadline_ends_what_nobody_works_on,
+    events_of_all_jobs_are_numbered_as_they_become_visible,
     no_other_transition_can_be_written,
     the_database_takes_exactly_the_transitions_of_the_state_machine,
     a_column_that_a_newer_version_adds_stops_nobody,
@@ -288,7 +303,10 @@ async fn a_job_is_cancelled_from_each_state_as_the_state_machine_says(store: &Te
         assert_eq!(cancel(store, over, 8).await, before);
     }
     assert_eq!(
-        store.request_cancel(new_job("m", at(0)).id).await.unwrap(),
+        store
+            .request(new_job("m", at(0)).id, Action::Cancel, None)
+            .await
+            .unwrap(),
         None
     );
 }

@@ -59,6 +59,16 @@ case $model in
         say '{"type":"phase","phase":"pruning"}'
         say '{"type":"progress","name":"blocks","finished":1,"total":2,"unit":"blocks"}'
         wait ;;
+    pause)
+        if [ -e "$scratch/tried" ]; then succeed; else
+            touch "$scratch/tried"
+            say '{"type":"phase","phase":"pruning"}'
+            read -r asked
+            if [ "$asked" = pause ]; then say '{"type":"paused"}'; fi
+        fi ;;
+    resolve)
+        say '{"type":"phase","phase":"resolving"}'
+        cat > /dev/null ;;
     noisy)
         # No UTF-8, then more than a pipe holds.
         printf '\377\n' >&2

@@ -16,7 +16,7 @@ pub(super) const CLAIM: &str = concat!(
 update jobs set state = 'running', attempt = attempt + 1, lease_owner = $1, lease_expires_at = $2, \
 phase = null, progress = null, error = null, started_at = coalesce(started_at, $3), updated_at = $3, \
 version = version + 1 \
-where id = (select id from jobs where state = 'queued' and run_after <= $3 order by id limit 1 \
+where id = (select id from jobs where state = 'queued' and run_after <= $3 and (deadline_at is null or deadline_at > $3) order by id limit 1 \
 for update skip locked) \
 returning ",
     job_columns!()
@@ -35,6 +35,10 @@ and ($6 is null or created_at < $6) \
 and ($7 is null or type = any(array(select json_array_elements_text($7::json)))) \
 order by id desc limit $8"
 );
+
+pub(super) const LIST_DELETED: &str = "\
+select id from deleted_jobs \
+where id = any(array(select json_array_elements_text($1::json)))";
 
 pub(super) const LIST_STANDINGS: &str = "\
 select id, state, attempt from jobs \

@@ -1,4 +1,4 @@
-//! Hears what the triggers of the schema tell: a job was queued, or shall be cancelled.
+//! Hears what the triggers of the schema tell: a job was queued, something is asked of a running one, or the log has grown.
 //!
 //! One connection of its own. When it is lost, a new one is made, and whoever listens is told that something may have
 //! gone unnoticed meanwhile.
@@ -96,7 +96,8 @@ async fn answers(listener: &mut PgListener) -> Result<(), sqlx::Error> {
 fn read(payload: &str) -> Change {
     match payload.split_once(' ') {
         None if payload == "queued" => Change::Queued,
-        Some(("cancelling", id)) => id.parse().map_or(Change::Missed, Change::Cancelling),
+        None if payload == "event" => Change::Logged,
+        Some(("pausing" | "cancelling", id)) => id.parse().map_or(Change::Missed, Change::Asked),
         _ => Change::Missed,
     }
 }
@@ -108,9 +109,12 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_worth_a_look() {
         let text = "job_019abcde0123789a8bcdef0123456789";
-        let cancelling = Change::Cancelling(text.parse().unwrap());
+        let asked = Change::Asked(text.parse().unwrap());
         assert_eq!(read("queued"), Change::Queued);
-        assert_eq!(read(&format!("cancelling {text}")), cancelling);
+        assert_eq!(read("event"), Change::Logged);
+        for word in ["pausing", "cancelling"] {
+            assert_eq!(read(&format!("{word} {text}")), asked);
+        }
         for other in ["", "paused job_1", "cancelling", "cancelling job_1"] {
             assert_eq!(read(other), Change::Missed, "{other:?}");
         }

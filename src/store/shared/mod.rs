@@ -6,11 +6,12 @@
 
 mod keys;
 mod reads;
+mod requests;
 mod row;
 mod sql;
 mod writes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -19,13 +20,13 @@ use jiff::Timestamp;
 use sqlx::Transaction;
 
 use super::{Connection, Connections, Database, Driver, Pool, Row, dialect};
-use crate::domain::history::{Attempt, Event};
+use crate::domain::history::{Attempt, Event, Numbered};
 use crate::domain::idempotency::KeyedRequest;
 use crate::domain::job::{Job, JobFilter, JobId, Publication};
-use crate::domain::state::JobState;
+use crate::domain::state::{Action, JobState};
 use crate::store::{
-    Answer, Change, Claim, Earlier, Ending, Held, Inserted, Lease, Leased, Report, Settled,
-    Standing, Store, StoreError, StoreFuture, Time, failed,
+    Answer, Change, Claim, Earlier, Ending, Held, Inserted, Lease, Leased, Report, Requested,
+    Settled, Standing, Store, StoreError, StoreFuture, Time, failed,
 };
 use row::{Columns, to_json};
 
@@ -63,6 +64,11 @@ async fn now(time: &Time, connection: &mut Connection) -> Result<Timestamp, Stor
 /// The databases know signed integers only; no count of ours comes near the limit.
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// The same for a length of time.
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Store for Database {
@@ -217,12 +223,84 @@ impl Store for Database {
         })
     }
 
-    fn request_cancel(&self, id: JobId) -> StoreFuture<'_, Option<(Job, Vec<Attempt>)>> {
+    fn request(
+        &self,
+        id: JobId,
+        action: Action,
+        if_version: Option<u64>,
+    ) -> StoreFuture<'_, Option<Requested>> {
         Connections::bounded(async move {
             let mut writing = Writing::begin(self).await?;
-            let job = writes::request_cancel(&mut writing.transaction, id, writing.now).await?;
-            writing.commit("cancel a job").await?;
-            Ok(job)
+            let (transaction, now) = (&mut writing.transaction, writing.now);
+            let done = requests::request(transaction, id, action, if_version, now).await?;
+            writing.commit("change a job").await?;
+            Ok(done)
+        })
+    }
+
+    fn list_deleted<'a>(&'a self, ids: &'a [JobId]) -> StoreFuture<'a, BTreeSet<JobId>> {
+        Connections::bounded(async move {
+            let rows = sqlx::query(dialect::LIST_DELETED)
+                .bind(to_json(&ids))
+                .fetch_all(self.connections.readers())
+                .await
+                .map_err(failed("look up deleted jobs"))?;
+            let ids = rows.iter();
+            ids.map(|row| Columns::new(row, "deleted_jobs").word("id"))
+                .collect()
+        })
+    }
+
+    fn forget_deleted(&self, age: Duration) -> StoreFuture<'_, ()> {
+        Connections::bounded(async move {
+            let mut writing = Writing::begin(self).await?;
+            sqlx::query(sql::FORGET_DELETED)
+                .bind(writing.now.as_millisecond() - milliseconds(age))
+                .execute(&mut *writing.transaction)
+                .await
+                .map_err(failed("forget deleted jobs"))?;
+            writing.commit("forget deleted jobs").await
+        })
+    }
+
+    fn fail_overdue(&self) -> StoreFuture<'_, Vec<JobId>> {
+        Connections::bounded(async move {
+            let mut reader = self.connections.snapshot().await?;
+            let now = now(&self.time, &mut reader).await?;
+            let overdue = requests::overdue(&mut reader, now).await?;
+            reader.commit().await.map_err(failed("end a read"))?;
+            let mut ended = Vec::new();
+            for id in overdue {
+                let mut writing = Writing::begin(self).await?;
+                let (transaction, now) = (&mut writing.transaction, writing.now);
+                if requests::fail_overdue(transaction, id, now).await? {
+                    ended.push(id);
+                }
+                writing.commit("end a job past its deadline").await?;
+            }
+            Ok(ended)
+        })
+    }
+
+    fn list_all_events(&self, after: u64, limit: u32) -> StoreFuture<'_, Vec<Numbered>> {
+        Connections::bounded(async move {
+            let rows = sqlx::query(sql::LIST_ALL_EVENTS)
+                .bind(signed(after))
+                .bind(i64::from(limit))
+                .fetch_all(self.connections.readers())
+                .await
+                .map_err(failed("list events"))?;
+            rows.iter().map(row::numbered).collect()
+        })
+    }
+
+    fn last_event_number(&self) -> StoreFuture<'_, u64> {
+        Connections::bounded(async move {
+            let row = sqlx::query(sql::LAST_EVENT_NUMBER)
+                .fetch_one(self.connections.readers())
+                .await
+                .map_err(failed("look up the newest event"))?;
+            Columns::new(&row, "event_numbers").count("last")
         })
     }
 

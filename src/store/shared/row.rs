@@ -1,13 +1,16 @@
 //! Rows to words and back.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::{ColumnIndex, Decode, Row as _, Type};
 
 use super::{Driver, Row};
-use crate::domain::history::{Attempt, Event};
+use crate::domain::history::{Attempt, Event, Numbered};
 use crate::domain::job::{Job, JobId, Publication};
+use crate::domain::scheduling::Scheduling;
 use crate::domain::{JobReport, JobSpec, JobType};
 use crate::store::{Lease, Leased, Standing, StoreError};
 
@@ -41,6 +44,17 @@ impl<'r> Columns<'r> {
         T::Error: std::error::Error + Send + Sync + 'static,
     {
         T::try_from(self.get(column)?).map_err(|source| self.inconsistent(column, source))
+    }
+
+    fn optional_count<T: TryFrom<i64>>(&self, column: &'static str) -> Result<Option<T>, StoreError>
+    where
+        T::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let count: Option<i64> = self.get(column)?;
+        count
+            .map(T::try_from)
+            .transpose()
+            .map_err(|source| self.inconsistent(column, source))
     }
 
     pub(super) fn time(&self, column: &'static str) -> Result<Timestamp, StoreError> {
@@ -155,6 +169,8 @@ pub(super) fn job(row: &Row) -> Result<Job, StoreError> {
         crash_count: columns.count("crash_count")?,
         max_attempts: columns.count("max_attempts")?,
         run_after: columns.time("run_after")?,
+        scheduling: scheduling(&columns)?,
+        queued_at: columns.time("queued_at")?,
         lease_owner: columns.get("lease_owner")?,
         lease_expires_at: columns.optional_time("lease_expires_at")?,
         error: columns.optional_json("error")?,
@@ -164,6 +180,18 @@ pub(super) fn job(row: &Row) -> Result<Job, StoreError> {
         finished_at: columns.optional_time("finished_at")?,
         updated_at: columns.time("updated_at")?,
         version: columns.count("version")?,
+    })
+}
+
+fn scheduling(columns: &Columns<'_>) -> Result<Scheduling, StoreError> {
+    let deadline_after: Option<u64> = columns.optional_count("deadline_after")?;
+    Ok(Scheduling {
+        priority: columns.count("priority")?,
+        submitter: columns.get("submitter")?,
+        device_kind: columns.optional_word("device_kind")?,
+        memory_bytes: columns.optional_count("memory_bytes")?,
+        deadline_after: deadline_after.map(Duration::from_millis),
+        deadline_at: columns.optional_time("deadline_at")?,
     })
 }
 
@@ -189,6 +217,15 @@ pub(super) fn event(row: &Row) -> Result<Event, StoreError> {
         at: columns.time("at")?,
         attempt: columns.count("attempt")?,
         kind: columns.json("kind")?,
+    })
+}
+
+pub(super) fn numbered(row: &Row) -> Result<Numbered, StoreError> {
+    let columns = Columns::new(row, "events");
+    Ok(Numbered {
+        number: columns.count("number")?,
+        job_id: columns.word("job_id")?,
+        event: event(row)?,
     })
 }
 

@@ -3,8 +3,9 @@
 
 pub(super) const INSERT_JOB: &str = "\
 insert into jobs (id, name, metadata, type, spec, model_id, method, state, attempt, failed_attempts, crash_count, \
-max_attempts, run_after, created_at, updated_at, version) \
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+max_attempts, run_after, created_at, updated_at, version, priority, submitter, device_kind, memory_bytes, \
+deadline_after, deadline_at, queued_at) \
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)";
 
 pub(super) const LOOKUP_KEY: &str = "\
 select fingerprint, reply from idempotency_keys where scope = $1 and key = $2 and expires_at > $3";
@@ -24,13 +25,22 @@ pub(super) const COUNT_JOBS: &str = "select state, count(*) as jobs from jobs gr
 
 pub(super) const LIST_LEASED: &str = "\
 select id, attempt, lease_owner, lease_expires_at, phase, failed_attempts, max_attempts from jobs \
-where state in ('running', 'cancelling') order by id";
+where state in ('running', 'pausing', 'cancelling') order by id";
 
 pub(super) const LIST_EVENTS: &str = "select seq, at, attempt, kind from events where job_id = $1 and seq > $2 order by seq limit $3";
 
+/// Whoever takes a number keeps others from taking one until it commits: numbers become visible in their order.
+pub(super) const NEXT_EVENT_NUMBER: &str =
+    "update event_numbers set last = last + 1 where id = 1 returning last";
+
 pub(super) const APPEND_EVENT: &str = "\
-insert into events (job_id, seq, at, attempt, kind) \
-values ($1, (select coalesce(max(seq), 0) + 1 from events where job_id = $1), $2, $3, $4)";
+insert into events (job_id, seq, at, attempt, kind, number) \
+values ($1, (select coalesce(max(seq), 0) + 1 from events where job_id = $1), $2, $3, $4, $5)";
+
+pub(super) const LIST_ALL_EVENTS: &str = "\
+select number, job_id, seq, at, attempt, kind from events where number > $1 order by number limit $2";
+
+pub(super) const LAST_EVENT_NUMBER: &str = "select last from event_numbers where id = 1";
 
 pub(super) const LIST_ATTEMPTS: &str = "\
 select attempt, worker_id, device, started_at, finished_at, outcome, error from attempts where job_id = $1 order by attempt";
@@ -46,28 +56,40 @@ from publications join jobs on jobs.id = publications.job_id where job_id = $1";
 pub(super) const INSERT_PUBLICATION: &str =
     "insert into publications (job_id, attempt, manifest, files) values ($1, $2, $3, $4)";
 
-pub(super) const REQUEST_CANCEL: &str = "\
-update jobs set state = $3, finished_at = $4, updated_at = $5, version = version + 1 \
+/// Whoever is asked has locked the row.
+pub(super) const CHANGE: &str = "\
+update jobs set state = $3, finished_at = $4, updated_at = $5, queued_at = $6, run_after = $7, failed_attempts = $8, \
+crash_count = $9, error = $10, deadline_at = $11, phase = case when $3 = 'queued' then null else phase end, \
+progress = case when $3 = 'queued' then null else progress end, version = version + 1 \
 where id = $1 and state = $2";
+
+pub(super) const DELETE_JOB: &str = "delete from jobs where id = $1";
+
+pub(super) const INSERT_DELETED: &str = "insert into deleted_jobs (id, deleted_at) values ($1, $2)";
+
+pub(super) const FORGET_DELETED: &str = "delete from deleted_jobs where deleted_at < $1";
+
+pub(super) const LIST_OVERDUE: &str = "\
+select id from jobs where deadline_at <= $1 and state in ('queued', 'paused') order by id limit 100";
 
 pub(super) const CHECK_LEASE: &str = "\
 select state from jobs \
-where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'cancelling')";
+where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'pausing', 'cancelling')";
 
 pub(super) const HEARTBEAT: &str = "\
 update jobs set lease_expires_at = $4 \
-where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'cancelling') \
+where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'pausing', 'cancelling') \
 returning state";
 
 pub(super) const REPORT: &str = "\
 update jobs set phase = coalesce($4, phase), progress = $5, updated_at = $6, version = version + 1 \
-where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'cancelling') \
+where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'pausing', 'cancelling') \
 returning state";
 
 pub(super) const FINISH: &str = "\
 update jobs set state = $4, failed_attempts = failed_attempts + $5, crash_count = crash_count + $6, \
-run_after = coalesce($7, run_after), error = $8, outcome = $9, finished_at = $10, updated_at = $11, \
+run_after = coalesce($7, run_after), queued_at = case when $4 = 'queued' then $11 else queued_at end, error = $8, outcome = $9, finished_at = $10, updated_at = $11, \
 phase = case when $4 = 'failed' then phase end, progress = case when $4 = 'failed' then progress end, \
 lease_owner = null, lease_expires_at = null, version = version + 1 \
-where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'cancelling') \
+where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'pausing', 'cancelling') \
 and ($12 is null or lease_expires_at = $12)";

@@ -2,17 +2,18 @@
 
 use jiff::Timestamp;
 
-use super::reads::{attempts, job_with_attempts};
 use super::row::{self, Columns, to_json};
-use super::{Connection, Row, dialect, signed, sql};
+use super::{Connection, Row, dialect, milliseconds, signed, sql};
 use crate::domain::attempt::AttemptFailure;
-use crate::domain::history::{Attempt, EventKind};
+use crate::domain::history::EventKind;
 use crate::domain::job::{Job, JobError, JobId, Progress, Publication};
+use crate::domain::scheduling::DeviceKind;
 use crate::domain::state::JobState;
 use crate::domain::{ErrorCode, JobReport, Method};
 use crate::store::{Claim, Ending, Held, Lease, Report, Settled, StoreError, failed};
 
 pub(super) async fn insert_job(connection: &mut Connection, job: &Job) -> Result<(), StoreError> {
+    let scheduling = &job.scheduling;
     sqlx::query(sql::INSERT_JOB)
         .bind(job.id.to_string())
         .bind(job.name.as_deref())
@@ -30,6 +31,13 @@ pub(super) async fn insert_job(connection: &mut Connection, job: &Job) -> Result
         .bind(job.created_at.as_millisecond())
         .bind(job.updated_at.as_millisecond())
         .bind(signed(job.version))
+        .bind(i64::from(scheduling.priority))
+        .bind(&scheduling.submitter)
+        .bind(scheduling.device_kind.map(DeviceKind::as_str))
+        .bind(scheduling.memory_bytes.map(signed))
+        .bind(scheduling.deadline_after.map(milliseconds))
+        .bind(scheduling.deadline_at.map(Timestamp::as_millisecond))
+        .bind(job.queued_at.as_millisecond())
         .execute(&mut *connection)
         .await
         .map_err(failed("store a job"))?;
@@ -43,61 +51,28 @@ pub(super) async fn insert_job(connection: &mut Connection, job: &Job) -> Result
     .await
 }
 
-async fn append_event(
+pub(super) async fn append_event(
     connection: &mut Connection,
     id: JobId,
     attempt: u32,
     kind: &EventKind,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    let number = sqlx::query(sql::NEXT_EVENT_NUMBER)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed("number an event"))?;
+    let number: i64 = Columns::new(&number, "event_numbers").get("last")?;
     let query = sqlx::query(sql::APPEND_EVENT)
         .bind(id.to_string())
         .bind(now.as_millisecond());
     let query = query.bind(i64::from(attempt)).bind(to_json(kind));
     query
+        .bind(number)
         .execute(connection)
         .await
         .map_err(failed("store an event"))?;
     Ok(())
-}
-
-pub(super) async fn request_cancel(
-    connection: &mut Connection,
-    id: JobId,
-    now: Timestamp,
-) -> Result<Option<(Job, Vec<Attempt>)>, StoreError> {
-    let locked = sqlx::query(dialect::LOCK_JOB)
-        .bind(id.to_string())
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(failed("look up a job"))?;
-    let Some(job) = locked.as_ref().map(row::job).transpose()? else {
-        return Ok(None);
-    };
-    let Some(next) = job
-        .state
-        .after_cancel_request()
-        .filter(|&next| next != job.state)
-    else {
-        let attempts = attempts(connection, id).await?;
-        return Ok(Some((job, attempts)));
-    };
-    sqlx::query(sql::REQUEST_CANCEL)
-        .bind(id.to_string())
-        .bind(job.state.as_str())
-        .bind(next.as_str())
-        .bind(next.is_terminal().then(|| now.as_millisecond()))
-        .bind(now.as_millisecond())
-        .execute(&mut *connection)
-        .await
-        .map_err(failed("cancel a job"))?;
-    let kind = if next.is_terminal() {
-        EventKind::Cancelled
-    } else {
-        EventKind::Cancelling
-    };
-    append_event(connection, id, job.attempt, &kind, now).await?;
-    job_with_attempts(connection, id).await
 }
 
 /// Takes the oldest job that can be read, and ends those before it that cannot: nobody of this version ever could.
@@ -184,11 +159,14 @@ pub(super) fn held(row: Option<&Row>) -> Result<Held, StoreError> {
     };
     match Columns::new(row, "jobs").word("state")? {
         JobState::Running => Ok(Held::Yes),
+        JobState::Pausing => Ok(Held::PauseRequested),
         JobState::Cancelling => Ok(Held::CancelRequested),
         // Nobody holds a job in these.
-        JobState::Queued | JobState::Succeeded | JobState::Failed | JobState::Cancelled => {
-            Ok(Held::Lost)
-        }
+        JobState::Queued
+        | JobState::Succeeded
+        | JobState::Failed
+        | JobState::Paused
+        | JobState::Cancelled => Ok(Held::Lost),
     }
 }
 
@@ -268,7 +246,11 @@ pub(super) async fn finish(
     let settled = ending.settle(Columns::new(&locked, "jobs").word("state")?, now);
     let publication = match ending {
         Ending::Succeeded(publication) => Some(publication),
-        Ending::Failed { .. } | Ending::Retry { .. } | Ending::Cancelled | Ending::Released => None,
+        Ending::Failed { .. }
+        | Ending::Retry { .. }
+        | Ending::Cancelled
+        | Ending::Paused
+        | Ending::Released => None,
     };
     let error = settled.error.as_ref().map(to_json);
     let written = sqlx::query(sql::FINISH)

@@ -67,6 +67,8 @@ impl Connections {
         let lock = lock.map_err(|error| open_error(error.into()))?;
         let mut first = options(path)
             .create_if_missing(true)
+            // A migration may have to make a table anew that others refer to.
+            .foreign_keys(false)
             .journal_mode(SqliteJournalMode::Wal)
             .connect()
             .await

@@ -10,7 +10,7 @@ pub(super) const CLAIM: &str = concat!(
 update jobs set state = 'running', attempt = attempt + 1, lease_owner = $1, lease_expires_at = $2, \
 phase = null, progress = null, error = null, started_at = coalesce(started_at, $3), updated_at = $3, \
 version = version + 1 \
-where id = (select id from jobs where state = 'queued' and run_after <= $3 order by id limit 1) \
+where id = (select id from jobs where state = 'queued' and run_after <= $3 and (deadline_at is null or deadline_at > $3) order by id limit 1) \
 returning ",
     job_columns!()
 );
@@ -28,6 +28,9 @@ and ($6 is null or created_at < $6) \
 and ($7 is null or type in (select value from json_each($7))) \
 order by id desc limit $8"
 );
+
+pub(super) const LIST_DELETED: &str =
+    "select id from deleted_jobs where id in (select value from json_each($1))";
 
 pub(super) const LIST_STANDINGS: &str =
     "select id, state, attempt from jobs where id in (select value from json_each($1))";

@@ -141,7 +141,20 @@ pub(super) async fn attempts(store: &TestStore, id: JobId) -> Vec<Attempt> {
     store.lookup_job_with_attempts(id).await.unwrap().unwrap().1
 }
 
+/// The job after something was asked of it, whatever became of that.
+pub(super) async fn ask(store: &TestStore, id: JobId, action: Action, seconds: i64) -> Job {
+    let requested = store.at(seconds).request(id, action, None).await.unwrap();
+    match requested.unwrap() {
+        Requested::Done(job, _) => *job,
+        Requested::NotAllowed(state) => {
+            let job = job(store, id).await;
+            assert_eq!(job.state, state);
+            job
+        }
+        Requested::Stale(version) => panic!("no version was named, and {version} is another"),
+    }
+}
+
 pub(super) async fn cancel(store: &TestStore, id: JobId, seconds: i64) -> Job {
-    let cancelled = store.at(seconds).request_cancel(id).await.unwrap();
-    cancelled.unwrap().0
+    ask(store, id, Action::Cancel, seconds).await
 }

@@ -40,16 +40,20 @@ impl Entry {
         });
     }
 
+    fn is_overdue(&self, now: Timestamp) -> bool {
+        self.job.scheduling.deadline_at.is_some_and(|at| at <= now)
+    }
+
     fn touch(&mut self, now: Timestamp) {
         self.job.updated_at = now;
         self.job.version += 1;
     }
 
     fn held(&self) -> Held {
-        if self.job.state == JobState::Cancelling {
-            Held::CancelRequested
-        } else {
-            Held::Yes
+        match self.job.state {
+            JobState::Cancelling => Held::CancelRequested,
+            JobState::Pausing => Held::PauseRequested,
+            _ => Held::Yes,
         }
     }
 }
@@ -59,7 +63,8 @@ impl Model {
         if job.run_after <= job.created_at {
             job.run_after = now;
         }
-        (job.created_at, job.updated_at) = (now, now);
+        (job.created_at, job.updated_at, job.queued_at) = (now, now, now);
+        job.scheduling.deadline_at = job.scheduling.deadline_after.map(|after| now + after);
         let mut entry = Entry {
             job,
             attempts: Vec::new(),
@@ -71,10 +76,11 @@ impl Model {
     }
 
     pub(super) fn claim(&mut self, claim: &Claim, now: Timestamp) -> Option<Job> {
-        let entry = self
-            .entries
-            .values_mut()
-            .find(|entry| entry.job.state == JobState::Queued && entry.job.run_after <= now)?;
+        let entry = self.entries.values_mut().find(|entry| {
+            entry.job.state == JobState::Queued
+                && entry.job.run_after <= now
+                && !entry.is_overdue(now)
+        })?;
         let job = &mut entry.job;
         job.state = JobState::Running;
         job.attempt += 1;
@@ -105,7 +111,7 @@ impl Model {
     /// The job, if this lease is the one that it is under.
     fn holder(&mut self, lease: &Lease) -> Option<&mut Entry> {
         self.entries.get_mut(&lease.job_id).filter(|entry| {
-            matches!(entry.job.state, JobState::Running | JobState::Cancelling)
+            entry.job.state.is_held()
                 && entry.job.attempt == lease.attempt
                 && entry.job.lease_owner.as_ref() == Some(&lease.owner)
         })
@@ -161,6 +167,7 @@ impl Model {
             return Finished::Lost;
         }
         let is_cancelling = entry.job.state == JobState::Cancelling;
+        let is_pausing = entry.job.state == JobState::Pausing;
         let (state, outcome, kind, error) = match ending.clone() {
             Ending::Succeeded(publication) => {
                 let kind = EventKind::Succeeded {
@@ -186,11 +193,32 @@ impl Model {
                 EventKind::Cancelled,
                 None,
             ),
+            Ending::Paused if !is_pausing => return Finished::Refused,
             Ending::Failed { error, .. } => {
                 let kind = EventKind::Failed {
                     error: error.clone(),
                 };
                 (JobState::Failed, AttemptOutcome::Crashed, kind, Some(error))
+            }
+            Ending::Paused => (
+                JobState::Paused,
+                AttemptOutcome::Paused,
+                EventKind::Paused,
+                None,
+            ),
+            Ending::Released if is_pausing => (
+                JobState::Paused,
+                AttemptOutcome::Released,
+                EventKind::Paused,
+                None,
+            ),
+            Ending::Retry { error, crashed, .. } if is_pausing => {
+                let outcome = if crashed {
+                    AttemptOutcome::Crashed
+                } else {
+                    AttemptOutcome::Failed
+                };
+                (JobState::Paused, outcome, EventKind::Paused, Some(error))
             }
             Ending::Retry {
                 error,
@@ -221,20 +249,75 @@ impl Model {
         Finished::Settled(state, outcome)
     }
 
-    pub(super) fn cancel(&mut self, id: JobId, now: Timestamp) -> Option<Job> {
+    /// The job after it was asked; `None` where that is not allowed.
+    pub(super) fn ask(&mut self, id: JobId, action: Action, now: Timestamp) -> Option<Job> {
         let entry = self.entries.get_mut(&id)?;
-        let (next, kind) = match entry.job.state {
-            JobState::Queued => (JobState::Cancelled, EventKind::Cancelled),
-            JobState::Running => (JobState::Cancelling, EventKind::Cancelling),
-            _ => return Some(entry.job.clone()),
+        let before = entry.job.state;
+        let (next, kind) = match (action, before) {
+            (Action::Cancel, JobState::Queued | JobState::Paused) => {
+                (JobState::Cancelled, EventKind::Cancelled)
+            }
+            (Action::Cancel, JobState::Running | JobState::Pausing) => {
+                (JobState::Cancelling, EventKind::Cancelling)
+            }
+            (Action::Pause, JobState::Queued) => (JobState::Paused, EventKind::Paused),
+            (Action::Pause, JobState::Running) => (JobState::Pausing, EventKind::Pausing),
+            (Action::Resume, JobState::Paused) => (JobState::Queued, EventKind::Continued),
+            (Action::Retry, JobState::Failed | JobState::Cancelled) => {
+                (JobState::Queued, EventKind::Retried)
+            }
+            (Action::Delete, state) if state.is_terminal() => {
+                return self.entries.remove(&id).map(|entry| entry.job);
+            }
+            (Action::Cancel, JobState::Cancelling | JobState::Cancelled)
+            | (Action::Pause, JobState::Pausing | JobState::Paused)
+            | (Action::Resume | Action::Retry, JobState::Queued | JobState::Running) => {
+                return Some(entry.job.clone());
+            }
+            _ => return None,
         };
-        entry.job.state = next;
-        if next == JobState::Cancelled {
-            entry.job.finished_at = Some(now);
+        let job = &mut entry.job;
+        job.state = next;
+        job.finished_at = next.is_terminal().then_some(now);
+        if next == JobState::Queued {
+            (job.queued_at, job.phase, job.progress) = (now, None, None);
+        }
+        if action == Action::Retry {
+            (job.failed_attempts, job.crash_count, job.error) = (0, 0, None);
+            job.run_after = now;
+            job.scheduling.deadline_at = job.scheduling.deadline_after.map(|after| now + after);
         }
         entry.touch(now);
         entry.log(now, kind);
         Some(entry.job.clone())
+    }
+
+    /// Ends what nobody works on past its deadline.
+    pub(super) fn fail_overdue(&mut self, now: Timestamp) -> Vec<JobId> {
+        let mut ended = Vec::new();
+        for (id, entry) in &mut self.entries {
+            let state = entry.job.state;
+            if !entry.is_overdue(now) || !matches!(state, JobState::Queued | JobState::Paused) {
+                continue;
+            }
+            let code = ErrorCode::DeadlineExceeded;
+            let error = JobError {
+                failure: AttemptFailure {
+                    code,
+                    message: format!("the job was {} at its deadline", state.as_str()),
+                    phase: None,
+                    retryable: false,
+                },
+                attempt: entry.job.attempt,
+            };
+            entry.job.state = JobState::Failed;
+            entry.job.finished_at = Some(now);
+            entry.job.error = Some(error.clone());
+            entry.touch(now);
+            entry.log(now, EventKind::Failed { error });
+            ended.push(*id);
+        }
+        ended
     }
 
     /// Newest first.
@@ -262,7 +345,10 @@ impl Entry {
         if outcome == AttemptOutcome::Crashed {
             job.crash_count += 1;
         }
-        if state != JobState::Queued {
+        if state == JobState::Queued {
+            job.queued_at = now;
+        }
+        if state.is_terminal() {
             job.finished_at = Some(now);
         }
         if state != JobState::Failed {

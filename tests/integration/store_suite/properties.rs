@@ -18,6 +18,7 @@ const OPERATIONS: usize = 100;
 enum Operation {
     Insert {
         delay_seconds: i64,
+        deadline_seconds: Option<u64>,
     },
     Claim {
         worker: u8,
@@ -26,9 +27,12 @@ enum Operation {
     Heartbeat(Holder),
     Report(Holder, u8),
     Finish(Holder, End),
-    Cancel {
+    Ask {
         job: usize,
+        action: Action,
+        is_stale: bool,
     },
+    FailOverdue,
     Sweep,
     Advance {
         seconds: i64,
@@ -60,6 +64,7 @@ enum End {
     Failed { crashed: bool },
     Retry { crashed: bool, delay: u64 },
     Cancelled,
+    Paused,
     Released,
 }
 
@@ -77,24 +82,40 @@ fn end() -> impl Strategy<Value = End> {
         1 => any::<bool>().prop_map(|crashed| End::Failed { crashed }),
         4 => (any::<bool>(), 0..30_u64).prop_map(|(crashed, delay)| End::Retry { crashed, delay }),
         1 => Just(End::Cancelled),
+        1 => Just(End::Paused),
         2 => Just(End::Released),
+    ]
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        1 => Just(Action::Cancel),
+        3 => Just(Action::Pause),
+        3 => Just(Action::Resume),
+        2 => Just(Action::Retry),
+        1 => Just(Action::Delete),
     ]
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
-        2 => prop_oneof![3 => Just(0), 1 => 1..60_i64]
-            .prop_map(|delay_seconds| Operation::Insert { delay_seconds }),
+        2 => (
+            prop_oneof![3 => Just(0), 1 => 1..60_i64],
+            prop_oneof![3 => Just(None), 1 => (1..300_u64).prop_map(Some)],
+        )
+            .prop_map(|(delay_seconds, deadline_seconds)| Operation::Insert { delay_seconds, deadline_seconds }),
         5 => (0..4_u8).prop_map(|worker| Operation::Claim { worker }),
         1 => holder().prop_map(Operation::Check),
         2 => holder().prop_map(Operation::Heartbeat),
         3 => (holder(), any::<u8>()).prop_map(|(holder, what)| Operation::Report(holder, what)),
         4 => (holder(), end()).prop_map(|(holder, end)| Operation::Finish(holder, end)),
-        1 => (0..8_usize).prop_map(|job| Operation::Cancel { job }),
+        4 => (0..8_usize, action(), prop::bool::weighted(0.1))
+            .prop_map(|(job, action, is_stale)| Operation::Ask { job, action, is_stale }),
+        1 => Just(Operation::FailOverdue),
         2 => Just(Operation::Sweep),
         3 => prop_oneof![3 => 0..60_i64, 1 => 200..400_i64]
             .prop_map(|seconds| Operation::Advance { seconds }),
-        1 => (0..7_usize, 0..8_usize, 1..5_u32)
+        1 => (0..9_usize, 0..8_usize, 1..5_u32)
             .prop_map(|(state, before, limit)| Operation::List { state, before, limit }),
     ]
 }
@@ -140,7 +161,10 @@ impl Bench {
     async fn run(&mut self, operation: &Operation) {
         let now = self.now();
         match operation {
-            Operation::Insert { delay_seconds } => self.insert(*delay_seconds).await,
+            Operation::Insert {
+                delay_seconds,
+                deadline_seconds,
+            } => self.insert(*delay_seconds, *deadline_seconds).await,
             Operation::Claim { worker } => self.claim(*worker).await,
             Operation::Check(holder) => {
                 if let Some(lease) = self.lease(holder) {
@@ -167,14 +191,20 @@ impl Bench {
                     self.finish(&lease, &ending, None).await;
                 }
             }
-            Operation::Cancel { job } => {
+            Operation::Ask {
+                job,
+                action,
+                is_stale,
+            } => {
                 let id = self.ids.iter().rev().nth(job % self.ids.len().max(1));
                 if let Some(&id) = id {
-                    let cancelled = self.store.request_cancel(id).await.unwrap();
-                    let (job, attempts) = cancelled.unwrap();
-                    assert_eq!(Some(job), self.model.cancel(id, now));
-                    assert_eq!(attempts, self.model.entries[&id].attempts);
+                    self.ask(id, *action, *is_stale).await;
                 }
+            }
+            Operation::FailOverdue => {
+                let mut ended = self.store.fail_overdue().await.unwrap();
+                ended.sort_unstable();
+                assert_eq!(ended, self.model.fail_overdue(now));
             }
             Operation::Sweep => self.sweep().await,
             Operation::Advance { seconds } => {
@@ -189,8 +219,32 @@ impl Bench {
         }
     }
 
-    async fn insert(&mut self, delay_seconds: i64) {
+    async fn ask(&mut self, id: JobId, action: Action, is_stale: bool) {
+        let version = self.model.entries[&id].job.version;
+        let if_version = if is_stale { version + 1 } else { version };
+        let requested = self.store.request(id, action, Some(if_version)).await;
+        let requested = requested.unwrap().unwrap();
+        if is_stale {
+            assert_eq!(requested, Requested::Stale(version));
+            return;
+        }
+        let attempts = self.model.entries[&id].attempts.clone();
+        let state = self.model.entries[&id].job.state;
+        let expected = match self.model.ask(id, action, self.now()) {
+            Some(job) => Requested::Done(Box::new(job), attempts),
+            None => Requested::NotAllowed(state),
+        };
+        assert_eq!(requested, expected);
+        if !self.model.entries.contains_key(&id) {
+            self.ids.retain(|known| *known != id);
+            self.seen.remove(&id);
+            assert_eq!(self.store.lookup_job(id).await.unwrap(), None);
+        }
+    }
+
+    async fn insert(&mut self, delay_seconds: i64, deadline_seconds: Option<u64>) {
         let mut job = new_job("m", self.now());
+        job.scheduling.deadline_after = deadline_seconds.map(Duration::from_secs);
         job.run_after = at(self.seconds + delay_seconds);
         self.store.insert_job(&job).await.unwrap();
         self.ids.push(job.id);
@@ -265,11 +319,22 @@ impl Bench {
             }
             self.seen.insert(job.id, job);
         }
+        self.compare_log().await;
         let mut counts = BTreeMap::new();
         for job in self.seen.values() {
             *counts.entry(job.state).or_insert(0) += 1;
         }
         assert_eq!(self.store.count_jobs().await.unwrap(), counts);
+    }
+
+    /// The log of all jobs is made of theirs, and its end is the newest event of all.
+    async fn compare_log(&self) {
+        let log = self.store.list_all_events(0, 10_000).await.unwrap();
+        let events = self.model.entries.values().map(|entry| entry.events.len());
+        assert_eq!(log.len(), events.sum::<usize>());
+        assert!(log.is_sorted_by(|a, b| a.number < b.number));
+        let last = self.store.last_event_number().await.unwrap();
+        assert!(log.last().is_none_or(|newest| newest.number <= last));
     }
 
     async fn compare_history(&self, job: &Job) {
@@ -289,7 +354,11 @@ impl Bench {
             )
         };
         let ends = events.iter().filter(|event| is_terminal(&event.kind));
-        assert_eq!(ends.count(), usize::from(job.state.is_terminal()));
+        let begun_anew = events
+            .iter()
+            .filter(|event| event.kind == EventKind::Retried);
+        let lives = begun_anew.count() + usize::from(job.state.is_terminal());
+        assert_eq!(ends.count(), lives);
         assert_eq!(
             is_terminal(&events.last().unwrap().kind),
             job.state.is_terminal()
@@ -323,6 +392,7 @@ fn ending(attempt: u32, end: &End) -> Ending {
         },
         End::Retry { crashed, delay } => retry(attempt, crashed, delay),
         End::Cancelled => Ending::Cancelled,
+        End::Paused => Ending::Paused,
         End::Released => Ending::Released,
     }
 }

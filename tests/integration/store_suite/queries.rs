@@ -137,6 +137,9 @@ pub(super) async fn a_job_is_read_together_with_its_attempts(store: &TestStore) 
         }
     };
     tokio::join!(write, read);
-    let (cancelled, attempts) = store.request_cancel(id).await.unwrap().unwrap();
+    let cancelled = store.request(id, Action::Cancel, None).await.unwrap();
+    let Some(Requested::Done(cancelled, attempts)) = cancelled else {
+        panic!("{cancelled:?}");
+    };
     assert_eq!((cancelled.state, attempts.len()), (JobState::Cancelled, 50));
 }

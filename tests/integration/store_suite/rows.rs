@@ -107,8 +107,14 @@ async fn job_in(state: JobState, store: &TestStore) -> JobId {
     if matches!(state, JobState::Cancelling | JobState::Cancelled) {
         cancel(store, id, 2).await;
     }
+    if matches!(state, JobState::Pausing | JobState::Paused) {
+        ask(store, id, Action::Pause, 2).await;
+    }
     let ending = match state {
-        JobState::Queued | JobState::Running | JobState::Cancelling => return id,
+        JobState::Queued | JobState::Running | JobState::Pausing | JobState::Cancelling => {
+            return id;
+        }
+        JobState::Paused => Ending::Paused,
         JobState::Succeeded => succeeded(1),
         JobState::Cancelled => Ending::Cancelled,
         JobState::Failed => Ending::Failed {
@@ -128,7 +134,7 @@ pub(super) async fn the_database_takes_exactly_the_transitions_of_the_state_mach
     for from in JobState::ALL {
         for to in JobState::ALL {
             let id = job_in(from, store).await;
-            let lease = if matches!(to, JobState::Running | JobState::Cancelling) {
+            let lease = if to.is_held() {
                 "lease_owner = 'w', lease_expires_at = 0"
             } else {
                 "lease_owner = null, lease_expires_at = null"

@@ -1,6 +1,7 @@
 //! What only a database on a server does: it tells who waits, and its connections are lost.
 
 use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use secateur::store::{self, Change};
 
 use super::*;
@@ -18,16 +19,36 @@ async fn cut(store: &TestStore, query: &str) -> u64 {
     store.database.execute(&statement).await.unwrap()
 }
 
+/// Of every entry of the log something is told too.
+fn without_the_log(store: &TestStore) -> BoxStream<'static, Change> {
+    let changes = store.changes();
+    let others = changes.filter(|change| std::future::ready(*change != Change::Logged));
+    others.boxed()
+}
+
+#[tokio::test]
+async fn whoever_listens_hears_that_the_log_has_grown() {
+    let Some(store) = opened().await else { return };
+    let mut changes = store.changes();
+    assert_eq!(changes.next().await, Some(Change::Missed), "connected");
+    let id = insert(&store, 0).await;
+    let mut heard = [changes.next().await, changes.next().await];
+    heard.sort_by_key(|change| *change == Some(Change::Logged));
+    assert_eq!(heard, [Some(Change::Queued), Some(Change::Logged)]);
+    ask(&store, id, Action::Pause, 1).await;
+    assert_eq!(changes.next().await, Some(Change::Logged));
+}
+
 #[tokio::test]
 async fn whoever_listens_hears_of_queued_jobs_and_of_cancellations() {
     let Some(store) = opened().await else { return };
-    let mut changes = store.changes();
+    let mut changes = without_the_log(&store);
     assert_eq!(changes.next().await, Some(Change::Missed), "connected");
     let id = insert(&store, 0).await;
     assert_eq!(changes.next().await, Some(Change::Queued));
     let lease = claim(&store, "a", 1).await.unwrap();
     cancel(&store, id, 2).await;
-    assert_eq!(changes.next().await, Some(Change::Cancelling(id)));
+    assert_eq!(changes.next().await, Some(Change::Asked(id)));
     finish(&store, &lease, &Ending::Cancelled).await;
     let again = insert(&store, 3).await;
     assert_eq!(changes.next().await, Some(Change::Queued));
@@ -40,7 +61,7 @@ async fn whoever_listens_hears_of_queued_jobs_and_of_cancellations() {
 #[tokio::test]
 async fn a_lost_listener_comes_back_and_says_that_something_may_have_been_missed() {
     let Some(store) = opened().await else { return };
-    let mut changes = store.changes();
+    let mut changes = without_the_log(&store);
     assert_eq!(changes.next().await, Some(Change::Missed));
     assert_eq!(cut(&store, "listen %").await, 1);
     assert_eq!(changes.next().await, Some(Change::Missed), "connected anew");

@@ -1,0 +1,160 @@
+//! What can be asked of a job: `/v1/jobs/{id}/cancel`, `/pause`, `/resume`, `/retry`, and `DELETE /v1/jobs/{id}`.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+
+use super::HttpState;
+use super::conditional::expected_version;
+use super::error::ApiError;
+use super::extract::{JobPath, NoParameters};
+use super::jobs::whole_job;
+use super::view::JobView;
+use crate::domain::JobId;
+use crate::domain::state::Action;
+
+async fn ask(
+    state: &HttpState,
+    id: JobId,
+    action: Action,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let if_version = expected_version(headers)?;
+    let (job, attempts) = state.jobs.request(id, action, if_version).await?;
+    Ok(whole_job(job, attempts))
+}
+
+/// Cancel a job
+///
+/// A job that nobody works on is cancelled at once. A running one becomes `cancelling` until its worker has stopped,
+/// which takes seconds. Repeating it is harmless.
+#[utoipa::path(
+    post, path = "/jobs/{id}/cancel", tag = "jobs",
+    params(
+        ("id" = String, Path, description = "The job"),
+        ("If-Match" = Option<String>, Header, description = "Only while the job has this `ETag`"),
+    ),
+    responses(
+        (status = 200, description = "The job as it is now", body = JobView),
+        (status = 403, description = "`cross_origin`"),
+        (status = 404, description = "`job_not_found`"),
+        (status = 409, description = "`invalid_transition`"),
+        (status = 412, description = "`version_mismatch`"),
+    )
+)]
+pub(super) async fn cancel_job(
+    _: NoParameters,
+    State(state): State<HttpState>,
+    JobPath(id): JobPath,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    ask(&state, id, Action::Cancel, &headers).await
+}
+
+/// Pause a job
+///
+/// A queued job is paused at once. A running one becomes `pausing`; while it prunes it stops after the block it is at,
+/// and goes on there when it is resumed. In any other phase it stops at once, and that phase begins anew.
+#[utoipa::path(
+    post, path = "/jobs/{id}/pause", tag = "jobs",
+    params(
+        ("id" = String, Path, description = "The job"),
+        ("If-Match" = Option<String>, Header, description = "Only while the job has this `ETag`"),
+    ),
+    responses(
+        (status = 200, description = "The job as it is now", body = JobView),
+        (status = 403, description = "`cross_origin`"),
+        (status = 404, description = "`job_not_found`"),
+        (status = 409, description = "`invalid_transition`"),
+        (status = 412, description = "`version_mismatch`"),
+    )
+)]
+pub(super) async fn pause_job(
+    _: NoParameters,
+    State(state): State<HttpState>,
+    JobPath(id): JobPath,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    ask(&state, id, Action::Pause, &headers).await
+}
+
+/// Resume a job
+///
+/// A paused job is queued again.
+#[utoipa::path(
+    post, path = "/jobs/{id}/resume", tag = "jobs",
+    params(
+        ("id" = String, Path, description = "The job"),
+        ("If-Match" = Option<String>, Header, description = "Only while the job has this `ETag`"),
+    ),
+    responses(
+        (status = 200, description = "The job as it is now", body = JobView),
+        (status = 403, description = "`cross_origin`"),
+        (status = 404, description = "`job_not_found`"),
+        (status = 409, description = "`invalid_transition`"),
+        (status = 412, description = "`version_mismatch`"),
+    )
+)]
+pub(super) async fn resume_job(
+    _: NoParameters,
+    State(state): State<HttpState>,
+    JobPath(id): JobPath,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    ask(&state, id, Action::Resume, &headers).await
+}
+
+/// Try a job again
+///
+/// A job that has failed or was cancelled is queued again as it was submitted, with a fresh budget of attempts and, if it
+/// has one, a fresh deadline.
+#[utoipa::path(
+    post, path = "/jobs/{id}/retry", tag = "jobs",
+    params(
+        ("id" = String, Path, description = "The job"),
+        ("If-Match" = Option<String>, Header, description = "Only while the job has this `ETag`"),
+    ),
+    responses(
+        (status = 200, description = "The job as it is now", body = JobView),
+        (status = 403, description = "`cross_origin`"),
+        (status = 404, description = "`job_not_found`"),
+        (status = 409, description = "`invalid_transition`"),
+        (status = 412, description = "`version_mismatch`"),
+    )
+)]
+pub(super) async fn retry_job(
+    _: NoParameters,
+    State(state): State<HttpState>,
+    JobPath(id): JobPath,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    ask(&state, id, Action::Retry, &headers).await
+}
+
+/// Delete a job
+///
+/// Forgets a job that is over, with its log, its results and its artifact. Repeating it is harmless.
+#[utoipa::path(
+    delete, path = "/jobs/{id}", tag = "jobs",
+    params(
+        ("id" = String, Path, description = "The job"),
+        ("If-Match" = Option<String>, Header, description = "Only while the job has this `ETag`"),
+    ),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 403, description = "`cross_origin`"),
+        (status = 404, description = "`job_not_found`"),
+        (status = 409, description = "`invalid_transition`"),
+        (status = 412, description = "`version_mismatch`"),
+    )
+)]
+pub(super) async fn delete_job(
+    _: NoParameters,
+    State(state): State<HttpState>,
+    JobPath(id): JobPath,
+    headers: HeaderMap,
+) -> Result<StatusCode, ApiError> {
+    let if_version = expected_version(&headers)?;
+    state.jobs.delete(id, if_version).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

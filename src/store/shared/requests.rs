@@ -1,0 +1,180 @@
+//! What somebody asks of a job, and what its deadline does to it: changes that no worker makes.
+
+use jiff::Timestamp;
+
+use super::reads::{attempts, job_with_attempts};
+use super::row::{self, Columns, to_json};
+use super::writes::append_event;
+use super::{Connection, dialect, sql};
+use crate::domain::ErrorCode;
+use crate::domain::attempt::AttemptFailure;
+use crate::domain::history::EventKind;
+use crate::domain::job::{Job, JobError, JobId};
+use crate::domain::state::{Action, JobState};
+use crate::store::{Requested, StoreError, failed};
+
+/// The job, which is nobody else's until the transaction ends.
+async fn lock(connection: &mut Connection, id: JobId) -> Result<Option<Job>, StoreError> {
+    let locked = sqlx::query(dialect::LOCK_JOB)
+        .bind(id.to_string())
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("look up a job"))?;
+    locked.as_ref().map(row::job).transpose()
+}
+
+pub(super) async fn request(
+    connection: &mut Connection,
+    id: JobId,
+    action: Action,
+    if_version: Option<u64>,
+    now: Timestamp,
+) -> Result<Option<Requested>, StoreError> {
+    let Some(job) = lock(connection, id).await? else {
+        return Ok(None);
+    };
+    if if_version.is_some_and(|version| version != job.version) {
+        return Ok(Some(Requested::Stale(job.version)));
+    }
+    let Some(next) = action.after(job.state) else {
+        return Ok(Some(Requested::NotAllowed(job.state)));
+    };
+    if action == Action::Delete {
+        let attempts = attempts(connection, id).await?;
+        delete(connection, id, now).await?;
+        return Ok(Some(Requested::Done(Box::new(job), attempts)));
+    }
+    if next != job.state {
+        change(connection, &job, &asked(&job, action, next, now)).await?;
+        append_event(connection, id, job.attempt, &event(action, next), now).await?;
+    }
+    let found = job_with_attempts(connection, id).await?;
+    Ok(found.map(|(job, attempts)| Requested::Done(Box::new(job), attempts)))
+}
+
+/// The job as it is after this.
+fn asked(job: &Job, action: Action, next: JobState, now: Timestamp) -> Job {
+    let is_queued = next == JobState::Queued;
+    let asked = Job {
+        state: next,
+        finished_at: next.is_terminal().then_some(now),
+        updated_at: now,
+        queued_at: if is_queued { now } else { job.queued_at },
+        ..job.clone()
+    };
+    if action != Action::Retry {
+        return asked;
+    }
+    Job {
+        run_after: now,
+        failed_attempts: 0,
+        crash_count: 0,
+        error: None,
+        scheduling: job.scheduling.clone().begun_at(now),
+        ..asked
+    }
+}
+
+fn event(action: Action, next: JobState) -> EventKind {
+    match (action, next) {
+        (Action::Retry, _) => EventKind::Retried,
+        (Action::Resume, _) => EventKind::Continued,
+        (Action::Pause, JobState::Pausing) => EventKind::Pausing,
+        (Action::Pause, _) => EventKind::Paused,
+        (Action::Cancel, JobState::Cancelling) => EventKind::Cancelling,
+        (Action::Cancel | Action::Delete, _) => EventKind::Cancelled,
+    }
+}
+
+/// Writes what such a change changes.
+async fn change(connection: &mut Connection, before: &Job, after: &Job) -> Result<(), StoreError> {
+    sqlx::query(sql::CHANGE)
+        .bind(before.id.to_string())
+        .bind(before.state.as_str())
+        .bind(after.state.as_str())
+        .bind(after.finished_at.map(Timestamp::as_millisecond))
+        .bind(after.updated_at.as_millisecond())
+        .bind(after.queued_at.as_millisecond())
+        .bind(after.run_after.as_millisecond())
+        .bind(i64::from(after.failed_attempts))
+        .bind(i64::from(after.crash_count))
+        .bind(after.error.as_ref().map(to_json))
+        .bind(after.scheduling.deadline_at.map(Timestamp::as_millisecond))
+        .execute(connection)
+        .await
+        .map_err(failed("change a job"))?;
+    Ok(())
+}
+
+async fn delete(connection: &mut Connection, id: JobId, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query(sql::DELETE_JOB)
+        .bind(id.to_string())
+        .execute(&mut *connection)
+        .await
+        .map_err(failed("delete a job"))?;
+    sqlx::query(sql::INSERT_DELETED)
+        .bind(id.to_string())
+        .bind(now.as_millisecond())
+        .execute(connection)
+        .await
+        .map_err(failed("note that a job was deleted"))?;
+    Ok(())
+}
+
+/// The jobs past their deadline that nobody works on.
+pub(super) async fn overdue(
+    connection: &mut Connection,
+    now: Timestamp,
+) -> Result<Vec<JobId>, StoreError> {
+    let rows = sqlx::query(sql::LIST_OVERDUE)
+        .bind(now.as_millisecond())
+        .fetch_all(connection)
+        .await
+        .map_err(failed("list jobs past their deadline"))?;
+    rows.iter()
+        .map(|row| Columns::new(row, "jobs").word("id"))
+        .collect()
+}
+
+/// Ends a job past its deadline; `false` where that is not so any more.
+pub(super) async fn fail_overdue(
+    connection: &mut Connection,
+    id: JobId,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let Some(job) = lock(connection, id).await? else {
+        return Ok(false);
+    };
+    let is_waiting = matches!(job.state, JobState::Queued | JobState::Paused);
+    if !is_waiting || job.scheduling.deadline_at.is_none_or(|at| at > now) {
+        return Ok(false);
+    }
+    let code = ErrorCode::DeadlineExceeded;
+    let message = format!("the job was {} at its deadline", job.state.as_str());
+    let error = JobError {
+        failure: AttemptFailure {
+            code,
+            message,
+            phase: None,
+            retryable: code.retryable(),
+        },
+        attempt: job.attempt,
+    };
+    let failed = Job {
+        state: JobState::Failed,
+        finished_at: Some(now),
+        updated_at: now,
+        error: Some(error.clone()),
+        ..job.clone()
+    };
+    change(connection, &job, &failed).await?;
+    append_event(
+        connection,
+        id,
+        job.attempt,
+        &EventKind::Failed { error },
+        now,
+    )
+    .await?;
+    Ok(true)
+}
