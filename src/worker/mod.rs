@@ -16,6 +16,7 @@ mod record;
 mod relay;
 mod sources;
 mod supervise;
+mod suspects;
 mod sweep;
 
 use std::collections::HashSet;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::grace::{self, GRACE};
 use super::presence::Dead;
 use super::record::count;
+use super::suspects::Suspects;
 use super::{Context, jittered};
 use crate::artifacts::ArtifactError;
 use crate::domain::job::{JobError, JobId};
@@ -34,12 +35,14 @@ enum SweepError {
 pub(super) struct Sweeper {
     /// Unknown jobs that the log was told of.
     unknown: HashSet<JobId>,
+    /// Leases that are over, and not yet taken for lost.
+    suspects: Suspects,
 }
 
 impl Sweeper {
     pub(super) async fn run(mut self, context: Arc<Context>) {
         loop {
-            context.pause(jittered(context.settings.sweep)).await;
+            context.pause(self.interval(context.as_ref())).await;
             if context.stop.is_cancelled() {
                 return;
             }
@@ -47,10 +50,20 @@ impl Sweeper {
         }
     }
 
+    /// A lease that is over is looked at again soon.
+    fn interval(&self, context: &Context) -> Duration {
+        let sweep = jittered(context.settings.sweep);
+        if self.suspects.is_empty() {
+            sweep
+        } else {
+            sweep.min(context.settings.heartbeat)
+        }
+    }
+
     /// One round. Its parts do not depend on each other.
     pub(super) async fn sweep(&mut self, context: &Context) {
         let parts = [
-            ("leases", reap_leases(context).await),
+            ("leases", self.reap_leases(context).await),
             ("scratch", self.remove_scratch(context).await),
             ("artifacts", self.remove_attempts(context).await),
             ("idempotency keys", forget_keys(context).await),
@@ -65,6 +78,36 @@ impl Sweeper {
                 );
             }
         }
+    }
+
+    /// One lease that cannot be ended does not keep the others.
+    async fn reap_leases(&mut self, context: &Context) -> Result<(), SweepError> {
+        // Before the leases: what a worker held that died after this is for the next round, and so is its file.
+        let dead = Dead::list(&context.settings.workers_dir)?;
+        let found = context.parts.store.list_leased().await;
+        let found = found.inspect_err(|_| self.suspects.forget_all())?;
+        self.suspects.retain(&found);
+        let mut result = Ok(());
+        for leased in &found {
+            let lease = &leased.lease;
+            if context.is_active(lease.job_id) && lease.owner == context.worker_id() {
+                continue;
+            }
+            let grace = 2 * context.settings.heartbeat;
+            let reason = if dead.contains(&lease.owner) {
+                "the worker died"
+            } else if leased.is_over && self.suspects.is_confirmed(leased, grace) {
+                "the worker did not renew its lease"
+            } else {
+                continue;
+            };
+            if let Err(error) = reap(context, leased, reason).await {
+                self.suspects.forget_all();
+                result = Err(error);
+            }
+        }
+        result?;
+        Ok(dead.remove()?)
     }
 
     /// Scratch directories of jobs that nobody will work on again.
@@ -173,31 +216,6 @@ fn needs(standing: Standing, attempt: u32) -> bool {
         }
         JobState::Queued | JobState::Paused | JobState::Failed | JobState::Cancelled => false,
     }
-}
-
-/// One lease that cannot be ended does not keep the others.
-async fn reap_leases(context: &Context) -> Result<(), SweepError> {
-    // Before the leases: what a worker held that died after this is for the next round, and so is its file.
-    let dead = Dead::list(&context.settings.workers_dir)?;
-    let mut result = Ok(());
-    for leased in context.parts.store.list_leased().await? {
-        let lease = &leased.lease;
-        if context.is_active(lease.job_id) && lease.owner == context.worker_id() {
-            continue;
-        }
-        let reason = if dead.contains(&lease.owner) {
-            "the worker died"
-        } else if leased.is_over {
-            "the worker did not renew its lease"
-        } else {
-            continue;
-        };
-        if let Err(error) = reap(context, &leased, reason).await {
-            result = Err(error);
-        }
-    }
-    result?;
-    Ok(dead.remove()?)
 }
 
 /// In the holder's name, and only if it has not been heard of meanwhile.
