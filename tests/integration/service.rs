@@ -25,6 +25,7 @@ const SHAPE: Shape = Shape {
 on_both_databases!(blocking:
     a_server_killed_while_pruning_finishes_the_job_after_its_restart_with_the_same_digest,
     a_killed_child_is_a_crash_and_the_next_attempt_goes_on,
+    a_paused_job_goes_on_at_its_block_after_the_server_was_killed,
     the_job_of_a_killed_worker_process_goes_on_in_the_next_one,
 );
 
@@ -281,6 +282,31 @@ fn a_killed_child_is_a_crash_and_the_next_attempt_goes_on(database: &Database) {
     let job = server.job_when(&id, |job| job["status"] == "succeeded");
     assert_eq!(job["crash_count"], 1);
     assert_eq!(job["attempts"][0]["outcome"], "crashed");
+    assert_eq!(job["results"]["digest"], undisturbed_digest(dir.path()));
+}
+
+fn a_paused_job_goes_on_at_its_block_after_the_server_was_killed(database: &Database) {
+    let dir = work_dir();
+    let server = Server::start(dir.path(), database);
+    let id = server.post("/v1/jobs", &body())["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    server.job_when(&id, is_half_done);
+    server.post(&format!("/v1/jobs/{id}/pause"), &json!({}));
+    let paused = server.job_when(&id, |job| job["status"] == "paused");
+    assert_eq!(paused["attempts"][0]["outcome"], "paused");
+    assert_eq!(children_of(server.process.0.id()), [0u32; 0]);
+    server.kill();
+
+    let server = Server::start(dir.path(), database);
+    server.post(&format!("/v1/jobs/{id}/resume"), &json!({}));
+    let job = server.job_when(&id, |job| job["status"] == "succeeded");
+    assert_resumed(&server, &id);
+    assert_eq!(
+        (&job["attempt"], &job["failed_attempts"]),
+        (&json!(2), &json!(0))
+    );
     assert_eq!(job["results"]["digest"], undisturbed_digest(dir.path()));
 }
 
