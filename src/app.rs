@@ -22,11 +22,12 @@ use crate::http::{self, Hosts, HttpState, Metrics};
 use crate::jobs::{Jobs, Parts, Signals};
 use crate::models::ModelLibrary;
 use crate::pipeline::hub::HubOptions;
+use crate::server;
 use crate::store::{self, Store, Time};
 use crate::telemetry;
 use crate::worker::{WorkerParts, WorkerPool, WorkerSettings};
 
-/// How long open downloads may go on after the server was told to stop.
+/// How long open requests may go on after the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Requests that a slot may be behind by before it asks the database instead.
@@ -52,7 +53,7 @@ pub struct RunningApp {
     store: Arc<dyn Store>,
     pool: Option<WorkerPool>,
     stop: CancellationToken,
-    server: JoinHandle<std::io::Result<()>>,
+    server: JoinHandle<()>,
 }
 
 /// A worker without an API.
@@ -123,15 +124,13 @@ async fn launch(
             Hosts::local(addr.ip())
         },
         metrics: Metrics(metrics.clone()),
+        limits: config.listen.request_limits,
+        stopping: stop.clone(),
     });
 
     tokio::spawn(stop.clone().run_until_cancelled_owned(keep_up(metrics)));
-    let stopped = stop.clone().cancelled_owned();
-    let server = tokio::spawn(async move {
-        axum::serve(listener, router)
-            .with_graceful_shutdown(stopped)
-            .await
-    });
+    let limits = config.listen.connection_limits;
+    let server = tokio::spawn(server::serve(listener, router, limits, stop.clone()));
     tracing::info!(%addr, home = %config.storage.home.display(), "listening");
     Ok(RunningApp {
         addr,
@@ -175,17 +174,18 @@ pub async fn start_worker(
 }
 
 impl RunningApp {
-    /// Takes no new requests and no new jobs, gives back what runs, lets open requests end.
+    /// Is not ready from now on, gives back what runs, lets open requests end.
     pub async fn shutdown(self) -> anyhow::Result<()> {
         self.stop.cancel();
-        if let Some(pool) = self.pool {
-            pool.stop().await;
-        }
         let mut server = self.server;
-        match tokio::time::timeout(DRAIN, &mut server).await {
-            Ok(ended) => ended
-                .context("the server panicked")?
-                .context("the server failed")?,
+        let requests = tokio::time::timeout(DRAIN, &mut server);
+        let attempts = async {
+            if let Some(pool) = self.pool {
+                pool.stop().await;
+            }
+        };
+        match tokio::join!(requests, attempts).0 {
+            Ok(ended) => ended.context("the server panicked")?,
             Err(_elapsed) => server.abort(),
         }
         self.store.close().await;

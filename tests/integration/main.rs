@@ -49,6 +49,7 @@ mod reference;
 mod reference_scores;
 mod resume;
 mod service;
+mod slow_clients;
 mod start_up;
 mod statistics;
 mod store_suite;
