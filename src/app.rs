@@ -19,7 +19,7 @@ use crate::config::{ServerConfig, StorageArgs, WorkerArgs};
 use crate::datasets::DataRoots;
 use crate::domain::request::Defaults;
 use crate::http::{self, Hosts, HttpState, Metrics};
-use crate::jobs::{Jobs, Parts, Signals};
+use crate::jobs::{Feed, Jobs, Parts, Signals};
 use crate::models::ModelLibrary;
 use crate::pipeline::hub::HubOptions;
 use crate::server;
@@ -108,11 +108,10 @@ async fn launch(
                 .await?,
         )
     };
-    let jobs = foundation.jobs(
-        &config.storage,
-        Defaults::for_devices(&config.worker.devices),
-    )?;
     let stop = CancellationToken::new();
+    let feed = Feed::start(foundation.store(), stop.clone()).await?;
+    let defaults = Defaults::for_devices(&config.worker.devices);
+    let jobs = foundation.jobs(&config.storage, defaults, feed)?;
     let deadlines = end_overdue(jobs.clone(), config.worker.sweep_seconds);
     tokio::spawn(stop.clone().run_until_cancelled_owned(deadlines));
     let router = http::router(HttpState {
@@ -229,7 +228,7 @@ impl Foundation {
         Arc::clone(&self.store)
     }
 
-    fn jobs(&self, storage: &StorageArgs, defaults: Defaults) -> anyhow::Result<Jobs> {
+    fn jobs(&self, storage: &StorageArgs, defaults: Defaults, feed: Feed) -> anyhow::Result<Jobs> {
         let hub = match &storage.hub {
             Some(hub) => hub.clone(),
             None => HubOptions::from_env().reach()?,
@@ -249,6 +248,7 @@ impl Foundation {
             clock: Arc::clone(&self.clock),
             defaults,
             signals: self.signals.clone(),
+            feed,
             home: storage.home.clone(),
         }))
     }

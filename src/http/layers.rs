@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::error::{ApiError, Problem};
 use super::limits::Limits;
+use super::preferences;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
@@ -34,7 +35,8 @@ pub(super) async fn around(State(limits): State<Limits>, request: Request, next:
     );
 
     let mut response = async {
-        let answered = tokio::time::timeout(limits.request, next.run(request)).await;
+        let deadline = limits.request + preferences::wait(request.headers()).unwrap_or_default();
+        let answered = tokio::time::timeout(deadline, next.run(request)).await;
         let response = answered.unwrap_or_else(|_elapsed| ApiError::Timeout.into_response());
         let response = with_problem_body(response, &request_id);
         tracing::debug!(

@@ -18,8 +18,11 @@ mod limits;
 mod openapi;
 mod operations;
 mod origin;
+mod preferences;
 mod results;
+mod streams;
 mod view;
+mod waiting;
 
 use std::sync::Arc;
 

@@ -133,6 +133,16 @@ impl Server {
         self.client.request(method, format!("{}{path}", self.url))
     }
 
+    /// An answer that is no JSON.
+    pub(crate) fn text(&self, path: &str) -> String {
+        self.client
+            .get(format!("{}{path}", self.url))
+            .send()
+            .unwrap()
+            .text()
+            .unwrap()
+    }
+
     pub(crate) fn post(&self, path: &str, body: &Value) -> Value {
         self.client
             .post(format!("{}{path}", self.url))
