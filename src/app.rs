@@ -19,14 +19,15 @@ use crate::config::{ServerConfig, StorageArgs, WorkerArgs};
 use crate::datasets::DataRoots;
 use crate::domain::request::Defaults;
 use crate::http::{self, Hosts, HttpState, Metrics};
-use crate::jobs::{Jobs, Parts, Signals};
+use crate::jobs::{Feed, Jobs, Parts, Signals};
 use crate::models::ModelLibrary;
 use crate::pipeline::hub::HubOptions;
+use crate::server;
 use crate::store::{self, Store, Time};
 use crate::telemetry;
 use crate::worker::{WorkerParts, WorkerPool, WorkerSettings};
 
-/// How long open downloads may go on after the server was told to stop.
+/// How long open requests may go on after the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Requests that a slot may be behind by before it asks the database instead.
@@ -52,7 +53,7 @@ pub struct RunningApp {
     store: Arc<dyn Store>,
     pool: Option<WorkerPool>,
     stop: CancellationToken,
-    server: JoinHandle<std::io::Result<()>>,
+    server: JoinHandle<()>,
 }
 
 /// A worker without an API.
@@ -107,11 +108,10 @@ async fn launch(
                 .await?,
         )
     };
-    let jobs = foundation.jobs(
-        &config.storage,
-        Defaults::for_devices(&config.worker.devices),
-    )?;
     let stop = CancellationToken::new();
+    let feed = Feed::start(foundation.store(), stop.clone()).await?;
+    let defaults = Defaults::for_devices(&config.worker.devices);
+    let jobs = foundation.jobs(&config.storage, defaults, feed)?;
     let deadlines = end_overdue(jobs.clone(), config.worker.sweep_seconds);
     tokio::spawn(stop.clone().run_until_cancelled_owned(deadlines));
     let router = http::router(HttpState {
@@ -123,15 +123,13 @@ async fn launch(
             Hosts::local(addr.ip())
         },
         metrics: Metrics(metrics.clone()),
+        limits: config.listen.request_limits,
+        stopping: stop.clone(),
     });
 
     tokio::spawn(stop.clone().run_until_cancelled_owned(keep_up(metrics)));
-    let stopped = stop.clone().cancelled_owned();
-    let server = tokio::spawn(async move {
-        axum::serve(listener, router)
-            .with_graceful_shutdown(stopped)
-            .await
-    });
+    let limits = config.listen.connection_limits;
+    let server = tokio::spawn(server::serve(listener, router, limits, stop.clone()));
     tracing::info!(%addr, home = %config.storage.home.display(), "listening");
     Ok(RunningApp {
         addr,
@@ -175,17 +173,18 @@ pub async fn start_worker(
 }
 
 impl RunningApp {
-    /// Takes no new requests and no new jobs, gives back what runs, lets open requests end.
+    /// Is not ready from now on, gives back what runs, lets open requests end.
     pub async fn shutdown(self) -> anyhow::Result<()> {
         self.stop.cancel();
-        if let Some(pool) = self.pool {
-            pool.stop().await;
-        }
         let mut server = self.server;
-        match tokio::time::timeout(DRAIN, &mut server).await {
-            Ok(ended) => ended
-                .context("the server panicked")?
-                .context("the server failed")?,
+        let requests = tokio::time::timeout(DRAIN, &mut server);
+        let attempts = async {
+            if let Some(pool) = self.pool {
+                pool.stop().await;
+            }
+        };
+        match tokio::join!(requests, attempts).0 {
+            Ok(ended) => ended.context("the server panicked")?,
             Err(_elapsed) => server.abort(),
         }
         self.store.close().await;
@@ -229,7 +228,7 @@ impl Foundation {
         Arc::clone(&self.store)
     }
 
-    fn jobs(&self, storage: &StorageArgs, defaults: Defaults) -> anyhow::Result<Jobs> {
+    fn jobs(&self, storage: &StorageArgs, defaults: Defaults, feed: Feed) -> anyhow::Result<Jobs> {
         let hub = match &storage.hub {
             Some(hub) => hub.clone(),
             None => HubOptions::from_env().reach()?,
@@ -249,6 +248,7 @@ impl Foundation {
             clock: Arc::clone(&self.clock),
             defaults,
             signals: self.signals.clone(),
+            feed,
             home: storage.home.clone(),
         }))
     }

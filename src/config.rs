@@ -11,6 +11,8 @@ use clap::{Args, ValueEnum};
 
 use crate::artifacts::ArtifactPlace;
 use crate::domain::HubReach;
+use crate::http;
+use crate::server;
 use crate::store::DatabaseUrl;
 pub use bucket::{BucketArgs, KeyArgs, Secret};
 
@@ -141,6 +143,14 @@ pub struct ListenArgs {
     /// Serve the API only; other processes run the jobs
     #[arg(long, env = "SECATEUR_NO_WORKER")]
     pub no_worker: bool,
+
+    /// What a client may take of a connection
+    #[arg(skip)]
+    pub connection_limits: server::Limits,
+
+    /// What a client may take of a request
+    #[arg(skip)]
+    pub request_limits: http::Limits,
 }
 
 /// What is logged.

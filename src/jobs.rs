@@ -1,6 +1,9 @@
 //! What can be done with jobs: the only door from HTTP to the database and the artifacts.
 
+mod feed;
+mod following;
 mod submission;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,6 +30,9 @@ use crate::domain::task_info::TaskInfo;
 use crate::domain::{ErrorCode, Refusal};
 use crate::models::ModelLibrary;
 use crate::store::{Answer, Earlier, Inserted, Requested, Store, StoreError};
+pub use feed::{Entry, Feed};
+pub use following::{Following, Step};
+use watch::Watches;
 
 /// Why a use-case ended without what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +130,8 @@ pub struct Parts {
     pub defaults: Defaults,
     /// To the workers of this process.
     pub signals: Signals,
+    /// What happens to the jobs.
+    pub feed: Feed,
     /// The directory that holds everything, for the readiness check.
     pub home: PathBuf,
 }
@@ -134,6 +142,8 @@ pub struct Jobs {
     parts: Arc<Parts>,
     /// Ids made within one millisecond still sort in the order they were made.
     id_context: Arc<Mutex<ContextV7>>,
+    /// Jobs that somebody waits for.
+    watches: Arc<Watches>,
 }
 
 /// What a submission under a key is answered.
@@ -186,7 +196,9 @@ pub struct Check {
 impl Jobs {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
+        let watches = Watches::new(Arc::clone(&parts.store), parts.feed.clone());
         Self {
+            watches,
             parts: Arc::new(parts),
             id_context: Arc::new(Mutex::new(ContextV7::new())),
         }

@@ -3,7 +3,7 @@
 //! ```text
 //!             main ─► cli
 //!                      │
-//!                     app ─────────────── config, telemetry
+//!                     app ─────────────── config, telemetry, server (connections)
 //!                 ┌────┴─────┐
 //!               http       worker          http and worker never import each other: they meet in the database
 //!                 │       ┌──┴──────┐
@@ -44,6 +44,8 @@ pub mod jobs;
 pub mod models;
 #[cfg(feature = "server")]
 pub mod pipeline;
+#[cfg(feature = "server")]
+pub mod server;
 #[cfg(feature = "server")]
 pub mod store;
 #[cfg(feature = "server")]

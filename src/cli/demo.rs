@@ -15,6 +15,8 @@ use super::table;
 use crate::app::{self, RunningApp};
 use crate::config::{BucketArgs, ListenArgs, ServerConfig, StorageArgs, WorkerArgs};
 use crate::domain::spec::BUNDLED_MODEL;
+use crate::http;
+use crate::server;
 
 /// How often a job is asked for.
 const POLL: Duration = Duration::from_millis(100);
@@ -62,6 +64,8 @@ async fn demonstrate(args: Args) -> anyhow::Result<()> {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         insecure_no_auth: false,
         no_worker: false,
+        connection_limits: server::Limits::default(),
+        request_limits: http::Limits::default(),
     };
     let server = app::start(ServerConfig {
         storage,

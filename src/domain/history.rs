@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attempt::Phase;
 use super::job::{JobError, JobId};
+use super::state::JobState;
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -142,4 +143,26 @@ pub enum EventKind {
     },
     /// The end: it was cancelled.
     Cancelled,
+}
+
+impl EventKind {
+    /// The state of a job that is over with this, unless somebody has it tried again.
+    pub fn final_state(&self) -> Option<JobState> {
+        match self {
+            Self::Succeeded { .. } => Some(JobState::Succeeded),
+            Self::Failed { .. } => Some(JobState::Failed),
+            Self::Cancelled => Some(JobState::Cancelled),
+            Self::Queued
+            | Self::Started { .. }
+            | Self::Phase { .. }
+            | Self::Resumed { .. }
+            | Self::Retrying { .. }
+            | Self::Released
+            | Self::Pausing
+            | Self::Paused
+            | Self::Continued
+            | Self::Retried
+            | Self::Cancelling => None,
+        }
+    }
 }

@@ -9,18 +9,18 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use serde_json::Value;
 
-use super::BODY_LIMIT;
 use super::duplicates::duplicates;
 use super::error::{ApiError, FieldProblem};
+use super::{BODY_LIMIT, HttpState};
 use crate::domain::JobId;
 
 /// A JSON body. `serde_json` refuses more than 128 levels by itself.
 pub(super) struct JsonBody(pub(super) Value);
 
-impl<S: Send + Sync> FromRequest<S> for JsonBody {
+impl FromRequest<HttpState> for JsonBody {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, state: &HttpState) -> Result<Self, ApiError> {
         check_content(request.headers())?;
         // Refused before a byte of it is sent.
         let length = request.headers().get(header::CONTENT_LENGTH);
@@ -28,15 +28,15 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
         if length.is_some_and(|length| length > BODY_LIMIT as u64) {
             return Err(ApiError::PayloadTooLarge { limit: BODY_LIMIT });
         }
-        let bytes =
-            Bytes::from_request(request, state)
-                .await
-                .map_err(|rejection| match rejection {
-                    BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
-                        ApiError::PayloadTooLarge { limit: BODY_LIMIT }
-                    }
-                    other => malformed(&other),
-                })?;
+        // The whole request may be allowed to take longer, because it waits for something.
+        let read = tokio::time::timeout(state.limits.request, Bytes::from_request(request, state));
+        let read = read.await.map_err(|_elapsed| ApiError::Timeout)?;
+        let bytes = read.map_err(|rejection| match rejection {
+            BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
+                ApiError::PayloadTooLarge { limit: BODY_LIMIT }
+            }
+            other => malformed(&other),
+        })?;
         let value = serde_json::from_slice(&bytes).map_err(|error| malformed(&error))?;
         match duplicates(&bytes).map_err(|error| malformed(&error))? {
             pointers if pointers.is_empty() => Ok(Self(value)),

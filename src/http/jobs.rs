@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde_json::Value;
 
 use super::HttpState;
 use super::body_schema::JobBody;
@@ -14,10 +15,11 @@ use super::error::ApiError;
 use super::extract::{JobPath, JsonBody, NoParameters, Parameters};
 use super::idempotency::{self, OptionalKey};
 use super::view::{JobView, ListView, job_path};
+use super::{preferences, waiting};
 use crate::domain::history::Attempt;
-use crate::domain::idempotency::{KeyedRequest, Reply};
+use crate::domain::idempotency::{IdempotencyKey, KeyedRequest, Reply};
 use crate::domain::job::JobFilter;
-use crate::domain::{Job, Method};
+use crate::domain::{Job, JobId, Method};
 
 /// Seconds after which looking at a job that is not over is worth it.
 const POLL_SECONDS: &str = "2";
@@ -32,13 +34,22 @@ const MAX_LIMIT: u32 = 100;
 /// "model": "org/name"}` to measure without pruning; every default is filled into the answer. All wrong fields are reported at once. When this answers 202, the job survives a crash.
 #[utoipa::path(
     post, path = "/jobs", tag = "jobs",
-    params(("Idempotency-Key" = Option<String>, Header, description = "Names this submission, so that it can be repeated: within 24 hours the same body under the same key is answered as before, and no second job is made", min_length = 1, max_length = 255, pattern = "^[!-~]+$")),
+    params(
+        ("Prefer" = Option<String>, Header, description = "`wait=SECONDS`, at most 60: answer when the job is over", example = "wait=30"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Names this submission, so that it can be repeated: within 24 hours the same body under the same key is answered as before, and no second job is made", min_length = 1, max_length = 255, pattern = "^[!-~]+$"),
+    ),
     request_body(content = JobBody, content_type = "application/json"),
     responses(
+        (status = 200, description = "The job is over within the time that `Prefer` allows", body = JobView, headers(
+            ("Location" = String, description = "The job"),
+            ("ETag" = String, description = "Its version"),
+            ("Preference-Applied" = String, description = "`wait=SECONDS`"),
+        )),
         (status = 202, description = "Accepted", body = JobView, headers(
             ("Location" = String, description = "The job"),
             ("ETag" = String, description = "Its version"),
             ("Retry-After" = u32, description = "Seconds"),
+            ("Preference-Applied" = String, description = "`wait=SECONDS`, where that was asked for"),
             ("Idempotency-Replayed" = bool, description = "`true` where this is the answer to an earlier request under the same key"),
         )),
         (status = 400, description = "`invalid_request`"),
@@ -52,15 +63,41 @@ pub(super) async fn create_job(
     _: NoParameters,
     State(state): State<HttpState>,
     OptionalKey(key): OptionalKey,
+    headers: HeaderMap,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
-    let Some(key) = key else {
-        let job = state.jobs.submit(&body.0).await?;
-        return Ok(idempotency::response(accepted(&job)));
+    let mut response = submit(&state, key, &body.0).await?;
+    let Some(wait) = preferences::wait(&headers) else {
+        return Ok(response);
     };
-    let request = KeyedRequest::new("POST /jobs", key, &body.0);
+    if let Some(location) = response.headers().get(header::LOCATION).cloned()
+        && let Some(id) = job_at(&location)
+        && let Some((job, attempts)) = waiting::until_over(&state, id, wait).await
+    {
+        response = whole_job(job, attempts);
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    preferences::applied(response.headers_mut(), wait);
+    Ok(response)
+}
+
+/// The job whose path this is: an answer to an earlier request is kept as it was given.
+fn job_at(location: &HeaderValue) -> Option<JobId> {
+    let (_, id) = location.to_str().ok()?.rsplit_once('/')?;
+    id.parse().ok()
+}
+
+async fn submit(
+    state: &HttpState,
+    key: Option<IdempotencyKey>,
+    body: &Value,
+) -> Result<Response, ApiError> {
     let jobs = &state.jobs;
-    let answered = jobs.submit_once(&body.0, &request, &accepted).await?;
+    let Some(key) = key else {
+        return Ok(idempotency::response(accepted(&jobs.submit(body).await?)));
+    };
+    let request = KeyedRequest::new("POST /jobs", key, body);
+    let answered = jobs.submit_once(body, &request, &accepted).await?;
     Ok(if answered.is_repeated {
         idempotency::repeated(answered.reply)
     } else {
@@ -149,11 +186,13 @@ fn list<T: FromStr<Err = String>>(text: &str) -> Result<Vec<T>, String> {
     params(
         ("id" = String, Path, description = "The job"),
         ("If-None-Match" = Option<String>, Header, description = "`ETag` of the last answer"),
+        ("Prefer" = Option<String>, Header, description = "`wait=SECONDS`, at most 60: answer when the job is over or, with `If-None-Match`, is of another version", example = "wait=30"),
     ),
     responses(
         (status = 200, description = "The job", body = JobView, headers(
             ("ETag" = String, description = "Its version"),
             ("Retry-After" = u32, description = "Seconds; while it is not over"),
+            ("Preference-Applied" = String, description = "`wait=SECONDS`, where that was asked for"),
         )),
         (status = 304, description = "Nothing changed"),
         (status = 404, description = "`job_not_found`"),
@@ -165,13 +204,28 @@ pub(super) async fn get_job(
     JobPath(id): JobPath,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    let is_seen = |job: &Job| is_unchanged(&headers, &quoted(&job.version.to_string()));
+    let wait = preferences::wait(&headers);
+    if let Some(wait) = wait {
+        let has_seen_one = headers.contains_key(header::IF_NONE_MATCH);
+        let job = state.jobs.get(id).await?;
+        waiting::hold(&state, job, wait, |job| {
+            job.state.is_terminal() || (has_seen_one && !is_seen(job))
+        })
+        .await;
+    }
     let (job, attempts) = state.jobs.get_with_attempts(id).await?;
-    if is_unchanged(&headers, &quoted(&job.version.to_string())) {
+    let mut response = if is_seen(&job) {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
         describe(&mut response, &job);
-        return Ok(response);
+        response
+    } else {
+        whole_job(job, attempts)
+    };
+    if let Some(wait) = wait {
+        preferences::applied(response.headers_mut(), wait);
     }
-    Ok(whole_job(job, attempts))
+    Ok(response)
 }
 
 pub(super) fn whole_job(job: Job, attempts: Vec<Attempt>) -> Response {

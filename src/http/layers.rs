@@ -1,8 +1,8 @@
 //! What happens around every handler: a request id, a span, a deadline, a count, and the body of whatever went wrong.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -10,16 +10,15 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::error::{ApiError, Problem};
-
-/// How long a handler may take until its response begins; bodies of downloads may take longer.
-const DEADLINE: Duration = Duration::from_secs(15);
+use super::limits::Limits;
+use super::preferences;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// The outermost layer.
-pub(super) async fn around(request: Request, next: Next) -> Response {
+pub(super) async fn around(State(limits): State<Limits>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let request_id = accepted_request_id(&request).unwrap_or_else(|| Uuid::now_v7().to_string());
     let method = known_method(request.method());
@@ -36,7 +35,8 @@ pub(super) async fn around(request: Request, next: Next) -> Response {
     );
 
     let mut response = async {
-        let answered = tokio::time::timeout(DEADLINE, next.run(request)).await;
+        let deadline = limits.request + preferences::wait(request.headers()).unwrap_or_default();
+        let answered = tokio::time::timeout(deadline, next.run(request)).await;
         let response = answered.unwrap_or_else(|_elapsed| ApiError::Timeout.into_response());
         let response = with_problem_body(response, &request_id);
         tracing::debug!(
@@ -147,9 +147,9 @@ mod tests {
     use crate::jobs;
 
     async fn answer(router: Router) -> (StatusCode, serde_json::Value) {
-        let router = router
-            .layer(CatchPanicLayer::custom(panicked))
-            .layer(axum::middleware::from_fn(around));
+        let router = router.layer(CatchPanicLayer::custom(panicked)).layer(
+            axum::middleware::from_fn_with_state(Limits::default(), around),
+        );
         let request = Request::get("/")
             .header(REQUEST_ID, "mine")
             .body(Body::empty())

@@ -14,22 +14,28 @@ mod extract;
 mod idempotency;
 mod jobs;
 mod layers;
+mod limits;
 mod openapi;
 mod operations;
 mod origin;
+mod preferences;
 mod results;
+mod streams;
 mod view;
+mod waiting;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::jobs::Jobs;
 use error::ApiError;
+pub use limits::Limits;
 pub use openapi::document;
 pub use origin::Hosts;
 
@@ -47,6 +53,10 @@ pub struct HttpState {
     pub hosts: Hosts,
     /// What `/metrics` shows.
     pub metrics: Metrics,
+    /// What a client may take.
+    pub limits: Limits,
+    /// Cancelled when the server begins to stop.
+    pub stopping: CancellationToken,
 }
 
 /// The handle that renders the metrics.
@@ -62,6 +72,7 @@ impl std::fmt::Debug for Metrics {
 /// Every route, with everything around it.
 pub fn router(state: HttpState) -> Router {
     let hosts = state.hosts.clone();
+    let limits = state.limits;
     let (routes, document) = openapi::routes().split_for_parts();
     // Clients of the platform call `/jobs`: the same handlers, not described twice.
     let (aliases, _) = openapi::job_routes().split_for_parts();
@@ -74,5 +85,5 @@ pub fn router(state: HttpState) -> Router {
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(CatchPanicLayer::custom(layers::panicked))
         .layer(axum::middleware::from_fn_with_state(hosts, origin::guard))
-        .layer(axum::middleware::from_fn(layers::around))
+        .layer(axum::middleware::from_fn_with_state(limits, layers::around))
 }

@@ -11,7 +11,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::{Problem, status};
-use super::{HttpState, actions, artifacts, capabilities, events, jobs, operations, results};
+use super::{
+    HttpState, actions, artifacts, capabilities, events, jobs, operations, results, streams,
+};
 use crate::domain::ErrorCode;
 
 #[derive(OpenApi)]
@@ -39,6 +41,7 @@ pub(super) fn job_routes() -> OpenApiRouter<HttpState> {
         .routes(routes!(actions::resume_job))
         .routes(routes!(actions::retry_job))
         .routes(routes!(events::list_events))
+        .routes(routes!(streams::stream_job))
         .routes(routes!(results::get_results))
         .routes(routes!(results::get_report))
         .routes(routes!(artifacts::list_artifacts))
@@ -49,6 +52,7 @@ pub(super) fn job_routes() -> OpenApiRouter<HttpState> {
 pub(super) fn routes() -> OpenApiRouter<HttpState> {
     OpenApiRouter::with_openapi(Base::openapi())
         .nest("/v1", job_routes())
+        .routes(routes!(streams::stream_all))
         .routes(routes!(capabilities::get_capabilities))
         .routes(routes!(operations::livez))
         .routes(routes!(operations::readyz))

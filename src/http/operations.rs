@@ -46,7 +46,8 @@ pub(super) async fn livez(_: NoParameters) -> &'static str {
 
 /// Ask whether jobs can be accepted
 ///
-/// Looks at the database and its schema, whether the data directory can be written to, and whether the bucket of artifacts, if there is one, can be reached. The reason of a failed check is in the log.
+/// Looks at the database and its schema, whether the data directory can be written to, whether the bucket of artifacts, if
+/// there is one, can be reached, and whether the server is being stopped. The reason of a failed check is in the log.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations",
     responses(
@@ -59,14 +60,18 @@ pub(super) async fn readyz(_: NoParameters, State(state): State<HttpState>) -> R
     for check in checks.iter().filter(|check| check.problem.is_some()) {
         tracing::warn!(%check, "not ready");
     }
-    let ready = checks.iter().all(|check| check.problem.is_none());
-    let checks = checks
+    let mut checks: Vec<_> = checks
         .into_iter()
         .map(|check| CheckView {
             name: check.name,
             ok: check.problem.is_none(),
         })
         .collect();
+    checks.push(CheckView {
+        name: "draining",
+        ok: !state.stopping.is_cancelled(),
+    });
+    let ready = checks.iter().all(|check| check.ok);
     let status = if ready {
         StatusCode::OK
     } else {

@@ -85,7 +85,7 @@ pub(super) struct JobView {
 /// How far a job is.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = JobProgress)]
-struct ProgressView {
+pub(super) struct ProgressView {
     /// Of the step, 0 to 100.
     percent: f64,
     #[serde(flatten)]
@@ -103,6 +103,7 @@ struct Links {
     resume: String,
     retry: String,
     events: String,
+    stream: String,
     results: String,
     report: String,
     artifacts: String,
@@ -180,7 +181,7 @@ impl JobView {
 }
 
 impl ProgressView {
-    fn new(progress: Progress) -> Self {
+    pub(super) fn new(progress: Progress) -> Self {
         let percent = 100.0 * progress.step.finished as f64 / progress.step.total.max(1) as f64;
         Self {
             percent: percent.min(100.0),
@@ -197,6 +198,7 @@ impl Links {
             resume: format!("{path}/resume"),
             retry: format!("{path}/retry"),
             events: format!("{path}/events"),
+            stream: format!("{path}/events/stream"),
             results: format!("{path}/results"),
             report: format!("{path}/report"),
             artifacts: format!("{path}/artifacts"),
@@ -225,6 +227,7 @@ fn example_job() -> serde_json::Value {
             "resume": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/resume",
             "retry": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/retry",
             "events": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/events",
+            "stream": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/events/stream",
             "results": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/results",
             "report": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/report",
             "artifacts": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/artifacts"

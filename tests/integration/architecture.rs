@@ -9,8 +9,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("engine", &[]),
     ("domain", &["engine", "tasks"]),
     ("clock", &[]),
-    ("config", &["artifacts", "domain", "store"]),
+    (
+        "config",
+        &["artifacts", "domain", "store", "server", "http"],
+    ),
     ("telemetry", &[]),
+    ("server", &[]),
     ("tasks", &[]),
     ("bundled", &["domain"]),
     ("store", &["domain"]),

@@ -11,6 +11,8 @@ use secateur::config::{BucketArgs, ListenArgs, ServerConfig, StorageArgs, Worker
 use secateur::domain::job::Publication;
 use secateur::domain::manifest::EvaluationReport;
 use secateur::domain::{HubReach, JobId, JobReport, Manifest};
+use secateur::http;
+use secateur::server;
 use secateur::store::{Claim, Ending, Lease, SqliteStore, Store, Time};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -82,6 +84,8 @@ pub(crate) fn config(home: &Path) -> ServerConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
             insecure_no_auth: false,
             no_worker: false,
+            connection_limits: server::Limits::default(),
+            request_limits: http::Limits::default(),
         },
     }
 }
@@ -198,6 +202,15 @@ impl TestApp {
     /// API and worker on what another server left.
     pub(crate) async fn at(home: Arc<TempDir>) -> Self {
         Self::start(home, Arc::new(SystemClock), |_| {}).await
+    }
+
+    /// The API alone, with other limits.
+    pub(crate) async fn api_with(adjust: impl FnOnce(&mut ListenArgs)) -> Self {
+        Self::start(new_home(), Arc::new(SystemClock), |config| {
+            config.listen.no_worker = true;
+            adjust(&mut config.listen);
+        })
+        .await
     }
 
     async fn start(

@@ -12,7 +12,8 @@ async fn a_server_that_can_take_jobs_is_ready() {
     assert_eq!(app.get("/livez").await.body, b"ok\n");
     let ready = app.get("/readyz").await;
     assert_eq!(ready.status, StatusCode::OK);
-    let checks = json!([{"name": "database", "ok": true}, {"name": "data_directory", "ok": true}]);
+    let checks = ["database", "data_directory", "draining"];
+    let checks = checks.map(|name| json!({"name": name, "ok": true}));
     assert_eq!(ready.json(), json!({"ready": true, "checks": checks}));
 }
 

@@ -183,6 +183,16 @@ impl Server {
         self.client.request(method, format!("{}{path}", self.url))
     }
 
+    /// An answer that is no JSON.
+    pub(crate) fn text(&self, path: &str) -> String {
+        self.client
+            .get(format!("{}{path}", self.url))
+            .send()
+            .unwrap()
+            .text()
+            .unwrap()
+    }
+
     pub(crate) fn post(&self, path: &str, body: &Value) -> Value {
         self.client
             .post(format!("{}{path}", self.url))
@@ -203,6 +213,19 @@ impl Server {
             assert!(job["status"] != "failed", "{job}");
             std::thread::yield_now();
         }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.url["http://".len()..]
+    }
+
+    /// A line of its `/proc/<id>/status`, such as `VmRSS`, in KiB.
+    pub(crate) fn memory_kib(&self, line: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.0.id())).unwrap();
+        let value = status.lines().find_map(|text| text.strip_prefix(line));
+        let digits = value.unwrap().trim_matches(|c: char| !c.is_ascii_digit());
+        digits.parse().unwrap()
     }
 
     pub(crate) fn kill(self) {

@@ -1,0 +1,33 @@
+//! Answers that are held back until a job is worth looking at (`Prefer: wait`).
+
+use std::time::Duration;
+
+use super::HttpState;
+use crate::domain::history::Attempt;
+use crate::domain::{Job, JobId};
+
+/// Waits until the job is as wanted or gone, the time is up, or the server stops. Whoever disconnects is not waited for:
+/// the handler ends with the connection.
+pub(super) async fn hold(
+    state: &HttpState,
+    job: Job,
+    wait: Duration,
+    is_as_wanted: impl Fn(&Job) -> bool + Send + Sync,
+) {
+    tokio::select! {
+        () = state.jobs.wait(job, wait, is_as_wanted) => {}
+        () = state.stopping.cancelled() => {}
+    }
+}
+
+/// The job, if it is over before the time is up. One that cannot be read by then has been accepted all the same.
+pub(super) async fn until_over(
+    state: &HttpState,
+    id: JobId,
+    wait: Duration,
+) -> Option<(Job, Vec<Attempt>)> {
+    let job = state.jobs.get(id).await.ok()?;
+    hold(state, job, wait, |job| job.state.is_terminal()).await;
+    let (job, attempts) = state.jobs.get_with_attempts(id).await.ok()?;
+    job.state.is_terminal().then_some((job, attempts))
+}

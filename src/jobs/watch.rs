@@ -1,0 +1,105 @@
+//! Jobs that somebody looks at: each is read by one task, however many do.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::watch;
+
+use super::feed::Feed;
+use crate::domain::history::Numbered;
+use crate::domain::{Job, JobId};
+use crate::store::Store;
+
+/// How often a job is looked at: its progress is not in the log.
+const POLL: Duration = Duration::from_millis(500);
+
+/// The job as it was last seen; `None` once it was deleted.
+pub(super) type Seen = Option<Arc<Job>>;
+
+/// The jobs that are looked at.
+#[derive(Debug)]
+pub(super) struct Watches {
+    store: Arc<dyn Store>,
+    feed: Feed,
+    jobs: Mutex<HashMap<JobId, Arc<watch::Sender<Seen>>>>,
+}
+
+impl Watches {
+    pub(super) fn new(store: Arc<dyn Store>, feed: Feed) -> Arc<Self> {
+        let jobs = Mutex::default();
+        Arc::new(Self { store, feed, jobs })
+    }
+
+    /// The job now and later, for somebody who has just seen it.
+    pub(super) fn watch(self: &Arc<Self>, job: &Arc<Job>) -> watch::Receiver<Seen> {
+        let mut jobs = self.lock();
+        if let Some(sender) = jobs.get(&job.id) {
+            return sender.subscribe();
+        }
+        let (sender, receiver) = watch::channel(Some(Arc::clone(job)));
+        let sender = Arc::new(sender);
+        jobs.insert(job.id, Arc::clone(&sender));
+        let news = self.feed.subscribe();
+        tokio::spawn(Arc::clone(self).look(job.id, sender, news));
+        receiver
+    }
+
+    /// Looks at a job until nobody wants to know.
+    async fn look(
+        self: Arc<Self>,
+        id: JobId,
+        sender: Arc<watch::Sender<Seen>>,
+        mut news: broadcast::Receiver<Arc<Numbered>>,
+    ) {
+        while !self.is_forgotten(id, &sender) {
+            match self.store.lookup_job(id).await {
+                Ok(found) => {
+                    let version = |seen: &Seen| seen.as_ref().map(|job| job.version);
+                    let found = found.map(Arc::new);
+                    sender.send_if_modified(|seen| {
+                        let is_new = version(seen) != version(&found);
+                        *seen = found;
+                        is_new
+                    });
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::debug!(error, job.id = %id, "cannot look at a job");
+                }
+            }
+            let poll = tokio::time::sleep(POLL);
+            tokio::select! {
+                () = poll => {}
+                () = heard_of(id, &mut news) => {}
+                () = sender.closed() => {}
+            }
+        }
+    }
+
+    fn is_forgotten(&self, id: JobId, sender: &watch::Sender<Seen>) -> bool {
+        let mut jobs = self.lock();
+        let is_forgotten = sender.receiver_count() == 0;
+        if is_forgotten {
+            jobs.remove(&id);
+        }
+        is_forgotten
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Arc<watch::Sender<Seen>>>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Until something happens to the job, or may have.
+async fn heard_of(id: JobId, news: &mut broadcast::Receiver<Arc<Numbered>>) {
+    loop {
+        match news.recv().await {
+            Ok(numbered) if numbered.job_id == id => return,
+            Ok(_) => {}
+            Err(RecvError::Lagged(_)) => return,
+            Err(RecvError::Closed) => return std::future::pending().await,
+        }
+    }
+}

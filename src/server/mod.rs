@@ -1,0 +1,167 @@
+//! Connections: accepted, served and ended, whatever their clients do. Knows no routes.
+//!
+//! `axum::serve` sets no deadline on a request's head nor on what a client leaves unread. Here a client that is silent
+//! while it is its turn is cut: in the middle of a head, between two requests, and in the middle of an answer. The
+//! body of a request has its deadline where it is read.
+
+mod stall;
+
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+use tower::util::MapRequest;
+
+use stall::Patient;
+
+type Routes = MapRequest<Router, fn(Request<Incoming>) -> Request<Body>>;
+type Connection = http1::Connection<TokioIo<Patient<TcpStream>>, TowerToHyperService<Routes>>;
+
+/// Bytes that are kept of a request's head, and of an answer that its client does not read.
+const BUFFER: usize = 64 * 1024;
+
+/// Wait after the system refused a connection, mostly for want of file descriptors.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What a client may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Time for the head of a request, counted from the connection or from the end of the answer before: also how long a
+    /// connection may be idle.
+    pub head: Duration,
+    /// Time in which a client that is sent something must have read at least a part of it.
+    pub stall: Duration,
+    /// Open connections; further ones wait in the system's queue.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            stall: Duration::from_secs(30),
+            connections: 4096,
+        }
+    }
+}
+
+/// Serves until `stop` is cancelled, and then until the requests that are open by then have ended. Whoever connects
+/// meanwhile is still answered, so that health checks can see it.
+pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
+    raise_file_limit();
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            Some(_ended) = connections.join_next() => {}
+            stream = accept(&listener), if connections.len() < limits.connections => {
+                let connection = connect(stream, router.clone(), limits, true);
+                connections.spawn(ended(graceful.watch(connection)));
+                if connections.len() == limits.connections {
+                    tracing::warn!(connections = limits.connections, "no further connections are accepted for now");
+                }
+            }
+        }
+    }
+    let mut drained = pin!(graceful.shutdown());
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut drained => break,
+            Some(_ended) = connections.join_next() => {}
+            stream = accept(&listener), if connections.len() < limits.connections => {
+                connections.spawn(ended(connect(stream, router.clone(), limits, false)));
+            }
+        }
+    }
+}
+
+/// One connection; with `is_lasting` it takes one request after the other.
+fn connect(stream: TcpStream, router: Router, limits: Limits, is_lasting: bool) -> Connection {
+    let routes = router.map_request(of_axum as fn(_) -> _);
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .max_buf_size(BUFFER)
+        .keep_alive(is_lasting)
+        .serve_connection(
+            TokioIo::new(Patient::new(stream, limits.stall)),
+            TowerToHyperService::new(routes),
+        )
+}
+
+fn of_axum(request: Request<Incoming>) -> Request<Body> {
+    request.map(Body::new)
+}
+
+/// What a client does to its connection is its own affair.
+async fn ended(connection: impl Future<Output = hyper::Result<()>>) {
+    if let Err(error) = connection.await {
+        tracing::debug!(error = &error as &dyn std::error::Error, "connection cut");
+    }
+}
+
+/// The next connection, however often the system fails to give one.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _address)) => {
+                // Events are small and shall not wait for each other.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "connection lost");
+                    continue;
+                }
+                return stream;
+            }
+            Err(error) if is_of_client(&error) => {}
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot accept a connection"
+                );
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Whether the client was gone before it was accepted.
+fn is_of_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+    )
+}
+
+/// As many open files as the system lets this process have: the usual soft limit of 1024 is less than the connections.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            current = limit.current,
+            "cannot raise the limit of open files"
+        );
+    }
+}
