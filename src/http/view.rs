@@ -209,6 +209,18 @@ impl Links {
 
 /// A job that was just accepted.
 fn example_job() -> serde_json::Value {
+    let links = serde_json::json!({
+        "self": "/v1/jobs/job_019abcde0123789a8bcdef0123456789",
+        "cancel": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/cancel",
+        "pause": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/pause",
+        "resume": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/resume",
+        "retry": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/retry",
+        "events": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/events",
+        "stream": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/events/stream",
+        "results": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/results",
+        "report": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/report",
+        "artifacts": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/artifacts"
+    });
     serde_json::json!({
         "id": "job_019abcde0123789a8bcdef0123456789", "object": "prune.job", "name": null, "metadata": {},
         "status": "queued", "phase": null, "progress": null, "type": "prune",
@@ -220,17 +232,6 @@ fn example_job() -> serde_json::Value {
         "worker_id": null, "error": null, "results": null, "warnings": [],
         "created_at": "2026-11-24T11:32:24.123Z", "started_at": null, "finished_at": null,
         "updated_at": "2026-11-24T11:32:24.123Z", "version": 1, "attempts": [],
-        "links": {
-            "self": "/v1/jobs/job_019abcde0123789a8bcdef0123456789",
-            "cancel": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/cancel",
-            "pause": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/pause",
-            "resume": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/resume",
-            "retry": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/retry",
-            "events": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/events",
-            "stream": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/events/stream",
-            "results": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/results",
-            "report": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/report",
-            "artifacts": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/artifacts"
-        }
+        "links": links
     })
 }

@@ -55,9 +55,8 @@ async fn large_artifact(store: &SqliteStore, home: &Path, id: &str) -> String {
         size_bytes: LARGE,
         sha256: "0".repeat(64),
     }];
-    let directory = secateur::artifacts::Artifacts::open(&home.join("artifacts"))
-        .unwrap()
-        .directory(job.id, lease.attempt);
+    let attempt = format!("artifacts/jobs/{id}/attempts/{}/dense", lease.attempt);
+    let directory = home.join(attempt);
     std::fs::create_dir_all(&directory).unwrap();
     let file = std::fs::File::create(directory.join("large.bin")).unwrap();
     file.set_len(LARGE).unwrap();
