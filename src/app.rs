@@ -211,7 +211,7 @@ impl Foundation {
         bundled::unpack(&bundled)
             .with_context(|| format!("cannot unpack into {}", bundled.display()))?;
         let store = store::open(&storage.database(), time).await?;
-        let artifacts = Arc::new(Artifacts::open(&storage.artifacts())?);
+        let artifacts = Artifacts::open(&storage.artifacts(), &storage.bucket.settings()).await?;
         let (asked, _) = broadcast::channel(ASKED_BACKLOG);
         let signals = Signals {
             wake: Arc::new(Notify::new()),
@@ -219,7 +219,7 @@ impl Foundation {
         };
         Ok(Self {
             store,
-            artifacts,
+            artifacts: Arc::new(artifacts),
             clock,
             signals,
         })

@@ -1,5 +1,7 @@
 //! Settings: flags, each with its `SECATEUR_…` variable and its default. Nothing else is read.
 
+mod bucket;
+
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -7,8 +9,10 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::artifacts::ArtifactPlace;
 use crate::domain::HubReach;
 use crate::store::DatabaseUrl;
+pub use bucket::{BucketArgs, KeyArgs, Secret};
 
 /// Where things lie.
 #[derive(Debug, Clone, Args)]
@@ -31,6 +35,14 @@ pub struct StorageArgs {
     )]
     pub database_url: Option<DatabaseUrl>,
 
+    /// Where finished artifacts lie: a directory, or `s3://BUCKET/PREFIX` for workers on several machines; a directory in the home unless given
+    #[arg(long, value_name = "PLACE", env = "SECATEUR_ARTIFACTS")]
+    pub artifacts: Option<ArtifactPlace>,
+
+    /// How a bucket is reached
+    #[command(flatten)]
+    pub bucket: BucketArgs,
+
     /// Directory of local models: a job's `{"source": "local", "id": …}` is a directory below it
     #[arg(long, value_name = "DIR", env = "SECATEUR_MODELS_DIR")]
     pub models_dir: Option<PathBuf>,
@@ -52,8 +64,9 @@ impl StorageArgs {
     }
 
     /// The artifact store.
-    pub fn artifacts(&self) -> PathBuf {
-        self.home.join("artifacts")
+    pub fn artifacts(&self) -> ArtifactPlace {
+        let default = || ArtifactPlace::Folder(self.home.join("artifacts"));
+        self.artifacts.clone().unwrap_or_else(default)
     }
 
     /// One directory per job in progress.

@@ -436,6 +436,17 @@ impl Jobs {
             .await?)
     }
 
+    /// Where a client can get the file by itself for a few minutes; `None` where it must be read here.
+    pub async fn artifact_link(
+        &self,
+        file: &ArtifactFile,
+        disposition: &str,
+    ) -> Result<Option<String>, Error> {
+        let (artifacts, name) = (&self.parts.artifacts, &file.entry.name);
+        let link = artifacts.link(file.job_id, file.attempt, name, disposition);
+        Ok(link.await?)
+    }
+
     /// Whether jobs can be accepted now, line by line.
     pub async fn ready(&self) -> Vec<Check> {
         let database = self
@@ -450,7 +461,7 @@ impl Jobs {
         let directory = written
             .map_err(|panic| problem(&panic))
             .and_then(|result| result.map_err(|error| problem(&error)));
-        vec![
+        let mut checks = vec![
             Check {
                 name: "database",
                 problem: database.err(),
@@ -459,7 +470,16 @@ impl Jobs {
                 name: "data_directory",
                 problem: directory.err(),
             },
-        ]
+        ];
+        // A folder is covered by the check of the directory.
+        if self.parts.artifacts.is_shared() {
+            let artifacts = self.parts.artifacts.probe().await;
+            checks.push(Check {
+                name: "artifacts",
+                problem: artifacts.err().map(|error| problem(&error)),
+            });
+        }
+        checks
     }
 
     /// The registered data sets that can be had.

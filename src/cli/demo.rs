@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::progress::JobBar;
 use super::table;
 use crate::app::{self, RunningApp};
-use crate::config::{ListenArgs, ServerConfig, StorageArgs, WorkerArgs};
+use crate::config::{BucketArgs, ListenArgs, ServerConfig, StorageArgs, WorkerArgs};
 use crate::domain::spec::BUNDLED_MODEL;
 
 /// How often a job is asked for.
@@ -51,6 +51,8 @@ async fn demonstrate(args: Args) -> anyhow::Result<()> {
     let (model, models_dir) = model_of_request(&args.model)?;
     let storage = StorageArgs {
         database_url: None,
+        artifacts: None,
+        bucket: BucketArgs::default(),
         home: home.clone(),
         models_dir,
         data_dir: None,

@@ -104,6 +104,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let workspace = Workspace {
         artifact: beside.path().join("artifact"),
         journal: None,
+        is_portable: false,
+        received: None,
     };
     let mut bars = Bars::new(interrupt);
     let manifest = pipeline::run(&plan, &workspace, &mut bars)

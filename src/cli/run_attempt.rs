@@ -13,10 +13,13 @@ use anyhow::Context as _;
 
 use super::pace::Pace;
 use super::use_threads;
-use crate::domain::attempt::{AttemptFailure, AttemptMessage, AttemptSpec, PAUSE, Phase, Step};
+use crate::domain::attempt::{
+    AttemptFailure, AttemptMessage, AttemptSpec, CheckpointFile, JOURNAL_DIR, PAUSE, Phase,
+    PortableCheckpoint, Step,
+};
 use crate::domain::redact::HiddenDirs;
 use crate::domain::{ErrorCode, JobReport, JobSpec};
-use crate::engine::EngineError;
+use crate::engine::{EngineError, PortableState};
 use crate::pipeline::hub::cache_dirs;
 use crate::pipeline::{self, Listener, PipelineError, Plan, Workspace};
 
@@ -83,8 +86,12 @@ fn work(attempt: &AttemptSpec, speaker: &mut Speaker) -> Result<JobReport, Pipel
     match &attempt.spec {
         JobSpec::Prune(spec) => {
             let plan = Plan::of_attempt(attempt, spec)?;
-            let journal = Some(attempt.scratch.join("journal"));
-            let workspace = Workspace { artifact, journal };
+            let workspace = Workspace {
+                artifact,
+                journal: Some(attempt.scratch.join(JOURNAL_DIR)),
+                is_portable: attempt.portable_checkpoints,
+                received: attempt.received.clone(),
+            };
             let manifest = pipeline::run(&plan, &workspace, speaker)?;
             Ok(JobReport::Prune(Box::new(manifest)))
         }
@@ -193,6 +200,17 @@ impl Listener for Speaker {
 
     fn resumed(&mut self, block: usize, blocks: usize) {
         say(&AttemptMessage::Resumed { block, blocks });
+    }
+
+    fn saved(&mut self, state: PortableState) {
+        let files = state.files.into_iter();
+        let files = files.map(|(name, sha256)| CheckpointFile { name, sha256 });
+        let checkpoint = PortableCheckpoint {
+            next_block: state.next_block,
+            state: state.state,
+            files: files.collect(),
+        };
+        say(&AttemptMessage::Saved { checkpoint });
     }
 }
 

@@ -42,6 +42,36 @@ pub struct AttemptSpec {
     pub scores_dir: PathBuf,
     /// The artifact's directory of every job that `spec` names as a model. Not to be written to.
     pub job_artifacts: BTreeMap<JobId, PathBuf>,
+    /// Whether checkpoints are wanted that another machine can go on from.
+    pub portable_checkpoints: bool,
+    /// A checkpoint that came from another machine. It need not fit.
+    pub received: Option<PathBuf>,
+}
+
+/// The directory of checkpoints within [`AttemptSpec::scratch`].
+pub const JOURNAL_DIR: &str = "journal";
+
+/// The file in [`JOURNAL_DIR`] that says which the others are; the last one to be there.
+pub const JOURNAL_STATE_FILE: &str = "state.json";
+
+/// A checkpoint that another machine can go on from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortableCheckpoint {
+    /// The block that comes next.
+    pub next_block: usize,
+    /// What stands in [`JOURNAL_STATE_FILE`].
+    pub state: String,
+    /// Every other file of it in [`JOURNAL_DIR`]. None is ever changed, but some go when the next checkpoint is there.
+    pub files: Vec<CheckpointFile>,
+}
+
+/// One file of a checkpoint, by content.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CheckpointFile {
+    /// Its name within [`JOURNAL_DIR`].
+    pub name: String,
+    /// Its SHA-256, in hexadecimal.
+    pub sha256: String,
 }
 
 /// What the job is doing now.
@@ -129,6 +159,12 @@ pub enum AttemptMessage {
         block: usize,
         /// Number of blocks.
         blocks: usize,
+    },
+    /// A checkpoint is on disk that another machine can go on from.
+    Saved {
+        /// Which one.
+        #[serde(flatten)]
+        checkpoint: PortableCheckpoint,
     },
     /// The artifact lies finished in the scratch directory.
     Succeeded {

@@ -35,13 +35,14 @@ mod resident_blocks;
 mod simd;
 mod token_tree;
 mod windows;
+mod zeros;
 
 pub use activation::InputStatistic;
 pub use checkpoint::{Checkpoint, PrunedCopy, Weights};
 pub use divergence::{Divergence, divergence};
 pub use error::{EngineError, Result};
 pub use generate::{GenerateOptions, Generation, GenerationEnd, Stop, generate};
-pub use journal::Journal;
+pub use journal::{Journal, PortableState};
 pub use log_likelihood::{LogLikelihood, ScoredSequence, log_likelihoods};
 pub use mask::{Saliency, Sparsity};
 pub use model::{Decoder, ModelConfig};

@@ -1,5 +1,7 @@
 //! How the engine tells how far it is, and how it is told to stop.
 
+use super::journal::PortableState;
+
 /// How far a pass over the model is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
@@ -25,6 +27,9 @@ pub trait Observer {
     fn should_pause(&self) -> bool {
         false
     }
+
+    /// Called when a state is on disk that can be carried elsewhere.
+    fn saved(&mut self, _state: PortableState) {}
 
     /// Asked between batches; true ends the pass with [`super::EngineError::Stopped`].
     fn should_stop(&self) -> bool {

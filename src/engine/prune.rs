@@ -3,14 +3,15 @@
 use candle_core::Tensor;
 
 use super::activation::InputStatistic;
-use super::checkpoint::PrunedCopy;
+use super::checkpoint::{PrunedCopy, Weights};
 use super::error::{EngineError, Result};
 use super::journal::{Journal, Saved};
 use super::mask::{Saliency, Sparsity, prune_weights};
-use super::model::{Block, BlockContext, Decoder, LinearInput, LinearKind};
+use super::model::{BlockContext, Decoder, LinearInput, LinearKind};
 use super::observer::{Observer, Progress};
 use super::ops::TokenLayout;
 use super::windows::TokenWindows;
+use super::zeros::Zeros;
 
 /// What to prune by.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ pub fn prune(
         rope: &rope,
         layout: TokenLayout::Windows(windows.seq_len()),
     };
-    let (mut batches, first) = pass.start(windows, observer)?;
+    let (mut batches, first, mut kept) = pass.start(windows, observer)?;
     let mut meter = Meter::new(windows, blocks, first);
     for index in first..blocks {
         let mut block = decoder.block(index)?;
@@ -73,9 +74,14 @@ pub fn prune(
                 see(index, input, inputs.of(input));
             }
         }
+        let mut zeros = kept.wanted();
         for kind in LinearKind::ALL {
             let norms = inputs.of(kind.input()).norms(windows.len());
-            pass.prune_linear(index, kind, Some(&norms), Some(&mut block))?;
+            let weights = pass.prune_linear(index, kind, Some(&norms))?;
+            if let Some(zeros) = &mut zeros {
+                zeros.add(&weights);
+            }
+            block.replace(kind, weights)?;
         }
         if index + 1 < blocks {
             for x in &mut batches {
@@ -83,7 +89,7 @@ pub fn prune(
                 meter.forwarded(x, observer)?;
             }
             drop(block);
-            pass.save(index + 1, &batches)?;
+            pass.save(index + 1, &batches, zeros, &mut kept, observer)?;
             if observer.should_pause() {
                 return Err(EngineError::Stopped);
             }
@@ -107,7 +113,7 @@ impl Pass<'_> {
                 return Err(EngineError::Stopped);
             }
             for kind in LinearKind::ALL {
-                self.prune_linear(index, kind, None, None)?;
+                self.prune_linear(index, kind, None)?;
             }
             observer.progress(Progress {
                 blocks: index + 1,
@@ -124,11 +130,13 @@ impl Pass<'_> {
         &self,
         windows: &TokenWindows,
         observer: &mut dyn Observer,
-    ) -> Result<(Vec<Tensor>, usize)> {
+    ) -> Result<(Vec<Tensor>, usize, KeptZeros)> {
+        let is_portable = self.options.journal.is_some_and(Journal::is_portable);
         let hidden = self.decoder.config().hidden;
         let lengths = windows.batches().map(|ids| ids.len() * hidden);
         if let Some(Saved {
             next_block,
+            zeros,
             batches,
         }) = self
             .options
@@ -141,28 +149,45 @@ impl Pass<'_> {
                 let shape = (values.len() / hidden, hidden);
                 Tensor::from_vec(values, shape, device)
             });
-            return Ok((tensors.collect::<candle_core::Result<_>>()?, next_block));
+            // Those of a block that was pruned before they were kept are not to be had any more.
+            let kept = (is_portable && zeros.len() == next_block).then_some(zeros);
+            let tensors = tensors.collect::<candle_core::Result<_>>()?;
+            return Ok((tensors, next_block, KeptZeros(kept)));
         }
         let batches = windows.batches().map(|ids| self.decoder.embed(ids));
-        Ok((batches.collect::<Result<_>>()?, 0))
+        let kept = KeptZeros(is_portable.then(Vec::new));
+        Ok((batches.collect::<Result<_>>()?, 0, kept))
     }
 
-    fn save(&self, next_block: usize, batches: &[Tensor]) -> Result<()> {
+    fn save(
+        &self,
+        next_block: usize,
+        batches: &[Tensor],
+        zeros: Option<Zeros>,
+        kept: &mut KeptZeros,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
         let Some(journal) = self.options.journal else {
             return Ok(());
         };
         self.target.sync()?;
-        journal.save(next_block, batches)
+        if let (Some(zeros), Some(digests)) = (zeros, &mut kept.0) {
+            digests.push(journal.keep_zeros(next_block - 1, &zeros)?);
+        }
+        let digests = kept.0.as_deref().unwrap_or_default();
+        if let Some(state) = journal.save(next_block, batches, digests)? {
+            observer.saved(state);
+        }
+        Ok(())
     }
 
-    /// Reads a linear, zeroes its least salient weights in the file's own dtype, writes it, and puts it into `block`.
+    /// Reads a linear, zeroes its least salient weights in the file's own dtype, and writes it.
     fn prune_linear(
         &self,
         index: usize,
         kind: LinearKind,
         norms: Option<&[f32]>,
-        block: Option<&mut Block>,
-    ) -> Result<()> {
+    ) -> Result<Weights> {
         let name = kind.name(index);
         let tensor = format!("{name}.weight");
         let (_, d_in) = kind.shape(self.decoder.config());
@@ -175,10 +200,17 @@ impl Pass<'_> {
             }
         })?;
         self.target.overwrite(checkpoint, &tensor, &weights)?;
-        match block {
-            Some(block) => block.replace(kind, weights),
-            None => Ok(()),
-        }
+        Ok(weights)
+    }
+}
+
+/// Digests of the zeros that the journal keeps of each finished block; `None` where it keeps none.
+struct KeptZeros(Option<Vec<String>>);
+
+impl KeptZeros {
+    /// An empty record of the next block, if it shall be kept.
+    fn wanted(&self) -> Option<Zeros> {
+        self.0.is_some().then(Zeros::default)
     }
 }
 

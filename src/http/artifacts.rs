@@ -50,7 +50,8 @@ pub(super) async fn list_artifacts(
 
 /// Download a file
 ///
-/// The `ETag` is the file's SHA-256. An interrupted download goes on with `Range` and `If-Range`.
+/// The `ETag` is the file's SHA-256. An interrupted download goes on with `Range` and `If-Range`. Where the artifacts
+/// lie in a bucket, a `GET` without `If-Range` is sent there.
 #[utoipa::path(
     method(get, head), path = "/jobs/{id}/artifacts/{name}", tag = "results",
     params(
@@ -76,6 +77,7 @@ pub(super) async fn list_artifacts(
             ("Content-Range" = String, description = "Which part of how much"),
         )),
         (status = 304, description = "The copy is current"),
+        (status = 307, description = "The file is to be had at `Location`, for five minutes"),
         (status = 404, description = "`job_not_found`, `artifact_not_found`"),
         (status = 416, description = "`range_not_satisfiable`"),
     )
@@ -106,6 +108,11 @@ pub(super) async fn get_artifact(
         Part::Outside => return Err(ApiError::RangeNotSatisfiable { size }),
     };
     let length = range.end - range.start;
+    // The bucket knows another `ETag`: it cannot tell whether a part is still current.
+    let can_redirect = method == Method::GET && !headers.contains_key(header::IF_RANGE);
+    if can_redirect && let Some(url) = state.jobs.artifact_link(&file, &disposition(&file)).await? {
+        return Ok(redirect(url));
+    }
     let content_range = format!(
         "bytes {}-{}/{size}",
         range.start,
@@ -139,21 +146,31 @@ fn file_headers(
     } else {
         "application/octet-stream"
     };
-    // Names come from the manifest; what a quoted string cannot hold is left out.
+    [
+        (header::CONTENT_TYPE, kind.to_owned()),
+        (header::CONTENT_LENGTH, length.to_string()),
+        (header::CONTENT_DISPOSITION, disposition(file)),
+        (header::ACCEPT_RANGES, "bytes".to_owned()),
+        (header::ETAG, etag),
+    ]
+}
+
+/// Names come from the manifest; what a quoted string cannot hold is left out.
+fn disposition(file: &ArtifactFile) -> String {
     let name: String = file
         .entry
         .name
         .chars()
         .filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\'))
         .collect();
-    [
-        (header::CONTENT_TYPE, kind.to_owned()),
-        (header::CONTENT_LENGTH, length.to_string()),
-        (
-            header::CONTENT_DISPOSITION,
-            format!("attachment; filename=\"{name}\""),
-        ),
-        (header::ACCEPT_RANGES, "bytes".to_owned()),
-        (header::ETAG, etag),
-    ]
+    format!("attachment; filename=\"{name}\"")
+}
+
+/// To where the client gets the bytes by itself. Nobody may keep the answer: the URL is a password for some minutes.
+fn redirect(url: String) -> Response {
+    let headers = [
+        (header::LOCATION, url),
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+    ];
+    (StatusCode::TEMPORARY_REDIRECT, headers).into_response()
 }

@@ -46,7 +46,7 @@ pub(super) async fn livez(_: NoParameters) -> &'static str {
 
 /// Ask whether jobs can be accepted
 ///
-/// Looks at the database and its schema, and whether the data directory can be written to. The reason of a failed check is in the log.
+/// Looks at the database and its schema, whether the data directory can be written to, and whether the bucket of artifacts, if there is one, can be reached. The reason of a failed check is in the log.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations",
     responses(

@@ -1,18 +1,25 @@
 //! What is checked when a job is submitted, beyond the form of its body.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use tempfile::TempDir;
 
 use super::{Error, Parts};
 use crate::domain::{ErrorCode, JobId, JobSpec, JobState, JobType, Refusal};
 use crate::models::CheckError;
 
+/// What a model is checked by.
+const CONFIG_FILE: &str = "config.json";
+
 /// Checks what can be known before a job runs, and fills in what its models say.
 pub(super) async fn complete(parts: &Arc<Parts>, spec: JobSpec) -> Result<JobSpec, Error> {
-    let (job_artifacts, refusals) = job_artifacts(parts, &spec).await?;
+    let fetched = TempDir::new().map_err(|error| Error::Unchecked(error.into()))?;
+    let (job_artifacts, refusals) = job_artifacts(parts, &spec, fetched.path()).await?;
     let parts = Arc::clone(parts);
     let checked = tokio::task::spawn_blocking(move || {
+        let _fetched = fetched;
         if !refusals.is_empty() {
             let missing = parts.datasets.missing(&spec);
             return Err(Error::Refused([refusals, missing].concat()));
@@ -38,10 +45,12 @@ fn check_files(
     }
 }
 
-/// Where the artifacts lie that the spec names as models, and what is wrong with those it cannot have.
+/// Where the artifacts lie that the spec names as models, and what is wrong with those it cannot have. Of those that lie
+/// in a bucket, what is looked at here is copied to a directory below `fetched`.
 async fn job_artifacts(
     parts: &Parts,
     spec: &JobSpec,
+    fetched: &Path,
 ) -> Result<(BTreeMap<JobId, PathBuf>, Vec<Refusal>), Error> {
     let (mut found, mut refusals) = (BTreeMap::new(), Vec::new());
     for (pointer, id) in spec.source_jobs() {
@@ -56,7 +65,11 @@ async fn job_artifacts(
                 job.state.as_str()
             ),
             Some(job) => {
-                found.insert(id, parts.artifacts.directory(id, job.attempt));
+                let directory = match parts.artifacts.directory(id, job.attempt) {
+                    Some(directory) => directory,
+                    None => fetch_config(parts, id, fetched).await?,
+                };
+                found.insert(id, directory);
                 continue;
             }
         };
@@ -67,6 +80,26 @@ async fn job_artifacts(
         });
     }
     Ok((found, refusals))
+}
+
+/// A directory with nothing but the configuration of the model that a job left.
+async fn fetch_config(parts: &Parts, id: JobId, fetched: &Path) -> Result<PathBuf, Error> {
+    let directory = fetched.join(id.to_string());
+    let made = tokio::fs::create_dir_all(&directory).await;
+    made.map_err(|error| Error::Unchecked(error.into()))?;
+    if let Some(publication) = parts.store.lookup_publication(id).await?
+        && let Some(config) = publication
+            .files
+            .iter()
+            .find(|file| file.name == CONFIG_FILE)
+    {
+        let target = directory.join(CONFIG_FILE);
+        let fetch = parts
+            .artifacts
+            .fetch(id, publication.attempt, config, &target);
+        fetch.await?;
+    }
+    Ok(directory)
 }
 
 /// Counts an accepted job; one that prunes nothing under the method `none`.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{
     DeviceName, Evaluation, EvaluationPlan, Listener, ModelSource, PipelineError, evaluate,
-    fresh_directory,
+    target::fresh_directory,
 };
 use crate::domain::AttemptSpec;
 use crate::domain::manifest::EvaluationReport;

@@ -1,7 +1,7 @@
 //! How a job tells how far it is.
 
 use crate::domain::attempt::{Phase, Step};
-use crate::engine::{Observer, Progress};
+use crate::engine::{Observer, PortableState, Progress};
 
 /// Hears of a job's progress.
 pub trait Listener: Send {
@@ -18,6 +18,9 @@ pub trait Listener: Send {
     fn should_pause(&self) -> bool {
         false
     }
+
+    /// A state is on disk that can be carried to another machine.
+    fn saved(&mut self, _state: PortableState) {}
 
     /// Asked often; true stops the job.
     fn should_stop(&self) -> bool {
@@ -72,6 +75,10 @@ impl Observer for EngineObserver<'_> {
 
     fn should_pause(&self) -> bool {
         self.0.should_pause()
+    }
+
+    fn saved(&mut self, state: PortableState) {
+        self.0.saved(state);
     }
 
     fn should_stop(&self) -> bool {

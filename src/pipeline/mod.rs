@@ -17,10 +17,11 @@ mod memory;
 mod plan;
 mod resolve;
 mod stopwatch;
+mod target;
 mod text;
 mod tokenizer;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub use error::PipelineError;
 pub use evaluation::{Evaluation, evaluate};
@@ -38,9 +39,7 @@ pub use text::Excerpt;
 use crate::domain::attempt::Phase;
 use crate::domain::manifest::{Calibration, FileEntry, LinearReport, Manifest};
 use crate::domain::results::Results;
-use crate::engine::{
-    Checkpoint, Decoder, Journal, PruneOptions, PrunedCopy, Saliency, TokenWindows, prune,
-};
+use crate::engine::{Checkpoint, Decoder, Journal, PruneOptions, Saliency, TokenWindows, prune};
 use listener::EngineObserver;
 use stopwatch::Stopwatch;
 
@@ -51,6 +50,10 @@ pub struct Workspace {
     pub artifact: PathBuf,
     /// Where the state between blocks is kept; `None` = a killed job starts over.
     pub journal: Option<PathBuf>,
+    /// Whether the journal shall keep what it takes to go on on another machine.
+    pub is_portable: bool,
+    /// A journal that came from another machine; its files are moved.
+    pub received: Option<PathBuf>,
 }
 
 /// Does the whole job. When it returns, the artifact lies complete and synced in `workspace.artifact`.
@@ -152,8 +155,15 @@ fn prune_into(
         .journal
         .as_deref()
         .map(|dir| Journal::open(dir, fingerprint))
-        .transpose()?;
-    let target = target(decoder, workspace, journal.as_ref(), windows)?;
+        .transpose()?
+        .map(|journal| {
+            if workspace.is_portable {
+                journal.portable()
+            } else {
+                journal
+            }
+        });
+    let target = target::open(decoder, workspace, journal.as_ref(), windows)?;
     let options = PruneOptions {
         saliency: plan.saliency,
         sparsity: plan.sparsity,
@@ -168,40 +178,4 @@ fn prune_into(
         None,
     )?;
     artifact::count_zeros(&workspace.artifact, decoder.config())
-}
-
-/// The copy that an earlier attempt left, if the journal speaks of it; a fresh one otherwise. A journal without its copy
-/// (which may have been published, its commit lost) is forgotten first: its blocks would be taken for pruned.
-fn target(
-    decoder: &Decoder<'_>,
-    workspace: &Workspace,
-    journal: Option<&Journal>,
-    windows: Option<&TokenWindows>,
-) -> Result<PrunedCopy, PipelineError> {
-    let (source, dir) = (decoder.checkpoint(), &workspace.artifact);
-    if journal.is_some_and(Journal::has_state)
-        && let Some(copy) = PrunedCopy::reopen(source, dir)?
-    {
-        return Ok(copy);
-    }
-    journal.map_or(Ok(()), Journal::clear)?;
-    fresh_directory(dir)?;
-    // The journal holds two states while one replaces the other.
-    let tokens = windows
-        .filter(|_| journal.is_some())
-        .map_or(0, TokenWindows::n_tokens);
-    let state_bytes = 2 * (tokens * decoder.config().hidden * size_of::<f32>()) as u64;
-    disk::ensure_free(dir, source.tensor_bytes() + state_bytes)?;
-    Ok(PrunedCopy::create(source, dir)?)
-}
-
-/// An empty directory, whatever an earlier attempt left there.
-fn fresh_directory(dir: &Path) -> Result<(), PipelineError> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(PipelineError::io("remove", dir, error));
-        }
-        _ => {}
-    }
-    std::fs::create_dir_all(dir).map_err(|error| PipelineError::io("create", dir, error))
 }

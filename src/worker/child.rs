@@ -16,8 +16,13 @@ use crate::domain::{AttemptMessage, AttemptSpec};
 /// How long a child may live on after it has closed its output.
 const EXIT_GRACE: Duration = Duration::from_secs(5);
 
-/// The variable that may hold the database's password.
-const DATABASE_URL: &str = "SECATEUR_DATABASE_URL";
+/// The variables that may hold the keys to the database and to the artifacts.
+const KEYS: [&str; 4] = [
+    "SECATEUR_DATABASE_URL",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+];
 
 /// A started `run-attempt`, in a process group of its own.
 pub(super) struct Child {
@@ -30,10 +35,13 @@ pub(super) struct Child {
 impl Child {
     /// Starts the program and hands it its work.
     pub(super) async fn spawn(program: &Path, spec: &AttemptSpec) -> io::Result<Self> {
-        let mut process = Command::new(program)
+        let mut command = Command::new(program);
+        // It reads files that somebody uploaded, and has no business with the database or the bucket.
+        for key in KEYS {
+            command.env_remove(key);
+        }
+        let mut process = command
             .arg("run-attempt")
-            // It reads files that somebody uploaded, and has no business with the database.
-            .env_remove(DATABASE_URL)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -39,7 +39,7 @@ pub(super) async fn context(home: &Path) -> Context {
                 .await
                 .unwrap(),
         ),
-        artifacts: Arc::new(Artifacts::open(&home.join("artifacts")).unwrap()),
+        artifacts: Arc::new(Artifacts::folder(&home.join("artifacts")).unwrap()),
         clock: Arc::new(SystemClock),
         wake: Arc::new(Notify::new()),
         asked: broadcast::channel(1).0,

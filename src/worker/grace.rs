@@ -22,7 +22,7 @@ pub(super) fn is_over(directory: &Path, now: Timestamp) -> io::Result<bool> {
     match fs::metadata(&mark) {
         Ok(metadata) => {
             let since = Timestamp::try_from(metadata.modified()?).map_err(io::Error::other)?;
-            Ok(Duration::try_from(now.duration_since(since)).is_ok_and(|age| age > GRACE))
+            Ok(is_past(since, now))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             File::create(mark)?;
@@ -30,6 +30,11 @@ pub(super) fn is_over(directory: &Path, now: Timestamp) -> io::Result<bool> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Whether what began then has lasted for longer than [`GRACE`].
+pub(super) fn is_past(since: Timestamp, now: Timestamp) -> bool {
+    Duration::try_from(now.duration_since(since)).is_ok_and(|age| age > GRACE)
 }
 
 /// Takes the mark away: the job is known, or its files are gone.

@@ -6,10 +6,12 @@
 //! from within the process or, on PostgreSQL, from the database. Without those it looks for work every two seconds and
 //! for what is asked every second.
 
+mod checkpoints;
 mod child;
 #[cfg(test)]
 mod fixture;
 mod grace;
+mod holding;
 mod presence;
 mod publish;
 mod record;

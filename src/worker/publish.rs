@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::Context;
 use super::record::{Aborted, STORE_RETRY};
+use crate::artifacts::ArtifactError;
 use crate::domain::attempt::Phase;
 use crate::domain::job::{Job, Publication};
 use crate::domain::manifest::FileEntry;
@@ -39,7 +40,7 @@ impl From<Aborted> for Unpublished {
     }
 }
 
-/// Moves the artifact in. The lease is renewed meanwhile: across file systems this copies gigabytes.
+/// Moves the artifact in. The lease is renewed meanwhile: across file systems, and into a bucket, this copies gigabytes.
 pub(super) async fn publish(
     context: &Context,
     job: &Job,
@@ -64,7 +65,7 @@ pub(super) async fn publish(
         let published = context
             .parts
             .artifacts
-            .publish(job.id, job.attempt, &directory)
+            .publish(job.id, job.attempt, &directory, &files)
             .await;
         published.map_err(|error| storing_failed(&error))?;
         Ok(Publication {
@@ -141,8 +142,11 @@ fn storing_failed(error: &(dyn std::error::Error + 'static)) -> AttemptFailure {
     let is_full = chain()
         .filter_map(|error| error.downcast_ref::<io::Error>())
         .any(|error| error.kind() == io::ErrorKind::StorageFull);
+    let is_away = |error: &ArtifactError| matches!(error, ArtifactError::Bucket { .. });
     let code = if is_full {
         ErrorCode::InsufficientDisk
+    } else if error.downcast_ref::<ArtifactError>().is_some_and(is_away) {
+        ErrorCode::Unavailable
     } else {
         ErrorCode::Io
     };
@@ -227,15 +231,7 @@ mod tests {
             "{published:?}"
         );
         assert!(directory.try_exists().unwrap());
-        assert!(
-            context
-                .parts
-                .artifacts
-                .list_attempts()
-                .await
-                .unwrap()
-                .is_empty()
-        );
+        assert!(context.parts.artifacts.list().await.unwrap().is_empty());
     }
 
     #[tokio::test]

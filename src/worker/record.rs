@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::Context;
 use super::publish::{Unpublished, publish};
 use super::supervise::Ended;
+use super::{Context, checkpoints};
 use crate::domain::attempt::Phase;
 use crate::domain::history::EventKind;
 use crate::domain::job::{Job, JobError};
@@ -40,6 +40,7 @@ pub(super) async fn record(context: &Context, job: &Job, ended: Ended) {
             // Kept for the next attempt, if there will be one.
             if settled.state.is_terminal() {
                 remove_scratch(context, job).await;
+                checkpoints::discard(context, job.id).await;
             }
         }
         Err(Aborted::Lost) => discard(context, job).await,
@@ -263,7 +264,7 @@ mod tests {
         let job = claimed(&known).await;
         let (directory, report) = build_artifact(&known, &job);
         let artifacts = &known.parts.artifacts;
-        artifacts.publish(job.id, 1, &directory).await.unwrap();
+        artifacts.publish(job.id, 1, &directory, &[]).await.unwrap();
         let other = tempfile::tempdir().unwrap();
         let mut unknown = context(other.path()).await;
         unknown.parts.artifacts = std::sync::Arc::clone(artifacts);

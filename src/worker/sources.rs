@@ -1,15 +1,17 @@
 //! Finds the artifacts that a job names as its models.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Context;
 use crate::domain::{AttemptFailure, ErrorCode, JobId, JobSpec, JobState};
 
-/// The directory of each. The sweep removes nothing of a succeeded job, so they stay while the attempt runs.
+/// The directory of each. The sweep removes nothing of a succeeded job, so they stay while the attempt runs. What lies in a
+/// bucket is copied into `scratch` first, where the next attempt finds it.
 pub(super) async fn locate(
     context: &Context,
     spec: &JobSpec,
+    scratch: &Path,
 ) -> Result<BTreeMap<JobId, PathBuf>, AttemptFailure> {
     let ids: Vec<_> = spec.source_jobs().into_iter().map(|(_, id)| id).collect();
     if ids.is_empty() {
@@ -22,17 +24,50 @@ pub(super) async fn locate(
         let message = "the jobs that the models are artifacts of cannot be looked up";
         failure(ErrorCode::Unavailable, message.to_owned())
     })?;
-    let directories = ids.into_iter().map(|id| match standings.get(&id) {
-        Some(standing) if standing.state == JobState::Succeeded => {
-            let directory = context.parts.artifacts.directory(id, standing.attempt);
-            Ok((id, directory))
+    let mut directories = BTreeMap::new();
+    for id in ids {
+        let attempt = match standings.get(&id) {
+            Some(standing) if standing.state == JobState::Succeeded => standing.attempt,
+            _ => {
+                let message = format!("the artifact of the job {id} is not there any more");
+                return Err(failure(ErrorCode::ModelNotFound, message));
+            }
+        };
+        let directory = match context.parts.artifacts.directory(id, attempt) {
+            Some(directory) => directory,
+            None => fetch(context, id, &scratch.join("sources")).await?,
+        };
+        directories.insert(id, directory);
+    }
+    Ok(directories)
+}
+
+/// Copies the files of a job's artifact to a directory below `sources`.
+async fn fetch(context: &Context, id: JobId, sources: &Path) -> Result<PathBuf, AttemptFailure> {
+    let directory = sources.join(id.to_string());
+    let copied = async {
+        tokio::fs::create_dir_all(&directory).await?;
+        let publication = context.parts.store.lookup_publication(id).await?;
+        let Some(publication) = publication else {
+            return Err(format!("the job {id} has no artifact").into());
+        };
+        for file in &publication.files {
+            let target = directory.join(&file.name);
+            let artifacts = &context.parts.artifacts;
+            let fetch = artifacts.fetch(id, publication.attempt, file, &target);
+            fetch.await?;
         }
-        _ => {
-            let message = format!("the artifact of the job {id} is not there any more");
-            Err(failure(ErrorCode::ModelNotFound, message))
-        }
-    });
-    directories.collect()
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+    };
+    copied.await.map_err(|error| {
+        tracing::error!(
+            error = &*error as &dyn std::error::Error,
+            "cannot copy the artifact that is needed"
+        );
+        let message = format!("the artifact of the job {id} cannot be copied to the worker");
+        failure(ErrorCode::Unavailable, message)
+    })?;
+    Ok(directory)
 }
 
 fn failure(code: ErrorCode, message: String) -> AttemptFailure {
@@ -63,13 +98,14 @@ mod tests {
             baseline: None,
             evaluation: job.spec.evaluation().clone(),
         });
-        let failure = locate(&context, &spec).await.unwrap_err();
+        let scratch = context.scratch(job.id);
+        let failure = locate(&context, &spec, &scratch).await.unwrap_err();
         assert_eq!(failure.code, ErrorCode::ModelNotFound);
         assert!(!failure.retryable, "{failure:?}");
 
         let (directory, report) = build_artifact(&context, &job);
         let artifacts = &context.parts.artifacts;
-        artifacts.publish(job.id, 1, &directory).await.unwrap();
+        artifacts.publish(job.id, 1, &directory, &[]).await.unwrap();
         let ending = Ending::Succeeded(Box::new(Publication {
             attempt: 1,
             report,
@@ -78,7 +114,7 @@ mod tests {
         let lease = Lease::of(&job).unwrap();
         let finished = context.parts.store.finish(&lease, &ending, None);
         assert!(finished.await.unwrap().is_some());
-        let found = locate(&context, &spec).await.unwrap();
+        let found = locate(&context, &spec, &scratch).await.unwrap();
         let weights = std::fs::read(found[&job.id].join("model.safetensors"));
         assert_eq!(weights.unwrap(), b"0123456789");
     }

@@ -9,7 +9,9 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::Instrument;
 
+use super::checkpoints::{self, Uploader};
 use super::child::{self, Child};
+use super::holding::while_held;
 use super::{Context, sources};
 use crate::domain::attempt::{Phase, Step};
 use crate::domain::job::{Job, JobId};
@@ -20,7 +22,7 @@ use crate::store::{Held, Lease, Report};
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
 /// How often the database is asked whether something is asked of the job: whoever was asked may be another process.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a lease that could not be renewed waits for the next try, however seldom it is renewed otherwise: the sooner
 /// after an outage, the less others take its holder for dead.
@@ -65,19 +67,35 @@ pub(super) async fn supervise(
         let Some(lease) = Lease::of(job) else {
             return Ended::Lost;
         };
-        let job_artifacts = match sources::locate(context, &job.spec).await {
-            Ok(found) => found,
-            Err(failure) => return Ended::Failed(failure),
+        let scratch = context.scratch(job.id);
+        if let Err(error) = create_directory(scratch.clone()).await {
+            return Ended::Failed(cannot_start(&error));
+        }
+        let fetched = async {
+            let located = sources::locate(context, &job.spec, &scratch).await?;
+            Ok((located, checkpoints::receive(context, job).await))
         };
-        let spec = attempt_spec(context, job, device, job_artifacts);
-        let started = match create_directory(spec.scratch.clone()).await {
-            Ok(()) => Child::spawn(&context.settings.program, &spec).await,
-            Err(error) => Err(error),
+        let (job_artifacts, received) = match while_held(context, &lease, fetched).await {
+            Ok(Ok(fetched)) => fetched,
+            Ok(Err(failure)) => return Ended::Failed(failure),
+            Err(ended) => return ended,
         };
+        let mut spec = attempt_spec(context, job, device, job_artifacts);
+        spec.received = received.as_ref().map(|received| received.directory.clone());
+        let started = Child::spawn(&context.settings.program, &spec).await;
         match started {
             Ok(child) => {
                 tracing::info!("attempt started");
-                Watch::new(context, job, lease).run(child, asked).await
+                let uploader = Uploader::start(context, job, received.as_ref());
+                let watch = Watch::new(context, job, lease, uploader.as_ref());
+                let ended = watch.run(child, asked).await;
+                if let Some(uploader) = uploader {
+                    uploader.end(&ended).await;
+                }
+                if let Some(received) = received {
+                    drop(checkpoints::remove(&received.directory).await);
+                }
+                ended
             }
             Err(error) => Ended::Failed(cannot_start(&error)),
         }
@@ -104,6 +122,8 @@ fn attempt_spec(
         bundled_dir: settings.bundled_dir.clone(),
         scores_dir: settings.scores_dir.clone(),
         job_artifacts,
+        portable_checkpoints: context.parts.artifacts.is_shared(),
+        received: None,
     }
 }
 
@@ -144,6 +164,7 @@ struct Unrenewed;
 /// What is known of the running attempt.
 struct Watch<'c> {
     context: &'c Context,
+    uploader: Option<&'c Uploader>,
     lease: Lease,
     phase: Option<(Phase, Instant)>,
     /// When the job must be over.
@@ -156,7 +177,7 @@ struct Watch<'c> {
 }
 
 impl<'c> Watch<'c> {
-    fn new(context: &'c Context, job: &Job, lease: Lease) -> Self {
+    fn new(context: &'c Context, job: &Job, lease: Lease, uploader: Option<&'c Uploader>) -> Self {
         // Both times are the database's: the job changed last when it was claimed.
         let left = job
             .scheduling
@@ -165,6 +186,7 @@ impl<'c> Watch<'c> {
         let left = left.map(|left| Duration::try_from(left).unwrap_or_default());
         Self {
             context,
+            uploader,
             lease,
             phase: None,
             deadline: left.map(|left| Instant::now() + left),
@@ -242,6 +264,12 @@ impl<'c> Watch<'c> {
             AttemptMessage::Resumed { block, blocks } => {
                 tracing::info!(block, blocks, "attempt goes on from a checkpoint");
                 self.write(Report::Resumed { block, blocks }).await
+            }
+            AttemptMessage::Saved { checkpoint } => {
+                if let Some(uploader) = self.uploader {
+                    uploader.offer(checkpoint);
+                }
+                None
             }
             AttemptMessage::Succeeded { report } => {
                 self.last_word = Some(Ended::Succeeded(report));

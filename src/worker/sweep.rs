@@ -10,7 +10,7 @@ use super::grace::{self, GRACE};
 use super::presence::Dead;
 use super::record::count;
 use super::suspects::Suspects;
-use super::{Context, jittered};
+use super::{Context, checkpoints, jittered};
 use crate::artifacts::ArtifactError;
 use crate::domain::job::{JobError, JobId};
 use crate::domain::state::JobState;
@@ -18,6 +18,9 @@ use crate::store::{Ending, Leased, Standing, StoreError};
 
 /// How long it is known that a job was deleted.
 const DELETED_KNOWN: Duration = Duration::from_hours(30 * 24);
+
+/// A bucket is looked over once in so many rounds: its listings are slow, and paid for.
+const BUCKET_ROUNDS: u32 = 20;
 
 /// Part of a sweep did not work; the next one tries again.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +40,7 @@ pub(super) struct Sweeper {
     unknown: HashSet<JobId>,
     /// Leases that are over, and not yet taken for lost.
     suspects: Suspects,
+    rounds: u32,
 }
 
 impl Sweeper {
@@ -140,25 +144,41 @@ impl Sweeper {
     /// Artifacts of attempts that did not become, and will not become, their job's result.
     async fn remove_attempts(&mut self, context: &Context) -> Result<(), SweepError> {
         let artifacts = &context.parts.artifacts;
-        let found = artifacts.list_attempts().await?;
+        let round = self.rounds;
+        self.rounds = round.wrapping_add(1);
+        if artifacts.is_shared() && !round.is_multiple_of(BUCKET_ROUNDS) {
+            return Ok(());
+        }
+        let found = artifacts.list().await?;
         let ids: Vec<_> = found.keys().copied().collect();
         let standings = context.parts.store.list_standings(&ids).await?;
         let deleted = context.parts.store.list_deleted(&ids).await?;
-        for (id, attempts) in found {
-            let folder = artifacts.folder(id);
+        for (id, stored) in found {
             let standing = standings.get(&id);
-            let is_unknown = standing.is_none() && !deleted.contains(&id);
-            if is_unknown && !self.is_grace_over(context, id, &folder)? {
-                continue;
+            if standing.is_none() && !deleted.contains(&id) {
+                self.tell_unknown(id, "artifacts");
+                match stored.unknown_since {
+                    Some(since) if grace::is_past(since, context.now()) => {}
+                    Some(_) => continue,
+                    None => {
+                        artifacts.mark_unknown(id).await?;
+                        continue;
+                    }
+                }
             }
-            grace::end(&folder)?;
-            for attempt in attempts {
+            if stored.unknown_since.is_some() {
+                artifacts.unmark_unknown(id).await?;
+            }
+            for attempt in stored.attempts {
                 if !standing.is_some_and(|standing| needs(*standing, attempt)) {
                     artifacts.delete_attempt(id, attempt).await?;
                     tracing::info!(job.id = %id, job.attempt = attempt, "leftover artifact removed");
                 }
             }
             if standing.is_none_or(|standing| standing.state.is_terminal()) {
+                if stored.has_checkpoints {
+                    checkpoints::discard(context, id).await;
+                }
                 artifacts.remove_empty(id).await;
             }
         }
@@ -172,11 +192,14 @@ impl Sweeper {
         id: JobId,
         directory: &Path,
     ) -> io::Result<bool> {
-        if self.unknown.insert(id) {
-            let directory = directory.display();
-            tracing::warn!(job.id = %id, %directory, grace = ?GRACE, "the database does not know this job, its files are kept for a while");
-        }
+        self.tell_unknown(id, "scratch");
         grace::is_over(directory, context.now())
+    }
+
+    fn tell_unknown(&mut self, id: JobId, kind: &str) {
+        if self.unknown.insert(id) {
+            tracing::warn!(job.id = %id, kind, grace = ?GRACE, "the database does not know this job, its files are kept for a while");
+        }
     }
 }
 

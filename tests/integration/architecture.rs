@@ -9,7 +9,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("engine", &[]),
     ("domain", &["engine", "tasks"]),
     ("clock", &[]),
-    ("config", &["domain", "store"]),
+    ("config", &["artifacts", "domain", "store"]),
     ("telemetry", &[]),
     ("tasks", &[]),
     ("bundled", &["domain"]),

@@ -7,13 +7,15 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use secateur::app::{self, RunningApp};
 use secateur::clock::{Clock, SystemClock};
-use secateur::config::{ListenArgs, ServerConfig, StorageArgs, WorkerArgs};
+use secateur::config::{BucketArgs, ListenArgs, ServerConfig, StorageArgs, WorkerArgs};
 use secateur::domain::job::Publication;
 use secateur::domain::manifest::EvaluationReport;
 use secateur::domain::{HubReach, JobId, JobReport, Manifest};
 use secateur::store::{Claim, Ending, Lease, SqliteStore, Store, Time};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::s3_server::S3Server;
 
 /// Far more than anything here takes, so that a test that hangs fails.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -59,6 +61,8 @@ pub(crate) fn config(home: &Path) -> ServerConfig {
         storage: StorageArgs {
             home: home.to_owned(),
             database_url: None,
+            artifacts: None,
+            bucket: BucketArgs::default(),
             models_dir: Some(models_dir),
             data_dir: Some(data_dir),
             hub: Some(HubReach::Offline {
@@ -176,6 +180,19 @@ impl TestApp {
     /// API and worker.
     pub(crate) async fn with_worker() -> Self {
         Self::at(new_home()).await
+    }
+
+    /// API and worker with the artifacts in a bucket.
+    pub(crate) async fn with_bucket(
+        server: &S3Server,
+        adjust: impl FnOnce(&mut ServerConfig),
+    ) -> Self {
+        Self::start(new_home(), Arc::new(SystemClock), |config| {
+            config.storage.artifacts = Some(S3Server::place());
+            config.storage.bucket = server.arguments();
+            adjust(config);
+        })
+        .await
     }
 
     /// API and worker on what another server left.

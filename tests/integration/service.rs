@@ -8,10 +8,12 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use reqwest::Method;
 use reqwest::blocking::RequestBuilder;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use crate::command_line;
 use crate::database::Database;
+use crate::s3_server::S3Server;
 use crate::synthetic::{Shape, write_model};
 
 /// Enough blocks that a kill finds the work half done.
@@ -30,7 +32,7 @@ on_both_databases!(blocking:
 );
 
 /// `serve` or `worker` as a process; killed when dropped.
-struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Process {
     fn spawn(
@@ -38,13 +40,25 @@ impl Process {
         database: &Database,
         args: &[&str],
     ) -> (Self, Lines<BufReader<ChildStderr>>) {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_secateur"))
+        Self::spawn_with(dir, "home", database, args, |_| {})
+    }
+
+    fn spawn_with(
+        dir: &Path,
+        home: &str,
+        database: &Database,
+        args: &[&str],
+        adjust: impl FnOnce(&mut Command),
+    ) -> (Self, Lines<BufReader<ChildStderr>>) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_secateur"));
+        adjust(&mut command);
+        let mut process = command
             .args(args)
             .args(["--log-format", "json", "--heartbeat-seconds", "0.2"])
             .args(["--sweep-seconds", "0.2"])
             .env("SECATEUR_DATABASE_URL", database.url())
             .arg("--home")
-            .arg(dir.join("home"))
+            .arg(dir.join(home))
             .arg("--models-dir")
             .arg(dir.join("models"))
             .stdout(Stdio::null())
@@ -61,7 +75,22 @@ impl Process {
         process
     }
 
-    fn kill(mut self) {
+    /// A worker with a home of its own and its artifacts in a bucket.
+    pub(crate) fn worker_on(
+        dir: &Path,
+        home: &str,
+        database: &Database,
+        bucket: &S3Server,
+        args: &[&str],
+    ) -> Self {
+        let (process, lines) = Self::spawn_with(dir, home, database, args, |command| {
+            command.envs(bucket.environment());
+        });
+        std::thread::spawn(move || lines.for_each(drop));
+        process
+    }
+
+    pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
@@ -120,6 +149,27 @@ impl Server {
         Starting(process, lines)
     }
 
+    /// One with a home of its own and its artifacts in a bucket.
+    pub(crate) fn spawn_on(
+        dir: &Path,
+        home: &str,
+        database: &Database,
+        bucket: &S3Server,
+        args: &[&str],
+    ) -> Starting {
+        let args = [&["serve", "--listen", "127.0.0.1:0"], args].concat();
+        let (process, lines) = Process::spawn_with(dir, home, database, &args, |command| {
+            command.envs(bucket.environment());
+        });
+        Starting(process, lines)
+    }
+
+    /// A file, from wherever the server sends us.
+    pub(crate) fn download(&self, path: &str) -> Vec<u8> {
+        let answer = self.client.get(format!("{}{path}", self.url)).send();
+        answer.unwrap().bytes().unwrap().to_vec()
+    }
+
     pub(crate) fn get(&self, path: &str) -> Value {
         self.client
             .get(format!("{}{path}", self.url))
@@ -133,7 +183,7 @@ impl Server {
         self.client.request(method, format!("{}{path}", self.url))
     }
 
-    fn post(&self, path: &str, body: &Value) -> Value {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Value {
         self.client
             .post(format!("{}{path}", self.url))
             .json(body)
@@ -144,7 +194,7 @@ impl Server {
     }
 
     /// The job as soon as it is as wanted; a test that waits for ever is ended by its runner.
-    fn job_when(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn job_when(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         loop {
             let job = self.get(&format!("/v1/jobs/{id}"));
             if wanted(&job) {
@@ -161,7 +211,7 @@ impl Server {
 }
 
 /// A directory with a model of many blocks.
-fn work_dir() -> TempDir {
+pub(crate) fn work_dir() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let model = dir.path().join("models/deep");
     fs::create_dir_all(&model).unwrap();
@@ -171,12 +221,16 @@ fn work_dir() -> TempDir {
     dir
 }
 
-fn body() -> Value {
+pub(crate) fn body() -> Value {
     json!({
         "model": {"source": "local", "id": "deep"}, "sparsity": 0.5, "pattern": "unstructured",
         "calibration": {"dataset": "demo", "n_samples": 16, "seq_len": 128, "seed": 3},
         "evaluation": {"perplexity": ["demo"], "seq_len": 128, "windows": 2},
     })
+}
+
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
 }
 
 /// Whether blocks are finished, but not all.
@@ -188,7 +242,7 @@ fn is_half_done(job: &Value) -> bool {
 }
 
 /// The digest of the same work by the command line, without a server.
-fn undisturbed_digest(dir: &Path) -> Value {
+pub(crate) fn undisturbed_digest(dir: &Path) -> Value {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo/calibration.txt");
     let (model, out) = (dir.join("models/deep"), dir.join("out"));
     command_line::prune(&[

@@ -1,82 +1,36 @@
-//! The artifact store: a façade over `object_store`, and nothing else of ours sees that.
-//!
-//! An attempt's files, of whatever type its job is, lie under `jobs/<job>/attempts/<n>/dense/`. What lies there is visible to nobody until the
-//! database names the attempt; what it will never name is garbage that the sweep removes.
+//! Artifacts in a folder of this machine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use bytes::Bytes;
-use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
 use object_store::local::LocalFileSystem;
-use object_store::path::Path as Key;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 
+use super::error::{local_error, object_error};
+use super::keys::{ATTEMPTS, JOBS, Root, UNKNOWN_SINCE};
+use super::{ArtifactError, ByteStream, Stored, fetch};
 use crate::domain::JobId;
-
-/// The artifact store did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum ArtifactError {
-    /// The folder cannot be used.
-    #[error("cannot open the artifact folder {}", path.display())]
-    Open {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// A finished directory could not be moved in.
-    #[error("cannot move {} into the artifact store", path.display())]
-    Publish {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A folder could not be listed.
-    #[error("cannot list {}", path.display())]
-    List {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A stored file could not be read, listed or deleted.
-    #[error("cannot {operation} {key}")]
-    Object {
-        /// What was tried.
-        operation: &'static str,
-        /// On what.
-        key: String,
-        /// Why.
-        #[source]
-        source: object_store::Error,
-    },
-}
-
-/// The bytes of a stored file, as they come.
-pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
+use crate::domain::manifest::FileEntry;
 
 /// A folder of artifacts.
 #[derive(Debug)]
-pub struct Artifacts {
+pub(super) struct Folder {
     root: PathBuf,
     store: LocalFileSystem,
+    keys: Root,
 }
 
-impl Artifacts {
+impl Folder {
     /// Opens the folder, creates it where it is missing.
-    pub fn open(root: &Path) -> Result<Self, ArtifactError> {
+    pub(super) fn open(root: &Path) -> Result<Self, ArtifactError> {
         let error = |source| ArtifactError::Open {
-            path: root.to_path_buf(),
+            place: root.display().to_string(),
             source,
         };
         fs::create_dir_all(root).map_err(|source| error(source.into()))?;
@@ -86,11 +40,12 @@ impl Artifacts {
             // The processes that are given a directory need not share our working directory.
             root: std::path::absolute(root).map_err(|source| error(source.into()))?,
             store: store.with_fsync(true),
+            keys: Root::default(),
         })
     }
 
     /// Moves a finished directory in as the attempt's artifact. What an interrupted call left there is replaced.
-    pub async fn publish(
+    pub(super) async fn publish(
         &self,
         job: JobId,
         attempt: u32,
@@ -107,19 +62,19 @@ impl Artifacts {
         })
     }
 
-    /// Where the files of a published attempt can be read, for a process that takes paths. Nobody may write there.
-    pub fn directory(&self, job: JobId, attempt: u32) -> PathBuf {
-        self.root.join(dense_key(job, attempt).as_ref())
+    /// Where the files of a published attempt can be read.
+    pub(super) fn directory(&self, job: JobId, attempt: u32) -> PathBuf {
+        self.root.join(self.keys.dense(job, attempt).as_ref())
     }
 
     /// Length of a file; `None` when it is not there.
-    pub async fn size(
+    pub(super) async fn size(
         &self,
         job: JobId,
         attempt: u32,
         name: &str,
     ) -> Result<Option<u64>, ArtifactError> {
-        let key = file_key(job, attempt, name);
+        let key = self.keys.file(job, attempt, name);
         match self.store.head(&key).await {
             Ok(meta) => Ok(Some(meta.size)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
@@ -128,7 +83,7 @@ impl Artifacts {
     }
 
     /// The bytes of a file within `range`.
-    pub async fn read(
+    pub(super) async fn read(
         &self,
         job: JobId,
         attempt: u32,
@@ -138,7 +93,7 @@ impl Artifacts {
         if range.is_empty() {
             return Ok(futures::stream::empty().boxed());
         }
-        let key = file_key(job, attempt, name);
+        let key = self.keys.file(job, attempt, name);
         let options = GetOptions {
             range: Some(GetRange::Bounded(range)),
             ..GetOptions::default()
@@ -152,8 +107,12 @@ impl Artifacts {
     }
 
     /// Removes everything under an attempt's prefix.
-    pub async fn delete_attempt(&self, job: JobId, attempt: u32) -> Result<(), ArtifactError> {
-        let prefix = attempt_key(job, attempt);
+    pub(super) async fn delete_attempt(
+        &self,
+        job: JobId,
+        attempt: u32,
+    ) -> Result<(), ArtifactError> {
+        let prefix = self.keys.attempt(job, attempt);
         let keys = self
             .store
             .list(Some(&prefix))
@@ -178,30 +137,75 @@ impl Artifacts {
         }
     }
 
-    /// Every job that has a folder, with the attempts in it, visible or not.
-    pub async fn list_attempts(&self) -> Result<BTreeMap<JobId, BTreeSet<u32>>, ArtifactError> {
-        let jobs = self.root.join("jobs");
-        let error = |source| ArtifactError::List {
-            path: jobs.clone(),
-            source,
-        };
+    /// Every job that has a folder.
+    pub(super) async fn list(&self) -> Result<BTreeMap<JobId, Stored>, ArtifactError> {
+        let jobs = self.root.join(JOBS);
         let mut found = BTreeMap::new();
-        for job in entries(&jobs).await.map_err(error)? {
-            let attempts = entries(&self.folder(job).join("attempts")).await;
-            found.insert(job, attempts.map_err(error)?.into_iter().collect());
+        let listed = entries(&jobs).await.map_err(local_error("list", &jobs))?;
+        for job in listed {
+            let attempts = self.job(job).join(ATTEMPTS);
+            let listed = entries(&attempts).await;
+            let stored = Stored {
+                attempts: listed
+                    .map_err(local_error("list", &attempts))?
+                    .into_iter()
+                    .collect(),
+                has_checkpoints: false,
+                unknown_since: self.unknown_since(job).await?,
+            };
+            found.insert(job, stored);
         }
         Ok(found)
     }
 
-    /// Where everything of a job lies.
-    pub fn folder(&self, job: JobId) -> PathBuf {
-        self.root.join("jobs").join(job.to_string())
+    async fn unknown_since(&self, job: JobId) -> Result<Option<Timestamp>, ArtifactError> {
+        let mark = self.job(job).join(UNKNOWN_SINCE);
+        let error = local_error("look up", &mark);
+        let modified = match tokio::fs::metadata(&mark).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            metadata => metadata.and_then(|metadata| metadata.modified()),
+        };
+        let since = modified.and_then(|time| Timestamp::try_from(time).map_err(io::Error::other));
+        since.map(Some).map_err(error)
+    }
+
+    /// The mark's time is when it was made; one that is there stays.
+    pub(super) async fn mark_unknown(&self, job: JobId) -> Result<(), ArtifactError> {
+        let mark = self.job(job).join(UNKNOWN_SINCE);
+        match tokio::fs::File::create_new(&mark).await {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            created => created.map(drop).map_err(local_error("create", &mark)),
+        }
+    }
+
+    pub(super) async fn unmark_unknown(&self, job: JobId) -> Result<(), ArtifactError> {
+        let mark = self.job(job).join(UNKNOWN_SINCE);
+        match tokio::fs::remove_file(&mark).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(local_error("remove", &mark)),
+        }
+    }
+
+    fn job(&self, job: JobId) -> PathBuf {
+        self.root.join(self.keys.job(job).as_ref())
+    }
+
+    /// Copies a file out, checked on the way.
+    pub(super) async fn fetch(
+        &self,
+        job: JobId,
+        attempt: u32,
+        file: &FileEntry,
+        target: &Path,
+    ) -> Result<(), ArtifactError> {
+        let read = || self.read(job, attempt, &file.name, 0..file.size_bytes);
+        fetch::fetch(read, file, target).await
     }
 
     /// Removes the folder of a job without attempts; for jobs that get no more of them.
-    pub async fn remove_empty(&self, job: JobId) {
-        let folder = self.folder(job);
-        for path in [folder.join("attempts"), folder] {
+    pub(super) async fn remove_empty(&self, job: JobId) {
+        let folder = self.job(job);
+        for path in [folder.join(ATTEMPTS), folder] {
             // One that is gone, or is not empty after all, is fine.
             drop(tokio::fs::remove_dir(path).await);
         }
@@ -224,34 +228,6 @@ async fn entries<T: FromStr>(folder: &Path) -> io::Result<Vec<T>> {
         );
     }
     Ok(found)
-}
-
-fn attempt_key(job: JobId, attempt: u32) -> Key {
-    Key::from_iter([
-        "jobs".to_owned(),
-        job.to_string(),
-        "attempts".to_owned(),
-        attempt.to_string(),
-    ])
-}
-
-fn dense_key(job: JobId, attempt: u32) -> Key {
-    attempt_key(job, attempt).join("dense")
-}
-
-fn file_key(job: JobId, attempt: u32, name: &str) -> Key {
-    dense_key(job, attempt).join(name)
-}
-
-fn object_error(
-    operation: &'static str,
-    key: &Key,
-) -> impl FnOnce(object_store::Error) -> ArtifactError {
-    move |source| ArtifactError::Object {
-        operation,
-        key: key.to_string(),
-        source,
-    }
 }
 
 /// By renaming; across file systems by copying to a neighbour of the target that is renamed when it is complete.
@@ -304,14 +280,16 @@ fn sync(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn job() -> JobId {
         "job_019abcde0123789a8bcdef0123456789".parse().unwrap()
     }
 
-    async fn published(root: &Path) -> Artifacts {
-        let artifacts = Artifacts::open(&root.join("artifacts")).unwrap();
+    async fn published(root: &Path) -> Folder {
+        let artifacts = Folder::open(&root.join("artifacts")).unwrap();
         let finished = root.join("finished");
         fs::create_dir(&finished).unwrap();
         fs::write(finished.join("model.safetensors"), b"0123456789").unwrap();
@@ -319,7 +297,7 @@ mod tests {
         artifacts
     }
 
-    async fn read(artifacts: &Artifacts, range: Range<u64>) -> Vec<u8> {
+    async fn read(artifacts: &Folder, range: Range<u64>) -> Vec<u8> {
         let stream = artifacts
             .read(job(), 2, "model.safetensors", range)
             .await
@@ -350,13 +328,13 @@ mod tests {
         let artifacts = published(root.path()).await;
         artifacts.remove_empty(job()).await;
         assert_eq!(
-            artifacts.list_attempts().await.unwrap(),
-            BTreeMap::from([(job(), BTreeSet::from([2]))])
+            artifacts.list().await.unwrap()[&job()].attempts,
+            BTreeSet::from([2])
         );
         artifacts.delete_attempt(job(), 2).await.unwrap();
         artifacts.delete_attempt(job(), 2).await.unwrap();
         artifacts.remove_empty(job()).await;
-        assert_eq!(artifacts.list_attempts().await.unwrap(), BTreeMap::new());
+        assert_eq!(artifacts.list().await.unwrap(), BTreeMap::new());
     }
 
     #[tokio::test]
@@ -375,6 +353,22 @@ mod tests {
             artifacts.size(job(), 2, "config.json").await.unwrap(),
             Some(2)
         );
+    }
+
+    #[tokio::test]
+    async fn the_mark_of_an_unknown_job_keeps_its_time_until_it_is_taken_away() {
+        let root = tempfile::tempdir().unwrap();
+        let artifacts = published(root.path()).await;
+        let since = async || artifacts.list().await.unwrap()[&job()].unknown_since;
+        assert_eq!(since().await, None);
+        artifacts.mark_unknown(job()).await.unwrap();
+        let first = since().await;
+        assert!(first.is_some());
+        artifacts.mark_unknown(job()).await.unwrap();
+        assert_eq!(since().await, first);
+        artifacts.unmark_unknown(job()).await.unwrap();
+        artifacts.unmark_unknown(job()).await.unwrap();
+        assert_eq!(since().await, None);
     }
 
     #[test]

@@ -1,0 +1,157 @@
+//! Checkpoints of running jobs in a bucket, so that another machine can go on.
+//!
+//! Each attempt writes below a prefix of its own, `jobs/<job>/checkpoints/<attempt>/`: its files once, then the index that
+//! names them, with digests. The index may name files of earlier attempts. So an attempt that only seemed dead spoils
+//! nothing: what it still writes is its own, and what others read of it is checked.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::ArtifactError;
+use super::bucket::Bucket;
+use super::fetch;
+use crate::domain::JobId;
+use crate::domain::attempt::CheckpointFile;
+use crate::domain::manifest::FileEntry;
+
+/// Changes when the meaning of an index changes.
+const FORMAT: u32 = 1;
+
+/// The checkpoints in a bucket. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Checkpoints(pub(super) Arc<Bucket>);
+
+/// What one attempt has stored last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredCheckpoint {
+    format: u32,
+    /// The block that comes next.
+    pub next_block: usize,
+    /// What says which the files are, for the process that goes on.
+    pub state: String,
+    /// The files.
+    pub files: Vec<StoredFile>,
+}
+
+/// One file of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredFile {
+    /// The attempt that stored it.
+    pub attempt: u32,
+    /// Its name, length and digest.
+    #[serde(flatten)]
+    pub entry: FileEntry,
+}
+
+impl StoredCheckpoint {
+    /// One of these files.
+    pub fn new(next_block: usize, state: String, files: Vec<StoredFile>) -> Self {
+        Self {
+            format: FORMAT,
+            next_block,
+            state,
+            files,
+        }
+    }
+
+    /// From bytes that anybody may have written: only names that stay in their directory.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let parsed: Self = serde_json::from_slice(bytes).ok()?;
+        let is_name = |name: &str| {
+            let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+            !name.starts_with('.') && !name.is_empty() && name.bytes().all(is_plain)
+        };
+        let has_names = parsed.files.iter().all(|file| is_name(&file.entry.name));
+        (parsed.format == FORMAT && has_names).then_some(parsed)
+    }
+}
+
+impl StoredFile {
+    /// Whether it is this one.
+    pub fn is(&self, file: &CheckpointFile) -> bool {
+        self.entry.name == file.name && self.entry.sha256 == file.sha256
+    }
+}
+
+impl Checkpoints {
+    /// What the attempts have stored, the furthest first. What cannot be read is left out.
+    pub async fn list(&self, job: JobId) -> Result<Vec<StoredCheckpoint>, ArtifactError> {
+        let mut found = Vec::new();
+        for (attempt, bytes) in self.0.checkpoint_indexes(job).await? {
+            match StoredCheckpoint::parse(&bytes) {
+                Some(checkpoint) => found.push((checkpoint.next_block, attempt, checkpoint)),
+                None => {
+                    tracing::warn!(job.id = %job, job.attempt = attempt, "a checkpoint in the bucket cannot be read");
+                }
+            }
+        }
+        found.sort_by_key(|(next_block, attempt, _)| std::cmp::Reverse((*next_block, *attempt)));
+        Ok(found.into_iter().map(|(_, _, found)| found).collect())
+    }
+
+    /// Copies a file to `target`, and checks that it is what was stored.
+    pub async fn fetch(
+        &self,
+        job: JobId,
+        file: &StoredFile,
+        target: &Path,
+    ) -> Result<(), ArtifactError> {
+        let folder = self.0.keys().checkpoint_files(job, file.attempt);
+        let key = folder.join(file.entry.name.as_str());
+        let read = || self.0.read_key(key.clone(), 0..file.entry.size_bytes);
+        fetch::fetch(read, &file.entry, target).await
+    }
+
+    /// Stores a file that was opened just now, and checks that it is the one that was announced.
+    pub async fn write_file(
+        &self,
+        job: JobId,
+        attempt: u32,
+        announced: &CheckpointFile,
+        file: File,
+    ) -> Result<StoredFile, ArtifactError> {
+        let folder = self.0.keys().checkpoint_files(job, attempt);
+        let name = &announced.name;
+        let entry = self.0.upload(&folder, name, file, |entry| {
+            let announced = FileEntry {
+                sha256: announced.sha256.clone(),
+                ..entry.clone()
+            };
+            fetch::check(&announced, entry.size_bytes, &entry.sha256)
+        });
+        Ok(StoredFile {
+            attempt,
+            entry: entry.await?,
+        })
+    }
+
+    /// Makes this the attempt's checkpoint. Its files must be there.
+    pub async fn write(
+        &self,
+        job: JobId,
+        attempt: u32,
+        checkpoint: &StoredCheckpoint,
+    ) -> Result<(), ArtifactError> {
+        let key = self.0.keys().checkpoint_index(job, attempt);
+        let bytes = serde_json::to_vec(checkpoint).map_err(|error| ArtifactError::Local {
+            operation: "write",
+            path: key.as_ref().into(),
+            source: error.into(),
+        })?;
+        self.0.put(&key, bytes).await
+    }
+
+    /// Removes a file that no checkpoint names any more.
+    pub async fn delete_file(&self, job: JobId, file: &StoredFile) -> Result<(), ArtifactError> {
+        let folder = self.0.keys().checkpoint_files(job, file.attempt);
+        self.0.delete(&folder.join(file.entry.name.as_str())).await
+    }
+
+    /// Removes all checkpoints of a job.
+    pub async fn delete_all(&self, job: JobId) -> Result<(), ArtifactError> {
+        self.0.delete_below(&self.0.keys().checkpoints(job)).await
+    }
+}
