@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::progress::JobBar;
 use super::table;
 use crate::app::{self, RunningApp};
-use crate::config::{ListenArgs, ServerConfig, StorageArgs, WorkerArgs};
+use crate::config::{ListenArgs, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs};
 use crate::domain::spec::BUNDLED_MODEL;
 
 /// How often a job is asked for.
@@ -61,10 +61,12 @@ async fn demonstrate(args: Args) -> anyhow::Result<()> {
         insecure_no_auth: false,
         no_worker: false,
     };
+    let webhooks = WebhookArgs::default();
     let server = app::start(ServerConfig {
         storage,
         worker: args.worker,
         listen,
+        webhooks,
     })
     .await?;
     let client = Client::new(&server)?;

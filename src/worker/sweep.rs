@@ -18,6 +18,8 @@ use crate::store::{Ending, Leased, Standing, StoreError};
 
 /// How long it is known that a job was deleted.
 const DELETED_KNOWN: Duration = Duration::from_hours(30 * 24);
+/// How long messages to webhooks are kept after they were written.
+const DELIVERY_LOG: Duration = Duration::from_hours(30 * 24);
 
 /// Part of a sweep did not work; the next one tries again.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +70,7 @@ impl Sweeper {
             ("artifacts", self.remove_attempts(context).await),
             ("idempotency keys", forget_keys(context).await),
             ("deleted jobs", forget_deleted(context).await),
+            ("webhook deliveries", forget_deliveries(context).await),
         ];
         for (part, result) in parts {
             if let Err(error) = result {
@@ -205,6 +208,11 @@ async fn list_scratch(directory: &Path) -> io::Result<Vec<JobId>> {
 
 async fn forget_keys(context: &Context) -> Result<(), SweepError> {
     context.parts.store.forget_expired_keys().await?;
+    Ok(())
+}
+
+async fn forget_deliveries(context: &Context) -> Result<(), SweepError> {
+    context.parts.store.forget_deliveries(DELIVERY_LOG).await?;
     Ok(())
 }
 

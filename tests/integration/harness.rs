@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use secateur::app::{self, RunningApp};
 use secateur::clock::{Clock, SystemClock};
-use secateur::config::{ListenArgs, ServerConfig, StorageArgs, WorkerArgs};
+use secateur::config::{ListenArgs, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs};
 use secateur::domain::job::Publication;
 use secateur::domain::manifest::EvaluationReport;
 use secateur::domain::{HubReach, JobId, JobReport, Manifest};
@@ -79,6 +79,7 @@ pub(crate) fn config(home: &Path) -> ServerConfig {
             insecure_no_auth: false,
             no_worker: false,
         },
+        webhooks: WebhookArgs::default(),
     }
 }
 
@@ -183,7 +184,8 @@ impl TestApp {
         Self::start(home, Arc::new(SystemClock), |_| {}).await
     }
 
-    async fn start(
+    /// API and worker, as `adjust` leaves the configuration.
+    pub(crate) async fn start(
         home: Arc<TempDir>,
         clock: Arc<dyn Clock>,
         adjust: impl FnOnce(&mut ServerConfig),

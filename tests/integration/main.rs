@@ -54,5 +54,7 @@ mod statistics;
 mod store_suite;
 mod synthetic;
 mod tasks;
+mod webhook_receiver;
+mod webhooks;
 mod worker;
 mod worker_recovery;
