@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::artifacts::Artifacts;
 use crate::bundled;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{ServerConfig, StorageArgs, WorkerArgs};
+use crate::config::{ServerConfig, StorageArgs, WebhookArgs, WorkerArgs};
 use crate::datasets::DataRoots;
 use crate::domain::request::Defaults;
 use crate::http::{self, Hosts, HttpState, Metrics};
@@ -25,6 +25,7 @@ use crate::pipeline::hub::HubOptions;
 use crate::server;
 use crate::store::{self, Store, Time};
 use crate::telemetry;
+use crate::webhooks::{Client, Dispatcher, Policy, Webhooks};
 use crate::worker::{WorkerParts, WorkerPool, WorkerSettings};
 
 /// How long open requests may go on after the server was told to stop.
@@ -53,6 +54,7 @@ pub struct RunningApp {
     store: Arc<dyn Store>,
     pool: Option<WorkerPool>,
     stop: CancellationToken,
+    dispatcher: JoinHandle<()>,
     server: JoinHandle<()>,
 }
 
@@ -114,8 +116,10 @@ async fn launch(
     let jobs = foundation.jobs(&config.storage, defaults, feed)?;
     let deadlines = end_overdue(jobs.clone(), config.worker.sweep_seconds);
     tokio::spawn(stop.clone().run_until_cancelled_owned(deadlines));
+    let (webhooks, dispatcher) = foundation.webhooks(&config.webhooks)?;
     let router = http::router(HttpState {
         jobs,
+        webhooks,
         devices: devices.into(),
         hosts: if config.listen.insecure_no_auth {
             Hosts::Any
@@ -130,12 +134,14 @@ async fn launch(
     tokio::spawn(stop.clone().run_until_cancelled_owned(keep_up(metrics)));
     let limits = config.listen.connection_limits;
     let server = tokio::spawn(server::serve(listener, router, limits, stop.clone()));
+    let dispatcher = tokio::spawn(dispatcher.run(stop.clone()));
     tracing::info!(%addr, home = %config.storage.home.display(), "listening");
     Ok(RunningApp {
         addr,
         store: foundation.store,
         pool,
         stop,
+        dispatcher,
         server,
     })
 }
@@ -187,6 +193,7 @@ impl RunningApp {
             Ok(ended) => ended.context("the server panicked")?,
             Err(_elapsed) => server.abort(),
         }
+        self.dispatcher.await.context("the dispatcher panicked")?;
         self.store.close().await;
         Ok(())
     }
@@ -215,6 +222,7 @@ impl Foundation {
         let signals = Signals {
             wake: Arc::new(Notify::new()),
             asked,
+            outbox: Arc::new(Notify::new()),
         };
         Ok(Self {
             store,
@@ -251,6 +259,18 @@ impl Foundation {
             feed,
             home: storage.home.clone(),
         }))
+    }
+
+    /// The use-cases, and what sends.
+    fn webhooks(&self, webhooks: &WebhookArgs) -> anyhow::Result<(Webhooks, Dispatcher)> {
+        let policy = Policy::new(&webhooks.webhook_allow, webhooks.webhook_allow_http);
+        let client = Client::new(policy.clone(), webhooks.webhook_timeout_seconds)?;
+        let clock = || Arc::clone(&self.clock);
+        let wake = || Arc::clone(&self.signals.outbox);
+        Ok((
+            Webhooks::new(self.store(), clock(), policy, wake()),
+            Dispatcher::new(self.store(), clock(), client, wake()),
+        ))
     }
 
     async fn start_pool(

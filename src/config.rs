@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use ipnet::IpNet;
 
 use crate::artifacts::ArtifactPlace;
 use crate::domain::HubReach;
@@ -153,6 +154,37 @@ pub struct ListenArgs {
     pub request_limits: http::Limits,
 }
 
+/// What webhooks may reach.
+#[derive(Debug, Clone, Args)]
+pub struct WebhookArgs {
+    /// Address ranges that webhooks may reach although they are not public, such as `10.0.0.0/8`, separated by commas
+    #[arg(
+        long,
+        value_name = "LIST",
+        env = "SECATEUR_WEBHOOK_ALLOW",
+        value_delimiter = ','
+    )]
+    pub webhook_allow: Vec<IpNet>,
+
+    /// Send webhooks over `http` too, and to any port: they are signed and not secret
+    #[arg(long, env = "SECATEUR_WEBHOOK_ALLOW_HTTP")]
+    pub webhook_allow_http: bool,
+
+    /// How long a receiver has to answer
+    #[arg(long, value_name = "SECONDS", env = "SECATEUR_WEBHOOK_TIMEOUT_SECONDS", default_value = "15", value_parser = seconds)]
+    pub webhook_timeout_seconds: Duration,
+}
+
+impl Default for WebhookArgs {
+    fn default() -> Self {
+        Self {
+            webhook_allow: Vec::new(),
+            webhook_allow_http: false,
+            webhook_timeout_seconds: Duration::from_secs(15),
+        }
+    }
+}
+
 /// What is logged.
 #[derive(Debug, Clone, Args)]
 pub struct LogArgs {
@@ -196,6 +228,9 @@ pub struct ServerConfig {
     /// What the server listens on.
     #[command(flatten)]
     pub listen: ListenArgs,
+    /// What webhooks may reach.
+    #[command(flatten)]
+    pub webhooks: WebhookArgs,
 }
 
 impl ListenArgs {

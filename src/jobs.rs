@@ -111,6 +111,8 @@ pub struct Signals {
     pub wake: Arc<Notify>,
     /// Something is asked of whoever works on the job.
     pub asked: broadcast::Sender<JobId>,
+    /// There may be something to send to a webhook.
+    pub outbox: Arc<Notify>,
 }
 
 /// What the use-cases work with.
@@ -255,6 +257,7 @@ impl Jobs {
         let (kind, model) = (job.spec.job_type().as_str(), job.spec.model().id());
         tracing::info!(job.id = %job.id, kind, %model, "job queued");
         self.parts.signals.wake.notify_one();
+        self.parts.signals.outbox.notify_one();
     }
 
     fn mint_id(&self, now: Timestamp) -> JobId {
@@ -333,6 +336,7 @@ impl Jobs {
     /// Nobody listens where the worker is another process: that one looks once a second.
     fn pass_on(&self, job: &Job) {
         let signals = &self.parts.signals;
+        signals.outbox.notify_one();
         match job.state {
             JobState::Queued => signals.wake.notify_one(),
             JobState::Pausing | JobState::Cancelling => drop(signals.asked.send(job.id)),

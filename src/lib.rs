@@ -7,7 +7,7 @@
 //!                 ┌────┴─────┐
 //!               http       worker          http and worker never import each other: they meet in the database
 //!                 │       ┌──┴──────┐
-//!                jobs     │      pipeline ── (also: prune / evaluate on the command line, no database)
+//!      jobs, webhooks     │      pipeline ── (also: prune / evaluate on the command line, no database)
 //!                 │       │       │     │
 //!                 ├─────► store   │  artifacts ◄── jobs
 //!                 └────── domain ◄┴─────┘      clock: used by jobs, worker, app
@@ -52,5 +52,7 @@ pub mod store;
 pub mod tasks;
 #[cfg(feature = "server")]
 pub mod telemetry;
+#[cfg(feature = "server")]
+pub mod webhooks;
 #[cfg(feature = "server")]
 pub mod worker;

@@ -14,3 +14,71 @@ create table idempotency_keys (
 );
 
 create index idempotency_keys_by_end on idempotency_keys (expires_at);
+
+-- Who wants to be told of jobs.
+create table webhooks (
+    -- `wh_` and a version 7 UUID: sorting by it is sorting by the time of creation
+    id text collate "C" primary key not null,
+    -- where the messages go
+    url text not null,
+    -- what its owner says about it
+    description text,
+    -- what it wants to be told, JSON
+    events text not null,
+    -- what its messages are signed with
+    secret text not null,
+    -- what they were signed with before
+    previous_secret text,
+    -- until when they are signed with both
+    previous_until bigint,
+    -- since when nothing is sent
+    disabled_at bigint,
+    -- when it was registered
+    created_at bigint not null
+);
+
+-- What is to be sent and what was. Without references: what is written about a job waits for no webhook. Rows whose
+-- webhook is gone are not sent, and collected.
+create table webhook_deliveries (
+    -- grows with every message
+    seq bigint generated always as identity primary key,
+    -- the webhook
+    webhook_id text collate "C" not null,
+    -- the `webhook-id` of every attempt to send it
+    message_id text collate "C" not null,
+    -- what it tells
+    event text not null,
+    -- the job that it tells it of
+    job_id text collate "C",
+    -- the body, JSON
+    payload text not null,
+    -- where it is in its life
+    state text not null check (state in ('pending', 'succeeded', 'exhausted')),
+    -- how often it was sent since it was last asked for
+    attempts bigint not null,
+    -- how often it was taken to be sent; never goes back: the fencing token of `claimed_until`
+    claims bigint not null,
+    -- until when nobody else sends it
+    claimed_until bigint,
+    -- when it is sent next
+    next_attempt_at bigint,
+    -- when it was sent last
+    last_attempt_at bigint,
+    -- what the receiver answered then
+    last_status bigint,
+    -- why that was no success
+    last_error text,
+    -- how long it took, milliseconds
+    last_duration_ms bigint,
+    -- when it was written
+    created_at bigint not null,
+    -- there is a next attempt exactly while it is pending
+    check ((state = 'pending') = (next_attempt_at is not null)),
+    unique (webhook_id, message_id)
+);
+
+create index webhook_deliveries_by_webhook on webhook_deliveries (webhook_id, seq);
+
+create index webhook_deliveries_pending on webhook_deliveries (next_attempt_at, seq) where state = 'pending';
+
+create index webhook_deliveries_claimed on webhook_deliveries (webhook_id, claimed_until) where claimed_until is not null;

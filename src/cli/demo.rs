@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::progress::JobBar;
 use super::table;
 use crate::app::{self, RunningApp};
-use crate::config::{BucketArgs, ListenArgs, ServerConfig, StorageArgs, WorkerArgs};
+use crate::config::{BucketArgs, ListenArgs, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs};
 use crate::domain::spec::BUNDLED_MODEL;
 use crate::http;
 use crate::server;
@@ -67,10 +67,12 @@ async fn demonstrate(args: Args) -> anyhow::Result<()> {
         connection_limits: server::Limits::default(),
         request_limits: http::Limits::default(),
     };
+    let webhooks = WebhookArgs::default();
     let server = app::start(ServerConfig {
         storage,
         worker: args.worker,
         listen,
+        webhooks,
     })
     .await?;
     let client = Client::new(&server)?;

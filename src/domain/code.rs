@@ -57,6 +57,14 @@ error_codes! {
     IdempotencyKeyReused = "idempotency_key_reused", retryable: false;
     /// The job is not of the version that `If-Match` names any more.
     VersionMismatch = "version_mismatch", retryable: false;
+    /// No webhook has this id.
+    WebhookNotFound = "webhook_not_found", retryable: false;
+    /// The webhook has no delivery of this id.
+    DeliveryNotFound = "delivery_not_found", retryable: false;
+    /// The webhook is disabled: its receiver answered 410.
+    WebhookDisabled = "webhook_disabled", retryable: false;
+    /// There are as many webhooks as there may be.
+    TooManyWebhooks = "too_many_webhooks", retryable: false;
     /// The range asked for lies outside the file.
     RangeNotSatisfiable = "range_not_satisfiable", retryable: false;
     /// The request's `Host` is none of this server's names.

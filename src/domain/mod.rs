@@ -24,6 +24,7 @@ pub mod scheduling;
 pub mod spec;
 pub mod state;
 pub mod task_info;
+pub mod webhook;
 
 pub use attempt::{AttemptFailure, AttemptMessage, AttemptSpec};
 pub use code::ErrorCode;

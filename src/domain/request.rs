@@ -12,6 +12,7 @@ mod scheduling;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod webhook;
 
 use serde_json::Value;
 
@@ -20,6 +21,8 @@ use super::job_spec::{JobSpec, JobType};
 use super::scheduling::Scheduling;
 use super::spec::{EvaluateSpec, Metadata};
 use fields::Fields;
+
+pub use webhook::WebhookRequest;
 
 /// What a body may ask for.
 pub mod limits {
@@ -51,6 +54,10 @@ pub mod limits {
     pub const MIN_DEADLINE_SECONDS: u64 = 1;
     /// The longest one: 30 days.
     pub const MAX_DEADLINE_SECONDS: u64 = 2_592_000;
+    /// Characters of a webhook's URL.
+    pub const URL_CHARS: usize = 2048;
+    /// Characters of a webhook's description.
+    pub const DESCRIPTION_CHARS: usize = 200;
     /// Characters of a revision, a local model id, or a path.
     pub const PATH_CHARS: usize = 255;
 }

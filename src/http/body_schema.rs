@@ -10,6 +10,9 @@ use crate::domain::evaluation::{Guard, task_names};
 /// The body of a submission.
 pub(super) struct JobBody;
 
+/// The body that registers a webhook.
+pub(super) struct WebhookBody;
+
 macro_rules! part {
     ($name:literal) => {
         include_str!(concat!("schemas/", $name, ".json"))
@@ -48,6 +51,18 @@ impl ToSchema for JobBody {
 
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         schemas.extend(PARTS.map(|(name, text)| (name.to_owned(), read(text))));
+    }
+}
+
+impl PartialSchema for WebhookBody {
+    fn schema() -> RefOr<Schema> {
+        read(part!("webhook"))
+    }
+}
+
+impl ToSchema for WebhookBody {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "WebhookBody".into()
     }
 }
 

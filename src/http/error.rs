@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::domain::request::FieldError;
 use crate::domain::{ErrorCode, JobState};
 use crate::jobs;
+use crate::webhooks;
 
 /// Seconds after which a client may try again what failed for want of a part of the service.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
@@ -27,6 +28,8 @@ pub(super) enum ApiError {
     RouteNotFound,
     #[error("{0:?} is not the id of a job")]
     NotAJobId(String),
+    #[error("{0:?} is not the id of a webhook")]
+    NotAWebhookId(String),
     #[error("the route does not take this method")]
     MethodNotAllowed,
     #[error("the range lies outside the file of {size} bytes")]
@@ -41,6 +44,8 @@ pub(super) enum ApiError {
     Defect,
     #[error(transparent)]
     Jobs(#[from] jobs::Error),
+    #[error(transparent)]
+    Webhooks(#[from] webhooks::Error),
 }
 
 /// An error's body.
@@ -158,6 +163,7 @@ impl ApiError {
             Self::PayloadTooLarge { .. } => Problem::new(ErrorCode::PayloadTooLarge, message),
             Self::UnsupportedMediaType(_) => Problem::new(ErrorCode::UnsupportedMediaType, message),
             Self::RouteNotFound => Problem::new(ErrorCode::RouteNotFound, message),
+            Self::NotAWebhookId(_) => Problem::new(ErrorCode::WebhookNotFound, message),
             Self::NotAJobId(_) => Problem::new(ErrorCode::JobNotFound, message),
             Self::MethodNotAllowed => Problem::new(ErrorCode::MethodNotAllowed, message),
             Self::RangeNotSatisfiable { .. } => {
@@ -168,6 +174,7 @@ impl ApiError {
             Self::Timeout => Problem::new(ErrorCode::RequestTimeout, message),
             Self::Defect => Problem::new(ErrorCode::Internal, message),
             Self::Jobs(error) => jobs_problem(error, message),
+            Self::Webhooks(error) => webhooks_problem(error, message),
         }
     }
 }
@@ -222,6 +229,32 @@ fn jobs_problem(error: jobs::Error, message: String) -> Problem {
     }
 }
 
+fn webhooks_problem(error: webhooks::Error, message: String) -> Problem {
+    match error {
+        webhooks::Error::Invalid(errors) => {
+            let errors = errors.into_iter().map(FieldProblem::from).collect();
+            Problem {
+                errors,
+                ..Problem::new(ErrorCode::InvalidRequest, message)
+            }
+        }
+        webhooks::Error::NotFound(_) => Problem::new(ErrorCode::WebhookNotFound, message),
+        webhooks::Error::DeliveryNotFound { .. } => {
+            Problem::new(ErrorCode::DeliveryNotFound, message)
+        }
+        webhooks::Error::Disabled(_) => Problem::new(ErrorCode::WebhookDisabled, message),
+        webhooks::Error::TooMany => Problem::new(ErrorCode::TooManyWebhooks, message),
+        webhooks::Error::Random(error) => defect(&error),
+        webhooks::Error::Store(error) => {
+            if error.is_transient() {
+                unavailable(&error)
+            } else {
+                defect(&error)
+            }
+        }
+    }
+}
+
 /// For the log the cause, for the client the request id that leads there.
 fn unavailable(error: &(dyn std::error::Error + 'static)) -> Problem {
     hidden(
@@ -251,11 +284,16 @@ pub(super) fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::InvalidRequest => StatusCode::BAD_REQUEST,
         ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        ErrorCode::RouteNotFound | ErrorCode::JobNotFound | ErrorCode::ArtifactNotFound => {
-            StatusCode::NOT_FOUND
-        }
+        ErrorCode::RouteNotFound
+        | ErrorCode::JobNotFound
+        | ErrorCode::ArtifactNotFound
+        | ErrorCode::WebhookNotFound
+        | ErrorCode::DeliveryNotFound => StatusCode::NOT_FOUND,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        ErrorCode::ResultsNotReady | ErrorCode::InvalidTransition => StatusCode::CONFLICT,
+        ErrorCode::ResultsNotReady
+        | ErrorCode::InvalidTransition
+        | ErrorCode::WebhookDisabled
+        | ErrorCode::TooManyWebhooks => StatusCode::CONFLICT,
         ErrorCode::VersionMismatch => StatusCode::PRECONDITION_FAILED,
         ErrorCode::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
         ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,

@@ -13,6 +13,7 @@ use super::duplicates::duplicates;
 use super::error::{ApiError, FieldProblem};
 use super::{BODY_LIMIT, HttpState};
 use crate::domain::JobId;
+use crate::domain::webhook::WebhookId;
 
 /// A JSON body. `serde_json` refuses more than 128 levels by itself.
 pub(super) struct JsonBody(pub(super) Value);
@@ -95,18 +96,48 @@ impl<S: Send + Sync> FromRequestParts<S> for JobPath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        // Routes have further parts, so the id is looked up by its name.
-        let pairs = Path::<Vec<(String, String)>>::from_request_parts(parts, state).await;
-        let Path(pairs) = pairs.map_err(|_rejection| ApiError::RouteNotFound)?;
-        let id = pairs
-            .into_iter()
-            .find(|(name, _)| name == "id")
-            .map(|(_, id)| id)
-            .unwrap_or_default();
+        let id = path_part(parts, state, "id").await?;
         id.parse()
             .map(Self)
             .map_err(|_message| ApiError::NotAJobId(id.chars().take(80).collect()))
     }
+}
+
+/// The `{id}` of a webhook's route.
+pub(super) struct WebhookPath(pub(super) WebhookId);
+
+impl<S: Send + Sync> FromRequestParts<S> for WebhookPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let id = path_part(parts, state, "id").await?;
+        id.parse()
+            .map(Self)
+            .map_err(|_message| ApiError::NotAWebhookId(id.chars().take(80).collect()))
+    }
+}
+
+/// The `{delivery}` of a route.
+pub(super) struct DeliveryPath(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for DeliveryPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        path_part(parts, state, "delivery").await.map(Self)
+    }
+}
+
+/// Routes may have further parts, so each is looked up by its name.
+async fn path_part<S: Send + Sync>(
+    parts: &mut Parts,
+    state: &S,
+    name: &str,
+) -> Result<String, ApiError> {
+    let pairs = Path::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+    let Path(pairs) = pairs.map_err(|_rejection| ApiError::RouteNotFound)?;
+    let part = pairs.into_iter().find(|(part, _)| part == name);
+    Ok(part.map(|(_, value)| value).unwrap_or_default())
 }
 
 /// The query string, to be taken apart name by name; what nobody took is an error.

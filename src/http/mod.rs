@@ -1,6 +1,6 @@
 //! The HTTP interface: one file per resource, problem details for every error, a generated description.
 //!
-//! Knows nothing of workers and nothing of SQL: everything goes through [`Jobs`].
+//! Knows nothing of workers and nothing of SQL: everything goes through [`Jobs`] and [`Webhooks`].
 
 mod actions;
 mod artifacts;
@@ -23,6 +23,7 @@ mod results;
 mod streams;
 mod view;
 mod waiting;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -34,6 +35,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::jobs::Jobs;
+use crate::webhooks::Webhooks;
 use error::ApiError;
 pub use limits::Limits;
 pub use openapi::document;
@@ -47,6 +49,8 @@ pub const BODY_LIMIT: usize = 64 * 1024;
 pub struct HttpState {
     /// The use-cases.
     pub jobs: Jobs,
+    /// The same for webhooks.
+    pub webhooks: Webhooks,
     /// The devices of this server's workers; empty where it has none.
     pub devices: Arc<[String]>,
     /// The names that this server answers for.

@@ -13,6 +13,7 @@ use utoipa_axum::routes;
 use super::error::{Problem, status};
 use super::{
     HttpState, actions, artifacts, capabilities, events, jobs, operations, results, streams,
+    webhooks,
 };
 use crate::domain::ErrorCode;
 
@@ -26,6 +27,7 @@ use crate::domain::ErrorCode;
     tags(
         (name = "jobs", description = "Submit, watch, and steer"),
         (name = "results", description = "Numbers and files"),
+        (name = "webhooks", description = "Be told of jobs, as Standard Webhooks 1.0 says"),
         (name = "operations", description = "What operators need"),
     )
 )]
@@ -48,11 +50,24 @@ pub(super) fn job_routes() -> OpenApiRouter<HttpState> {
         .routes(routes!(artifacts::get_artifact))
 }
 
+/// Everything about webhooks, relative to the version's prefix.
+fn webhook_routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::new()
+        .routes(routes!(webhooks::create_webhook, webhooks::list_webhooks))
+        .routes(routes!(webhooks::get_webhook, webhooks::delete_webhook))
+        .routes(routes!(webhooks::rotate_secret))
+        .routes(routes!(webhooks::enable_webhook))
+        .routes(routes!(webhooks::test_webhook))
+        .routes(routes!(webhooks::list_deliveries))
+        .routes(routes!(webhooks::redeliver))
+}
+
 /// Every documented route.
 pub(super) fn routes() -> OpenApiRouter<HttpState> {
     OpenApiRouter::with_openapi(Base::openapi())
         .nest("/v1", job_routes())
         .routes(routes!(streams::stream_all))
+        .nest("/v1", webhook_routes())
         .routes(routes!(capabilities::get_capabilities))
         .routes(routes!(operations::livez))
         .routes(routes!(operations::readyz))

@@ -108,6 +108,15 @@ pub(super) async fn metrics(_: NoParameters, State(state): State<HttpState>) -> 
             );
         }
     }
+    match state.webhooks.count_pending().await {
+        Ok(count) => metrics::gauge!("secateur_webhook_outbox_depth").set(count as f64),
+        Err(error) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot count the webhooks to send"
+            );
+        }
+    }
     metrics::gauge!("secateur_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     let text = state.metrics.0.render();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()

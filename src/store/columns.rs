@@ -9,3 +9,18 @@ macro_rules! job_columns {
          lease_owner, lease_expires_at, error, outcome, created_at, started_at, finished_at, updated_at, version"
     };
 }
+
+/// Of `webhooks`.
+macro_rules! webhook_columns {
+    () => {
+        "id, url, description, events, secret, previous_secret, previous_until, disabled_at, created_at"
+    };
+}
+
+/// Of `webhook_deliveries`, as they are listed.
+macro_rules! delivery_columns {
+    () => {
+        "seq, message_id, event, job_id, state, attempts, next_attempt_at, last_attempt_at, last_status, last_error, \
+         last_duration_ms, created_at"
+    };
+}

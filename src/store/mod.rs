@@ -7,6 +7,7 @@
 #[macro_use]
 mod columns;
 mod ending;
+mod outbox;
 pub mod postgres;
 mod schema;
 pub mod sqlite;
@@ -28,6 +29,7 @@ use crate::domain::job::{Job, JobFilter, JobId, Publication};
 use crate::domain::state::{Action, JobState};
 
 pub use ending::{Ending, Settled};
+pub use outbox::{Asked, Dispatch, Followup, NewWebhook, Outbox};
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 pub use time::Time;
@@ -248,7 +250,7 @@ pub enum Report {
 }
 
 /// The database.
-pub trait Store: std::fmt::Debug + Send + Sync {
+pub trait Store: Outbox + std::fmt::Debug + Send + Sync {
     /// Whether it answers, has the schema of this program, and can be written to.
     fn ping(&self) -> StoreFuture<'_, ()>;
 

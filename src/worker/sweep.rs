@@ -18,6 +18,8 @@ use crate::store::{Ending, Leased, Standing, StoreError};
 
 /// How long it is known that a job was deleted.
 const DELETED_KNOWN: Duration = Duration::from_hours(30 * 24);
+/// How long messages to webhooks are kept after they were written.
+const DELIVERY_LOG: Duration = Duration::from_hours(30 * 24);
 
 /// A bucket is looked over once in so many rounds: its listings are slow, and paid for.
 const BUCKET_ROUNDS: u32 = 20;
@@ -72,6 +74,7 @@ impl Sweeper {
             ("artifacts", self.remove_attempts(context).await),
             ("idempotency keys", forget_keys(context).await),
             ("deleted jobs", forget_deleted(context).await),
+            ("webhook deliveries", forget_deliveries(context).await),
         ];
         for (part, result) in parts {
             if let Err(error) = result {
@@ -228,6 +231,11 @@ async fn list_scratch(directory: &Path) -> io::Result<Vec<JobId>> {
 
 async fn forget_keys(context: &Context) -> Result<(), SweepError> {
     context.parts.store.forget_expired_keys().await?;
+    Ok(())
+}
+
+async fn forget_deliveries(context: &Context) -> Result<(), SweepError> {
+    context.parts.store.forget_deliveries(DELIVERY_LOG).await?;
     Ok(())
 }
 

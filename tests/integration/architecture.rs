@@ -40,7 +40,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "worker",
         &["domain", "store", "artifacts", "pipeline", "clock"],
     ),
-    ("http", &["jobs", "domain"]),
+    ("webhooks", &["domain", "store", "clock"]),
+    ("http", &["jobs", "webhooks", "domain"]),
 ];
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {

@@ -7,7 +7,9 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use secateur::app::{self, RunningApp};
 use secateur::clock::{Clock, SystemClock};
-use secateur::config::{BucketArgs, ListenArgs, ServerConfig, StorageArgs, WorkerArgs};
+use secateur::config::{
+    BucketArgs, ListenArgs, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs,
+};
 use secateur::domain::job::Publication;
 use secateur::domain::manifest::EvaluationReport;
 use secateur::domain::{HubReach, JobId, JobReport, Manifest};
@@ -87,6 +89,7 @@ pub(crate) fn config(home: &Path) -> ServerConfig {
             connection_limits: server::Limits::default(),
             request_limits: http::Limits::default(),
         },
+        webhooks: WebhookArgs::default(),
     }
 }
 
@@ -213,7 +216,8 @@ impl TestApp {
         .await
     }
 
-    async fn start(
+    /// API and worker, as `adjust` leaves the configuration.
+    pub(crate) async fn start(
         home: Arc<TempDir>,
         clock: Arc<dyn Clock>,
         adjust: impl FnOnce(&mut ServerConfig),

@@ -62,5 +62,7 @@ mod streams;
 mod synthetic;
 mod tasks;
 mod waiting;
+mod webhook_receiver;
+mod webhooks;
 mod worker;
 mod worker_recovery;

@@ -17,6 +17,13 @@ use keys::{
     a_job_that_cannot_be_stored_leaves_no_key, a_key_is_forgotten_after_a_day,
     a_key_makes_one_job_and_gives_its_answer_again, however_many_ask_under_one_key_one_job_is_made,
 };
+use outbox::{
+    a_disabled_webhook_is_told_nothing, a_message_is_sent_by_one_at_a_time,
+    a_message_that_is_over_can_be_sent_again, a_slow_webhook_does_not_keep_the_others_waiting,
+    a_webhook_comes_back_as_it_was_registered, both_secrets_sign_until_the_old_one_is_over,
+    however_many_send_no_message_is_taken_twice, what_is_over_is_forgotten_and_what_is_not_is_kept,
+    what_is_told_is_written_with_what_happened,
+};
 use queries::{
     a_job_is_read_together_with_its_attempts, filters_and_counts_agree,
     jobs_can_be_filtered_by_their_type, pages_do_not_move_when_jobs_are_added,
@@ -41,6 +48,7 @@ mod bench;
 mod keys;
 mod model;
 mod one_file;
+mod outbox;
 mod properties;
 mod queries;
 mod requests;
@@ -80,6 +88,15 @@ on_both_databases!(TestStore::open:
     a_version_that_is_not_the_jobs_changes_nothing,
     a_deadline_ends_what_nobody_works_on,
     events_of_all_jobs_are_numbered_as_they_become_visible,
+    a_webhook_comes_back_as_it_was_registered,
+    what_is_told_is_written_with_what_happened,
+    a_message_is_sent_by_one_at_a_time,
+    however_many_send_no_message_is_taken_twice,
+    a_slow_webhook_does_not_keep_the_others_waiting,
+    a_disabled_webhook_is_told_nothing,
+    a_message_that_is_over_can_be_sent_again,
+    both_secrets_sign_until_the_old_one_is_over,
+    what_is_over_is_forgotten_and_what_is_not_is_kept,
     no_other_transition_can_be_written,
     the_database_takes_exactly_the_transitions_of_the_state_machine,
     a_column_that_a_newer_version_adds_stops_nobody,

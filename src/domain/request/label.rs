@@ -6,10 +6,14 @@ use crate::domain::spec::Metadata;
 
 /// The field `name`.
 pub(super) fn name(root: &mut Fields<'_, '_>) -> Option<String> {
-    root.string("name").and_then(|name| {
-        let checked = at_most(name, limits::NAME_CHARS);
-        let name = root.checked("name", "out_of_range", checked)?;
-        root.checked("name", "invalid_format", without_controls(name))
+    line(root, "name", limits::NAME_CHARS)
+}
+
+/// A field with one line of text.
+pub(super) fn line(root: &mut Fields<'_, '_>, field: &'static str, chars: usize) -> Option<String> {
+    root.string(field).and_then(|text| {
+        let text = root.checked(field, "out_of_range", at_most(text, chars))?;
+        root.checked(field, "invalid_format", without_controls(text))
     })
 }
 

@@ -43,3 +43,15 @@ where id = any(array(select json_array_elements_text($1::json)))";
 pub(super) const LIST_STANDINGS: &str = "\
 select id, state, attempt from jobs \
 where id = any(array(select json_array_elements_text($1::json)))";
+
+/// The message that is due for longest. Attempts are counted here, so that one which is never heard of counts too.
+/// One that another server is just taking is passed over.
+pub(super) const CLAIM_DELIVERY: &str = "\
+update webhook_deliveries set claims = claims + 1, attempts = attempts + 1, claimed_until = $2 \
+where seq = (select due.seq from webhook_deliveries as due join webhooks on webhooks.id = due.webhook_id \
+where due.state = 'pending' and due.next_attempt_at <= $1 \
+and (due.claimed_until is null or due.claimed_until <= $1) and webhooks.disabled_at is null \
+and (select count(*) from webhook_deliveries as busy \
+where busy.webhook_id = due.webhook_id and busy.claimed_until > $1) < $3 \
+order by due.next_attempt_at, due.seq limit 1 for update of due skip locked) \
+returning seq, webhook_id, message_id, payload, attempts, claims";

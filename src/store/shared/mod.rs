@@ -5,6 +5,7 @@
 //! has one writer at a time, PostgreSQL locks the row with the first statement that names it.
 
 mod keys;
+mod outbox;
 mod reads;
 mod requests;
 mod row;
@@ -115,12 +116,12 @@ impl Store for Database {
             let job = job.clone().accepted_at(writing.now);
             let reply = answer(&job);
             let (transaction, now) = (&mut writing.transaction, writing.now);
-            let inserted = match keys::take(transaction, request, &reply, now).await? {
-                Some(earlier) => Inserted::Earlier(earlier),
-                None => {
-                    writes::insert_job(transaction, &job).await?;
-                    Inserted::New(reply)
-                }
+            let earlier = keys::take(transaction, request, &reply, now).await?;
+            let inserted = if let Some(earlier) = earlier {
+                Inserted::Earlier(earlier)
+            } else {
+                writes::insert_job(transaction, &job).await?;
+                Inserted::New(reply)
             };
             writing.commit("store a job").await?;
             Ok(inserted)

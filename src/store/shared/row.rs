@@ -46,7 +46,11 @@ impl<'r> Columns<'r> {
         T::try_from(self.get(column)?).map_err(|source| self.inconsistent(column, source))
     }
 
-    fn optional_count<T: TryFrom<i64>>(&self, column: &'static str) -> Result<Option<T>, StoreError>
+    /// The same where there may be none.
+    pub(super) fn optional_count<T: TryFrom<i64>>(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<T>, StoreError>
     where
         T::Error: std::error::Error + Send + Sync + 'static,
     {
@@ -62,7 +66,10 @@ impl<'r> Columns<'r> {
             .map_err(|source| self.inconsistent(column, source))
     }
 
-    fn optional_time(&self, column: &'static str) -> Result<Option<Timestamp>, StoreError> {
+    pub(super) fn optional_time(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<Timestamp>, StoreError> {
         let millis: Option<i64> = self.get(column)?;
         millis
             .map(Timestamp::from_millisecond)
@@ -84,7 +91,7 @@ impl<'r> Columns<'r> {
             .map_err(|source| self.inconsistent(column, source))
     }
 
-    fn optional_word<T: DeserializeOwned>(
+    pub(super) fn optional_word<T: DeserializeOwned>(
         &self,
         column: &'static str,
     ) -> Result<Option<T>, StoreError> {

@@ -93,3 +93,79 @@ phase = case when $4 = 'failed' then phase end, progress = case when $4 = 'faile
 lease_owner = null, lease_expires_at = null, version = version + 1 \
 where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'pausing', 'cancelling') \
 and ($12 is null or lease_expires_at = $12)";
+
+pub(super) const INSERT_WEBHOOK: &str = concat!(
+    "\
+insert into webhooks (id, url, description, events, secret, created_at) \
+select $1, $2, $3, $4, $5, $6 where (select count(*) from webhooks) < $7 \
+returning ",
+    webhook_columns!()
+);
+
+pub(super) const LIST_WEBHOOKS: &str =
+    concat!("select ", webhook_columns!(), " from webhooks order by id");
+
+pub(super) const LOOKUP_WEBHOOK: &str = concat!(
+    "select ",
+    webhook_columns!(),
+    " from webhooks where id = $1"
+);
+
+pub(super) const DELETE_WEBHOOK: &str = "delete from webhooks where id = $1";
+
+pub(super) const REPLACE_SECRET: &str = concat!(
+    "\
+update webhooks set previous_secret = secret, previous_until = $3, secret = $2 where id = $1 \
+returning ",
+    webhook_columns!()
+);
+
+pub(super) const ENABLE_WEBHOOK: &str = concat!(
+    "update webhooks set disabled_at = null where id = $1 returning ",
+    webhook_columns!()
+);
+
+pub(super) const DISABLE_WEBHOOK: &str =
+    "update webhooks set disabled_at = $2 where id = $1 and disabled_at is null";
+
+pub(super) const LIST_ENABLED_WEBHOOKS: &str =
+    "select id, events from webhooks where disabled_at is null order by id";
+
+pub(super) const MARK_JOB: &str = "\
+select state, version, attempt, (select max(seq) from events where job_id = $1) as seq from jobs where id = $1";
+
+pub(super) const INSERT_DELIVERY: &str = "\
+insert into webhook_deliveries \
+(webhook_id, message_id, event, job_id, payload, state, attempts, claims, next_attempt_at, created_at) \
+values ($1, $2, $3, $4, $5, 'pending', 0, 0, $6, $6)";
+
+pub(super) const LIST_DELIVERIES: &str = concat!(
+    "select ",
+    delivery_columns!(),
+    " from webhook_deliveries where webhook_id = $1 and ($2 is null or seq < $2) order by seq desc limit $3"
+);
+
+pub(super) const LOOKUP_DELIVERY: &str = concat!(
+    "select ",
+    delivery_columns!(),
+    " from webhook_deliveries where webhook_id = $1 and message_id = $2"
+);
+
+pub(super) const REDELIVER: &str = "\
+update webhook_deliveries set state = 'pending', next_attempt_at = $3, \
+attempts = case when state = 'pending' then attempts else 0 end \
+where webhook_id = $1 and message_id = $2";
+
+pub(super) const SETTLE_DELIVERY: &str = "\
+update webhook_deliveries set state = $3, next_attempt_at = $4, claimed_until = null, last_attempt_at = $5, \
+last_status = $6, last_error = $7, last_duration_ms = $8 \
+where seq = $1 and claims = $2 and claimed_until is not null";
+
+pub(super) const DELETE_DELIVERIES: &str = "delete from webhook_deliveries where webhook_id = $1";
+
+pub(super) const COUNT_PENDING: &str =
+    "select count(*) as pending from webhook_deliveries where state = 'pending'";
+
+pub(super) const FORGET_DELIVERIES: &str = "\
+delete from webhook_deliveries \
+where (state <> 'pending' and created_at < $1) or webhook_id not in (select id from webhooks)";

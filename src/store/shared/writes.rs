@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::row::{self, Columns, to_json};
-use super::{Connection, Row, dialect, milliseconds, signed, sql};
+use super::{Connection, Row, dialect, milliseconds, outbox, signed, sql};
 use crate::domain::attempt::AttemptFailure;
 use crate::domain::history::EventKind;
 use crate::domain::job::{Job, JobError, JobId, Progress, Publication};
@@ -69,10 +69,10 @@ pub(super) async fn append_event(
     let query = query.bind(i64::from(attempt)).bind(to_json(kind));
     query
         .bind(number)
-        .execute(connection)
+        .execute(&mut *connection)
         .await
         .map_err(failed("store an event"))?;
-    Ok(())
+    outbox::enqueue(connection, id, kind, now).await
 }
 
 /// Takes the oldest job that can be read, and ends those before it that cannot: nobody of this version ever could.

@@ -34,3 +34,14 @@ pub(super) const LIST_DELETED: &str =
 
 pub(super) const LIST_STANDINGS: &str =
     "select id, state, attempt from jobs where id in (select value from json_each($1))";
+
+/// The message that is due for longest. Attempts are counted here, so that one which is never heard of counts too.
+pub(super) const CLAIM_DELIVERY: &str = "\
+update webhook_deliveries set claims = claims + 1, attempts = attempts + 1, claimed_until = $2 \
+where seq = (select due.seq from webhook_deliveries as due join webhooks on webhooks.id = due.webhook_id \
+where due.state = 'pending' and due.next_attempt_at <= $1 \
+and (due.claimed_until is null or due.claimed_until <= $1) and webhooks.disabled_at is null \
+and (select count(*) from webhook_deliveries as busy \
+where busy.webhook_id = due.webhook_id and busy.claimed_until > $1) < $3 \
+order by due.next_attempt_at, due.seq limit 1) \
+returning seq, webhook_id, message_id, payload, attempts, claims";
