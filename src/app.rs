@@ -20,6 +20,7 @@ use crate::datasets::DataRoots;
 use crate::domain::request::Defaults;
 use crate::http::{self, Hosts, HttpState, Metrics};
 use crate::jobs::{Jobs, Parts, Signals};
+use crate::machine;
 use crate::models::ModelLibrary;
 use crate::pipeline::hub::HubOptions;
 use crate::store::{self, Store, Time};
@@ -60,6 +61,7 @@ pub struct RunningApp {
 pub struct RunningWorker {
     store: Arc<dyn Store>,
     pool: WorkerPool,
+    stop: CancellationToken,
 }
 
 /// Starts the API and, unless the configuration says no, its own worker pool.
@@ -123,6 +125,7 @@ async fn launch(
             Hosts::local(addr.ip())
         },
         metrics: Metrics(metrics.clone()),
+        stop: stop.clone(),
     });
 
     tokio::spawn(stop.clone().run_until_cancelled_owned(keep_up(metrics)));
@@ -161,16 +164,38 @@ async fn end_overdue(jobs: Jobs, every: Duration) {
     }
 }
 
-/// Starts the worker pool only.
+/// Starts the worker pool only. On `listen` it says how it is.
 pub async fn start_worker(
     storage: &StorageArgs,
     worker: &WorkerArgs,
+    listen: Option<SocketAddr>,
 ) -> anyhow::Result<RunningWorker> {
     let foundation = Foundation::open(storage, Arc::new(SystemClock), Time::Database).await?;
+    let stop = CancellationToken::new();
+    if let Some(address) = listen {
+        let metrics = telemetry::start_metrics()?;
+        let state = HttpState {
+            jobs: foundation.jobs(storage, Defaults::for_devices(&worker.devices))?,
+            devices: worker.devices.clone().into(),
+            hosts: Hosts::Any,
+            metrics: Metrics(metrics.clone()),
+            stop: stop.clone(),
+        };
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address}"))?;
+        let addr = listener
+            .local_addr()
+            .context("cannot read the address listened on")?;
+        tokio::spawn(stop.clone().run_until_cancelled_owned(keep_up(metrics)));
+        tokio::spawn(axum::serve(listener, http::worker_router(state)).into_future());
+        tracing::info!(%addr, "listening for questions about this worker");
+    }
     let pool = foundation.start_pool(storage, worker).await?;
     Ok(RunningWorker {
         store: foundation.store,
         pool,
+        stop,
     })
 }
 
@@ -196,6 +221,7 @@ impl RunningApp {
 impl RunningWorker {
     /// Claims nothing more and gives back what runs.
     pub async fn shutdown(self) {
+        self.stop.cancel();
         self.pool.stop().await;
         self.store.close().await;
     }
@@ -283,6 +309,7 @@ fn worker_settings(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result
     };
     Ok(WorkerSettings {
         devices: worker.devices.clone(),
+        memory_bytes: worker.memory_bytes.or_else(machine::memory_bytes),
         threads: threads.get(),
         program,
         scratch_dir: absolute(storage.scratch())?,

@@ -197,6 +197,7 @@ fn jobs_problem(error: jobs::Error, message: String) -> Problem {
         jobs::Error::Unchecked(error) => unavailable(&*error),
         jobs::Error::KeyReused => Problem::new(ErrorCode::IdempotencyKeyReused, message),
         jobs::Error::JobNotFound(_) => Problem::new(ErrorCode::JobNotFound, message),
+        jobs::Error::WorkerNotFound(_) => Problem::new(ErrorCode::WorkerNotFound, message),
         jobs::Error::ResultsNotReady { state, .. } => {
             // A job that is over will never have any.
             Problem {
@@ -251,9 +252,10 @@ pub(super) fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::InvalidRequest => StatusCode::BAD_REQUEST,
         ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        ErrorCode::RouteNotFound | ErrorCode::JobNotFound | ErrorCode::ArtifactNotFound => {
-            StatusCode::NOT_FOUND
-        }
+        ErrorCode::RouteNotFound
+        | ErrorCode::JobNotFound
+        | ErrorCode::WorkerNotFound
+        | ErrorCode::ArtifactNotFound => StatusCode::NOT_FOUND,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::ResultsNotReady | ErrorCode::InvalidTransition => StatusCode::CONFLICT,
         ErrorCode::VersionMismatch => StatusCode::PRECONDITION_FAILED,

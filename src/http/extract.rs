@@ -95,18 +95,30 @@ impl<S: Send + Sync> FromRequestParts<S> for JobPath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        // Routes have further parts, so the id is looked up by its name.
-        let pairs = Path::<Vec<(String, String)>>::from_request_parts(parts, state).await;
-        let Path(pairs) = pairs.map_err(|_rejection| ApiError::RouteNotFound)?;
-        let id = pairs
-            .into_iter()
-            .find(|(name, _)| name == "id")
-            .map(|(_, id)| id)
-            .unwrap_or_default();
+        let id = path_id(parts, state).await?;
         id.parse()
             .map(Self)
             .map_err(|_message| ApiError::NotAJobId(id.chars().take(80).collect()))
     }
+}
+
+/// The `{id}` of a route that names a worker: any text.
+pub(super) struct WorkerPath(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for WorkerPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        path_id(parts, state).await.map(Self)
+    }
+}
+
+/// Routes have further parts, so the id is looked up by its name.
+async fn path_id<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<String, ApiError> {
+    let pairs = Path::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+    let Path(pairs) = pairs.map_err(|_rejection| ApiError::RouteNotFound)?;
+    let id = pairs.into_iter().find(|(name, _)| name == "id");
+    Ok(id.map(|(_, id)| id).unwrap_or_default())
 }
 
 /// The query string, to be taken apart name by name; what nobody took is an error.

@@ -17,14 +17,17 @@ mod layers;
 mod openapi;
 mod operations;
 mod origin;
+mod queue;
 mod results;
 mod view;
+mod workers;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_swagger_ui::SwaggerUi;
 
@@ -47,6 +50,8 @@ pub struct HttpState {
     pub hosts: Hosts,
     /// What `/metrics` shows.
     pub metrics: Metrics,
+    /// Cancelled when the process was told to stop.
+    pub stop: CancellationToken,
 }
 
 /// The handle that renders the metrics.
@@ -74,5 +79,16 @@ pub fn router(state: HttpState) -> Router {
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(CatchPanicLayer::custom(layers::panicked))
         .layer(axum::middleware::from_fn_with_state(hosts, origin::guard))
+        .layer(axum::middleware::from_fn(layers::around))
+}
+
+/// The routes of a worker without an API: how it is, and nothing that changes anything.
+pub fn worker_router(state: HttpState) -> Router {
+    let (routes, _) = openapi::health_routes().split_for_parts();
+    routes
+        .fallback(async || ApiError::RouteNotFound)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .with_state(state)
+        .layer(CatchPanicLayer::custom(layers::panicked))
         .layer(axum::middleware::from_fn(layers::around))
 }

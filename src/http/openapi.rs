@@ -11,7 +11,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::{Problem, status};
-use super::{HttpState, actions, artifacts, capabilities, events, jobs, operations, results};
+use super::{
+    HttpState, actions, artifacts, capabilities, events, jobs, operations, queue, results, workers,
+};
 use crate::domain::ErrorCode;
 
 #[derive(OpenApi)]
@@ -24,6 +26,7 @@ use crate::domain::ErrorCode;
     tags(
         (name = "jobs", description = "Submit, watch, and steer"),
         (name = "results", description = "Numbers and files"),
+        (name = "workers", description = "Who runs jobs, and what waits for them"),
         (name = "operations", description = "What operators need"),
     )
 )]
@@ -45,15 +48,33 @@ pub(super) fn job_routes() -> OpenApiRouter<HttpState> {
         .routes(routes!(artifacts::get_artifact))
 }
 
+/// Everything about workers and the queue, relative to the version's prefix.
+fn worker_routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::new()
+        .routes(routes!(workers::list_workers))
+        .routes(routes!(workers::drain_worker))
+        .routes(routes!(workers::undrain_worker))
+        .routes(routes!(queue::get_queue))
+        .routes(routes!(queue::pause_queue))
+        .routes(routes!(queue::resume_queue))
+}
+
+/// What every process answers that listens, also a worker without an API.
+pub(super) fn health_routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::new()
+        .routes(routes!(operations::livez))
+        .routes(routes!(operations::readyz))
+        .routes(routes!(operations::metrics))
+}
+
 /// Every documented route.
 pub(super) fn routes() -> OpenApiRouter<HttpState> {
     OpenApiRouter::with_openapi(Base::openapi())
         .nest("/v1", job_routes())
+        .nest("/v1", worker_routes())
         .routes(routes!(capabilities::get_capabilities))
-        .routes(routes!(operations::livez))
-        .routes(routes!(operations::readyz))
+        .merge(health_routes())
         .routes(routes!(operations::version))
-        .routes(routes!(operations::metrics))
 }
 
 /// The whole document.

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::HttpState;
 use super::extract::NoParameters;
+use crate::jobs::Check;
 
 /// Whether jobs can be accepted now.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -46,7 +47,8 @@ pub(super) async fn livez(_: NoParameters) -> &'static str {
 
 /// Ask whether jobs can be accepted
 ///
-/// Looks at the database and its schema, and whether the data directory can be written to. The reason of a failed check is in the log.
+/// Looks at the database and its schema, whether the data directory can be written to and has space left, and whether the
+/// process was told to stop. The reason of a failed check is in the log.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations",
     responses(
@@ -55,7 +57,10 @@ pub(super) async fn livez(_: NoParameters) -> &'static str {
     )
 )]
 pub(super) async fn readyz(_: NoParameters, State(state): State<HttpState>) -> Response {
-    let checks = state.jobs.ready().await;
+    let stopping = state.stop.is_cancelled();
+    let stopping = stopping.then(|| "the process was told to stop".to_owned());
+    let mut checks = state.jobs.ready().await;
+    checks.push(Check::new("accepting", stopping));
     for check in checks.iter().filter(|check| check.problem.is_some()) {
         tracing::warn!(%check, "not ready");
     }
@@ -89,20 +94,7 @@ pub(super) async fn version(_: NoParameters) -> Json<Version> {
 /// In Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(_: NoParameters, State(state): State<HttpState>) -> Response {
-    // The other metrics tell what is wrong when the database is away.
-    match state.jobs.counts().await {
-        Ok(counts) => {
-            for (job_state, count) in counts {
-                metrics::gauge!("secateur_jobs", "status" => job_state.as_str()).set(count as f64);
-            }
-        }
-        Err(error) => {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "cannot count the jobs"
-            );
-        }
-    }
+    state.jobs.set_gauges().await;
     metrics::gauge!("secateur_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     let text = state.metrics.0.render();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()

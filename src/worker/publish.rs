@@ -67,6 +67,8 @@ pub(super) async fn publish(
             .publish(job.id, job.attempt, &directory)
             .await;
         published.map_err(|error| storing_failed(&error))?;
+        let bytes = files.iter().map(|file| file.size_bytes).sum();
+        metrics::counter!("secateur_artifact_bytes_total", "direction" => "in").increment(bytes);
         Ok(Publication {
             attempt: job.attempt,
             report,

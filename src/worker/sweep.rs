@@ -19,6 +19,9 @@ use crate::store::{Ending, Leased, Standing, StoreError};
 /// How long it is known that a job was deleted.
 const DELETED_KNOWN: Duration = Duration::from_hours(30 * 24);
 
+/// How long a lost worker is listed.
+const LOST_SHOWN: Duration = Duration::from_hours(1);
+
 /// Part of a sweep did not work; the next one tries again.
 #[derive(Debug, thiserror::Error)]
 enum SweepError {
@@ -63,6 +66,7 @@ impl Sweeper {
     /// One round. Its parts do not depend on each other.
     pub(super) async fn sweep(&mut self, context: &Context) {
         let parts = [
+            ("workers", forget_workers(context).await),
             ("leases", self.reap_leases(context).await),
             ("scratch", self.remove_scratch(context).await),
             ("artifacts", self.remove_attempts(context).await),
@@ -107,6 +111,9 @@ impl Sweeper {
             }
         }
         result?;
+        for worker_id in dead.worker_ids() {
+            context.parts.store.lose_worker(worker_id).await?;
+        }
         Ok(dead.remove()?)
     }
 
@@ -216,6 +223,10 @@ fn needs(standing: Standing, attempt: u32) -> bool {
         }
         JobState::Queued | JobState::Paused | JobState::Failed | JobState::Cancelled => false,
     }
+}
+
+async fn forget_workers(context: &Context) -> Result<(), SweepError> {
+    Ok(context.parts.store.forget_workers(LOST_SHOWN).await?)
 }
 
 /// In the holder's name, and only if it has not been heard of meanwhile.

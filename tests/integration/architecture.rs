@@ -9,6 +9,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("engine", &[]),
     ("domain", &["engine", "tasks"]),
     ("clock", &[]),
+    ("machine", &[]),
     ("config", &["domain", "store"]),
     ("telemetry", &[]),
     ("tasks", &[]),
@@ -19,7 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("datasets", &["domain", "bundled", "tasks"]),
     (
         "pipeline",
-        &["engine", "domain", "models", "datasets", "tasks"],
+        &["engine", "domain", "machine", "models", "datasets", "tasks"],
     ),
     (
         "jobs",
@@ -30,11 +31,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "models",
             "datasets",
             "clock",
+            "machine",
         ],
     ),
     (
         "worker",
-        &["domain", "store", "artifacts", "pipeline", "clock"],
+        &[
+            "domain",
+            "store",
+            "artifacts",
+            "pipeline",
+            "clock",
+            "machine",
+        ],
     ),
     ("http", &["jobs", "domain"]),
 ];

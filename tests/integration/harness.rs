@@ -10,6 +10,8 @@ use secateur::clock::{Clock, SystemClock};
 use secateur::config::{ListenArgs, ServerConfig, StorageArgs, WorkerArgs};
 use secateur::domain::job::Publication;
 use secateur::domain::manifest::EvaluationReport;
+use secateur::domain::scheduling::DeviceKind;
+use secateur::domain::worker::Device;
 use secateur::domain::{HubReach, JobId, JobReport, Manifest};
 use secateur::store::{Claim, Ending, Lease, SqliteStore, Store, Time};
 use serde_json::{Value, json};
@@ -67,6 +69,7 @@ pub(crate) fn config(home: &Path) -> ServerConfig {
         },
         worker: WorkerArgs {
             devices: vec!["cpu".to_owned()],
+            memory_bytes: None,
             threads: None,
             lease_seconds: Duration::from_mins(5),
             heartbeat_seconds: Duration::from_millis(100),
@@ -305,7 +308,7 @@ impl TestApp {
     pub(crate) async fn claim(&self) -> Lease {
         let claim = Claim {
             worker_id: "worker_elsewhere".to_owned(),
-            device: "cpu".to_owned(),
+            device: cpu(),
             lease: Duration::from_mins(5),
         };
         Lease::of(
@@ -330,6 +333,15 @@ impl TestApp {
                 .unwrap()
                 .is_some()
         );
+    }
+}
+
+/// A device that every job fits.
+pub(crate) fn cpu() -> Device {
+    Device {
+        name: "cpu".to_owned(),
+        kind: DeviceKind::Cpu,
+        memory_bytes: None,
     }
 }
 

@@ -30,7 +30,7 @@ on_both_databases!(blocking:
 );
 
 /// `serve` or `worker` as a process; killed when dropped.
-struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Process {
     fn spawn(
@@ -55,13 +55,33 @@ impl Process {
         (Self(process), lines)
     }
 
-    fn worker(dir: &Path, database: &Database) -> Self {
-        let (process, lines) = Self::spawn(dir, database, &["worker"]);
+    pub(crate) fn worker(dir: &Path, database: &Database) -> Self {
+        Self::worker_with(dir, database, &[])
+    }
+
+    pub(crate) fn worker_with(dir: &Path, database: &Database, args: &[&str]) -> Self {
+        let (process, lines) = Self::spawn(dir, database, &[&["worker"], args].concat());
         std::thread::spawn(move || lines.for_each(drop));
         process
     }
 
-    fn kill(mut self) {
+    /// A worker that says how it is, and where.
+    pub(crate) fn listening_worker(dir: &Path, database: &Database) -> (Self, String) {
+        let args = ["worker", "--listen", "127.0.0.1:0"];
+        let (process, mut lines) = Self::spawn(dir, database, &args);
+        let addr = address(&mut lines, "listening for questions about this worker");
+        std::thread::spawn(move || lines.for_each(drop));
+        (process, format!("http://{addr}"))
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub(crate) fn stop(mut self) {
+        let asked = Command::new("kill").arg(self.0.id().to_string()).status();
+        assert!(asked.unwrap().success());
+        assert!(self.0.wait().unwrap().success());
+    }
+
+    pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
@@ -74,6 +94,16 @@ impl Drop for Process {
             drop(ended);
         }
     }
+}
+
+/// The address in the first line of the log that says `message`.
+fn address(lines: &mut Lines<BufReader<ChildStderr>>, message: &str) -> String {
+    let addr = lines.find_map(|line| {
+        let event: Value = serde_json::from_str(&line.unwrap()).ok()?;
+        let fields = event.get("fields").unwrap_or(&event);
+        (fields["message"] == message).then(|| fields["addr"].as_str().unwrap().to_owned())
+    });
+    addr.unwrap()
 }
 
 /// A server that listens.
@@ -90,11 +120,7 @@ impl Starting {
     /// Waits until it does; panics where it ends instead.
     pub(crate) fn listening(self) -> Server {
         let Self(process, mut lines) = self;
-        let addr = lines.by_ref().find_map(|line| {
-            let event: Value = serde_json::from_str(&line.unwrap()).ok()?;
-            let fields = event.get("fields").unwrap_or(&event);
-            (fields["message"] == "listening").then(|| fields["addr"].as_str().unwrap().to_owned())
-        });
+        let addr = address(&mut lines, "listening");
         // The pipe must not fill up.
         std::thread::spawn(move || lines.for_each(drop));
         let client = reqwest::blocking::Client::builder()
@@ -103,7 +129,7 @@ impl Starting {
             .unwrap();
         Server {
             process,
-            url: format!("http://{}", addr.unwrap()),
+            url: format!("http://{addr}"),
             client,
         }
     }
@@ -133,7 +159,7 @@ impl Server {
         self.client.request(method, format!("{}{path}", self.url))
     }
 
-    fn post(&self, path: &str, body: &Value) -> Value {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Value {
         self.client
             .post(format!("{}{path}", self.url))
             .json(body)
@@ -144,7 +170,7 @@ impl Server {
     }
 
     /// The job as soon as it is as wanted; a test that waits for ever is ended by its runner.
-    fn job_when(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn job_when(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         loop {
             let job = self.get(&format!("/v1/jobs/{id}"));
             if wanted(&job) {

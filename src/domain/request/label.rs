@@ -6,11 +6,19 @@ use crate::domain::spec::Metadata;
 
 /// The field `name`.
 pub(super) fn name(root: &mut Fields<'_, '_>) -> Option<String> {
-    root.string("name").and_then(|name| {
-        let checked = at_most(name, limits::NAME_CHARS);
-        let name = root.checked("name", "out_of_range", checked)?;
-        root.checked("name", "invalid_format", without_controls(name))
-    })
+    short_text(root, "name", limits::NAME_CHARS)
+}
+
+/// The field `submitter`; empty where it is missing.
+pub(super) fn submitter(root: &mut Fields<'_, '_>) -> String {
+    short_text(root, "submitter", limits::SUBMITTER_CHARS).unwrap_or_default()
+}
+
+/// A text on one line.
+fn short_text(root: &mut Fields<'_, '_>, field: &'static str, chars: usize) -> Option<String> {
+    let text = root.string(field)?;
+    let text = root.checked(field, "out_of_range", at_most(text, chars))?;
+    root.checked(field, "invalid_format", without_controls(text))
 }
 
 /// The field `metadata`.
