@@ -20,6 +20,7 @@ use crate::datasets::DataRoots;
 use crate::domain::request::Defaults;
 use crate::http::{self, Hosts, HttpState, Metrics};
 use crate::jobs::{Feed, Jobs, Parts, Signals};
+use crate::machine;
 use crate::models::ModelLibrary;
 use crate::pipeline::hub::HubOptions;
 use crate::server;
@@ -63,6 +64,7 @@ pub struct RunningApp {
 pub struct RunningWorker {
     store: Arc<dyn Store>,
     pool: WorkerPool,
+    stop: CancellationToken,
 }
 
 /// Starts the API and, unless the configuration says no, its own worker pool.
@@ -165,16 +167,44 @@ async fn end_overdue(jobs: Jobs, every: Duration) {
     }
 }
 
-/// Starts the worker pool only.
+/// Starts the worker pool only. On `listen` it says how it is.
 pub async fn start_worker(
     storage: &StorageArgs,
     worker: &WorkerArgs,
+    listen: Option<SocketAddr>,
 ) -> anyhow::Result<RunningWorker> {
     let foundation = Foundation::open(storage, Arc::new(SystemClock), Time::Database).await?;
+    let stop = CancellationToken::new();
+    if let Some(address) = listen {
+        let metrics = telemetry::start_metrics()?;
+        let feed = Feed::start(foundation.store(), stop.clone()).await?;
+        let defaults = Defaults::for_devices(&worker.devices);
+        let (webhooks, _) = foundation.webhooks(&WebhookArgs::default())?;
+        let state = HttpState {
+            jobs: foundation.jobs(storage, defaults, feed)?,
+            webhooks,
+            devices: worker.devices.clone().into(),
+            hosts: Hosts::Any,
+            metrics: Metrics(metrics.clone()),
+            limits: http::Limits::default(),
+            stopping: stop.clone(),
+        };
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address}"))?;
+        let addr = listener
+            .local_addr()
+            .context("cannot read the address listened on")?;
+        tokio::spawn(stop.clone().run_until_cancelled_owned(keep_up(metrics)));
+        let (router, limits) = (http::worker_router(state), server::Limits::default());
+        tokio::spawn(server::serve(listener, router, limits, stop.clone()));
+        tracing::info!(%addr, "listening for questions about this worker");
+    }
     let pool = foundation.start_pool(storage, worker).await?;
     Ok(RunningWorker {
         store: foundation.store,
         pool,
+        stop,
     })
 }
 
@@ -202,6 +232,7 @@ impl RunningApp {
 impl RunningWorker {
     /// Claims nothing more and gives back what runs.
     pub async fn shutdown(self) {
+        self.stop.cancel();
         self.pool.stop().await;
         self.store.close().await;
     }
@@ -303,6 +334,7 @@ fn worker_settings(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result
     };
     Ok(WorkerSettings {
         devices: worker.devices.clone(),
+        memory_bytes: worker.memory_bytes.or_else(machine::memory_bytes),
         threads: threads.get(),
         program,
         scratch_dir: absolute(storage.scratch())?,

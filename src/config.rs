@@ -100,6 +100,10 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "LIST", env = "SECATEUR_DEVICES", default_value = "cpu", value_delimiter = ',', value_parser = device)]
     pub devices: Vec<String>,
 
+    /// Bytes of memory that the jobs can have together; what the machine or its control group has unless given
+    #[arg(long, value_name = "BYTES", env = "SECATEUR_MEMORY_BYTES")]
+    pub memory_bytes: Option<u64>,
+
     /// Threads of each job; as many as there are processors unless given
     #[arg(long, value_name = "N", env = "SECATEUR_THREADS")]
     pub threads: Option<NonZeroUsize>,

@@ -2,15 +2,19 @@
 
 mod feed;
 mod following;
+mod gauges;
+mod queue;
+mod readiness;
 mod submission;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::{Notify, broadcast};
@@ -24,6 +28,7 @@ use crate::domain::idempotency::{KeyedRequest, Reply};
 use crate::domain::job::{Job, JobFilter, JobId, Publication};
 use crate::domain::manifest::FileEntry;
 use crate::domain::request::{Defaults, FieldError, JobRequest};
+use crate::domain::scheduling::Scheduling;
 use crate::domain::spec::DatasetRef;
 use crate::domain::state::{Action, JobState};
 use crate::domain::task_info::TaskInfo;
@@ -32,6 +37,7 @@ use crate::models::ModelLibrary;
 use crate::store::{Answer, Earlier, Inserted, Requested, Store, StoreError};
 pub use feed::{Entry, Feed};
 pub use following::{Following, Step};
+pub use readiness::Check;
 use watch::Watches;
 
 /// Why a use-case ended without what was asked for.
@@ -52,6 +58,9 @@ pub enum Error {
     /// No such job.
     #[error("no job has the id {0}")]
     JobNotFound(JobId),
+    /// No such worker.
+    #[error("no worker has the id {0:?}")]
+    WorkerNotFound(String),
     /// The job has not succeeded (yet).
     #[error("the job {id} is {}, results exist once it has succeeded", state.as_str())]
     ResultsNotReady {
@@ -186,15 +195,6 @@ pub struct RegisteredData {
     pub tasks: Vec<TaskInfo>,
 }
 
-/// One line of the readiness report.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Check {
-    /// What was looked at.
-    pub name: &'static str,
-    /// What is wrong with it; `None` = nothing.
-    pub problem: Option<String>,
-}
-
 impl Jobs {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
@@ -243,12 +243,16 @@ impl Jobs {
     /// A job as it is to be stored.
     async fn check(&self, body: &Value) -> Result<Job, Error> {
         let request = JobRequest::parse(body, self.parts.defaults).map_err(Error::Invalid)?;
-        let spec = submission::complete(&self.parts, request.spec).await?;
+        let checked = submission::complete(&self.parts, request.spec).await?;
         let now = self.parts.clock.now();
-        let mut job = Job::new(self.mint_id(now), spec, now);
+        let mut job = Job::new(self.mint_id(now), checked.spec, now);
         job.name = request.name;
         job.metadata = request.metadata;
-        job.scheduling = request.scheduling;
+        job.scheduling = Scheduling {
+            memory_bytes: checked.memory_bytes,
+            ..request.scheduling
+        };
+        job.run_after = request.run_after.unwrap_or(job.run_after);
         Ok(job)
     }
 
@@ -326,8 +330,10 @@ impl Jobs {
         match requested.ok_or(Error::JobNotFound(id))? {
             Requested::Done(job, attempts) => {
                 self.pass_on(&job);
+                count_cancelled(&job, action);
                 Ok((*job, attempts))
             }
+            Requested::Unchanged(job, attempts) => Ok((*job, attempts)),
             Requested::NotAllowed(state) => Err(Error::NotAllowed { action, state }),
             Requested::Stale(version) => Err(Error::Stale { id, version }),
         }
@@ -445,11 +451,16 @@ impl Jobs {
         file: &ArtifactFile,
         range: Range<u64>,
     ) -> Result<ByteStream, Error> {
-        Ok(self
+        let bytes = self
             .parts
             .artifacts
             .read(file.job_id, file.attempt, &file.entry.name, range)
-            .await?)
+            .await?;
+        let count = |chunk: &Bytes| {
+            metrics::counter!("secateur_artifact_bytes_total", "direction" => "out")
+                .increment(chunk.len() as u64);
+        };
+        Ok(bytes.inspect_ok(count).boxed())
     }
 
     /// Where a client can get the file by itself for a few minutes; `None` where it must be read here.
@@ -461,41 +472,6 @@ impl Jobs {
         let (artifacts, name) = (&self.parts.artifacts, &file.entry.name);
         let link = artifacts.link(file.job_id, file.attempt, name, disposition);
         Ok(link.await?)
-    }
-
-    /// Whether jobs can be accepted now, line by line.
-    pub async fn ready(&self) -> Vec<Check> {
-        let database = self
-            .parts
-            .store
-            .ping()
-            .await
-            .map_err(|error| problem(&error));
-        let home = self.parts.home.clone();
-        let written =
-            tokio::task::spawn_blocking(move || tempfile::tempfile_in(home).map(drop)).await;
-        let directory = written
-            .map_err(|panic| problem(&panic))
-            .and_then(|result| result.map_err(|error| problem(&error)));
-        let mut checks = vec![
-            Check {
-                name: "database",
-                problem: database.err(),
-            },
-            Check {
-                name: "data_directory",
-                problem: directory.err(),
-            },
-        ];
-        // A folder is covered by the check of the directory.
-        if self.parts.artifacts.is_shared() {
-            let artifacts = self.parts.artifacts.probe().await;
-            checks.push(Check {
-                name: "artifacts",
-                problem: artifacts.err().map(|error| problem(&error)),
-            });
-        }
-        checks
     }
 
     /// The registered data sets that can be had.
@@ -515,6 +491,15 @@ impl Jobs {
     }
 }
 
+/// One that nobody worked on is over by that; another one is counted by its worker.
+fn count_cancelled(job: &Job, action: Action) {
+    if action == Action::Cancel && job.state == JobState::Cancelled {
+        let code = ErrorCode::Cancelled.as_str();
+        metrics::counter!("secateur_jobs_finished_total", "status" => "cancelled", "code" => code)
+            .increment(1);
+    }
+}
+
 fn repeated(earlier: Earlier) -> Result<Answered, Error> {
     match earlier {
         Earlier::Same(reply) => Ok(Answered {
@@ -522,27 +507,5 @@ fn repeated(earlier: Earlier) -> Result<Answered, Error> {
             is_repeated: true,
         }),
         Earlier::Other => Err(Error::KeyReused),
-    }
-}
-
-/// The error and its causes in one line, for operators.
-fn problem(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        line = format!("{line}: {cause}");
-        source = cause.source();
-    }
-    line
-}
-
-impl fmt::Display for Check {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: {}",
-            self.name,
-            self.problem.as_deref().unwrap_or("ok")
-        )
     }
 }

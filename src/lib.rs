@@ -12,6 +12,7 @@
 //!                 ├─────► store   │  artifacts ◄── jobs
 //!                 └────── domain ◄┴─────┘      clock: used by jobs, worker, app
 //!                          │                   models, datasets: find their files, used by jobs, pipeline
+//!                          │                   machine: memory and free space, used by jobs, worker, pipeline
 //!                        engine                bottom: candle + safetensors only; no tokio, no HTTP, no SQL
 //!                        tasks                 beside it: the formats of zero-shot tasks, pure text
 //! ```
@@ -40,6 +41,8 @@ pub mod domain;
 pub mod http;
 #[cfg(feature = "server")]
 pub mod jobs;
+#[cfg(feature = "server")]
+pub mod machine;
 #[cfg(feature = "server")]
 pub mod models;
 #[cfg(feature = "server")]

@@ -5,7 +5,7 @@ mod check;
 use std::path::{Component, Path, PathBuf};
 
 use crate::domain::spec::BUNDLED_MODEL;
-pub use check::CheckError;
+pub use check::{CheckError, Checked};
 
 /// Where local models may lie.
 #[derive(Debug, Clone)]

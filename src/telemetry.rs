@@ -10,8 +10,8 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
-/// Seconds: a phase takes from a moment to hours.
-const PHASE_BUCKETS: &[f64] = &[
+/// Seconds: a phase, and the wait before the first one, take from a moment to hours.
+const JOB_BUCKETS: &[f64] = &[
     0.1, 1.0, 5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 10_800.0, 21_600.0,
 ];
 
@@ -49,9 +49,11 @@ pub fn start_metrics() -> Result<PrometheusHandle, MetricsError> {
 
 fn install() -> Result<PrometheusHandle, BuildError> {
     let phases = Matcher::Full("secateur_job_phase_duration_seconds".to_owned());
+    let waits = Matcher::Full("secateur_job_queue_wait_seconds".to_owned());
     let requests = Matcher::Full("http_server_request_duration_seconds".to_owned());
     PrometheusBuilder::new()
-        .set_buckets_for_metric(phases, PHASE_BUCKETS)?
+        .set_buckets_for_metric(phases, JOB_BUCKETS)?
+        .set_buckets_for_metric(waits, JOB_BUCKETS)?
         .set_buckets_for_metric(requests, REQUEST_BUCKETS)?
         .install_recorder()
 }

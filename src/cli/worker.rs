@@ -1,5 +1,7 @@
 //! `secateur worker`: the worker pool alone, on the directory of a server.
 
+use std::net::SocketAddr;
+
 use anyhow::Context;
 
 use super::signals::StopSignals;
@@ -13,6 +15,9 @@ pub struct Args {
     storage: StorageArgs,
     #[command(flatten)]
     worker: WorkerArgs,
+    /// Address on which the worker says how it is: `/livez`, `/readyz` and `/metrics`, for whoever reaches it; none unless given
+    #[arg(long, value_name = "ADDRESS", env = "SECATEUR_WORKER_LISTEN")]
+    listen: Option<SocketAddr>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -28,7 +33,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async {
         let mut signals = StopSignals::listen()?;
-        let worker = app::start_worker(&args.storage, &args.worker).await?;
+        let worker = app::start_worker(&args.storage, &args.worker, args.listen).await?;
         signals.next().await;
         tracing::info!("stopping; a second signal ends at once");
         signals.or_exit(worker.shutdown()).await;

@@ -47,6 +47,8 @@ error_codes! {
     MethodNotAllowed = "method_not_allowed", retryable: false;
     /// No job has this id.
     JobNotFound = "job_not_found", retryable: false;
+    /// No worker has this id.
+    WorkerNotFound = "worker_not_found", retryable: false;
     /// The job has no artifact of this name (yet).
     ArtifactNotFound = "artifact_not_found", retryable: false;
     /// The job has no results (yet).

@@ -269,6 +269,8 @@ pub struct JobFilter {
     pub model: Option<String>,
     /// By this method.
     pub method: Option<String>,
+    /// Of this submitter.
+    pub submitter: Option<String>,
     /// Accepted at this time or later.
     pub created_after: Option<Timestamp>,
     /// Accepted before this time.

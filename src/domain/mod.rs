@@ -14,7 +14,9 @@ pub mod idempotency;
 pub mod job;
 pub mod job_spec;
 pub mod manifest;
+pub mod memory;
 pub mod protocol;
+pub mod queue;
 pub mod redact;
 mod refusal;
 pub mod repetition;
@@ -25,6 +27,7 @@ pub mod spec;
 pub mod state;
 pub mod task_info;
 pub mod webhook;
+pub mod worker;
 
 pub use attempt::{AttemptFailure, AttemptMessage, AttemptSpec};
 pub use code::ErrorCode;

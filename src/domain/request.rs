@@ -14,6 +14,7 @@ mod tasks;
 mod tests;
 mod webhook;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::evaluation::EvaluationSpec;
@@ -50,6 +51,10 @@ pub mod limits {
     pub const METADATA_KEY_CHARS: usize = 64;
     /// Characters of a metadata value.
     pub const METADATA_VALUE_CHARS: usize = 512;
+    /// Characters of a submitter's label.
+    pub const SUBMITTER_CHARS: usize = 64;
+    /// What a priority can be.
+    pub const PRIORITY: std::ops::RangeInclusive<i32> = -100..=100;
     /// The shortest deadline, in seconds.
     pub const MIN_DEADLINE_SECONDS: u64 = 1;
     /// The longest one: 30 days.
@@ -106,6 +111,8 @@ pub struct JobRequest {
     pub metadata: Metadata,
     /// When it runs, and where it can.
     pub scheduling: Scheduling,
+    /// Not to be started earlier; `None` = at once.
+    pub run_after: Option<Timestamp>,
     /// What to do.
     pub spec: JobSpec,
 }
@@ -133,6 +140,7 @@ fn parse_body(
     let job_type = job_type(&mut root)?;
     let name = label::name(&mut root);
     let metadata = label::metadata(&mut root);
+    let run_after = scheduling::run_after(&mut root);
     let scheduling = scheduling::scheduling(&mut root);
     let spec = match job_type {
         JobType::Prune => prune::spec(&mut root, defaults).map(JobSpec::Prune),
@@ -143,6 +151,7 @@ fn parse_body(
         name,
         metadata,
         scheduling,
+        run_after,
         spec: spec?,
     })
 }

@@ -9,9 +9,9 @@ use super::ops::{TokenLayout, causal_attention};
 use super::resident_blocks::ResidentBlocks;
 
 /// Bytes of activations that go through the blocks together; more batches go in turns ("waves").
-const WAVE_BYTES: usize = 256 << 20;
+pub const WAVE_BYTES: usize = 256 << 20;
 /// Bytes of logits that exist at a time.
-const LOGITS_BYTES: usize = 32 << 20;
+pub const LOGITS_BYTES: usize = 32 << 20;
 
 /// Tokens that go through a block together.
 #[derive(Clone, Copy)]

@@ -105,7 +105,7 @@ impl TokenWindows {
 }
 
 /// Tokens that go through a block together: enough to amortise the packing of weights, few enough to stay in cache.
-pub(crate) const BATCH_TOKENS: usize = 2048;
+pub const BATCH_TOKENS: usize = 2048;
 
 fn windows_per_batch(seq_len: usize) -> usize {
     (BATCH_TOKENS / seq_len).max(1)

@@ -21,7 +21,7 @@ async fn ask(
 ) -> Result<Response, ApiError> {
     let if_version = expected_version(headers)?;
     let (job, attempts) = state.jobs.request(id, action, if_version).await?;
-    Ok(whole_job(job, attempts))
+    Ok(whole_job(state, job, attempts).await)
 }
 
 /// Cancel a job

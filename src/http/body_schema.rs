@@ -20,13 +20,15 @@ macro_rules! part {
 }
 
 /// What the schemas refer to by name.
-const PARTS: [(&str, &str); 6] = [
+const PARTS: [(&str, &str); 8] = [
     ("PruneBody", part!("prune")),
     ("EvaluateBody", part!("evaluate")),
     ("ModelBody", part!("model")),
     ("EvaluationBody", part!("evaluation")),
     ("MetadataBody", part!("metadata")),
     ("NameBody", part!("name")),
+    ("SubmitterBody", part!("submitter")),
+    ("ResourcesBody", part!("resources")),
 ];
 
 /// Where the evaluation's schema lists the tasks.

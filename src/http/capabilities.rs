@@ -82,6 +82,9 @@ struct Limits {
     metadata_pairs: usize,
     metadata_key_chars: usize,
     metadata_value_chars: usize,
+    min_priority: i32,
+    max_priority: i32,
+    submitter_chars: usize,
 }
 
 /// See what this server can do
@@ -134,6 +137,9 @@ pub(super) async fn get_capabilities(
             metadata_pairs: limits::METADATA_PAIRS,
             metadata_key_chars: limits::METADATA_KEY_CHARS,
             metadata_value_chars: limits::METADATA_VALUE_CHARS,
+            min_priority: *limits::PRIORITY.start(),
+            max_priority: *limits::PRIORITY.end(),
+            submitter_chars: limits::SUBMITTER_CHARS,
         },
     }))
 }

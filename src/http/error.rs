@@ -204,6 +204,7 @@ fn jobs_problem(error: jobs::Error, message: String) -> Problem {
         jobs::Error::Unchecked(error) => unavailable(&*error),
         jobs::Error::KeyReused => Problem::new(ErrorCode::IdempotencyKeyReused, message),
         jobs::Error::JobNotFound(_) => Problem::new(ErrorCode::JobNotFound, message),
+        jobs::Error::WorkerNotFound(_) => Problem::new(ErrorCode::WorkerNotFound, message),
         jobs::Error::ResultsNotReady { state, .. } => {
             // A job that is over will never have any.
             Problem {
@@ -286,6 +287,7 @@ pub(super) fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorCode::RouteNotFound
         | ErrorCode::JobNotFound
+        | ErrorCode::WorkerNotFound
         | ErrorCode::ArtifactNotFound
         | ErrorCode::WebhookNotFound
         | ErrorCode::DeliveryNotFound => StatusCode::NOT_FOUND,

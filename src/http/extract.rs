@@ -140,6 +140,17 @@ async fn path_part<S: Send + Sync>(
     Ok(part.map(|(_, value)| value).unwrap_or_default())
 }
 
+/// The `{id}` of a route that names a worker: any text.
+pub(super) struct WorkerPath(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for WorkerPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        path_part(parts, state, "id").await.map(Self)
+    }
+}
+
 /// The query string, to be taken apart name by name; what nobody took is an error.
 pub(super) struct Parameters {
     pairs: Vec<(String, String)>,

@@ -19,6 +19,7 @@ use super::{preferences, waiting};
 use crate::domain::history::Attempt;
 use crate::domain::idempotency::{IdempotencyKey, KeyedRequest, Reply};
 use crate::domain::job::JobFilter;
+use crate::domain::queue::Situation;
 use crate::domain::{Job, JobId, Method};
 
 /// Seconds after which looking at a job that is not over is worth it.
@@ -74,7 +75,7 @@ pub(super) async fn create_job(
         && let Some(id) = job_at(&location)
         && let Some((job, attempts)) = waiting::until_over(&state, id, wait).await
     {
-        response = whole_job(job, attempts);
+        response = whole_job(&state, job, attempts).await;
         response.headers_mut().insert(header::LOCATION, location);
     }
     preferences::applied(response.headers_mut(), wait);
@@ -93,6 +94,8 @@ async fn submit(
     body: &Value,
 ) -> Result<Response, ApiError> {
     let jobs = &state.jobs;
+    let situation = jobs.situation().await;
+    let accepted = |job: &Job| accepted(job, situation.as_ref());
     let Some(key) = key else {
         return Ok(idempotency::response(accepted(&jobs.submit(body).await?)));
     };
@@ -106,14 +109,16 @@ async fn submit(
 }
 
 /// The answer to a submission.
-fn accepted(job: &Job) -> Reply {
+fn accepted(job: &Job, situation: Option<&Situation>) -> Reply {
     let headers = [
         (header::CONTENT_TYPE, "application/json".to_owned()),
         (header::LOCATION, job_path(job)),
         (header::ETAG, quoted(&job.version.to_string())),
         (header::RETRY_AFTER, POLL_SECONDS.to_owned()),
     ];
-    let view = JobView::new(job.clone()).with_attempts(Vec::new());
+    let waiting = situation.and_then(|situation| situation.why_waits(job));
+    let view = JobView::new(job.clone()).waiting(waiting, None);
+    let view = view.with_attempts(Vec::new());
     let body = serde_json::to_string(&view);
     Reply {
         status: StatusCode::ACCEPTED.as_u16(),
@@ -134,6 +139,7 @@ fn accepted(job: &Job) -> Reply {
         ("type" = Option<String>, Query, description = "prune, evaluate, or both separated by a comma", example = "evaluate"),
         ("model" = Option<String>, Query, description = "The model's id"),
         ("method" = Option<String>, Query, description = "wanda or magnitude; no job of the type evaluate has one"),
+        ("submitter" = Option<String>, Query, description = "Who asked for it; empty for those who gave no name"),
         ("created_after" = Option<String>, Query, description = "RFC 3339; this time or later"),
         ("created_before" = Option<String>, Query, description = "RFC 3339; before this time"),
         ("limit" = Option<u32>, Query, description = "Length of the page", minimum = 1, maximum = 100),
@@ -155,6 +161,7 @@ pub(super) async fn list_jobs(
         method: parameters
             .take::<Method>("method")
             .map(|method| method.as_str().to_owned()),
+        submitter: parameters.take("submitter"),
         created_after: parameters.take("created_after"),
         created_before: parameters.take("created_before"),
     };
@@ -164,9 +171,14 @@ pub(super) async fn list_jobs(
 
     let page = state.jobs.list(&filter, cursor, limit).await?;
     let counts = state.jobs.counts().await?;
+    let situation = state.jobs.situation_of(&page.jobs).await;
+    let view = |job: Job| {
+        let waiting = situation.as_ref().and_then(|now| now.why_waits(&job));
+        JobView::new(job).waiting(waiting, None)
+    };
     Ok(Json(ListView {
         object: "list",
-        data: page.jobs.into_iter().map(JobView::new).collect(),
+        data: page.jobs.into_iter().map(view).collect(),
         has_more: page.next.is_some(),
         next_cursor: page.next.map(|id| id.to_string()),
         counts,
@@ -220,7 +232,7 @@ pub(super) async fn get_job(
         describe(&mut response, &job);
         response
     } else {
-        whole_job(job, attempts)
+        whole_job(&state, job, attempts).await
     };
     if let Some(wait) = wait {
         preferences::applied(response.headers_mut(), wait);
@@ -228,10 +240,14 @@ pub(super) async fn get_job(
     Ok(response)
 }
 
-pub(super) fn whole_job(job: Job, attempts: Vec<Attempt>) -> Response {
+pub(super) async fn whole_job(state: &HttpState, job: Job, attempts: Vec<Attempt>) -> Response {
     let mut response = StatusCode::OK.into_response();
     describe(&mut response, &job);
-    let body = Json(JobView::new(job).with_attempts(attempts)).into_response();
+    let situation = state.jobs.situation_of(std::slice::from_ref(&job)).await;
+    let waiting = situation.and_then(|situation| situation.why_waits(&job));
+    let position = state.jobs.position(&job).await;
+    let view = JobView::new(job).waiting(waiting, position);
+    let body = Json(view.with_attempts(attempts)).into_response();
     let (body_parts, body) = body.into_parts();
     response.headers_mut().extend(body_parts.headers);
     *response.body_mut() = body;

@@ -19,11 +19,13 @@ mod openapi;
 mod operations;
 mod origin;
 mod preferences;
+mod queue;
 mod results;
 mod streams;
 mod view;
 mod waiting;
 mod webhooks;
+mod workers;
 
 use std::sync::Arc;
 
@@ -89,5 +91,17 @@ pub fn router(state: HttpState) -> Router {
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(CatchPanicLayer::custom(layers::panicked))
         .layer(axum::middleware::from_fn_with_state(hosts, origin::guard))
+        .layer(axum::middleware::from_fn_with_state(limits, layers::around))
+}
+
+/// The routes of a worker without an API: how it is, and nothing that changes anything.
+pub fn worker_router(state: HttpState) -> Router {
+    let limits = state.limits;
+    let (routes, _) = openapi::health_routes().split_for_parts();
+    routes
+        .fallback(async || ApiError::RouteNotFound)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .with_state(state)
+        .layer(CatchPanicLayer::custom(layers::panicked))
         .layer(axum::middleware::from_fn_with_state(limits, layers::around))
 }

@@ -12,8 +12,8 @@ use utoipa_axum::routes;
 
 use super::error::{Problem, status};
 use super::{
-    HttpState, actions, artifacts, capabilities, events, jobs, operations, results, streams,
-    webhooks,
+    HttpState, actions, artifacts, capabilities, events, jobs, operations, queue, results, streams,
+    webhooks, workers,
 };
 use crate::domain::ErrorCode;
 
@@ -28,6 +28,7 @@ use crate::domain::ErrorCode;
         (name = "jobs", description = "Submit, watch, and steer"),
         (name = "results", description = "Numbers and files"),
         (name = "webhooks", description = "Be told of jobs, as Standard Webhooks 1.0 says"),
+        (name = "workers", description = "Who runs jobs, and what waits for them"),
         (name = "operations", description = "What operators need"),
     )
 )]
@@ -62,17 +63,35 @@ fn webhook_routes() -> OpenApiRouter<HttpState> {
         .routes(routes!(webhooks::redeliver))
 }
 
+/// Everything about workers and the queue, relative to the version's prefix.
+fn worker_routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::new()
+        .routes(routes!(workers::list_workers))
+        .routes(routes!(workers::drain_worker))
+        .routes(routes!(workers::undrain_worker))
+        .routes(routes!(queue::get_queue))
+        .routes(routes!(queue::pause_queue))
+        .routes(routes!(queue::resume_queue))
+}
+
+/// What every process answers that listens, also a worker without an API.
+pub(super) fn health_routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::new()
+        .routes(routes!(operations::livez))
+        .routes(routes!(operations::readyz))
+        .routes(routes!(operations::metrics))
+}
+
 /// Every documented route.
 pub(super) fn routes() -> OpenApiRouter<HttpState> {
     OpenApiRouter::with_openapi(Base::openapi())
         .nest("/v1", job_routes())
         .routes(routes!(streams::stream_all))
         .nest("/v1", webhook_routes())
+        .nest("/v1", worker_routes())
         .routes(routes!(capabilities::get_capabilities))
-        .routes(routes!(operations::livez))
-        .routes(routes!(operations::readyz))
+        .merge(health_routes())
         .routes(routes!(operations::version))
-        .routes(routes!(operations::metrics))
 }
 
 /// The whole document.

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::HttpState;
 use super::extract::NoParameters;
+use crate::jobs::Check;
 
 /// Whether jobs can be accepted now.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -46,8 +47,8 @@ pub(super) async fn livez(_: NoParameters) -> &'static str {
 
 /// Ask whether jobs can be accepted
 ///
-/// Looks at the database and its schema, whether the data directory can be written to, whether the bucket of artifacts, if
-/// there is one, can be reached, and whether the server is being stopped. The reason of a failed check is in the log.
+/// Looks at the database and its schema, whether the data directory can be written to and has space left, whether the
+/// bucket of artifacts, if there is one, can be reached, and whether the process was told to stop. The reason of a failed check is in the log.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations",
     responses(
@@ -56,21 +57,20 @@ pub(super) async fn livez(_: NoParameters) -> &'static str {
     )
 )]
 pub(super) async fn readyz(_: NoParameters, State(state): State<HttpState>) -> Response {
-    let checks = state.jobs.ready().await;
+    let stopping = state.stopping.is_cancelled();
+    let stopping = stopping.then(|| "the process was told to stop".to_owned());
+    let mut checks = state.jobs.ready().await;
+    checks.push(Check::new("accepting", stopping));
     for check in checks.iter().filter(|check| check.problem.is_some()) {
         tracing::warn!(%check, "not ready");
     }
-    let mut checks: Vec<_> = checks
+    let checks: Vec<_> = checks
         .into_iter()
         .map(|check| CheckView {
             name: check.name,
             ok: check.problem.is_none(),
         })
         .collect();
-    checks.push(CheckView {
-        name: "draining",
-        ok: !state.stopping.is_cancelled(),
-    });
     let ready = checks.iter().all(|check| check.ok);
     let status = if ready {
         StatusCode::OK
@@ -94,20 +94,6 @@ pub(super) async fn version(_: NoParameters) -> Json<Version> {
 /// In Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(_: NoParameters, State(state): State<HttpState>) -> Response {
-    // The other metrics tell what is wrong when the database is away.
-    match state.jobs.counts().await {
-        Ok(counts) => {
-            for (job_state, count) in counts {
-                metrics::gauge!("secateur_jobs", "status" => job_state.as_str()).set(count as f64);
-            }
-        }
-        Err(error) => {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "cannot count the jobs"
-            );
-        }
-    }
     match state.webhooks.count_pending().await {
         Ok(count) => metrics::gauge!("secateur_webhook_outbox_depth").set(count as f64),
         Err(error) => {
@@ -117,6 +103,7 @@ pub(super) async fn metrics(_: NoParameters, State(state): State<HttpState>) -> 
             );
         }
     }
+    state.jobs.set_gauges().await;
     metrics::gauge!("secateur_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     let text = state.metrics.0.render();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()

@@ -1,6 +1,7 @@
 //! A job as clients see it.
 
 mod results;
+mod turn;
 
 use std::collections::BTreeMap;
 
@@ -10,11 +11,13 @@ use serde::Serialize;
 use crate::domain::attempt::Phase;
 use crate::domain::history::Attempt;
 use crate::domain::job::{Job, JobError, Progress};
+use crate::domain::queue::Waiting;
 use crate::domain::results::Warning;
 use crate::domain::spec::Metadata;
 use crate::domain::state::JobState;
 use crate::domain::{JobSpec, JobType};
 pub(super) use results::ResultsView;
+use turn::TurnView;
 
 /// A job.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -37,6 +40,9 @@ pub(super) struct JobView {
     /// What to do, every default filled in.
     #[serde(flatten)]
     spec: JobSpec,
+    /// When its turn is, and why it is not now.
+    #[serde(flatten)]
+    turn: TurnView,
     /// Number of times a worker took the job; never goes back.
     attempt: u32,
     /// Attempts that may fail before the job does.
@@ -133,6 +139,7 @@ pub(super) fn job_path(job: &Job) -> String {
 impl JobView {
     pub(super) fn new(job: Job) -> Self {
         let path = job_path(&job);
+        let turn = TurnView::new(&job);
         let is_waiting_to_retry = job.state == JobState::Queued && job.failed_attempts > 0;
         Self {
             id: job.id.to_string(),
@@ -145,6 +152,7 @@ impl JobView {
             status: job.state,
             phase: job.phase,
             progress: job.progress.map(ProgressView::new),
+            turn,
             attempt: job.attempt,
             max_attempts: job.max_attempts,
             failed_attempts: job.failed_attempts,
@@ -169,6 +177,14 @@ impl JobView {
             version: job.version,
             attempts: None,
             links: Links::new(path),
+        }
+    }
+
+    /// With what it waits for, if it does, and its place among those that do.
+    pub(super) fn waiting(self, waiting: Option<Waiting>, position: Option<u64>) -> Self {
+        Self {
+            turn: self.turn.waiting(waiting, position),
+            ..self
         }
     }
 
@@ -221,7 +237,7 @@ fn example_job() -> serde_json::Value {
         "report": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/report",
         "artifacts": "/v1/jobs/job_019abcde0123789a8bcdef0123456789/artifacts"
     });
-    serde_json::json!({
+    let mut job = serde_json::json!({
         "id": "job_019abcde0123789a8bcdef0123456789", "object": "prune.job", "name": null, "metadata": {},
         "status": "queued", "phase": null, "progress": null, "type": "prune",
         "model": {"source": "hub", "id": "HuggingFaceTB/SmolLM2-135M", "revision": "main"},
@@ -233,5 +249,9 @@ fn example_job() -> serde_json::Value {
         "created_at": "2026-11-24T11:32:24.123Z", "started_at": null, "finished_at": null,
         "updated_at": "2026-11-24T11:32:24.123Z", "version": 1, "attempts": [],
         "links": links
-    })
+    });
+    for (name, value) in turn::example() {
+        job[name] = value;
+    }
+    job
 }

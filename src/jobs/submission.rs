@@ -8,13 +8,13 @@ use tempfile::TempDir;
 
 use super::{Error, Parts};
 use crate::domain::{ErrorCode, JobId, JobSpec, JobState, JobType, Refusal};
-use crate::models::CheckError;
+use crate::models::{CheckError, Checked};
 
 /// What a model is checked by.
 const CONFIG_FILE: &str = "config.json";
 
-/// Checks what can be known before a job runs, and fills in what its models say.
-pub(super) async fn complete(parts: &Arc<Parts>, spec: JobSpec) -> Result<JobSpec, Error> {
+/// Checks what can be known before a job runs, fills in what its models say, and estimates its memory.
+pub(super) async fn complete(parts: &Arc<Parts>, spec: JobSpec) -> Result<Checked, Error> {
     let fetched = TempDir::new().map_err(|error| Error::Unchecked(error.into()))?;
     let (job_artifacts, refusals) = job_artifacts(parts, &spec, fetched.path()).await?;
     let parts = Arc::clone(parts);
@@ -35,10 +35,10 @@ fn check_files(
     parts: &Parts,
     spec: JobSpec,
     job_artifacts: &BTreeMap<JobId, PathBuf>,
-) -> Result<JobSpec, Error> {
+) -> Result<Checked, Error> {
     let missing = parts.datasets.missing(&spec);
     match parts.models.complete(spec, job_artifacts) {
-        Ok(spec) if missing.is_empty() => Ok(spec),
+        Ok(checked) if missing.is_empty() => Ok(checked),
         Ok(_) => Err(Error::Refused(missing)),
         Err(CheckError::Refused(refusals)) => Err(Error::Refused([refusals, missing].concat())),
         Err(CheckError::Unreadable(source)) => Err(Error::Unchecked(source.into())),

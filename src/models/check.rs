@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::ModelLibrary;
+use crate::domain::memory;
 use crate::domain::redact::HiddenDirs;
 use crate::domain::spec::ModelRef;
 use crate::domain::{ErrorCode, JobId, JobSpec, Pattern, PruneSpec, Refusal};
@@ -20,6 +21,15 @@ pub enum CheckError {
     Unreadable(#[source] EngineError),
 }
 
+/// A job whose models were looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checked {
+    /// With what the models say filled in.
+    pub spec: JobSpec,
+    /// Bytes of memory that it is thought to need; `None` unless every model is on this machine.
+    pub memory_bytes: Option<u64>,
+}
+
 impl ModelLibrary {
     /// Checks what can be known before the job runs: that every local model is there, that its architecture is
     /// supported, that the pattern and the windows fit it; and fills in the windows' length if it was left open and every
@@ -29,7 +39,7 @@ impl ModelLibrary {
         &self,
         mut spec: JobSpec,
         job_artifacts: &BTreeMap<JobId, PathBuf>,
-    ) -> Result<JobSpec, CheckError> {
+    ) -> Result<Checked, CheckError> {
         let (mut configs, mut refusals) = (Vec::new(), Vec::new());
         for (pointer, model) in spec.models() {
             let config = match model {
@@ -57,13 +67,15 @@ impl ModelLibrary {
         if !refusals.is_empty() {
             return Err(CheckError::Refused(refusals));
         }
+        let mut memory_bytes = None;
         if configs.len() == spec.models().len() {
             fill_seq_len(
                 &mut spec,
                 configs.iter().map(ModelConfig::default_seq_len).min(),
             );
+            memory_bytes = memory::estimate(&spec, &configs);
         }
-        Ok(spec)
+        Ok(Checked { spec, memory_bytes })
     }
 
     fn read_local(&self, id: &str) -> Result<ModelConfig, ConfigError> {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::domain::ErrorCode;
+use crate::machine::free_bytes;
 
 /// Why a directory cannot take what shall be written to it.
 #[derive(Debug, thiserror::Error)]
@@ -55,29 +56,9 @@ pub fn ensure_free(dir: &Path, needed_bytes: u64) -> Result<(), DiskError> {
     Ok(())
 }
 
-/// Bytes that this user may still write where `dir` lies or, as long as it does not exist, its nearest ancestor.
-pub fn free_bytes(dir: &Path) -> io::Result<u64> {
-    let dir = std::path::absolute(dir)?;
-    for ancestor in dir.ancestors() {
-        match rustix::fs::statvfs(ancestor) {
-            Ok(stat) => return Ok(stat.f_bavail.saturating_mul(stat.f_frsize)),
-            Err(rustix::io::Errno::NOENT) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Err(io::ErrorKind::NotFound.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_directory_that_does_not_exist_yet_has_the_space_of_its_ancestor() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(free_bytes(&dir.path().join("a/b/c")).unwrap() > 0);
-        ensure_free(&dir.path().join("a/b/c"), 1).unwrap();
-    }
 
     #[test]
     fn more_than_any_disk_holds_is_refused_with_the_numbers() {

@@ -13,6 +13,7 @@ mod schema;
 pub mod sqlite;
 mod time;
 mod url;
+mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::domain::history::{Attempt, Event, Numbered};
 use crate::domain::idempotency::{KeyedRequest, Reply};
 use crate::domain::job::{Job, JobFilter, JobId, Publication};
 use crate::domain::state::{Action, JobState};
+use crate::domain::worker::Device;
 
 pub use ending::{Ending, Settled};
 pub use outbox::{Asked, Dispatch, Followup, NewWebhook, Outbox};
@@ -34,6 +36,7 @@ pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 pub use time::Time;
 pub use url::DatabaseUrl;
+pub use workers::{PoolUse, WorkerStore};
 
 /// What a store method gives. Boxed, so that the trait can be used behind `dyn`.
 pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -146,7 +149,7 @@ pub struct Claim {
     /// The worker.
     pub worker_id: String,
     /// The device it will use.
-    pub device: String,
+    pub device: Device,
     /// How long the lease is unless it is renewed.
     pub lease: Duration,
 }
@@ -193,6 +196,8 @@ pub enum Held {
 pub enum Requested {
     /// It is done, or its worker was asked to: the job and its attempts as they are now. A deleted job as it was.
     Done(Box<Job>, Vec<Attempt>),
+    /// It was so before: the same.
+    Unchanged(Box<Job>, Vec<Attempt>),
     /// The job's state does not allow it.
     NotAllowed(JobState),
     /// The job is of this version, not of the one that was named.
@@ -250,7 +255,7 @@ pub enum Report {
 }
 
 /// The database.
-pub trait Store: Outbox + std::fmt::Debug + Send + Sync {
+pub trait Store: WorkerStore + Outbox + std::fmt::Debug + Send + Sync {
     /// Whether it answers, has the schema of this program, and can be written to.
     fn ping(&self) -> StoreFuture<'_, ()>;
 

@@ -1,8 +1,8 @@
 //! The database on a server, for several workers.
 //!
 //! A transaction that changes a job locks the row first, with the statement that changes it or with `for update`, so
-//! all that is written about one job is written in one order. Who waits for work passes over a row that somebody else
-//! has locked.
+//! all that is written about one job is written in one order. Who claims locks the row of the queue first, so claims
+//! come one after the other.
 
 mod connections;
 mod dialect;

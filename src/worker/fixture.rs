@@ -20,6 +20,7 @@ use crate::store::{SqliteStore, Time};
 pub(super) async fn context(home: &Path) -> Context {
     let settings = WorkerSettings {
         devices: vec!["cpu".to_owned()],
+        memory_bytes: None,
         threads: 1,
         program: PathBuf::new(),
         scratch_dir: home.join("scratch"),
@@ -44,8 +45,10 @@ pub(super) async fn context(home: &Path) -> Context {
         wake: Arc::new(Notify::new()),
         asked: broadcast::channel(1).0,
     };
+    let presence = Presence::announce(&settings.workers_dir).unwrap();
     Context {
-        presence: Presence::announce(&settings.workers_dir).unwrap(),
+        profile: super::profile(&settings, &presence).unwrap(),
+        presence,
         settings,
         parts,
         active: Mutex::default(),
@@ -59,7 +62,11 @@ pub(super) async fn claimed(context: &Context) -> Job {
     let spec = JobRequest::parse(&body, Defaults::CPU).unwrap().spec;
     let job = Job::new(JobId::new(uuid::Uuid::now_v7()), spec, SystemClock.now());
     context.parts.store.insert_job(&job).await.unwrap();
-    context.claim("cpu").await.unwrap().unwrap()
+    context
+        .claim(&context.profile.devices[0])
+        .await
+        .unwrap()
+        .unwrap()
 }
 
 /// A finished artifact in the job's scratch directory; gives where.

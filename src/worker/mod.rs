@@ -6,6 +6,7 @@
 //! from within the process or, on PostgreSQL, from the database. Without those it looks for work every two seconds and
 //! for what is asked every second.
 
+mod announce;
 mod checkpoints;
 mod child;
 #[cfg(test)]
@@ -35,6 +36,8 @@ use tokio_util::task::TaskTracker;
 use crate::artifacts::Artifacts;
 use crate::clock::Clock;
 use crate::domain::job::{Job, JobId};
+use crate::domain::worker::{Device, WorkerProfile};
+use crate::machine;
 use crate::store::{Claim, Store, StoreError};
 use presence::Presence;
 use sweep::Sweeper;
@@ -47,6 +50,8 @@ const POLL: Duration = Duration::from_secs(2);
 pub struct WorkerSettings {
     /// One slot each: `cpu` or `cuda:N`.
     pub devices: Vec<String>,
+    /// Bytes of memory that the attempts can have together; `None` where that is not known.
+    pub memory_bytes: Option<u64>,
     /// Threads of each attempt.
     pub threads: usize,
     /// The program that is started with `run-attempt`.
@@ -97,11 +102,19 @@ pub struct WorkerPool {
 
 /// Why a pool cannot start.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot announce the worker in {}", directory.display())]
-pub struct AnnounceError {
-    directory: PathBuf,
-    #[source]
-    source: std::io::Error,
+pub enum StartError {
+    /// There is no place for its lock file.
+    #[error("cannot announce the worker in {}", directory.display())]
+    Announce {
+        /// Where lock files lie.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A device of a kind that nobody knows.
+    #[error("{0}")]
+    Device(String),
 }
 
 /// What every task of the pool shares.
@@ -110,6 +123,8 @@ struct Context {
     settings: WorkerSettings,
     parts: WorkerParts,
     presence: Presence,
+    /// What the others are told.
+    profile: WorkerProfile,
     /// The jobs that a slot of this pool is at: never reaped, however late their heartbeat is.
     active: Mutex<HashSet<JobId>>,
     stop: CancellationToken,
@@ -117,21 +132,20 @@ struct Context {
 
 impl WorkerPool {
     /// Cleans up after workers that died, then starts every slot.
-    pub async fn start(
-        settings: WorkerSettings,
-        parts: WorkerParts,
-    ) -> Result<Self, AnnounceError> {
+    pub async fn start(settings: WorkerSettings, parts: WorkerParts) -> Result<Self, StartError> {
         let presence =
-            Presence::announce(&settings.workers_dir).map_err(|source| AnnounceError {
+            Presence::announce(&settings.workers_dir).map_err(|source| StartError::Announce {
                 directory: settings.workers_dir.clone(),
                 source,
             })?;
+        let profile = profile(&settings, &presence).map_err(StartError::Device)?;
         tracing::info!(worker.id = presence.worker_id(), devices = ?settings.devices, "worker started");
         let stop = CancellationToken::new();
         let context = Arc::new(Context {
             settings,
             parts,
             presence,
+            profile,
             active: Mutex::default(),
             stop,
         });
@@ -139,11 +153,12 @@ impl WorkerPool {
         sweeper.sweep(&context).await;
 
         let tasks = TaskTracker::new();
-        for device in context.settings.devices.clone() {
+        for device in context.profile.devices.clone() {
             tasks.spawn(serve_slot(Arc::clone(&context), device));
         }
         tasks.spawn(sweeper.run(Arc::clone(&context)));
         tasks.spawn(relay::run(Arc::clone(&context)));
+        tasks.spawn(announce::run(Arc::clone(&context)));
         tasks.close();
         Ok(Self { context, tasks })
     }
@@ -152,6 +167,7 @@ impl WorkerPool {
     pub async fn stop(self) {
         self.context.stop.cancel();
         self.tasks.wait().await;
+        announce::dismiss(&self.context).await;
         tracing::info!(
             worker.id = self.context.presence.worker_id(),
             "worker stopped"
@@ -159,27 +175,42 @@ impl WorkerPool {
     }
 }
 
-async fn serve_slot(context: Arc<Context>, device: String) {
+/// What the others are told of a worker.
+fn profile(settings: &WorkerSettings, presence: &Presence) -> Result<WorkerProfile, String> {
+    let id = presence.worker_id().to_owned();
+    let (devices, memory_bytes) = (&settings.devices, settings.memory_bytes);
+    WorkerProfile::new(id, machine::host_name(), devices, memory_bytes)
+}
+
+async fn serve_slot(context: Arc<Context>, device: Device) {
     while !context.stop.is_cancelled() {
         // Subscribed before the claim: what is asked right after it is not missed.
         let asked = context.parts.asked.subscribe();
         match context.claim(&device).await {
             Ok(Some(job)) => {
+                record_wait(&job);
                 // One signal may stand for several jobs.
                 context.parts.wake.notify_one();
-                run(&context, &job, &device, asked).await;
+                run(&context, &job, &device.name, asked).await;
             }
             Ok(None) => context.wait_for_work().await,
             Err(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
-                    device,
+                    device = device.name,
                     "cannot claim a job"
                 );
                 context.pause(POLL).await;
             }
         }
     }
+}
+
+/// How long a job that was just claimed has waited since it could run.
+fn record_wait(job: &Job) {
+    let since = job.queued_at.max(job.run_after);
+    let waited = job.updated_at.duration_since(since).as_secs_f64();
+    metrics::histogram!("secateur_job_queue_wait_seconds").record(waited.max(0.0));
 }
 
 async fn run(context: &Arc<Context>, job: &Job, device: &str, asked: broadcast::Receiver<JobId>) {
@@ -201,10 +232,10 @@ impl Context {
         self.settings.scratch_dir.join(id.to_string())
     }
 
-    async fn claim(&self, device: &str) -> Result<Option<Job>, StoreError> {
+    async fn claim(&self, device: &Device) -> Result<Option<Job>, StoreError> {
         let claim = Claim {
             worker_id: self.worker_id().to_owned(),
-            device: device.to_owned(),
+            device: device.clone(),
             lease: self.settings.lease,
         };
         self.parts.store.claim_next_job(&claim).await

@@ -104,6 +104,11 @@ impl Dead {
         self.worker_ids.contains(worker_id)
     }
 
+    /// Those that had a name.
+    pub(super) fn worker_ids(&self) -> impl Iterator<Item = &str> {
+        self.worker_ids.iter().map(String::as_str)
+    }
+
     /// Removes their files, and nobody else's: who died since may hold a lease that was not looked at.
     pub(super) fn remove(&self) -> io::Result<()> {
         for path in &self.files {

@@ -68,6 +68,8 @@ pub(super) async fn publish(
             .publish(job.id, job.attempt, &directory, &files)
             .await;
         published.map_err(|error| storing_failed(&error))?;
+        let bytes = files.iter().map(|file| file.size_bytes).sum();
+        metrics::counter!("secateur_artifact_bytes_total", "direction" => "in").increment(bytes);
         Ok(Publication {
             attempt: job.attempt,
             report,

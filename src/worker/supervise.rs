@@ -62,7 +62,8 @@ pub(super) async fn supervise(
     device: &str,
     asked: broadcast::Receiver<JobId>,
 ) -> Ended {
-    let span = tracing::info_span!("attempt", job.id = %job.id, job.attempt = job.attempt, device);
+    let worker_id = context.worker_id();
+    let span = tracing::info_span!("attempt", job.id = %job.id, job.attempt = job.attempt, worker.id = worker_id, device);
     let work = async {
         let Some(lease) = Lease::of(job) else {
             return Ended::Lost;

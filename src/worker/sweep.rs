@@ -24,6 +24,9 @@ const DELIVERY_LOG: Duration = Duration::from_hours(30 * 24);
 /// A bucket is looked over once in so many rounds: its listings are slow, and paid for.
 const BUCKET_ROUNDS: u32 = 20;
 
+/// How long a lost worker is listed.
+const LOST_SHOWN: Duration = Duration::from_hours(1);
+
 /// Part of a sweep did not work; the next one tries again.
 #[derive(Debug, thiserror::Error)]
 enum SweepError {
@@ -69,6 +72,7 @@ impl Sweeper {
     /// One round. Its parts do not depend on each other.
     pub(super) async fn sweep(&mut self, context: &Context) {
         let parts = [
+            ("workers", forget_workers(context).await),
             ("leases", self.reap_leases(context).await),
             ("scratch", self.remove_scratch(context).await),
             ("artifacts", self.remove_attempts(context).await),
@@ -114,6 +118,9 @@ impl Sweeper {
             }
         }
         result?;
+        for worker_id in dead.worker_ids() {
+            context.parts.store.lose_worker(worker_id).await?;
+        }
         Ok(dead.remove()?)
     }
 
@@ -247,6 +254,10 @@ fn needs(standing: Standing, attempt: u32) -> bool {
         }
         JobState::Queued | JobState::Paused | JobState::Failed | JobState::Cancelled => false,
     }
+}
+
+async fn forget_workers(context: &Context) -> Result<(), SweepError> {
+    Ok(context.parts.store.forget_workers(LOST_SHOWN).await?)
 }
 
 /// In the holder's name, and only if it has not been heard of meanwhile.

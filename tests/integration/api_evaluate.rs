@@ -34,7 +34,9 @@ async fn an_evaluation_is_accepted_and_comes_back_complete() {
     for field in ["method", "sparsity", "pattern", "calibration"] {
         assert!(job.get(field).is_none(), "{field}");
     }
-    assert_eq!(app.get(accepted.header("location")).await.json(), job);
+    let mut found = app.get(accepted.header("location")).await.json();
+    assert_eq!(found["queue_position"].take(), 1);
+    assert_eq!(found, job);
 }
 
 #[tokio::test]

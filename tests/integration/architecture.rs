@@ -9,6 +9,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("engine", &[]),
     ("domain", &["engine", "tasks"]),
     ("clock", &[]),
+    ("machine", &[]),
     (
         "config",
         &["artifacts", "domain", "store", "server", "http"],
@@ -23,7 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("datasets", &["domain", "bundled", "tasks"]),
     (
         "pipeline",
-        &["engine", "domain", "models", "datasets", "tasks"],
+        &["engine", "domain", "machine", "models", "datasets", "tasks"],
     ),
     (
         "jobs",
@@ -34,11 +35,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "models",
             "datasets",
             "clock",
+            "machine",
         ],
     ),
     (
         "worker",
-        &["domain", "store", "artifacts", "pipeline", "clock"],
+        &[
+            "domain",
+            "store",
+            "artifacts",
+            "pipeline",
+            "clock",
+            "machine",
+        ],
     ),
     ("webhooks", &["domain", "store", "clock"]),
     ("http", &["jobs", "webhooks", "domain"]),

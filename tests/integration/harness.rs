@@ -12,6 +12,8 @@ use secateur::config::{
 };
 use secateur::domain::job::Publication;
 use secateur::domain::manifest::EvaluationReport;
+use secateur::domain::scheduling::DeviceKind;
+use secateur::domain::worker::Device;
 use secateur::domain::{HubReach, JobId, JobReport, Manifest};
 use secateur::http;
 use secateur::server;
@@ -75,6 +77,7 @@ pub(crate) fn config(home: &Path) -> ServerConfig {
         },
         worker: WorkerArgs {
             devices: vec!["cpu".to_owned()],
+            memory_bytes: None,
             threads: None,
             lease_seconds: Duration::from_mins(5),
             heartbeat_seconds: Duration::from_millis(100),
@@ -339,7 +342,7 @@ impl TestApp {
     pub(crate) async fn claim(&self) -> Lease {
         let claim = Claim {
             worker_id: "worker_elsewhere".to_owned(),
-            device: "cpu".to_owned(),
+            device: cpu(),
             lease: Duration::from_mins(5),
         };
         Lease::of(
@@ -364,6 +367,15 @@ impl TestApp {
                 .unwrap()
                 .is_some()
         );
+    }
+}
+
+/// A device that every job fits.
+pub(crate) fn cpu() -> Device {
+    Device {
+        name: "cpu".to_owned(),
+        kind: DeviceKind::Cpu,
+        memory_bytes: None,
     }
 }
 

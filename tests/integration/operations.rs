@@ -12,8 +12,14 @@ async fn a_server_that_can_take_jobs_is_ready() {
     assert_eq!(app.get("/livez").await.body, b"ok\n");
     let ready = app.get("/readyz").await;
     assert_eq!(ready.status, StatusCode::OK);
-    let checks = ["database", "data_directory", "draining"];
-    let checks = checks.map(|name| json!({"name": name, "ok": true}));
+    let names = [
+        "database",
+        "schema",
+        "data_directory",
+        "free_space",
+        "accepting",
+    ];
+    let checks = names.map(|name| json!({"name": name, "ok": true}));
     assert_eq!(ready.json(), json!({"ready": true, "checks": checks}));
 }
 
@@ -27,7 +33,7 @@ async fn a_server_without_its_directory_lives_and_is_not_ready() {
         (StatusCode::SERVICE_UNAVAILABLE, json!(false))
     );
     assert_eq!(
-        ready.json()["checks"][1],
+        ready.json()["checks"][2],
         json!({"name": "data_directory", "ok": false})
     );
     assert_eq!(app.get("/livez").await.status, StatusCode::OK);
@@ -71,12 +77,21 @@ async fn version_capabilities_and_documents_are_served() {
 #[tokio::test]
 async fn metrics_count_jobs_and_requests() {
     let app = TestApp::api().await;
+    let id = app.submit("m").await;
+    for _ in 0..2 {
+        let cancel = format!("/v1/jobs/{id}/cancel");
+        app.post(&cancel, &serde_json::Value::Null).await;
+    }
     app.submit("m").await;
     let metrics = String::from_utf8(app.get("/metrics").await.body).unwrap();
     for name in [
         "secateur_jobs{status=\"queued\"}",
         "secateur_jobs_created_total{method=\"wanda\",pattern=\"unstructured\"}",
         "secateur_build_info{version=",
+        "secateur_queue_oldest_age_seconds",
+        "secateur_worker_heartbeat_age_seconds",
+        "secateur_store_free_bytes{store=\"home\"}",
+        "secateur_db_pool_connections{state=\"idle\"}",
         "http_server_request_duration_seconds_bucket{http_request_method=\"POST\",http_route=\"/v1/jobs\"",
     ] {
         assert!(metrics.contains(name), "{name} is missing in {metrics}");

@@ -69,8 +69,12 @@ impl Process {
         (Self(process), lines)
     }
 
-    fn worker(dir: &Path, database: &Database) -> Self {
-        let (process, lines) = Self::spawn(dir, database, &["worker"]);
+    pub(crate) fn worker(dir: &Path, database: &Database) -> Self {
+        Self::worker_with(dir, database, &[])
+    }
+
+    pub(crate) fn worker_with(dir: &Path, database: &Database, args: &[&str]) -> Self {
+        let (process, lines) = Self::spawn(dir, database, &[&["worker"], args].concat());
         std::thread::spawn(move || lines.for_each(drop));
         process
     }
@@ -90,6 +94,22 @@ impl Process {
         process
     }
 
+    /// A worker that says how it is, and where.
+    pub(crate) fn listening_worker(dir: &Path, database: &Database) -> (Self, String) {
+        let args = ["worker", "--listen", "127.0.0.1:0"];
+        let (process, mut lines) = Self::spawn(dir, database, &args);
+        let addr = address(&mut lines, "listening for questions about this worker");
+        std::thread::spawn(move || lines.for_each(drop));
+        (process, format!("http://{addr}"))
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub(crate) fn stop(mut self) {
+        let asked = Command::new("kill").arg(self.0.id().to_string()).status();
+        assert!(asked.unwrap().success());
+        assert!(self.0.wait().unwrap().success());
+    }
+
     pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
@@ -103,6 +123,16 @@ impl Drop for Process {
             drop(ended);
         }
     }
+}
+
+/// The address in the first line of the log that says `message`.
+fn address(lines: &mut Lines<BufReader<ChildStderr>>, message: &str) -> String {
+    let addr = lines.find_map(|line| {
+        let event: Value = serde_json::from_str(&line.unwrap()).ok()?;
+        let fields = event.get("fields").unwrap_or(&event);
+        (fields["message"] == message).then(|| fields["addr"].as_str().unwrap().to_owned())
+    });
+    addr.unwrap()
 }
 
 /// A server that listens.
@@ -119,11 +149,7 @@ impl Starting {
     /// Waits until it does; panics where it ends instead.
     pub(crate) fn listening(self) -> Server {
         let Self(process, mut lines) = self;
-        let addr = lines.by_ref().find_map(|line| {
-            let event: Value = serde_json::from_str(&line.unwrap()).ok()?;
-            let fields = event.get("fields").unwrap_or(&event);
-            (fields["message"] == "listening").then(|| fields["addr"].as_str().unwrap().to_owned())
-        });
+        let addr = address(&mut lines, "listening");
         // The pipe must not fill up.
         std::thread::spawn(move || lines.for_each(drop));
         let client = reqwest::blocking::Client::builder()
@@ -132,7 +158,7 @@ impl Starting {
             .unwrap();
         Server {
             process,
-            url: format!("http://{}", addr.unwrap()),
+            url: format!("http://{addr}"),
             client,
         }
     }

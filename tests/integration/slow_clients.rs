@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::database::{Database, block_on};
-use crate::harness::{TestApp, publication};
+use crate::harness::{TestApp, cpu, publication};
 use crate::service::Server;
 
 /// Long enough for an honest client in a test.
@@ -43,7 +43,7 @@ async fn heard(stream: &mut TcpStream) -> String {
 async fn large_artifact(store: &SqliteStore, home: &Path, id: &str) -> String {
     let claim = Claim {
         worker_id: "worker_elsewhere".to_owned(),
-        device: "cpu".to_owned(),
+        device: cpu(),
         lease: Duration::from_mins(5),
     };
     let job = store.claim_next_job(&claim).await.unwrap().unwrap();
@@ -177,7 +177,7 @@ async fn a_server_that_is_stopped_says_so_and_lets_requests_end() {
     assert!(last.starts_with("HTTP/1.1 503"), "{last}");
     let (_, body) = last.split_once("\r\n\r\n").unwrap();
     let body: Value = serde_json::from_str(body).unwrap();
-    assert_eq!(body["checks"][2], json!({"name": "draining", "ok": false}));
+    assert_eq!(body["checks"][4], json!({"name": "accepting", "ok": false}));
     assert_eq!(body["checks"][0]["ok"], true);
 
     let rest = tokio::io::copy(&mut download, &mut tokio::io::sink()).await;

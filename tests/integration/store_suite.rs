@@ -43,6 +43,15 @@ use rows::{
     the_database_takes_exactly_the_transitions_of_the_state_machine,
     the_lease_of_an_unreadable_job_can_be_ended,
 };
+use workers::{
+    a_draining_worker_finishes_what_it_has_and_claims_nothing, a_higher_priority_is_claimed_first,
+    a_job_that_fits_nobody_does_not_block_the_others,
+    a_pause_holds_from_the_moment_that_it_is_confirmed, a_worker_is_listed_until_it_stops,
+    a_worker_that_is_not_heard_of_is_lost_and_later_forgotten,
+    nobody_claims_while_the_queue_is_paused, submitters_take_turns_within_a_priority,
+    the_place_in_the_queue_is_by_priority_and_age, the_queue_says_what_waits_and_for_what,
+    the_slots_of_a_worker_share_its_memory,
+};
 
 mod bench;
 mod keys;
@@ -54,6 +63,7 @@ mod queries;
 mod requests;
 mod rows;
 mod server;
+mod workers;
 
 on_both_databases!(TestStore::open:
     a_job_comes_back_as_it_was_stored,
@@ -103,6 +113,17 @@ on_both_databases!(TestStore::open:
     an_unreadable_job_fails_when_its_turn_comes_and_the_next_one_is_claimed,
     an_unreadable_job_is_left_out_of_lists_and_pages_stay_full,
     the_lease_of_an_unreadable_job_can_be_ended,
+    a_worker_is_listed_until_it_stops,
+    a_worker_that_is_not_heard_of_is_lost_and_later_forgotten,
+    a_draining_worker_finishes_what_it_has_and_claims_nothing,
+    nobody_claims_while_the_queue_is_paused,
+    a_pause_holds_from_the_moment_that_it_is_confirmed,
+    a_higher_priority_is_claimed_first,
+    submitters_take_turns_within_a_priority,
+    a_job_that_fits_nobody_does_not_block_the_others,
+    the_slots_of_a_worker_share_its_memory,
+    the_queue_says_what_waits_and_for_what,
+    the_place_in_the_queue_is_by_priority_and_age,
 );
 
 async fn a_job_comes_back_as_it_was_stored(store: &TestStore) {

@@ -263,7 +263,7 @@ async fn a_worker_elsewhere_hears_of_a_cancellation_before_its_heartbeat() {
     let mut config = config(app.home());
     config.worker.heartbeat_seconds = Duration::from_hours(1);
     config.worker.lease_seconds = Duration::from_hours(2);
-    let worker = app::start_worker(&config.storage, &config.worker);
+    let worker = app::start_worker(&config.storage, &config.worker, None);
     let worker = worker.await.unwrap();
     let id = app.submit("hang").await;
     // Nothing more to write down: only asking tells the worker.

@@ -94,6 +94,20 @@ impl<'v, 'e> Fields<'v, 'e> {
         )
     }
 
+    /// A whole number within `range`, which may be negative.
+    pub(super) fn signed(&mut self, name: &'static str, range: RangeInclusive<i32>) -> Option<i32> {
+        let number = self.typed(name, "a whole number", Value::as_i64)?;
+        let outside = format!(
+            "{number} is not within {} and {}",
+            range.start(),
+            range.end()
+        );
+        let within = i32::try_from(number)
+            .ok()
+            .filter(|number| range.contains(number));
+        self.checked(name, "out_of_range", within.ok_or(outside))
+    }
+
     /// A number within `range`.
     pub(super) fn number(&mut self, name: &'static str, range: Range<f64>) -> Option<f64> {
         let number = self.typed(name, "a number", Value::as_f64)?;

@@ -17,6 +17,11 @@ pub(super) fn line(root: &mut Fields<'_, '_>, field: &'static str, chars: usize)
     })
 }
 
+/// The field `submitter`; empty where it is missing.
+pub(super) fn submitter(root: &mut Fields<'_, '_>) -> String {
+    line(root, "submitter", limits::SUBMITTER_CHARS).unwrap_or_default()
+}
+
 /// The field `metadata`.
 pub(super) fn metadata(root: &mut Fields<'_, '_>) -> Metadata {
     let mut pairs = Metadata::new();

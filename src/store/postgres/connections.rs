@@ -10,7 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Postgres, Transaction};
 
 use super::listener;
-use crate::store::{Change, StoreError, failed, schema, url};
+use crate::store::{Change, PoolUse, StoreError, failed, schema, url};
 
 /// How long a statement waits for a free connection, and a new connection for its server.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -117,6 +117,15 @@ impl Connections {
     /// What the triggers of the schema tell.
     pub(super) fn changes(&self) -> BoxStream<'static, Change> {
         listener::changes(self.options.clone())
+    }
+
+    /// Without the one that listens.
+    pub(super) fn pool_use(&self) -> PoolUse {
+        let idle = u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX);
+        PoolUse {
+            idle,
+            busy: self.pool.size().saturating_sub(idle),
+        }
     }
 
     /// Waits for running statements and disconnects.

@@ -10,17 +10,11 @@ pub(super) const LOCK_JOB: &str = concat!(
     " from jobs where id = $1 for update"
 );
 
-/// A job that another worker is just claiming is passed over, not waited for.
-pub(super) const CLAIM: &str = concat!(
-    "\
-update jobs set state = 'running', attempt = attempt + 1, lease_owner = $1, lease_expires_at = $2, \
-phase = null, progress = null, error = null, started_at = coalesce(started_at, $3), updated_at = $3, \
-version = version + 1 \
-where id = (select id from jobs where state = 'queued' and run_after <= $3 and (deadline_at is null or deadline_at > $3) order by id limit 1 \
-for update skip locked) \
-returning ",
-    job_columns!()
-);
+/// The queue's one row: whoever claims has it until its transaction ends, and the next one waits.
+pub(super) const HOLD_QUEUE: &str = "select paused from queue where id = 1 for update";
+
+/// A worker's row: it stays as it is until the transaction ends.
+pub(super) const HOLD_WORKER: &str = "select draining from workers where id = $1 for share";
 
 pub(super) const LIST_JOBS: &str = concat!(
     "select ",
@@ -33,7 +27,8 @@ and ($4 is null or method = $4) \
 and ($5 is null or created_at >= $5) \
 and ($6 is null or created_at < $6) \
 and ($7 is null or type = any(array(select json_array_elements_text($7::json)))) \
-order by id desc limit $8"
+and ($8 is null or submitter = $8) \
+order by id desc limit $9"
 );
 
 pub(super) const LIST_DELETED: &str = "\

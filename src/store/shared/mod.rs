@@ -10,6 +10,7 @@ mod reads;
 mod requests;
 mod row;
 mod sql;
+mod workers;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -58,7 +58,7 @@ pub(super) async fn list_jobs(
     limit: u32,
 ) -> Result<Vec<Job>, StoreError> {
     // No stored word has this character, and PostgreSQL takes no text that has it.
-    if [&filter.model, &filter.method]
+    if [&filter.model, &filter.method, &filter.submitter]
         .into_iter()
         .flatten()
         .any(|word| word.contains('\0'))
@@ -79,6 +79,7 @@ pub(super) async fn list_jobs(
             .bind(filter.created_after.map(Timestamp::as_millisecond))
             .bind(filter.created_before.map(Timestamp::as_millisecond))
             .bind(&types)
+            .bind(filter.submitter.as_deref())
             .bind(signed(missing as u64))
             .fetch_all(pool)
             .await

@@ -44,10 +44,12 @@ pub(super) async fn request(
         delete(connection, id, now).await?;
         return Ok(Some(Requested::Done(Box::new(job), attempts)));
     }
-    if next != job.state {
-        change(connection, &job, &asked(&job, action, next, now)).await?;
-        append_event(connection, id, job.attempt, &event(action, next), now).await?;
+    if next == job.state {
+        let attempts = attempts(connection, id).await?;
+        return Ok(Some(Requested::Unchanged(Box::new(job), attempts)));
     }
+    change(connection, &job, &asked(&job, action, next, now)).await?;
+    append_event(connection, id, job.attempt, &event(action, next), now).await?;
     let found = job_with_attempts(connection, id).await?;
     Ok(found.map(|(job, attempts)| Requested::Done(Box::new(job), attempts)))
 }

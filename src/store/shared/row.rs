@@ -1,5 +1,6 @@
 //! Rows to words and back.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,7 +11,9 @@ use sqlx::{ColumnIndex, Decode, Row as _, Type};
 use super::{Driver, Row};
 use crate::domain::history::{Attempt, Event, Numbered};
 use crate::domain::job::{Job, JobId, Publication};
+use crate::domain::queue::{Group, Needs, SubmitterLoad};
 use crate::domain::scheduling::Scheduling;
+use crate::domain::worker::{Worker, WorkerProfile};
 use crate::domain::{JobReport, JobSpec, JobType};
 use crate::store::{Lease, Leased, Standing, StoreError};
 
@@ -255,6 +258,54 @@ pub(super) fn publication(row: &Row) -> Result<Publication, StoreError> {
         attempt: columns.count("attempt")?,
         report: report(&columns)?,
         files: columns.json("files")?,
+    })
+}
+
+/// `held` names the jobs of each worker.
+pub(super) fn worker(
+    row: &Row,
+    now: Timestamp,
+    held: &BTreeMap<String, Vec<JobId>>,
+) -> Result<Worker, StoreError> {
+    let mut columns = Columns::new(row, "workers");
+    let id: String = columns.get("id")?;
+    columns.key.clone_from(&id);
+    Ok(Worker {
+        jobs: held.get(&id).cloned().unwrap_or_default(),
+        profile: WorkerProfile {
+            id,
+            host: columns.get("host")?,
+            version: columns.get("version")?,
+            devices: columns.json("devices")?,
+            memory_bytes: columns.optional_count("memory_bytes")?,
+        },
+        draining: columns.get("draining")?,
+        is_lost: columns.time("lost_at")? <= now,
+        started_at: columns.time("started_at")?,
+        seen_at: columns.time("seen_at")?,
+    })
+}
+
+pub(super) fn group(row: &Row) -> Result<Group, StoreError> {
+    let columns = Columns::new(row, "jobs by need");
+    Ok(Group {
+        needs: Needs {
+            is_delayed: columns.get("is_delayed")?,
+            is_retry: columns.get("is_retry")?,
+            device: columns.optional_word("device_kind")?,
+            memory_bytes: columns.optional_count("memory_bytes")?,
+        },
+        jobs: columns.count("jobs")?,
+        since: columns.time("since")?,
+    })
+}
+
+pub(super) fn submitter_load(row: &Row) -> Result<SubmitterLoad, StoreError> {
+    let columns = Columns::new(row, "jobs by submitter");
+    Ok(SubmitterLoad {
+        submitter: columns.get("submitter")?,
+        queued: columns.count("queued")?,
+        running: columns.count("running")?,
     })
 }
 

@@ -72,6 +72,47 @@ pub(super) const FORGET_DELETED: &str = "delete from deleted_jobs where deleted_
 pub(super) const LIST_OVERDUE: &str = "\
 select id from jobs where deadline_at <= $1 and state in ('queued', 'paused') order by id limit 100";
 
+/// Whose turn it is. A lane is what one submitter has waiting in one priority; its head is the oldest job of it that may
+/// start and fits. Of the heads the one of the highest priority is next; of those, one whose submitter has the fewest jobs
+/// running; of those, the oldest, so that a job that was interrupted comes before younger ones.
+///
+/// Lanes are found one after the other in the index `jobs_by_turn`: the cost grows with their number, and not with that of
+/// the jobs.
+pub(super) const PICK: &str = "\
+with recursive lane as ( \
+select priority, submitter from jobs where id = ( \
+select id from jobs where state = 'queued' order by priority desc, submitter, id limit 1) \
+union all \
+select next.priority, next.submitter from lane join jobs as next on next.id = coalesce(( \
+select id from jobs where state = 'queued' and priority = lane.priority and submitter > lane.submitter \
+order by submitter, id limit 1), ( \
+select id from jobs where state = 'queued' and priority < lane.priority \
+order by priority desc, submitter, id limit 1)) \
+), head as ( \
+select priority, submitter, ( \
+select id from jobs where state = 'queued' and priority = lane.priority and submitter = lane.submitter \
+and run_after <= $2 and (deadline_at is null or deadline_at > $2) \
+and (device_kind is null or device_kind = $3) \
+and (memory_bytes is null or $4 is null or memory_bytes <= $4 - ( \
+select coalesce(sum(memory_bytes), 0) from jobs \
+where state in ('running', 'pausing', 'cancelling') and lease_owner = $1)) \
+order by id limit 1) as id from lane \
+) \
+select head.id from head left join ( \
+select submitter, count(*) as jobs from jobs where state in ('running', 'pausing', 'cancelling') group by submitter \
+) as held on held.submitter = head.submitter \
+where head.id is not null order by head.priority desc, coalesce(held.jobs, 0), head.id limit 1";
+
+pub(super) const CLAIM: &str = concat!(
+    "\
+update jobs set state = 'running', attempt = attempt + 1, lease_owner = $1, lease_expires_at = $2, \
+phase = null, progress = null, error = null, started_at = coalesce(started_at, $3), updated_at = $3, \
+version = version + 1 \
+where id = $4 and state = 'queued' \
+returning ",
+    job_columns!()
+);
+
 pub(super) const CHECK_LEASE: &str = "\
 select state from jobs \
 where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'pausing', 'cancelling')";
@@ -169,3 +210,46 @@ pub(super) const COUNT_PENDING: &str =
 pub(super) const FORGET_DELIVERIES: &str = "\
 delete from webhook_deliveries \
 where (state <> 'pending' and created_at < $1) or webhook_id not in (select id from webhooks)";
+pub(super) const ANNOUNCE_WORKER: &str = "\
+insert into workers (id, host, version, devices, memory_bytes, draining, started_at, seen_at, lost_at) \
+values ($1, $2, $3, $4, $5, false, $6, $6, $7) \
+on conflict (id) do update set host = excluded.host, version = excluded.version, devices = excluded.devices, \
+memory_bytes = excluded.memory_bytes, seen_at = excluded.seen_at, lost_at = excluded.lost_at \
+returning draining";
+
+pub(super) const LIST_WORKERS: &str = "\
+select id, host, version, devices, memory_bytes, draining, started_at, seen_at, lost_at from workers order by id";
+
+pub(super) const LIST_HELD: &str = "\
+select id, lease_owner from jobs where state in ('running', 'pausing', 'cancelling') order by id";
+
+pub(super) const COUNT_HELD: &str =
+    "select count(*) as jobs from jobs where state in ('running', 'pausing', 'cancelling')";
+
+pub(super) const SET_DRAINING: &str = "update workers set draining = $2 where id = $1";
+
+pub(super) const LOSE_WORKER: &str =
+    "update workers set lost_at = $2 where id = $1 and lost_at > $2";
+
+pub(super) const DISMISS_WORKER: &str = "delete from workers where id = $1";
+
+pub(super) const FORGET_WORKERS: &str = "delete from workers where lost_at < $1";
+
+pub(super) const LOOKUP_QUEUE: &str = "select paused, changed_at from queue where id = 1";
+
+pub(super) const SET_PAUSED: &str =
+    "update queue set paused = $1, changed_at = $2 where id = 1 and paused <> $1";
+
+pub(super) const GROUP_QUEUED: &str = "\
+select run_after > $1 as is_delayed, failed_attempts > 0 as is_retry, device_kind, memory_bytes, count(*) as jobs, \
+min(case when run_after > queued_at then run_after else queued_at end) as since \
+from jobs where state = 'queued' group by 1, 2, 3, 4";
+
+pub(super) const GROUP_SUBMITTERS: &str = "\
+select submitter, count(case when state = 'queued' then 1 end) as queued, \
+count(case when state <> 'queued' then 1 end) as running \
+from jobs where state in ('queued', 'running', 'pausing', 'cancelling') \
+group by submitter order by 2 desc, 1 limit $1";
+
+pub(super) const COUNT_AHEAD: &str = "\
+select count(*) as jobs from jobs where state = 'queued' and (priority > $1 or (priority = $1 and id < $2))";

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::row::{self, Columns, to_json};
+use super::workers::may_claim;
 use super::{Connection, Row, dialect, milliseconds, outbox, signed, sql};
 use crate::domain::attempt::AttemptFailure;
 use crate::domain::history::EventKind;
@@ -75,22 +76,27 @@ pub(super) async fn append_event(
     outbox::enqueue(connection, id, kind, now).await
 }
 
-/// Takes the oldest job that can be read, and ends those before it that cannot: nobody of this version ever could.
+/// Takes the next job that can be read, and ends those before it that cannot: nobody of this version ever could.
 pub(super) async fn claim_next_job(
     connection: &mut Connection,
     claim: &Claim,
     now: Timestamp,
 ) -> Result<Option<Job>, StoreError> {
+    if !may_claim(connection, &claim.worker_id).await? {
+        return Ok(None);
+    }
     let expires_at = now + claim.lease;
-    loop {
-        let claimed = sqlx::query(dialect::CLAIM)
+    while let Some(id) = pick(connection, claim, now).await? {
+        let claimed = sqlx::query(sql::CLAIM)
             .bind(&claim.worker_id)
             .bind(expires_at.as_millisecond())
             .bind(now.as_millisecond())
+            .bind(id)
             .fetch_optional(&mut *connection)
             .await
             .map_err(failed("claim a job"))?;
-        let Some(row) = claimed else { return Ok(None) };
+        // Somebody had asked for something else meanwhile.
+        let Some(row) = claimed else { continue };
         let (job_id, columns) = row::keyed(&row)?;
         let lease = Lease {
             job_id,
@@ -103,6 +109,26 @@ pub(super) async fn claim_next_job(
             Err(error) => end_unreadable(connection, &lease, &error, now).await?,
         }
     }
+    Ok(None)
+}
+
+/// The job whose turn it is; also one that cannot be read.
+async fn pick(
+    connection: &mut Connection,
+    claim: &Claim,
+    now: Timestamp,
+) -> Result<Option<String>, StoreError> {
+    let found = sqlx::query(sql::PICK)
+        .bind(&claim.worker_id)
+        .bind(now.as_millisecond())
+        .bind(claim.device.kind.as_str())
+        .bind(claim.device.memory_bytes.map(signed))
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("find the next job"))?;
+    found
+        .map(|row| Columns::new(&row, "jobs").get("id"))
+        .transpose()
 }
 
 async fn start_attempt(
@@ -115,14 +141,14 @@ async fn start_attempt(
         .bind(lease.job_id.to_string())
         .bind(i64::from(lease.attempt))
         .bind(&claim.worker_id)
-        .bind(&claim.device)
+        .bind(&claim.device.name)
         .bind(now.as_millisecond())
         .execute(&mut *connection)
         .await
         .map_err(failed("store an attempt"))?;
     let kind = EventKind::Started {
         worker_id: claim.worker_id.clone(),
-        device: claim.device.clone(),
+        device: claim.device.name.clone(),
     };
     append_event(connection, lease.job_id, lease.attempt, &kind, now).await
 }

@@ -14,7 +14,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite, Transaction};
 
 use super::migration;
-use crate::store::{Change, StoreError, failed, schema};
+use crate::store::{Change, PoolUse, StoreError, failed, schema};
 
 /// How long a writer waits for one in another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -160,6 +160,18 @@ impl Connections {
             .await
             .map_err(failed("end a transaction"))?;
         connection.close().await.map_err(failed("disconnect"))
+    }
+
+    /// Of the writer and of the readers.
+    pub(super) fn pool_use(&self) -> PoolUse {
+        let pools = [&self.writer, &self.readers];
+        let idle = pools.map(|pool| u32::try_from(pool.num_idle()).unwrap_or(u32::MAX));
+        let idle = idle.iter().sum();
+        let all: u32 = pools.map(SqlitePool::size).iter().sum();
+        PoolUse {
+            idle,
+            busy: all.saturating_sub(idle),
+        }
     }
 
     /// Waits for running statements and closes the file.

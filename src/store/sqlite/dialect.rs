@@ -5,15 +5,11 @@ pub(super) const NOW: &str = "select cast(round(unixepoch('subsec') * 1000) as i
 /// The row of a job that is about to be changed. One transaction writes at a time: nobody else is at it.
 pub(super) const LOCK_JOB: &str = concat!("select ", job_columns!(), " from jobs where id = $1");
 
-pub(super) const CLAIM: &str = concat!(
-    "\
-update jobs set state = 'running', attempt = attempt + 1, lease_owner = $1, lease_expires_at = $2, \
-phase = null, progress = null, error = null, started_at = coalesce(started_at, $3), updated_at = $3, \
-version = version + 1 \
-where id = (select id from jobs where state = 'queued' and run_after <= $3 and (deadline_at is null or deadline_at > $3) order by id limit 1) \
-returning ",
-    job_columns!()
-);
+/// The queue's one row. One transaction writes at a time.
+pub(super) const HOLD_QUEUE: &str = "select paused from queue where id = 1";
+
+/// A worker's row.
+pub(super) const HOLD_WORKER: &str = "select draining from workers where id = $1";
 
 pub(super) const LIST_JOBS: &str = concat!(
     "select ",
@@ -26,7 +22,8 @@ and ($4 is null or method = $4) \
 and ($5 is null or created_at >= $5) \
 and ($6 is null or created_at < $6) \
 and ($7 is null or type in (select value from json_each($7))) \
-order by id desc limit $8"
+and ($8 is null or submitter = $8) \
+order by id desc limit $9"
 );
 
 pub(super) const LIST_DELETED: &str =

@@ -10,7 +10,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::*;
-use crate::harness::publication;
+use crate::harness::{cpu, publication};
 
 /// A store on a fresh database, and its clock.
 pub(super) struct TestStore {
@@ -87,7 +87,7 @@ pub(super) async fn insert(store: &TestStore, seconds: i64) -> JobId {
 pub(super) fn claim_by(worker: &str) -> Claim {
     Claim {
         worker_id: worker.to_owned(),
-        device: "cpu".to_owned(),
+        device: cpu(),
         lease: LEASE,
     }
 }
@@ -145,7 +145,7 @@ pub(super) async fn attempts(store: &TestStore, id: JobId) -> Vec<Attempt> {
 pub(super) async fn ask(store: &TestStore, id: JobId, action: Action, seconds: i64) -> Job {
     let requested = store.at(seconds).request(id, action, None).await.unwrap();
     match requested.unwrap() {
-        Requested::Done(job, _) => *job,
+        Requested::Done(job, _) | Requested::Unchanged(job, _) => *job,
         Requested::NotAllowed(state) => {
             let job = job(store, id).await;
             assert_eq!(job.state, state);

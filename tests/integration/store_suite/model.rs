@@ -16,10 +16,14 @@ pub(super) struct Entry {
     pub(super) publication: Option<Publication>,
 }
 
-/// Every job by its id, which is the order in which they are claimed.
+/// Every job by its id, which is their order by age, and who is there to claim them.
 #[derive(Debug, Default)]
 pub(super) struct Model {
     pub(super) entries: BTreeMap<JobId, Entry>,
+    /// Nobody claims anything.
+    pub(super) paused: bool,
+    /// The workers that were announced, and whether they drain.
+    pub(super) workers: BTreeMap<String, bool>,
 }
 
 /// What became of an attempt to end an attempt.
@@ -76,11 +80,7 @@ impl Model {
     }
 
     pub(super) fn claim(&mut self, claim: &Claim, now: Timestamp) -> Option<Job> {
-        let entry = self.entries.values_mut().find(|entry| {
-            entry.job.state == JobState::Queued
-                && entry.job.run_after <= now
-                && !entry.is_overdue(now)
-        })?;
+        let entry = self.next_for(claim, now)?;
         let job = &mut entry.job;
         job.state = JobState::Running;
         job.attempt += 1;
@@ -92,7 +92,7 @@ impl Model {
         entry.attempts.push(Attempt {
             attempt: entry.job.attempt,
             worker_id: claim.worker_id.clone(),
-            device: claim.device.clone(),
+            device: claim.device.name.clone(),
             started_at: now,
             finished_at: None,
             outcome: None,
@@ -102,10 +102,51 @@ impl Model {
             now,
             EventKind::Started {
                 worker_id: claim.worker_id.clone(),
-                device: claim.device.clone(),
+                device: claim.device.name.clone(),
             },
         );
         Some(entry.job.clone())
+    }
+
+    /// The job whose turn it is, of those that fit.
+    fn next_for(&mut self, claim: &Claim, now: Timestamp) -> Option<&mut Entry> {
+        if self.paused || self.workers.get(&claim.worker_id) == Some(&true) {
+            return None;
+        }
+        let held: Vec<_> = self.held().map(|job| job.scheduling.clone()).collect();
+        let own = self.held_by(&claim.worker_id);
+        let taken: u64 = own.filter_map(|job| job.scheduling.memory_bytes).sum();
+        let fits = |job: &Job| {
+            let needs = &job.scheduling;
+            let memory = needs.memory_bytes.zip(claim.device.memory_bytes);
+            needs
+                .device_kind
+                .is_none_or(|kind| kind == claim.device.kind)
+                && memory.is_none_or(|(needed, all)| needed + taken <= all)
+        };
+        let waiting = self.entries.values_mut().filter(|entry| {
+            entry.job.state == JobState::Queued
+                && entry.job.run_after <= now
+                && !entry.is_overdue(now)
+                && fits(&entry.job)
+        });
+        // The first of equal ones is the oldest.
+        waiting.min_by_key(|entry| {
+            let own = &entry.job.scheduling;
+            let same = held.iter().filter(|held| held.submitter == own.submitter);
+            (-own.priority, same.count())
+        })
+    }
+
+    fn held(&self) -> impl Iterator<Item = &Job> {
+        let jobs = self.entries.values().map(|entry| &entry.job);
+        jobs.filter(|job| job.lease_owner.is_some())
+    }
+
+    /// The jobs that a worker holds.
+    pub(super) fn held_by(&self, worker: &str) -> impl Iterator<Item = &Job> {
+        self.held()
+            .filter(move |job| job.lease_owner.as_deref() == Some(worker))
     }
 
     /// The job, if this lease is the one that it is under.

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
+use secateur::domain::scheduling::{DeviceKind, Scheduling};
+use secateur::domain::worker::{Device, WorkerProfile};
+
 use super::model::{Finished, Model};
 use super::*;
 
@@ -19,9 +22,21 @@ enum Operation {
     Insert {
         delay_seconds: i64,
         deadline_seconds: Option<u64>,
+        wants: Scheduling,
     },
     Claim {
         worker: u8,
+        device: Device,
+    },
+    Announce {
+        worker: u8,
+    },
+    Drain {
+        worker: u8,
+        draining: bool,
+    },
+    Pause {
+        paused: bool,
     },
     Check(Holder),
     Heartbeat(Holder),
@@ -87,6 +102,32 @@ fn end() -> impl Strategy<Value = End> {
     ]
 }
 
+fn wants() -> impl Strategy<Value = Scheduling> {
+    let kinds = [None, None, Some(DeviceKind::Cpu), Some(DeviceKind::Cuda)];
+    let device_kind = prop::sample::select(kinds.to_vec());
+    let memory_bytes = prop::sample::select(vec![None, Some(1), Some(3), Some(9)]);
+    let submitter = prop::sample::select(vec!["", "a", "b"]);
+    (-1..2_i32, submitter, device_kind, memory_bytes).prop_map(
+        |(priority, submitter, device_kind, memory_bytes)| Scheduling {
+            priority,
+            submitter: submitter.to_owned(),
+            device_kind,
+            memory_bytes,
+            ..Scheduling::default()
+        },
+    )
+}
+
+fn device() -> impl Strategy<Value = Device> {
+    let kind = prop::sample::select(vec![DeviceKind::Cpu, DeviceKind::Cuda]);
+    let memory_bytes = prop::sample::select(vec![None, Some(4), Some(16)]);
+    (kind, memory_bytes).prop_map(|(kind, memory_bytes)| Device {
+        name: kind.as_str().to_owned(),
+        kind,
+        memory_bytes,
+    })
+}
+
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         1 => Just(Action::Cancel),
@@ -102,9 +143,14 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => (
             prop_oneof![3 => Just(0), 1 => 1..60_i64],
             prop_oneof![3 => Just(None), 1 => (1..300_u64).prop_map(Some)],
+            wants(),
         )
-            .prop_map(|(delay_seconds, deadline_seconds)| Operation::Insert { delay_seconds, deadline_seconds }),
-        5 => (0..4_u8).prop_map(|worker| Operation::Claim { worker }),
+            .prop_map(|(delay_seconds, deadline_seconds, wants)| Operation::Insert { delay_seconds, deadline_seconds, wants }),
+        5 => (0..4_u8, device()).prop_map(|(worker, device)| Operation::Claim { worker, device }),
+        1 => (0..4_u8).prop_map(|worker| Operation::Announce { worker }),
+        1 => (0..4_u8, prop::bool::weighted(0.3))
+            .prop_map(|(worker, draining)| Operation::Drain { worker, draining }),
+        1 => prop::bool::weighted(0.3).prop_map(|paused| Operation::Pause { paused }),
         1 => holder().prop_map(Operation::Check),
         2 => holder().prop_map(Operation::Heartbeat),
         3 => (holder(), any::<u8>()).prop_map(|(holder, what)| Operation::Report(holder, what)),
@@ -164,8 +210,27 @@ impl Bench {
             Operation::Insert {
                 delay_seconds,
                 deadline_seconds,
-            } => self.insert(*delay_seconds, *deadline_seconds).await,
-            Operation::Claim { worker } => self.claim(*worker).await,
+                wants,
+            } => {
+                let scheduling = Scheduling {
+                    deadline_after: deadline_seconds.map(Duration::from_secs),
+                    ..wants.clone()
+                };
+                self.insert(*delay_seconds, scheduling).await;
+            }
+            Operation::Claim { worker, device } => self.claim(*worker, device).await,
+            Operation::Announce { worker } => self.announce(*worker).await,
+            Operation::Drain { worker, draining } => {
+                let id = name(*worker);
+                let known = self.store.set_draining(&id, *draining).await.unwrap();
+                let drains = self.model.workers.get_mut(&id);
+                assert_eq!(known, drains.is_some());
+                drains.map(|drains| *drains = *draining);
+            }
+            Operation::Pause { paused } => {
+                self.store.set_paused(*paused).await.unwrap();
+                self.model.paused = *paused;
+            }
             Operation::Check(holder) => {
                 if let Some(lease) = self.lease(holder) {
                     let held = self.store.check_lease(&lease).await.unwrap();
@@ -231,6 +296,9 @@ impl Bench {
         let attempts = self.model.entries[&id].attempts.clone();
         let state = self.model.entries[&id].job.state;
         let expected = match self.model.ask(id, action, self.now()) {
+            Some(job) if job.version == version && action != Action::Delete => {
+                Requested::Unchanged(Box::new(job), attempts)
+            }
             Some(job) => Requested::Done(Box::new(job), attempts),
             None => Requested::NotAllowed(state),
         };
@@ -242,17 +310,28 @@ impl Bench {
         }
     }
 
-    async fn insert(&mut self, delay_seconds: i64, deadline_seconds: Option<u64>) {
+    async fn insert(&mut self, delay_seconds: i64, scheduling: Scheduling) {
         let mut job = new_job("m", self.now());
-        job.scheduling.deadline_after = deadline_seconds.map(Duration::from_secs);
+        job.scheduling = scheduling;
         job.run_after = at(self.seconds + delay_seconds);
         self.store.insert_job(&job).await.unwrap();
         self.ids.push(job.id);
         self.model.insert(job, self.now());
     }
 
-    async fn claim(&mut self, worker: u8) {
-        let claim = claim_by(&format!("w{worker}"));
+    async fn announce(&mut self, worker: u8) {
+        let id = name(worker);
+        let cpu = ["cpu".to_owned()];
+        let profile = WorkerProfile::new(id.clone(), "host".to_owned(), &cpu, None).unwrap();
+        let drains = self.store.announce_worker(&profile, LEASE).await.unwrap();
+        assert_eq!(drains, *self.model.workers.entry(id).or_default());
+    }
+
+    async fn claim(&mut self, worker: u8, device: &Device) {
+        let claim = Claim {
+            device: device.clone(),
+            ..claim_by(&name(worker))
+        };
         let claimed = self.store.claim_next_job(&claim).await.unwrap();
         assert_eq!(claimed, self.model.claim(&claim, self.now()));
         self.leases.extend(claimed.as_ref().and_then(Lease::of));
@@ -325,6 +404,22 @@ impl Bench {
             *counts.entry(job.state).or_insert(0) += 1;
         }
         assert_eq!(self.store.count_jobs().await.unwrap(), counts);
+        self.compare_workers().await;
+    }
+
+    async fn compare_workers(&self) {
+        let situation = self.store.situation().await.unwrap();
+        assert_eq!(situation.paused, self.model.paused);
+        let found: BTreeMap<_, _> = situation
+            .workers
+            .into_iter()
+            .map(|worker| (worker.profile.id, (worker.draining, worker.jobs)))
+            .collect();
+        let expected = self.model.workers.iter().map(|(id, draining)| {
+            let jobs = self.model.held_by(id).map(|job| job.id).collect();
+            (id.clone(), (*draining, jobs))
+        });
+        assert_eq!(found, expected.collect());
     }
 
     /// The log of all jobs is made of theirs, and its end is the newest event of all.
@@ -364,6 +459,10 @@ impl Bench {
             job.state.is_terminal()
         );
     }
+}
+
+fn name(worker: u8) -> String {
+    format!("w{worker}")
 }
 
 fn report(what: u8) -> Report {

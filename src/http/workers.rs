@@ -1,0 +1,129 @@
+//! `/v1/workers`.
+
+use axum::Json;
+use axum::extract::State;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::HttpState;
+use super::error::ApiError;
+use super::extract::{NoParameters, WorkerPath};
+use crate::domain::JobId;
+use crate::domain::worker::{Device, Worker, WorkerStatus};
+
+/// A process that runs jobs.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Worker)]
+pub(super) struct WorkerView {
+    /// Always `worker`.
+    object: &'static str,
+    /// Another one for each process.
+    id: String,
+    /// The machine's name.
+    host: String,
+    /// The version of its program.
+    version: String,
+    /// How it stands: the first that is true of lost, draining, busy, idle.
+    status: WorkerStatus,
+    /// Whether it claims nothing more.
+    draining: bool,
+    /// What it computes on; each runs one job at a time.
+    devices: Vec<Device>,
+    /// Bytes of memory that its jobs can have together; `null` where that is not known.
+    memory_bytes: Option<u64>,
+    /// The jobs that it holds, oldest first.
+    #[schema(value_type = Vec<String>)]
+    jobs: Vec<JobId>,
+    /// When it was heard of first.
+    #[schema(value_type = String, format = DateTime)]
+    started_at: Timestamp,
+    /// When it was heard of last.
+    #[schema(value_type = String, format = DateTime)]
+    seen_at: Timestamp,
+}
+
+/// Every worker that is known.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct WorkerList {
+    /// Always `list`.
+    object: &'static str,
+    /// Longest known first.
+    data: Vec<WorkerView>,
+}
+
+impl From<Worker> for WorkerView {
+    fn from(worker: Worker) -> Self {
+        Self {
+            object: "worker",
+            status: worker.status(),
+            id: worker.profile.id,
+            host: worker.profile.host,
+            version: worker.profile.version,
+            draining: worker.draining,
+            devices: worker.profile.devices,
+            memory_bytes: worker.profile.memory_bytes,
+            jobs: worker.jobs,
+            started_at: worker.started_at,
+            seen_at: worker.seen_at,
+        }
+    }
+}
+
+/// List the workers
+///
+/// A worker that was stopped is not listed any more; one that is not heard of for as long as its leases last is `lost`, and
+/// forgotten an hour later.
+#[utoipa::path(
+    get, path = "/workers", tag = "workers",
+    responses((status = 200, description = "All of them", body = WorkerList))
+)]
+pub(super) async fn list_workers(
+    _: NoParameters,
+    State(state): State<HttpState>,
+) -> Result<Json<WorkerList>, ApiError> {
+    let workers = state.jobs.workers().await?;
+    Ok(Json(WorkerList {
+        object: "list",
+        data: workers.into_iter().map(WorkerView::from).collect(),
+    }))
+}
+
+/// Drain a worker
+///
+/// It finishes the jobs that it has and claims nothing more, from the moment of this answer. Repeating it is harmless.
+#[utoipa::path(
+    post, path = "/workers/{id}/drain", tag = "workers",
+    params(("id" = String, Path, description = "The worker")),
+    responses(
+        (status = 200, description = "The worker as it is now", body = WorkerView),
+        (status = 403, description = "`cross_origin`"),
+        (status = 404, description = "`worker_not_found`"),
+    )
+)]
+pub(super) async fn drain_worker(
+    _: NoParameters,
+    State(state): State<HttpState>,
+    WorkerPath(id): WorkerPath,
+) -> Result<Json<WorkerView>, ApiError> {
+    Ok(Json(state.jobs.set_draining(&id, true).await?.into()))
+}
+
+/// Let a drained worker claim again
+///
+/// Repeating it is harmless.
+#[utoipa::path(
+    post, path = "/workers/{id}/undrain", tag = "workers",
+    params(("id" = String, Path, description = "The worker")),
+    responses(
+        (status = 200, description = "The worker as it is now", body = WorkerView),
+        (status = 403, description = "`cross_origin`"),
+        (status = 404, description = "`worker_not_found`"),
+    )
+)]
+pub(super) async fn undrain_worker(
+    _: NoParameters,
+    State(state): State<HttpState>,
+    WorkerPath(id): WorkerPath,
+) -> Result<Json<WorkerView>, ApiError> {
+    Ok(Json(state.jobs.set_draining(&id, false).await?.into()))
+}

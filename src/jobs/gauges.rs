@@ -1,0 +1,69 @@
+//! What is measured when somebody asks for the metrics.
+
+use std::collections::BTreeMap;
+
+use super::{Error, Jobs};
+use crate::domain::queue::Situation;
+use crate::domain::scheduling::DeviceKind;
+use crate::machine;
+
+impl Jobs {
+    /// Sets every gauge. One that cannot be measured keeps its last value, and the others are told all the same: they say
+    /// what is wrong when the database is away.
+    pub async fn set_gauges(&self) {
+        if let Err(error) = self.measure_jobs().await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "cannot measure the queue");
+        }
+        match machine::free_bytes(&self.parts.home) {
+            Ok(free) => {
+                metrics::gauge!("secateur_store_free_bytes", "store" => "home").set(free as f64);
+            }
+            Err(error) => tracing::warn!(%error, "cannot measure the free space"),
+        }
+        let pool = self.parts.store.pool_use();
+        for (state, connections) in [("idle", pool.idle), ("busy", pool.busy)] {
+            metrics::gauge!("secateur_db_pool_connections", "state" => state)
+                .set(f64::from(connections));
+        }
+    }
+
+    async fn measure_jobs(&self) -> Result<(), Error> {
+        for (state, count) in self.counts().await? {
+            metrics::gauge!("secateur_jobs", "status" => state.as_str()).set(count as f64);
+        }
+        let (situation, content) = self.queue().await?;
+        let oldest = content.oldest_age_seconds(situation.now);
+        metrics::gauge!("secateur_queue_oldest_age_seconds").set(oldest.unwrap_or_default());
+        metrics::gauge!("secateur_worker_heartbeat_age_seconds").set(heartbeat_age(&situation));
+        for (kind, bytes) in memory(&situation) {
+            metrics::gauge!("secateur_device_memory_bytes", "kind" => kind).set(bytes as f64);
+        }
+        Ok(())
+    }
+}
+
+/// Of the worker that has been silent for longest, lost ones included; 0 without any.
+fn heartbeat_age(situation: &Situation) -> f64 {
+    let seen = situation.workers.iter().map(|worker| worker.seen_at).min();
+    seen.map_or(0.0, |seen| {
+        situation.now.duration_since(seen).as_secs_f64().max(0.0)
+    })
+}
+
+/// By kind of device, of all workers that are alive. Devices of one kind in one worker share their memory.
+fn memory(situation: &Situation) -> BTreeMap<&'static str, u64> {
+    let mut memory =
+        BTreeMap::from([DeviceKind::Cpu, DeviceKind::Cuda].map(|kind| (kind.as_str(), 0)));
+    for worker in situation.workers.iter().filter(|worker| !worker.is_lost) {
+        for (word, sum) in &mut memory {
+            let devices = worker.profile.devices.iter();
+            let of_kind = devices.filter(|device| device.kind.as_str() == *word);
+            *sum += of_kind
+                .filter_map(|device| device.memory_bytes)
+                .max()
+                .unwrap_or_default();
+        }
+    }
+    memory
+}

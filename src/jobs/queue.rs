@@ -1,0 +1,82 @@
+//! What can be done with the queue as a whole and with those who work on it.
+
+use super::{Error, Jobs};
+use crate::domain::job::Job;
+use crate::domain::queue::{QueueContent, Situation};
+use crate::domain::state::JobState;
+use crate::domain::worker::Worker;
+
+/// Submitters that are listed one by one.
+const SUBMITTERS: u32 = 100;
+
+impl Jobs {
+    /// Every worker that is known, longest known first.
+    pub async fn workers(&self) -> Result<Vec<Worker>, Error> {
+        Ok(self.parts.store.situation().await?.workers)
+    }
+
+    /// Has a worker claim nothing more, or claim again. Repeating it is harmless.
+    pub async fn set_draining(&self, id: &str, draining: bool) -> Result<Worker, Error> {
+        let not_found = || Error::WorkerNotFound(id.to_owned());
+        // No id has this character, and PostgreSQL takes no text that has it.
+        if id.contains('\0') || !self.parts.store.set_draining(id, draining).await? {
+            return Err(not_found());
+        }
+        tracing::info!(worker.id = id, draining, "worker was told whether to claim");
+        if !draining {
+            self.parts.signals.wake.notify_one();
+        }
+        let mut workers = self.workers().await?.into_iter();
+        workers
+            .find(|worker| worker.profile.id == id)
+            .ok_or_else(not_found)
+    }
+
+    /// What waits, and what for.
+    pub async fn queue(&self) -> Result<(Situation, QueueContent), Error> {
+        Ok(self.parts.store.look_over_queue(SUBMITTERS).await?)
+    }
+
+    /// Has nobody claim anything, or everybody again. Repeating it is harmless.
+    pub async fn set_paused(&self, paused: bool) -> Result<(Situation, QueueContent), Error> {
+        self.parts.store.set_paused(paused).await?;
+        tracing::info!(paused, "the queue was told whether to hand out jobs");
+        if !paused {
+            self.parts.signals.wake.notify_one();
+        }
+        self.queue().await
+    }
+
+    /// What decides who may start. `None` where that could not be found out: an answer about jobs does not fail for want
+    /// of it.
+    pub async fn situation(&self) -> Option<Situation> {
+        let found = self.parts.store.situation().await;
+        found.map_err(|error| warn(&error)).ok()
+    }
+
+    /// The same, if any of these jobs waits for it.
+    pub async fn situation_of(&self, jobs: &[Job]) -> Option<Situation> {
+        if jobs.iter().any(|job| job.state == JobState::Queued) {
+            self.situation().await
+        } else {
+            None
+        }
+    }
+
+    /// The place of a queued job by priority and age, 1 for the first; submitters take turns, so it is not when the job
+    /// will run. `None` where that could not be found out.
+    pub async fn position(&self, job: &Job) -> Option<u64> {
+        if job.state != JobState::Queued {
+            return None;
+        }
+        let ahead = self.parts.store.count_ahead(job).await;
+        ahead
+            .map_err(|error| warn(&error))
+            .ok()
+            .map(|jobs| jobs + 1)
+    }
+}
+
+fn warn(error: &(dyn std::error::Error + 'static)) {
+    tracing::warn!(error, "cannot find out what a queued job waits for");
+}

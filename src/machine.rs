@@ -1,0 +1,68 @@
+//! What the machine has: its name, its memory, the free space of its file systems.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// The machine's name; empty where the system does not tell.
+pub fn host_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
+/// Memory that all processes of this machine may take together: what it has, or the limit of this process' control
+/// group if that is less. `None` where the system does not tell.
+pub fn memory_bytes() -> Option<u64> {
+    let machine = meminfo_bytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal")?;
+    let group = ["memory.max", "memory/memory.limit_in_bytes"].map(|file| {
+        let text = fs::read_to_string(Path::new("/sys/fs/cgroup").join(file)).ok()?;
+        text.trim().parse::<u64>().ok()
+    });
+    Some(group.into_iter().flatten().fold(machine, u64::min))
+}
+
+/// An entry of `/proc/meminfo`.
+fn meminfo_bytes(text: &str, name: &str) -> Option<u64> {
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let kib = value.trim().trim_end_matches(" kB").parse::<u64>().ok()?;
+    Some(kib * 1024)
+}
+
+/// Bytes that this user may still write where `dir` lies or, as long as it does not exist, its nearest ancestor.
+pub fn free_bytes(dir: &Path) -> io::Result<u64> {
+    let dir = std::path::absolute(dir)?;
+    for ancestor in dir.ancestors() {
+        match rustix::fs::statvfs(ancestor) {
+            Ok(stat) => return Ok(stat.f_bavail.saturating_mul(stat.f_frsize)),
+            Err(rustix::io::Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_of_meminfo_is_found_by_its_whole_name() {
+        let text = "MemTotalX: 1 kB\nMemTotal:       16316412 kB\nMemFree: 2 kB\n";
+        assert_eq!(meminfo_bytes(text, "MemTotal"), Some(16_316_412 * 1024));
+        assert_eq!(meminfo_bytes(text, "Swap"), None);
+    }
+
+    #[test]
+    fn this_machine_has_a_name_and_memory() {
+        assert!(!host_name().is_empty());
+        assert!(memory_bytes().unwrap() > 1 << 20);
+    }
+
+    #[test]
+    fn a_directory_that_does_not_exist_yet_has_the_space_of_its_ancestor() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(free_bytes(&dir.path().join("a/b/c")).unwrap() > 0);
+    }
+}
