@@ -44,7 +44,8 @@ impl Folder {
         })
     }
 
-    /// Moves a finished directory in as the attempt's artifact. What an interrupted call left there is replaced.
+    /// Takes a finished directory in as the attempt's artifact; the directory stays. What an interrupted call left in
+    /// the store is replaced.
     pub(super) async fn publish(
         &self,
         job: JobId,
@@ -54,9 +55,9 @@ impl Folder {
         self.delete_attempt(job, attempt).await?;
         let target = self.directory(job, attempt);
         let source = directory.to_path_buf();
-        let moved = tokio::task::spawn_blocking(move || move_directory(&source, &target)).await;
-        let moved = moved.unwrap_or_else(|panic| Err(io::Error::other(panic)));
-        moved.map_err(|source| ArtifactError::Publish {
+        let stored = tokio::task::spawn_blocking(move || store_directory(&source, &target)).await;
+        let stored = stored.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+        stored.map_err(|source| ArtifactError::Publish {
             path: directory.to_path_buf(),
             source,
         })
@@ -230,32 +231,34 @@ async fn entries<T: FromStr>(folder: &Path) -> io::Result<Vec<T>> {
     Ok(found)
 }
 
-/// By renaming; across file systems by copying to a neighbour of the target that is renamed when it is complete.
-fn move_directory(source: &Path, target: &Path) -> io::Result<()> {
+/// Puts the files into a neighbour of the target, which is renamed when it is complete. The source stays as it is: until
+/// the database has taken the artifact, it is what the next attempt goes on from.
+fn store_directory(source: &Path, target: &Path) -> io::Result<()> {
     let parent = target.parent().unwrap_or(target);
+    let partial = target.with_extension("partial");
     fs::create_dir_all(parent)?;
     sync_tree(source)?;
-    match fs::rename(source, target) {
-        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-            let partial = target.with_extension("partial");
-            copy_directory(source, &partial)?;
-            sync_tree(&partial)?;
-            fs::rename(&partial, target)?;
-        }
-        other => other?,
-    }
+    put_files(source, &partial)?;
+    sync_tree(&partial)?;
+    fs::rename(&partial, target)?;
     sync(parent)
 }
 
-fn copy_directory(source: &Path, target: &Path) -> io::Result<()> {
+/// As second names of the same files; across file systems as copies.
+fn put_files(source: &Path, target: &Path) -> io::Result<()> {
     fs::create_dir_all(target)?;
     for entry in fs::read_dir(source)? {
         let entry = entry?;
-        let copy = target.join(entry.file_name());
+        let (from, to) = (entry.path(), target.join(entry.file_name()));
         if entry.file_type()?.is_dir() {
-            copy_directory(&entry.path(), &copy)?;
-        } else {
-            fs::copy(entry.path(), copy)?;
+            put_files(&from, &to)?;
+            continue;
+        }
+        match fs::hard_link(&from, &to) {
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                fs::copy(from, to).map(drop)?;
+            }
+            other => other?,
         }
     }
     Ok(())
@@ -372,15 +375,14 @@ mod tests {
     }
 
     #[test]
-    fn a_copied_directory_equals_its_source() {
+    fn a_stored_directory_equals_its_source_which_stays() {
         let root = tempfile::tempdir().unwrap();
-        let source = root.path().join("source");
+        let (source, target) = (root.path().join("source"), root.path().join("to/stored"));
         fs::create_dir_all(source.join("nested")).unwrap();
         fs::write(source.join("nested/file"), b"x").unwrap();
-        copy_directory(&source, &root.path().join("copy")).unwrap();
-        assert_eq!(
-            fs::read(root.path().join("copy/nested/file")).unwrap(),
-            b"x"
-        );
+        store_directory(&source, &target).unwrap();
+        for directory in [source, target] {
+            assert_eq!(fs::read(directory.join("nested/file")).unwrap(), b"x");
+        }
     }
 }

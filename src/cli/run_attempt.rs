@@ -2,7 +2,7 @@
 //!
 //! Speaks the protocol of [`crate::domain::attempt`] on standard input and output.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::pace::Pace;
 use super::use_threads;
@@ -27,6 +28,8 @@ use crate::pipeline::{self, Listener, PipelineError, Plan, Workspace};
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// How long an earlier attempt's process is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+/// How long until it is ended.
+const HOLDER_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is looked after.
 const LOCK_POLL: Duration = Duration::from_millis(50);
 /// Exit code when the worker is gone.
@@ -81,7 +84,7 @@ pub fn run(_args: &Args) -> anyhow::Result<()> {
 }
 
 fn work(attempt: &AttemptSpec, speaker: &mut Speaker) -> Result<JobReport, PipelineError> {
-    let _lock = lock_scratch(&attempt.scratch)?;
+    let _lock = lock_scratch(&attempt.scratch, attempt.attempt)?;
     let artifact = attempt.scratch.join("artifact");
     match &attempt.spec {
         JobSpec::Prune(spec) => {
@@ -131,11 +134,15 @@ fn hidden_dirs(attempt: &AttemptSpec) -> HiddenDirs {
 }
 
 /// Two attempts must never write into one directory, whatever became of the worker of the first. A child whose worker
-/// died ends within moments, so a short wait is enough.
-fn lock_scratch(scratch: &Path) -> Result<File, PipelineError> {
+/// died ends within moments, so a short wait is enough; one whose worker stands still may compute for hours, for nobody,
+/// and is ended. The file says who that is.
+fn lock_scratch(scratch: &Path, attempt: u32) -> Result<File, PipelineError> {
     fs::create_dir_all(scratch).map_err(|error| PipelineError::io("create", scratch, error))?;
     let path = scratch.join("lock");
-    let file = File::create(&path).map_err(|error| PipelineError::io("create", &path, error))?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let opened = options.open(&path);
+    let mut file = opened.map_err(|error| PipelineError::io("create", &path, error))?;
     let began = Instant::now();
     while file.try_lock().is_err() {
         if began.elapsed() > LOCK_PATIENCE {
@@ -144,9 +151,31 @@ fn lock_scratch(scratch: &Path) -> Result<File, PipelineError> {
                 message: format!("another attempt still works in {}", scratch.display()),
             });
         }
+        if began.elapsed() > HOLDER_PATIENCE {
+            end_older(&path, attempt);
+        }
         std::thread::sleep(LOCK_POLL);
     }
+    let holder = format!("{attempt} {}\n", std::process::id());
+    let noted = file
+        .set_len(0)
+        .and_then(|()| file.write_all(holder.as_bytes()));
+    noted.map_err(|error| PipelineError::io("write", &path, error))?;
     Ok(file)
+}
+
+/// Ends the process of an attempt before this one: the database has given the job to us, so whatever it does is lost.
+fn end_older(lock: &Path, attempt: u32) {
+    let holder = fs::read_to_string(lock).unwrap_or_default();
+    let Some((older, process)) = holder.trim().split_once(' ') else {
+        return;
+    };
+    let is_older = older.parse().is_ok_and(|older: u32| older < attempt);
+    let process = process.parse().ok().and_then(Pid::from_raw);
+    if let Some(process) = process.filter(|_| is_older) {
+        // It may have ended just now, which is as good.
+        kill_process(process, Signal::KILL).ok();
+    }
 }
 
 /// Standard input ends when the worker dies, however it dies; this process must not outlive it.

@@ -1,10 +1,10 @@
-//! Moves a finished artifact out of the scratch directory.
+//! Puts a finished artifact into the store.
 //!
 //! The scratch directory belongs to the job, not to the attempt. A worker that was stopped for a while may find there
 //! what the next attempt is building. So it takes the lock that each attempt's process holds while it works, and looks
 //! whether the lease still holds only after that.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 
@@ -25,7 +25,7 @@ const MANIFEST_FILE: &str = "secateur.json";
 /// The report's name within the artifact of a job of the type `evaluate`.
 const EVALUATION_FILE: &str = "evaluation.json";
 
-/// Why an artifact was not moved.
+/// Why an artifact was not stored.
 #[derive(Debug)]
 pub(super) enum Unpublished {
     /// It is not ours any more, or that cannot be known.
@@ -40,7 +40,7 @@ impl From<Aborted> for Unpublished {
     }
 }
 
-/// Moves the artifact in. The lease is renewed meanwhile: across file systems, and into a bucket, this copies gigabytes.
+/// Stores the artifact. The lease is renewed meanwhile: across file systems, and into a bucket, this copies gigabytes.
 pub(super) async fn publish(
     context: &Context,
     job: &Job,
@@ -91,7 +91,10 @@ pub(super) async fn publish(
 
 /// The lock that the attempt's process held until it ended. Who holds it now is another attempt.
 fn lock(scratch: &Path) -> io::Result<File> {
-    let file = File::create(scratch.join("lock"))?;
+    // What is written there is the attempt's own business.
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    let file = options.open(scratch.join("lock"))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
@@ -214,11 +217,11 @@ mod tests {
     use crate::worker::fixture::{build_artifact, claimed, context};
 
     #[tokio::test]
-    async fn a_worker_that_lost_its_lease_moves_nothing() {
+    async fn a_worker_that_lost_its_lease_stores_nothing() {
         let home = tempfile::tempdir().unwrap();
         let context = context(home.path()).await;
         let job = claimed(&context).await;
-        let (directory, report) = build_artifact(&context, &job);
+        let (_, report) = build_artifact(&context, &job);
         let lease = Lease::of(&job).unwrap();
         let reaped = Ending::Retry {
             error: JobError::crash(1, None, "gone".to_owned()),
@@ -232,12 +235,11 @@ mod tests {
             matches!(published, Err(Unpublished::Aborted(Aborted::Lost))),
             "{published:?}"
         );
-        assert!(directory.try_exists().unwrap());
         assert!(context.parts.artifacts.list().await.unwrap().is_empty());
     }
 
     #[tokio::test]
-    async fn what_another_attempt_has_locked_is_not_moved() {
+    async fn what_another_attempt_has_locked_is_not_stored() {
         let home = tempfile::tempdir().unwrap();
         let context = context(home.path()).await;
         let job = claimed(&context).await;
@@ -250,10 +252,10 @@ mod tests {
             matches!(&published, Err(Unpublished::Failed(failure)) if failure.code == ErrorCode::Io),
             "{published:?}"
         );
-        assert!(directory.try_exists().unwrap());
         drop(other);
         let published = publish(&context, &job, &lease, report).await.unwrap();
         assert_eq!(published.attempt, 1);
-        assert!(!directory.try_exists().unwrap());
+        // The next attempt's, should the database not take it.
+        assert!(directory.try_exists().unwrap());
     }
 }

@@ -1,7 +1,8 @@
 //! A database for one test: a file, or a database on a throw-away PostgreSQL server.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use secateur::store::DatabaseUrl;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -23,8 +24,11 @@ impl Database {
 
     /// `None`, and that was said, where there is no server to start.
     pub(crate) async fn postgres() -> Option<Self> {
+        Some(Self::on(Cluster::shared()?).await)
+    }
+
+    pub(crate) async fn on(cluster: &Cluster) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let cluster = Cluster::shared()?;
         let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let mut connection = PgConnection::connect(&cluster.url("postgres"))
             .await
@@ -33,7 +37,7 @@ impl Database {
         connection.execute(create).await.unwrap();
         connection.close().await.unwrap();
         let url = cluster.url(&name);
-        Some(Self::Postgres { name, url })
+        Self::Postgres { name, url }
     }
 
     /// What an operator would write.
@@ -55,13 +59,16 @@ impl Database {
         }
     }
 
+    fn file_options(&self) -> SqliteConnectOptions {
+        SqliteConnectOptions::new().filename(self.file())
+    }
+
     /// Past the store: one statement, the number of rows that it changed.
     pub(crate) async fn execute(&self, statement: &str) -> Result<u64, sqlx::Error> {
         let statement = AssertSqlSafe(statement.to_owned());
         match self {
             Self::Sqlite(_) => {
-                let options = SqliteConnectOptions::new().filename(self.file());
-                let mut connection = options.connect().await?;
+                let mut connection = self.file_options().connect().await?;
                 let done = connection.execute(statement).await;
                 connection.close().await?;
                 Ok(done?.rows_affected())
@@ -73,6 +80,63 @@ impl Database {
                 Ok(done?.rows_affected())
             }
         }
+    }
+}
+
+impl Database {
+    /// What SQLite itself says of a file.
+    pub(crate) async fn integrity(file: &Path) -> String {
+        let options = SqliteConnectOptions::new().filename(file).read_only(true);
+        let mut connection = options.connect().await.unwrap();
+        let answer = sqlx::query_scalar("pragma integrity_check");
+        answer.fetch_one(&mut connection).await.unwrap()
+    }
+}
+
+/// What goes wrong with it.
+impl Database {
+    /// Nobody can write, on PostgreSQL not even read the jobs, for so long.
+    pub(crate) async fn lock(&self, duration: Duration) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(_) => {
+                let mut connection = self.file_options().connect().await?;
+                let transaction = connection.begin_with("begin immediate").await?;
+                tokio::time::sleep(duration).await;
+                transaction.rollback().await?;
+                connection.close().await
+            }
+            Self::Postgres { url, .. } => {
+                let mut connection = PgConnection::connect(url).await?;
+                let mut transaction = connection.begin().await?;
+                transaction.execute("lock table jobs").await?;
+                tokio::time::sleep(duration).await;
+                transaction.rollback().await?;
+                connection.close().await
+            }
+        }
+    }
+
+    /// From now on this operation on the table fails.
+    pub(crate) async fn refuse(&self, operation: &str, table: &str) -> Result<(), sqlx::Error> {
+        let trigger = format!("create trigger refused before {operation} on {table}");
+        if let Self::Sqlite(_) = self {
+            let statement = format!("{trigger} begin select raise(abort, 'refused'); end");
+            return self.execute(&statement).await.map(drop);
+        }
+        let function = "create or replace function refuse() returns trigger language plpgsql as \
+            $$ begin raise exception 'refused'; end $$";
+        self.execute(function).await?;
+        let statement = format!("{trigger} for each row execute function refuse()");
+        self.execute(&statement).await.map(drop)
+    }
+
+    /// Takes back what [`Database::refuse`] did.
+    pub(crate) async fn accept_again(&self, table: &str) -> Result<(), sqlx::Error> {
+        let statement = match self {
+            Self::Sqlite(_) => "drop trigger if exists refused".to_owned(),
+            Self::Postgres { .. } => format!("drop trigger if exists refused on {table}"),
+        };
+        self.execute(&statement).await.map(drop)
     }
 }
 

@@ -64,6 +64,8 @@ impl RepoFile {
 struct Repo {
     files: BTreeMap<String, RepoFile>,
     token: Option<String>,
+    /// Whoever asks for a revision waits for ever.
+    keeps_waiting: bool,
     /// `METHOD path`, GETs with a range marked as `PROBE`.
     log: Vec<String>,
 }
@@ -172,6 +174,11 @@ impl MockHub {
         self.file(name, |file| file.is_gated = true);
     }
 
+    /// Whether those who ask for a revision from now on get no answer, ever.
+    pub(crate) fn keep_waiting(&self, keeps_waiting: bool) {
+        self.repo().keeps_waiting = keeps_waiting;
+    }
+
     /// Only this token opens the repository.
     pub(crate) fn require_token(&self, token: &str) {
         self.repo().token = Some(token.to_owned());
@@ -267,6 +274,10 @@ fn turn_away(
 
 async fn revision(State(repo): State<Shared>, params: Params, headers: HeaderMap) -> Response {
     let line = format!("GET revision/{}", params["revision"]);
+    let keeps_waiting = repo.lock().unwrap().keeps_waiting;
+    if keeps_waiting {
+        std::future::pending::<()>().await;
+    }
     turn_away(&mut repo.lock().unwrap(), line, &params, &headers).unwrap_or_else(|| {
         axum::Json(serde_json::json!({ "id": MODEL, "sha": COMMIT })).into_response()
     })

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 
-/// Runs as long as its standard input is open. `$1` is the directory, the first line of input the server's process.
+/// Runs as long as its standard input is open. `$1` is the directory.
 const WATCH: &str = "\
 trap '' INT TERM HUP
-read -r pid
 cat > /dev/null
+pid=$(head -n 1 \"$1/data/postmaster.pid\" 2> /dev/null)
 # At once: what it has not written is of no use to anybody.
 [ -z \"$pid\" ] || kill -QUIT \"$pid\"
 tries=0
@@ -31,8 +31,8 @@ until rm -rf \"$1\" || [ \"$tries\" -gt 300 ]; do
 done
 ";
 
-/// Nothing here has to survive anything.
-const SETTINGS: &str = "-c fsync=off -c full_page_writes=off -c synchronous_commit=off -c shared_buffers=32MB \
+/// Nothing here has to survive the end of the machine.
+const SETTINGS: &str = "-c fsync=off -c full_page_writes=off -c shared_buffers=32MB \
     -c max_connections=200 -c listen_addresses=";
 
 /// The longest path of a socket, its final zero included.
@@ -47,6 +47,7 @@ struct Programs {
 /// A server that runs. It listens on a socket in its own directory, which nobody else can enter.
 pub(crate) struct Cluster {
     directory: PathBuf,
+    programs: Programs,
     _watch: ChildStdin,
 }
 
@@ -54,25 +55,28 @@ impl Cluster {
     /// The one that all tests share; started by the first. `None` where no server is installed, which `CI` forbids.
     pub(crate) fn shared() -> Option<&'static Self> {
         static SHARED: OnceLock<Option<Cluster>> = OnceLock::new();
-        let start = || {
-            let Some(programs) = Programs::find() else {
-                let message = "no PostgreSQL server is installed (initdb in PATH or /usr/lib/postgresql/*/bin)";
-                assert!(std::env::var_os("CI").is_none(), "{message}");
-                // Past the capture of the output of tests that pass.
-                let line = format!("NOT RUN: tests on PostgreSQL: {message}\n");
-                std::io::stderr().write_all(line.as_bytes()).unwrap();
-                return None;
-            };
-            Some(Self::start(&programs))
+        SHARED.get_or_init(Self::own).as_ref()
+    }
+
+    /// One that a test can stop. `None` as for [`Cluster::shared`].
+    pub(crate) fn own() -> Option<Self> {
+        let Some(programs) = Programs::find() else {
+            let message =
+                "no PostgreSQL server is installed (initdb in PATH or /usr/lib/postgresql/*/bin)";
+            assert!(std::env::var_os("CI").is_none(), "{message}");
+            // Past the capture of the output of tests that pass.
+            let line = format!("NOT RUN: tests on PostgreSQL: {message}\n");
+            std::io::stderr().write_all(line.as_bytes()).unwrap();
+            return None;
         };
-        SHARED.get_or_init(start).as_ref()
+        Some(Self::start(programs))
     }
 
     #[expect(
         clippy::zombie_processes,
         reason = "what watches over the end of this process outlives it"
     )]
-    fn start(programs: &Programs) -> Self {
+    fn start(programs: Programs) -> Self {
         let directory = programs.make_directory();
         let mut watch = Command::new("sh")
             .args(["-c", WATCH, "watch"])
@@ -82,10 +86,14 @@ impl Cluster {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut pipe = watch.stdin.take().unwrap();
-        let data = directory.join("data");
-        programs.run("initdb", |initdb| {
-            initdb.arg("--pgdata").arg(&data).args([
+        let cluster = Self {
+            _watch: watch.stdin.take().unwrap(),
+            directory,
+            programs,
+        };
+        let data = cluster.data();
+        cluster.programs.run("initdb", |initdb| {
+            initdb.arg("--pgdata").arg(data).args([
                 "--username=secateur",
                 "--auth=trust",
                 "--encoding=UTF8",
@@ -93,25 +101,34 @@ impl Cluster {
                 "--no-sync",
             ]);
         });
-        programs.run("pg_ctl", |pg_ctl| {
+        cluster.start_again();
+        cluster
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    /// Goes on after [`Cluster::stop_at_once`].
+    pub(crate) fn start_again(&self) {
+        self.programs.run("pg_ctl", |pg_ctl| {
             let settings = format!(
                 "{SETTINGS} -c unix_socket_directories='{}'",
-                directory.display()
+                self.directory.display()
             );
-            pg_ctl
-                .arg("--pgdata")
-                .arg(&data)
-                .arg("--options")
-                .arg(settings);
-            pg_ctl.arg("--log").arg(directory.join("log"));
+            pg_ctl.arg("--pgdata").arg(self.data());
+            pg_ctl.arg("--options").arg(settings);
+            pg_ctl.arg("--log").arg(self.directory.join("log"));
             pg_ctl.args(["--wait", "--timeout=60", "start"]);
         });
-        let pid = fs::read_to_string(data.join("postmaster.pid")).unwrap();
-        writeln!(pipe, "{}", pid.lines().next().unwrap()).unwrap();
-        Self {
-            directory,
-            _watch: pipe,
-        }
+    }
+
+    /// As a crash would.
+    pub(crate) fn stop_at_once(&self) {
+        self.programs.run("pg_ctl", |pg_ctl| {
+            pg_ctl.arg("--pgdata").arg(self.data());
+            pg_ctl.args(["--mode=immediate", "--wait", "--timeout=60", "stop"]);
+        });
     }
 
     /// A database of it.
@@ -121,6 +138,13 @@ impl Cluster {
         let socket = self.directory.to_str().unwrap();
         url.query_pairs_mut().append_pair("host", socket);
         url.into()
+    }
+}
+
+impl Cluster {
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.join(".s.PGSQL.5432")
     }
 }
 

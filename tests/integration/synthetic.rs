@@ -105,6 +105,14 @@ pub(crate) fn write_model(dir: &Path, shape: Shape) {
     serialize_to_file(views, metadata, &dir.join("model.safetensors")).unwrap();
 }
 
+/// Makes the directory of a model that a job can name, with the tokenizer of the bundled one: `vocab` must be 768.
+pub(crate) fn write_local_model(dir: &Path, shape: Shape) {
+    std::fs::create_dir_all(dir).unwrap();
+    write_model(dir, shape);
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo");
+    std::fs::copy(demo.join("tokenizer.json"), dir.join("tokenizer.json")).unwrap();
+}
+
 /// Writes `[n, seq_len]` random token ids below `vocab` as calibration windows.
 pub(crate) fn write_ids(path: &Path, n: usize, seq_len: usize, vocab: usize) {
     let mut state = 7u64;

@@ -1,0 +1,337 @@
+//! `kill -9` of the child, the worker and the server in every phase of a job: the job succeeds all the same, with the same
+//! weights, and what was pruned is not pruned again.
+//!
+//! A phase that is over in a moment is held from outside: by a hub that does not answer, by a pipe in the place of a file
+//! that the attempt reads or writes, by a trigger that refuses the last commit.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::command_line;
+use crate::database::{Database, block_on};
+use crate::hub::WEIGHTS;
+use crate::hub_to_artifact::hub_with_bundled_model;
+use crate::mock_hub::{Fault, MODEL, MockHub};
+use crate::processes::{Process, Server, Site, signal, until};
+use crate::synthetic::{Shape, write_local_model};
+
+on_both_databases!(blocking:
+    a_killed_child_costs_no_more_than_the_block_it_was_in,
+    a_killed_worker_costs_no_more_than_the_block_it_was_in,
+    a_killed_server_costs_no_more_than_the_block_it_was_in,
+);
+
+const BLOCKS: usize = 12;
+
+const SHAPE: Shape = Shape {
+    hidden: 128,
+    intermediate: 256,
+    blocks: BLOCKS,
+    vocab: 768,
+};
+
+const SEQ_LEN: &str = "64";
+
+/// What a job is doing when somebody is killed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Moment {
+    Downloading,
+    Resolving,
+    Calibrating,
+    Pruning,
+    Evaluating,
+    Publishing,
+    /// The files are in the artifact store, and the database does not know it yet.
+    Committing,
+}
+
+impl Moment {
+    const ALL: [Self; 7] = [
+        // Before the other one that needs the hub: afterwards the model is here.
+        Self::Downloading,
+        Self::Resolving,
+        Self::Calibrating,
+        Self::Pruning,
+        Self::Evaluating,
+        Self::Publishing,
+        Self::Committing,
+    ];
+
+    fn phase(self) -> &'static str {
+        match self {
+            Self::Downloading => "downloading",
+            Self::Resolving => "resolving",
+            Self::Calibrating => "calibrating",
+            Self::Pruning => "pruning",
+            Self::Evaluating => "evaluating",
+            Self::Publishing | Self::Committing => "publishing",
+        }
+    }
+
+    /// Enough work that a kill finds it half done, where that is the point.
+    fn n_samples(self) -> &'static str {
+        if self == Self::Pruning { "128" } else { "8" }
+    }
+
+    fn needs_hub(self) -> bool {
+        matches!(self, Self::Downloading | Self::Resolving)
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Committing => f.write_str("committing"),
+            other => f.write_str(other.phase()),
+        }
+    }
+}
+
+fn a_killed_child_costs_no_more_than_the_block_it_was_in(database: &Database) {
+    let bench = Bench::new(database);
+    let worker = bench.site.worker();
+    for moment in Moment::ALL {
+        // Then there is no child any more.
+        if moment != Moment::Committing {
+            let id = bench.caught(moment);
+            let child = worker.only_child();
+            bench.release(moment, &id);
+            signal(child, Signal::KILL);
+            bench.check(moment, &bench.api, &id);
+        }
+    }
+}
+
+fn a_killed_worker_costs_no_more_than_the_block_it_was_in(database: &Database) {
+    let bench = Bench::new(database);
+    let mut worker = bench.site.worker();
+    for moment in Moment::ALL {
+        let id = bench.caught(moment);
+        worker = bench.replaced(worker, moment, &id, || bench.site.worker());
+        bench.check(moment, &bench.api, &id);
+    }
+}
+
+fn a_killed_server_costs_no_more_than_the_block_it_was_in(database: &Database) {
+    let bench = Bench::new(database);
+    let mut server = bench.site.server();
+    for moment in Moment::ALL {
+        let id = bench.caught(moment);
+        let again = || bench.site.server();
+        server = bench.replaced(server, moment, &id, again);
+        bench.check(moment, &server, &id);
+    }
+}
+
+/// The API, a hub, and a model of many blocks.
+struct Bench<'d> {
+    dir: TempDir,
+    database: &'d Database,
+    site: Site,
+    api: Server,
+    hub: MockHub,
+    _runtime: Runtime,
+}
+
+impl<'d> Bench<'d> {
+    fn new(database: &'d Database) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        write_local_model(&dir.path().join("models/deep"), SHAPE);
+        let runtime = Runtime::new().unwrap();
+        let hub = runtime.block_on(hub_with_bundled_model());
+        let site = Site::new(dir.path(), database)
+            .with("HF_ENDPOINT", hub.endpoint())
+            .with("HF_HOME", dir.path().join("hub"));
+        let api = site.api();
+        Self {
+            dir,
+            database,
+            site,
+            api,
+            hub,
+            _runtime: runtime,
+        }
+    }
+
+    /// Submits a job and waits until it is where it shall be caught; it goes no further before it is released.
+    fn caught(&self, moment: Moment) -> String {
+        match moment {
+            Moment::Downloading => self.hub.fail_always(WEIGHTS, Fault::Silence),
+            Moment::Resolving => self.hub.keep_waiting(true),
+            Moment::Calibrating => put_pipe(&self.tokenizer()),
+            Moment::Committing => block_on(self.database.refuse("insert", "publications")).unwrap(),
+            Moment::Pruning | Moment::Evaluating | Moment::Publishing => {}
+        }
+        let id = self.api.submit(&body(moment));
+        if moment == Moment::Publishing {
+            self.api.job_when(&id, |job| blocks_done(job) > 0);
+            put_pipe(&self.manifest_of(&id));
+        }
+        self.api.job_when(&id, |job| {
+            job["phase"] == moment.phase() && (moment != Moment::Pruning || blocks_done(job) > 2)
+        });
+        match moment {
+            Moment::Downloading => until("the download", || {
+                (self.hub.downloads(WEIGHTS) > 0).then_some(())
+            }),
+            Moment::Committing => until("the artifact", || {
+                let stored = format!("home/artifacts/jobs/{id}/attempts/1/dense/secateur.json");
+                fs::metadata(self.site.path(stored)).ok().map(drop)
+            }),
+            _ => {}
+        }
+        id
+    }
+
+    /// Who waits already does not hear of it.
+    fn release(&self, moment: Moment, id: &str) {
+        match moment {
+            Moment::Downloading => self.hub.fail_first(WEIGHTS, &[]),
+            Moment::Resolving => self.hub.keep_waiting(false),
+            Moment::Calibrating => {
+                let beside = self.dir.path().join("tokenizer.json");
+                fs::copy(demo().join("tokenizer.json"), &beside).unwrap();
+                fs::rename(beside, self.tokenizer()).unwrap();
+            }
+            Moment::Publishing => fs::remove_file(self.manifest_of(id)).unwrap(),
+            Moment::Committing => block_on(self.database.accept_again("publications")).unwrap(),
+            Moment::Pruning | Moment::Evaluating => {}
+        }
+    }
+
+    /// Kills a process that has a worker, and starts its successor.
+    fn replaced<P: Into<Process>>(
+        &self,
+        process: P,
+        moment: Moment,
+        id: &str,
+        next: impl Fn() -> P,
+    ) -> P {
+        process.into().kill();
+        self.release(moment, id);
+        next()
+    }
+
+    fn check(&self, moment: Moment, server: &Server, id: &str) {
+        let before = self.api.job(id);
+        let job = server.succeeded(id);
+        assert_eq!(job["attempt"], 2, "{moment}: {job}");
+        assert_eq!(job["crash_count"], 1, "{moment}: {job}");
+        assert_eq!(job["attempts"][0]["outcome"], "crashed", "{moment}: {job}");
+        assert_eq!(
+            job["results"]["digest"],
+            self.undisturbed_digest(moment),
+            "{moment}"
+        );
+        let events = server.events(id);
+        let first = |event: &&Value| event["type"] == "phase" && event["attempt"] == 1;
+        let last_phase = events.iter().rfind(first).unwrap();
+        assert_eq!(last_phase["phase"], moment.phase(), "{events:?}");
+        let ends = ["succeeded", "failed", "cancelled"].map(Value::from);
+        let ends = events.iter().filter(|event| ends.contains(&event["type"]));
+        assert_eq!(ends.count(), 1, "{events:?}");
+        let resumed = events.iter().find(|event| event["type"] == "resumed");
+        let resumed = resumed.map(|event| event["block"].as_u64().unwrap());
+        eprintln!("killed while {moment}: went on at block {resumed:?} of {BLOCKS}");
+        match moment {
+            // What was seen before the kill is not done again.
+            Moment::Pruning => assert!(resumed >= Some(2), "{before}"),
+            Moment::Evaluating | Moment::Publishing | Moment::Committing => {
+                assert!(resumed >= Some(BLOCKS as u64 - 1), "{moment}: {events:?}");
+            }
+            Moment::Downloading | Moment::Resolving | Moment::Calibrating => {
+                assert_eq!(resumed, None, "{moment}");
+            }
+        }
+    }
+
+    /// Of the same work by the command line, without a server.
+    fn undisturbed_digest(&self, moment: Moment) -> Value {
+        let name = if moment.needs_hub() { "tiny" } else { "deep" };
+        let out = format!("{name}-{}", moment.n_samples());
+        let out = self.dir.path().join(out);
+        let manifest = out.join("secateur.json");
+        if !manifest.try_exists().unwrap() {
+            let model = if moment.needs_hub() {
+                demo()
+            } else {
+                self.site.path("models/deep")
+            };
+            let text = demo().join("calibration.txt");
+            let paths = [&model, &text, &out].map(|path| path.to_str().unwrap());
+            let [model, text, out] = paths;
+            command_line::prune(&[
+                "--model",
+                model,
+                "--sparsity",
+                "0.5",
+                "--calibration-file",
+                text,
+                "--n-samples",
+                moment.n_samples(),
+                "--seq-len",
+                SEQ_LEN,
+                "--seed",
+                "3",
+                "--out",
+                out,
+            ]);
+        }
+        let manifest: Value = serde_json::from_slice(&fs::read(manifest).unwrap()).unwrap();
+        manifest["digest"].clone()
+    }
+
+    fn tokenizer(&self) -> PathBuf {
+        self.site.path("models/deep/tokenizer.json")
+    }
+
+    fn manifest_of(&self, id: &str) -> PathBuf {
+        let name = format!("home/scratch/{id}/artifact/secateur.json");
+        self.site.path(name)
+    }
+}
+
+fn demo() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo")
+}
+
+fn body(moment: Moment) -> Value {
+    let model = if moment.needs_hub() {
+        json!({"source": "hub", "id": MODEL})
+    } else {
+        json!({"source": "local", "id": "deep"})
+    };
+    let number = |text: &str| text.parse::<u32>().unwrap();
+    // Long enough that its begin is seen before its end.
+    let windows = if moment == Moment::Evaluating { 192 } else { 2 };
+    json!({
+        "model": model, "sparsity": 0.5, "pattern": "unstructured",
+        "calibration": {
+            "dataset": "demo", "n_samples": number(moment.n_samples()), "seq_len": number(SEQ_LEN), "seed": 3,
+        },
+        "evaluation": {"perplexity": ["demo"], "seq_len": number(SEQ_LEN), "windows": windows},
+    })
+}
+
+/// As the job's progress tells it.
+fn blocks_done(job: &Value) -> u32 {
+    let step = job["progress"]["name"].as_str().unwrap_or_default();
+    let done = step
+        .strip_prefix("blocks ")
+        .and_then(|rest| rest.split_once('/'));
+    done.map_or(0, |(done, _)| done.parse().unwrap())
+}
+
+/// Whoever opens it waits for the other end, which nobody ever opens.
+fn put_pipe(path: &Path) {
+    let beside = path.with_extension("pipe");
+    mknodat(CWD, &beside, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    fs::rename(beside, path).unwrap();
+}
