@@ -41,8 +41,9 @@ impl FromStr for ArtifactPlace {
         let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        let is_prefix =
-            prefix.chars().all(|c| is_plain(c) || c == '/') && Key::parse(prefix).is_ok();
+        let is_prefix = !prefix.starts_with('/')
+            && prefix.chars().all(|c| is_plain(c) || c == '/')
+            && Key::parse(prefix).is_ok();
         if name.is_empty() || !name.chars().all(is_plain) || !is_prefix {
             return Err(InvalidPlace);
         }

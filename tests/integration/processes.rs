@@ -8,8 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use reqwest::blocking::RequestBuilder;
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -230,10 +229,6 @@ impl Server {
         (answer.status(), answer.text().unwrap())
     }
 
-    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, self.url(path))
-    }
-
     pub(crate) fn post(&self, path: &str, body: &Value) -> Value {
         let request = self.client.post(self.url(path)).json(body);
         request.send().unwrap().json().unwrap()
@@ -292,10 +287,6 @@ impl Server {
         let (_, text) = self.status_and_text("/metrics");
         let line = text.lines().find_map(|line| line.strip_prefix(name));
         line.map_or(0.0, |value| value.trim().parse().unwrap())
-    }
-
-    pub(crate) fn kill(self) {
-        self.process.kill();
     }
 }
 
