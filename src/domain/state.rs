@@ -135,10 +135,9 @@ impl Action {
             (Self::Cancel, S::Running | S::Pausing | S::Cancelling) => Some(S::Cancelling),
             (Self::Pause, S::Queued | S::Paused) => Some(S::Paused),
             (Self::Pause, S::Running | S::Pausing) => Some(S::Pausing),
-            (Self::Resume, S::Queued | S::Paused) => Some(S::Queued),
-            (Self::Resume, S::Running) => Some(S::Running),
-            (Self::Retry, S::Queued | S::Failed | S::Cancelled) => Some(S::Queued),
-            (Self::Retry, S::Running) => Some(S::Running),
+            (Self::Resume, S::Queued | S::Paused)
+            | (Self::Retry, S::Queued | S::Failed | S::Cancelled) => Some(S::Queued),
+            (Self::Resume | Self::Retry, S::Running) => Some(S::Running),
             (Self::Delete, S::Succeeded | S::Failed | S::Cancelled) => Some(state),
             (
                 Self::Cancel | Self::Pause | Self::Resume | Self::Retry | Self::Delete,

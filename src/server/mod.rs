@@ -93,7 +93,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
 
 /// One connection; with `is_lasting` it takes one request after the other.
 fn connect(stream: TcpStream, router: Router, limits: Limits, is_lasting: bool) -> Connection {
-    let routes = router.map_request(of_axum as fn(_) -> _);
+    let service = router.map_request(of_axum as fn(_) -> _);
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
@@ -101,7 +101,7 @@ fn connect(stream: TcpStream, router: Router, limits: Limits, is_lasting: bool) 
         .keep_alive(is_lasting)
         .serve_connection(
             TokioIo::new(Patient::new(stream, limits.stall)),
-            TowerToHyperService::new(routes),
+            TowerToHyperService::new(service),
         )
 }
 

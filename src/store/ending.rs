@@ -59,6 +59,7 @@ pub struct Settled {
 
 impl Ending {
     /// The one place that says where an attempt's end leads, shared by every database.
+    #[expect(clippy::too_many_lines, reason = "one table, a row for each ending")]
     pub(super) fn settle(&self, state: JobState, now: Timestamp) -> Settled {
         let base = Settled {
             state: JobState::Cancelled,

@@ -150,7 +150,7 @@ mod tests {
     struct Script(Mutex<VecDeque<Vec<IpAddr>>>);
 
     impl Script {
-        fn new(answers: &[&[&str]]) -> Box<Self> {
+        fn boxed(answers: &[&[&str]]) -> Box<dyn Lookup> {
             let parse = |answer: &&[&str]| answer.iter().map(|a| a.parse().unwrap()).collect();
             Box::new(Self(Mutex::new(answers.iter().map(parse).collect())))
         }
@@ -221,7 +221,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_connects_to_an_address_that_is_not_public() {
         let (port, seen) = trap("http://127.0.0.1/").await;
-        let literal = client(&[], Script::new(&[&["127.0.0.1"]]));
+        let literal = client(&[], Script::boxed(&[&["127.0.0.1"]]));
         for host in HOSTS.split(' ') {
             let sent = send(&literal, &format!("http://{host}:{port}/")).await;
             assert_eq!(sent.error, Some(DeliveryError::Forbidden), "{host}");
@@ -231,7 +231,7 @@ mod tests {
                 continue;
             };
             let address: IpAddr = address;
-            let resolved = client(&[], Script::new(&[&[&address.to_string()]]));
+            let resolved = client(&[], Script::boxed(&[&[&address.to_string()]]));
             let sent = send(&resolved, &format!("http://name.example:{port}/")).await;
             assert_eq!(
                 sent.error,
@@ -255,7 +255,7 @@ mod tests {
     async fn a_host_that_changes_its_address_is_checked_each_time() {
         let (port, seen) = trap("http://127.0.0.1/").await;
         // 127.0.0.2 is as good as a public address here, 127.0.0.1 is the inside.
-        let lookup = Script::new(&[&["127.0.0.2"], &["127.0.0.1"]]);
+        let lookup = Script::boxed(&[&["127.0.0.2"], &["127.0.0.1"]]);
         let client = client(&["127.0.0.2/32"], lookup);
         let url = format!("http://rebind.example:{port}/");
         // Nobody listens there: what matters is where it went.
@@ -275,7 +275,7 @@ mod tests {
     #[tokio::test]
     async fn of_several_addresses_only_the_allowed_ones_are_used() {
         let (port, seen) = trap("http://127.0.0.1/").await;
-        let lookup = Script::new(&[&["10.0.0.1", "127.0.0.1", "::1"]]);
+        let lookup = Script::boxed(&[&["10.0.0.1", "127.0.0.1", "::1"]]);
         let client = client(&["127.0.0.1/32"], lookup);
         let sent = send(&client, &format!("http://name.example:{port}/")).await;
         assert_eq!((sent.status, *seen.lock().unwrap()), (Some(302), 1));
@@ -285,7 +285,7 @@ mod tests {
     async fn nobody_is_followed_elsewhere() {
         let (inside, seen_inside) = trap("http://127.0.0.1/").await;
         let (outside, seen_outside) = trap(&format!("http://localhost:{inside}/")).await;
-        let client = client(&["127.0.0.0/8"], Script::new(&[&["127.0.0.1"]]));
+        let client = client(&["127.0.0.0/8"], Script::boxed(&[&["127.0.0.1"]]));
         let sent = send(&client, &format!("http://name.example:{outside}/")).await;
         assert_eq!(
             (sent.status, sent.error),

@@ -207,12 +207,12 @@ impl<'c> Watch<'c> {
                     Some(message) => self.hear(message).await,
                     None => return self.conclude(child).await,
                 },
-                _ = heartbeat.tick() => match self.renew().await {
-                    Ok(stop) => stop,
-                    Err(Unrenewed) => {
+                _ = heartbeat.tick() => {
+                    let renewed = self.renew().await;
+                    if renewed.is_err() {
                         heartbeat.reset_after(RENEW_AGAIN.min(heartbeat.period()));
-                        None
                     }
+                    renewed.unwrap_or_default()
                 },
                 _ = flush.tick() => self.flush().await,
                 _ = look.tick() => self.look().await,

@@ -74,7 +74,7 @@ fn a_job_outlives_a_database_that_is_away_for_longer_than_its_lease() {
         (&json!(1), &json!(0)),
         "{job}, {before}"
     );
-    assert_eq!(server.metric("secateur_leases_reaped_total"), 0.0);
+    assert!(server.metric("secateur_leases_reaped_total") < 0.5);
     let events = server.events(&id);
     let ends = events.iter().filter(|event| event["type"] == "succeeded");
     assert_eq!(ends.count(), 1, "{events:?}");

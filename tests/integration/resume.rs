@@ -232,7 +232,7 @@ fn a_state_from_elsewhere_that_is_damaged_or_of_other_work_is_not_gone_on_with()
                 &received.join("state.json"),
                 "\"fingerprint\":\"",
                 "\"fingerprint\":\"0",
-            )
+            );
         },
     ];
     for (number, damage) in damages.iter().enumerate() {

@@ -96,11 +96,11 @@ async fn append(address: &str, jobs: u32) {
 /// Follows until it has seen all `events`; gives how often it was cut, and when it was done.
 async fn client(address: String, seed: u32, events: u64) -> (u32, Instant) {
     let mut random = Random(u64::from(seed));
-    let (mut seen, mut cuts) = (0, 0);
+    let (mut last_seen, mut cuts) = (0, 0);
     loop {
         let life = random.up_to(LIFETIME * 2);
-        let followed = follow(&address, &mut seen, events);
-        match tokio::time::timeout(life, followed).await {
+        let connection = follow(&address, &mut last_seen, events);
+        match tokio::time::timeout(life, connection).await {
             Ok(()) => return (cuts, Instant::now()),
             Err(_elapsed) => cuts += 1,
         }
@@ -118,7 +118,7 @@ async fn follow(address: &str, seen: &mut u64, events: u64) {
     let (mut id, mut has_data) = (None, false);
     while *seen < events {
         let line = lines.next_line().await.unwrap();
-        let line = line.expect("the server ended the stream");
+        let line = line.unwrap_or_else(|| panic!("the server ended the stream"));
         if let Some(number) = line.strip_prefix("id: ") {
             id = Some(number.parse::<u64>().unwrap());
         } else if line.starts_with("data: ") {

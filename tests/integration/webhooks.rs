@@ -479,8 +479,8 @@ fn several_servers_on_one_database_send_each_message_once(database: &Database) {
         send(&servers[job % 3], "/v1/jobs", &body);
     }
     // A job's end comes last: by then everything else was sent.
-    let list = servers[0].get("/v1/jobs?limit=1");
-    let last = list["data"][0]["links"]["cancel"].as_str().unwrap();
+    let newest = servers[0].get("/v1/jobs?limit=1");
+    let last = newest["data"][0]["links"]["cancel"].as_str().unwrap();
     let messages = receiver.wait_for(JOBS);
     send(&servers[1], last, &Value::Null);
     let all = receiver.wait_for(JOBS + 1);

@@ -359,11 +359,13 @@ fn is_terminal(state: &str) -> bool {
 /// The state that an event of the log leads to; `None` where it must not happen.
 fn after(state: Option<&str>, event: &str) -> Option<&'static str> {
     match (state, event) {
-        (None, "queued") | (Some("running"), "retrying" | "released") => Some("queued"),
+        (None, "queued")
+        | (Some("running"), "retrying" | "released")
+        | (Some("paused"), "continued")
+        | (Some("failed" | "cancelled"), "retried") => Some("queued"),
         (Some("queued"), "started") | (Some("running"), "phase" | "resumed") => Some("running"),
         (Some("running"), "pausing") => Some("pausing"),
         (Some("queued" | "pausing"), "paused") => Some("paused"),
-        (Some("paused"), "continued") | (Some("failed" | "cancelled"), "retried") => Some("queued"),
         (Some("running" | "pausing"), "cancelling") => Some("cancelling"),
         (Some("queued" | "paused" | "cancelling"), "cancelled") => Some("cancelled"),
         (Some("running" | "pausing" | "cancelling"), "succeeded") => Some("succeeded"),

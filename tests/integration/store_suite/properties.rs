@@ -225,7 +225,7 @@ impl Bench {
                 let known = self.store.set_draining(&id, *draining).await.unwrap();
                 let drains = self.model.workers.get_mut(&id);
                 assert_eq!(known, drains.is_some());
-                drains.map(|drains| *drains = *draining);
+                drains.into_iter().for_each(|drains| *drains = *draining);
             }
             Operation::Pause { paused } => {
                 self.store.set_paused(*paused).await.unwrap();
