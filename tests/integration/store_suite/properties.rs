@@ -225,7 +225,9 @@ impl Bench {
                 let known = self.store.set_draining(&id, *draining).await.unwrap();
                 let drains = self.model.workers.get_mut(&id);
                 assert_eq!(known, drains.is_some());
-                drains.map(|drains| *drains = *draining);
+                if let Some(drains) = drains {
+                    *drains = *draining;
+                }
             }
             Operation::Pause { paused } => {
                 self.store.set_paused(*paused).await.unwrap();
