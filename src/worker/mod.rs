@@ -32,6 +32,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::artifacts::Artifacts;
 use crate::clock::Clock;
@@ -216,7 +217,8 @@ fn record_wait(job: &Job) {
 async fn run(context: &Arc<Context>, job: &Job, device: &str, asked: broadcast::Receiver<JobId>) {
     let _active = context.activate(job.id);
     let ended = supervise::supervise(context, job, device, asked).await;
-    record::record(context, job, ended).await;
+    let span = tracing::info_span!("record", worker.id = context.worker_id());
+    record::record(context, job, ended).instrument(span).await;
 }
 
 impl Context {
