@@ -45,7 +45,7 @@ pub(super) async fn list_events(
     JobPath(id): JobPath,
     mut parameters: Parameters,
 ) -> Result<Json<EventsView>, ApiError> {
-    let after = parameters.take("after").unwrap_or(0);
+    let after = parameters.take_with("after", number).unwrap_or(0);
     let limit = parameters.limit(DEFAULT_LIMIT, MAX_LIMIT);
     parameters.finish()?;
     let data = state.jobs.events(id, after, limit).await?;
@@ -55,4 +55,10 @@ pub(super) async fn list_events(
         data,
         last_seq,
     }))
+}
+
+/// A number that databases have: they know no larger ones.
+fn number(text: &str) -> Result<u64, String> {
+    let number = text.parse::<i64>().map_err(|error| error.to_string())?;
+    u64::try_from(number).map_err(|_negative| "it is negative".to_owned())
 }

@@ -1,6 +1,7 @@
 //! The connections to the server, and how long anybody waits for it.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -76,18 +77,29 @@ impl Connections {
 
     /// For statements that shall see one moment.
     pub(super) async fn snapshot(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
-        self.pool
-            .begin_with("begin isolation level repeatable read read only")
+        self.begin_with("begin isolation level repeatable read read only")
             .await
             .map_err(failed("begin to read"))
     }
 
     /// Begins to write.
     pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
-        self.pool
-            .begin_with("begin isolation level read committed read write")
+        self.begin_with("begin isolation level read committed read write")
             .await
             .map_err(failed("begin a transaction"))
+    }
+
+    /// Goes on to its end when nobody waits for it any more. Dropped half-way, the driver would not know that the
+    /// transaction has begun, and whoever got the connection next would be in it: reads would show an old moment, and
+    /// single writes would never be committed.
+    async fn begin_with(
+        &self,
+        statement: &'static str,
+    ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        let pool = self.pool.clone();
+        let begun = tokio::spawn(async move { pool.begin_with(statement).await });
+        let panicked = |panic| Err(sqlx::Error::Io(io::Error::other(panic)));
+        begun.await.unwrap_or_else(panicked)
     }
 
     /// Gives up when the server does not answer.

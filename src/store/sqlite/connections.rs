@@ -194,4 +194,10 @@ fn pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        // A full disk makes SQLite end the transaction by itself, and the driver counts it as open ever after: such a
+        // connection could never begin another one.
+        .before_acquire(|connection, _| {
+            let is_of_use = !connection.is_in_transaction();
+            Box::pin(async move { Ok(is_of_use) })
+        })
 }

@@ -364,7 +364,9 @@ fn after(state: Option<&str>, event: &str) -> Option<&'static str> {
         | (Some("paused"), "continued")
         | (Some("failed" | "cancelled"), "retried") => Some("queued"),
         (Some("queued"), "started") | (Some("running"), "phase" | "resumed") => Some("running"),
-        (Some("running"), "pausing") => Some("pausing"),
+        // The process of an attempt goes on until it is told.
+        (Some("pausing"), "phase" | "resumed") | (Some("running"), "pausing") => Some("pausing"),
+        (Some("cancelling"), "phase" | "resumed") => Some("cancelling"),
         (Some("queued" | "pausing"), "paused") => Some("paused"),
         (Some("running" | "pausing"), "cancelling") => Some("cancelling"),
         (Some("queued" | "paused" | "cancelling"), "cancelled") => Some("cancelled"),

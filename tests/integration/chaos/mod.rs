@@ -109,6 +109,13 @@ impl<'d> Trial<'d> {
         let server = site.server();
         let orders = bodies().into_iter().map(|(name, body)| {
             let id = server.submit(&body);
+            let order = name.to_owned();
+            self.history.add(Record::Call {
+                at: now(),
+                what: Call::Submit { order },
+                status: Some(202),
+                answer: json!({"id": id}),
+            });
             let job = until("an undisturbed job", || {
                 Some(server.job(&id)).filter(|job| job["finished_at"].is_string())
             });
