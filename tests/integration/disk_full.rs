@@ -126,7 +126,6 @@ fn a_job_that_does_not_fit_fails_and_the_next_one_succeeds_when_there_is_room() 
 }
 
 #[test]
-#[ignore = "submissions are refused for longer than a minute after there is room again"]
 fn a_database_without_room_takes_no_job_and_loses_none() {
     let Some(disk) = Disk::mount() else { return };
     let dir = tempfile::tempdir().unwrap();
