@@ -366,9 +366,10 @@ fn after(state: Option<&str>, event: &str) -> Option<&'static str> {
         (Some("queued"), "started") | (Some("running"), "phase" | "resumed") => Some("running"),
         // The process of an attempt goes on until it is told.
         (Some("pausing"), "phase" | "resumed") | (Some("running"), "pausing") => Some("pausing"),
-        (Some("cancelling"), "phase" | "resumed") => Some("cancelling"),
         (Some("queued" | "pausing"), "paused") => Some("paused"),
-        (Some("running" | "pausing"), "cancelling") => Some("cancelling"),
+        (Some("running" | "pausing"), "cancelling") | (Some("cancelling"), "phase" | "resumed") => {
+            Some("cancelling")
+        }
         (Some("queued" | "paused" | "cancelling"), "cancelled") => Some("cancelled"),
         (Some("running" | "pausing" | "cancelling"), "succeeded") => Some("succeeded"),
         (Some("queued" | "running" | "pausing" | "paused" | "cancelling"), "failed") => {

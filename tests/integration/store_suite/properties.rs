@@ -204,6 +204,8 @@ impl Bench {
         Some(lease)
     }
 
+    #[allow(clippy::too_many_lines, reason = "a line or two for each operation")]
+    #[allow(for_loops_over_fallibles, reason = "there is one or none")]
     async fn run(&mut self, operation: &Operation) {
         let now = self.now();
         match operation {
@@ -225,7 +227,9 @@ impl Bench {
                 let known = self.store.set_draining(&id, *draining).await.unwrap();
                 let drains = self.model.workers.get_mut(&id);
                 assert_eq!(known, drains.is_some());
-                drains.into_iter().for_each(|drains| *drains = *draining);
+                for drains in drains {
+                    *drains = *draining;
+                }
             }
             Operation::Pause { paused } => {
                 self.store.set_paused(*paused).await.unwrap();
