@@ -204,8 +204,7 @@ impl Bench {
         Some(lease)
     }
 
-    #[allow(clippy::too_many_lines, reason = "a line or two for each operation")]
-    #[allow(for_loops_over_fallibles, reason = "there is one or none")]
+    #[expect(clippy::too_many_lines, reason = "a line or two for each operation")]
     async fn run(&mut self, operation: &Operation) {
         let now = self.now();
         match operation {
@@ -227,7 +226,7 @@ impl Bench {
                 let known = self.store.set_draining(&id, *draining).await.unwrap();
                 let drains = self.model.workers.get_mut(&id);
                 assert_eq!(known, drains.is_some());
-                for drains in drains {
+                if let Some(drains) = drains {
                     *drains = *draining;
                 }
             }
