@@ -19,7 +19,7 @@ use crate::config::{ServerConfig, StorageArgs, WebhookArgs, WorkerArgs};
 use crate::datasets::DataRoots;
 use crate::domain::request::Defaults;
 use crate::http::{self, Hosts, HttpState, Metrics};
-use crate::jobs::{Feed, Jobs, Parts, Signals};
+use crate::jobs::{Jobs, Parts, Signals};
 use crate::machine;
 use crate::models::ModelLibrary;
 use crate::pipeline::hub::HubOptions;
@@ -113,9 +113,9 @@ async fn launch(
         )
     };
     let stop = CancellationToken::new();
-    let feed = Feed::start(foundation.store(), stop.clone()).await?;
     let defaults = Defaults::for_devices(&config.worker.devices);
-    let jobs = foundation.jobs(&config.storage, defaults, feed)?;
+    let jobs = foundation.jobs(&config.storage, defaults)?;
+    jobs.read_log(stop.clone()).await?;
     let deadlines = end_overdue(jobs.clone(), config.worker.sweep_seconds);
     tokio::spawn(stop.clone().run_until_cancelled_owned(deadlines));
     let (webhooks, dispatcher) = foundation.webhooks(&config.webhooks)?;
@@ -177,11 +177,10 @@ pub async fn start_worker(
     let stop = CancellationToken::new();
     if let Some(address) = listen {
         let metrics = telemetry::start_metrics()?;
-        let feed = Feed::start(foundation.store(), stop.clone()).await?;
         let defaults = Defaults::for_devices(&worker.devices);
         let (webhooks, _) = foundation.webhooks(&WebhookArgs::default())?;
         let state = HttpState {
-            jobs: foundation.jobs(storage, defaults, feed)?,
+            jobs: foundation.jobs(storage, defaults)?,
             webhooks,
             devices: worker.devices.clone().into(),
             hosts: Hosts::Any,
@@ -267,7 +266,7 @@ impl Foundation {
         Arc::clone(&self.store)
     }
 
-    fn jobs(&self, storage: &StorageArgs, defaults: Defaults, feed: Feed) -> anyhow::Result<Jobs> {
+    fn jobs(&self, storage: &StorageArgs, defaults: Defaults) -> anyhow::Result<Jobs> {
         let hub = match &storage.hub {
             Some(hub) => hub.clone(),
             None => HubOptions::from_env().reach()?,
@@ -287,7 +286,6 @@ impl Foundation {
             clock: Arc::clone(&self.clock),
             defaults,
             signals: self.signals.clone(),
-            feed,
             home: storage.home.clone(),
         }))
     }

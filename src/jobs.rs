@@ -35,7 +35,8 @@ use crate::domain::task_info::TaskInfo;
 use crate::domain::{ErrorCode, Refusal};
 use crate::models::ModelLibrary;
 use crate::store::{Answer, Earlier, Inserted, Requested, Store, StoreError};
-pub use feed::{Entry, Feed};
+pub use feed::Entry;
+use feed::Feed;
 pub use following::{Following, Step};
 pub use readiness::Check;
 use watch::Watches;
@@ -141,8 +142,6 @@ pub struct Parts {
     pub defaults: Defaults,
     /// To the workers of this process.
     pub signals: Signals,
-    /// What happens to the jobs.
-    pub feed: Feed,
     /// The directory that holds everything, for the readiness check.
     pub home: PathBuf,
 }
@@ -153,6 +152,8 @@ pub struct Jobs {
     parts: Arc<Parts>,
     /// Ids made within one millisecond still sort in the order they were made.
     id_context: Arc<Mutex<ContextV7>>,
+    /// The log, for those who follow it.
+    feed: Feed,
     /// Jobs that somebody waits for.
     watches: Arc<Watches>,
 }
@@ -198,8 +199,10 @@ pub struct RegisteredData {
 impl Jobs {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let watches = Watches::new(Arc::clone(&parts.store), parts.feed.clone());
+        let feed = Feed::new(Arc::clone(&parts.store));
+        let watches = Watches::new(Arc::clone(&parts.store), feed.clone());
         Self {
+            feed,
             watches,
             parts: Arc::new(parts),
             id_context: Arc::new(Mutex::new(ContextV7::new())),

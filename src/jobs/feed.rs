@@ -16,10 +16,10 @@ use crate::domain::{JobId, JobState};
 use crate::store::{Store, StoreError};
 
 /// Events that a follower may be behind by before it reads them from the database.
-const BACKLOG: usize = 1024;
+const BACKLOG: usize = 256;
 
 /// Events that are read at once.
-const BATCH: u32 = 200;
+const BATCH: u32 = 100;
 
 /// How often the database is looked at. Not every database tells of what others have written, and none for sure.
 const POLL: Duration = Duration::from_millis(250);
@@ -29,20 +29,24 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// What followers share.
 #[derive(Debug, Clone)]
-pub struct Feed {
+pub(super) struct Feed {
     store: Arc<dyn Store>,
     news: broadcast::Sender<Arc<Numbered>>,
 }
 
 impl Feed {
-    /// Begins to read, until `stop` is cancelled.
-    pub async fn start(store: Arc<dyn Store>, stop: CancellationToken) -> Result<Self, StoreError> {
-        // Known before anybody can follow: whatever is newer is heard by all of them.
-        let position = store.last_event_number().await?;
+    /// Of this database; nobody hears anything before it is started.
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
         let (news, _) = broadcast::channel(BACKLOG);
-        let feed = Self { store, news };
-        tokio::spawn(stop.run_until_cancelled_owned(feed.clone().read_on(position)));
-        Ok(feed)
+        Self { store, news }
+    }
+
+    /// Begins to read, until `stop` is cancelled.
+    pub(super) async fn start(self, stop: CancellationToken) -> Result<(), StoreError> {
+        // Known before anybody can follow: whatever is newer is heard by all of them.
+        let position = self.store.last_event_number().await?;
+        tokio::spawn(stop.run_until_cancelled_owned(self.read_on(position)));
+        Ok(())
     }
 
     async fn read_on(self, mut position: u64) {
@@ -204,6 +208,52 @@ impl Follower {
                 Err(RecvError::Lagged(_)) => self.is_behind = true,
                 Err(RecvError::Closed) => return Ok(None),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::clock::{Clock as _, SystemClock};
+    use crate::domain::Job;
+    use crate::domain::request::{Defaults, JobRequest};
+    use crate::store::{SqliteStore, Time};
+
+    /// More than the channel holds.
+    const EVENTS: u64 = BACKLOG as u64 + 50;
+
+    async fn add(store: &SqliteStore, jobs: u64) {
+        let body = json!({"model": "demo", "sparsity": 0.5});
+        let spec = JobRequest::parse(&body, Defaults::CPU).unwrap().spec;
+        for _ in 0..jobs {
+            let id = JobId::new(uuid::Uuid::now_v7());
+            let job = Job::new(id, spec.clone(), SystemClock.now());
+            store.insert_job(&job).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_is_too_slow_for_the_channel_misses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&dir.path().join("test.db"), Time::Database).await;
+        let store = Arc::new(store.unwrap());
+        let feed = Feed::new(Arc::clone(&store) as Arc<dyn Store>);
+        feed.clone().start(CancellationToken::new()).await.unwrap();
+        let mut slow = feed.follow(Scope::All, 0);
+        add(&store, 1).await;
+        assert_eq!(slow.next().await.unwrap().unwrap().position, 1);
+        let mut news = feed.subscribe();
+        let all_told = async {
+            // Told of more than it keeps, the channel has lost some of it for `slow`.
+            while !matches!(news.recv().await, Ok(told) if told.number == EVENTS) {}
+        };
+        tokio::join!(add(&store, EVENTS - 1), all_told);
+        add(&store, 1).await;
+        for position in 2..=EVENTS + 1 {
+            assert_eq!(slow.next().await.unwrap().unwrap().position, position);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::feed::{Entry, Follower, Scope};
 use super::watch::Seen;
@@ -46,12 +47,17 @@ pub enum Step {
 }
 
 impl Jobs {
+    /// Begins to read the log for those who follow it, until `stop` is cancelled.
+    pub async fn read_log(&self, stop: CancellationToken) -> Result<(), Error> {
+        Ok(self.feed.clone().start(stop).await?)
+    }
+
     /// The log of all jobs: after an event, or from now on.
     pub async fn follow_all(&self, after: Option<u64>) -> Result<Following, Error> {
         let last = self.parts.store.last_event_number().await?;
         let position = after.unwrap_or(last).min(last);
         Ok(Following {
-            follower: self.parts.feed.follow(Scope::All, position),
+            follower: self.feed.follow(Scope::All, position),
             position,
             is_elsewhere: after.is_some_and(|after| after > last),
             job: None,
@@ -73,7 +79,7 @@ impl Jobs {
         }
         let seen = self.watches.watch(&job);
         Ok(Some(Following {
-            follower: self.parts.feed.follow(Scope::Job(id), position),
+            follower: self.feed.follow(Scope::Job(id), position),
             position,
             is_elsewhere,
             job: Some(Watched {

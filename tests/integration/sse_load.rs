@@ -58,6 +58,7 @@ async fn run(server: &Server, clients: u32, seconds: u32) {
     for seed in 0..clients {
         running.spawn(client(server.address().to_owned(), seed, events));
     }
+    let began = Instant::now();
     append(server.address(), jobs).await;
     let ended = Instant::now();
     let all = async {
@@ -71,7 +72,8 @@ async fn run(server: &Server, clients: u32, seconds: u32) {
     };
     let (cuts, last) = tokio::time::timeout(PATIENCE, all).await.unwrap();
     eprintln!(
-        "{clients} clients saw {events} events in {seconds} s through {cuts} cuts, the last one {:?} after the last event",
+        "{clients} clients saw {events} events in {:?} through {cuts} cuts, the last one {:?} after the last event",
+        ended - began,
         last - ended
     );
 }
