@@ -24,11 +24,9 @@ mod synthetic;
 use synthetic::{Shape, write_model};
 
 /// The program's allocator with its settings (main.rs): without it, the paging of large buffers is what is measured.
-#[cfg(feature = "server")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-#[cfg(feature = "server")]
 #[expect(
     unsafe_code,
     reason = "jemalloc reads its settings from a symbol of this name"

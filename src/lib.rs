@@ -17,45 +17,26 @@
 //!                        tasks                 beside it: the formats of zero-shot tasks, pure text
 //! ```
 //!
-//! With `--no-default-features` only [`engine`] is compiled.
+//! [`engine`] is a package of its own, so that it is built rarely and optimised always.
 
-pub mod engine;
+pub use secateur_engine as engine;
 
-#[cfg(feature = "server")]
 pub mod app;
-#[cfg(feature = "server")]
 pub mod artifacts;
-#[cfg(feature = "server")]
 pub mod bundled;
-#[cfg(feature = "server")]
 pub mod cli;
-#[cfg(feature = "server")]
 pub mod clock;
-#[cfg(feature = "server")]
 pub mod config;
-#[cfg(feature = "server")]
 pub mod datasets;
-#[cfg(feature = "server")]
 pub mod domain;
-#[cfg(feature = "server")]
 pub mod http;
-#[cfg(feature = "server")]
 pub mod jobs;
-#[cfg(feature = "server")]
 pub mod machine;
-#[cfg(feature = "server")]
 pub mod models;
-#[cfg(feature = "server")]
 pub mod pipeline;
-#[cfg(feature = "server")]
 pub mod server;
-#[cfg(feature = "server")]
 pub mod store;
-#[cfg(feature = "server")]
 pub mod tasks;
-#[cfg(feature = "server")]
 pub mod telemetry;
-#[cfg(feature = "server")]
 pub mod webhooks;
-#[cfg(feature = "server")]
 pub mod worker;

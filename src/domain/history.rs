@@ -82,8 +82,8 @@ pub struct Numbered {
     pub number: u64,
     /// The job.
     pub job_id: JobId,
-    /// What happened to it.
-    pub event: Event,
+    /// What happened to it; `None` where that cannot be read, perhaps because a newer version wrote it.
+    pub event: Option<Event>,
 }
 
 /// What happened to a job.

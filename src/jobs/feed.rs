@@ -121,39 +121,54 @@ pub struct Entry {
 }
 
 impl Scope {
+    /// `None` for what is of another job, or cannot be read.
     fn entry(self, numbered: &Numbered) -> Option<Entry> {
+        let event = numbered.event.clone()?;
         let position = match self {
             Self::All => numbered.number,
-            Self::Job(id) if id == numbered.job_id => numbered.event.seq,
+            Self::Job(id) if id == numbered.job_id => event.seq,
             Self::Job(_) => return None,
         };
         Some(Entry {
             position,
             job_id: numbered.job_id,
-            event: numbered.event.clone(),
+            event,
         })
     }
 
-    async fn read(self, store: &dyn Store, after: u64) -> Result<Vec<Entry>, StoreError> {
+    async fn read(self, store: &dyn Store, after: u64) -> Result<Batch, StoreError> {
         Ok(match self {
             Self::All => {
                 let events = store.list_all_events(after, BATCH).await?;
-                events
-                    .iter()
-                    .filter_map(|event| self.entry(event))
-                    .collect()
+                Batch {
+                    is_full: events.len() == BATCH as usize,
+                    end: events.last().map_or(after, |last| last.number),
+                    entries: events.iter().filter_map(|e| self.entry(e)).collect(),
+                }
             }
             Self::Job(job_id) => {
-                let events = store.list_events(job_id, after, BATCH).await?.into_iter();
+                let events = store.list_events(job_id, after, BATCH).await?;
                 let entry = |event: Event| Entry {
                     position: event.seq,
                     job_id,
                     event,
                 };
-                events.map(entry).collect()
+                Batch {
+                    is_full: events.len() == BATCH as usize,
+                    end: events.last().map_or(after, |last| last.seq),
+                    entries: events.into_iter().map(entry).collect(),
+                }
             }
         })
     }
+}
+
+/// What was read of a log at once.
+struct Batch {
+    entries: Vec<Entry>,
+    /// Where to read on, also where the last entries cannot be read.
+    end: u64,
+    is_full: bool,
 }
 
 /// Somebody who follows a log.
@@ -189,10 +204,13 @@ impl Follower {
                 return Ok(Some(entry));
             }
             if self.is_behind {
-                let entries = self.scope.read(&*self.store, self.position).await?;
+                let batch = self.scope.read(&*self.store, self.position).await?;
                 // What comes after a batch that is not full was written after it was read: it will be heard of.
-                self.is_behind = entries.len() == BATCH as usize;
-                self.batch.extend(entries);
+                self.is_behind = batch.is_full;
+                if batch.entries.is_empty() {
+                    self.position = batch.end;
+                }
+                self.batch.extend(batch.entries);
                 continue;
             }
             if self.over.is_some() {
@@ -215,6 +233,7 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use sqlx::{Connection as _, Executor as _, SqliteConnection};
 
     use super::*;
     use crate::clock::{Clock as _, SystemClock};
@@ -232,6 +251,28 @@ mod tests {
             let id = JobId::new(uuid::Uuid::now_v7());
             let job = Job::new(id, spec.clone(), SystemClock.now());
             store.insert_job(&job).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_left_out_and_what_follows_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("test.db");
+        let store = SqliteStore::open(&file, Time::Database).await.unwrap();
+        add(&store, u64::from(BATCH) + 50).await;
+        let mut connection = SqliteConnection::connect(&format!("sqlite://{}", file.display()))
+            .await
+            .unwrap();
+        // As a newer version might have written it; more than is read at once.
+        let statement = "update events set kind = '{\"type\":\"polished\"}' where number > 1";
+        connection.execute(statement).await.unwrap();
+        add(&store, 1).await;
+        let feed = Feed::new(Arc::new(store) as Arc<dyn Store>);
+        feed.clone().start(CancellationToken::new()).await.unwrap();
+        let mut follower = feed.follow(Scope::All, 0);
+        let last = u64::from(BATCH) + 51;
+        for position in [1, last] {
+            assert_eq!(follower.next().await.unwrap().unwrap().position, position);
         }
     }
 

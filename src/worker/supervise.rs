@@ -26,7 +26,7 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a lease that could not be renewed waits for the next try, however seldom it is renewed otherwise: the sooner
 /// after an outage, the less others take its holder for dead.
-const RENEW_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const RENEW_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a child may take to its next checkpoint when it shall pause. Blocks of the largest models take minutes.
 const PAUSE_PATIENCE: Duration = Duration::from_mins(15);

@@ -2,8 +2,8 @@
 //!
 //! A holder renews its lease all the time, so one that is over has most likely lost its holder. But while the database
 //! was away nobody could renew, and when it is back all leases may be over at once. So a lease that is over is only
-//! noted at first. It is taken for lost when it is looked at again after a while in which the database answered, and
-//! its holder, who tries once a second after a failure, still has not renewed it.
+//! noted at first. It is taken for lost when it is looked at again after a while in which the database answered and
+//! its holder, who tries once a second after a failure, could have renewed it twice.
 
 use std::collections::HashMap;
 use std::time::Duration;

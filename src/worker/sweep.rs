@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::grace::{self, GRACE};
 use super::presence::Dead;
 use super::record::count;
+use super::supervise::RENEW_AGAIN;
 use super::suspects::Suspects;
 use super::{Context, checkpoints, jittered};
 use crate::artifacts::ArtifactError;
@@ -98,13 +99,13 @@ impl Sweeper {
         let found = context.parts.store.list_leased().await;
         let found = found.inspect_err(|_| self.suspects.forget_all())?;
         self.suspects.retain(&found);
+        let grace = 2 * context.settings.heartbeat.max(RENEW_AGAIN);
         let mut result = Ok(());
         for leased in &found {
             let lease = &leased.lease;
             if context.is_active(lease.job_id) && lease.owner == context.worker_id() {
                 continue;
             }
-            let grace = 2 * context.settings.heartbeat;
             let reason = if dead.contains(&lease.owner) {
                 "the worker died"
             } else if leased.is_over && self.suspects.is_confirmed(leased, grace) {

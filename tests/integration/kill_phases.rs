@@ -77,7 +77,11 @@ impl Moment {
 
     /// Enough work that a kill finds it half done, where that is the point.
     fn n_samples(self) -> &'static str {
-        if self == Self::Pruning { "128" } else { "8" }
+        if matches!(self, Self::Pruning | Self::Publishing) {
+            "128"
+        } else {
+            "8"
+        }
     }
 
     fn needs_hub(self) -> bool {
@@ -171,8 +175,11 @@ impl<'d> Bench<'d> {
         }
         let id = self.api.submit(&body(moment));
         if moment == Moment::Publishing {
-            self.api.job_when(&id, |job| blocks_done(job) > 0);
-            put_pipe(&self.manifest_of(&id));
+            let manifest = self.manifest_of(&id);
+            until("the artifact to be begun", || {
+                fs::metadata(manifest.parent()?).ok()
+            });
+            put_pipe(&manifest);
         }
         self.api.job_when(&id, |job| {
             job["phase"] == moment.phase() && (moment != Moment::Pruning || blocks_done(job) > 2)

@@ -232,10 +232,15 @@ pub(super) fn event(row: &Row) -> Result<Event, StoreError> {
 
 pub(super) fn numbered(row: &Row) -> Result<Numbered, StoreError> {
     let columns = Columns::new(row, "events");
+    let number = columns.count("number")?;
+    let event = event(row).inspect_err(|error| {
+        let error = error as &dyn std::error::Error;
+        tracing::error!(error, event.number = number, "a stored event is left out");
+    });
     Ok(Numbered {
-        number: columns.count("number")?,
+        number,
         job_id: columns.word("job_id")?,
-        event: event(row)?,
+        event: event.ok(),
     })
 }
 

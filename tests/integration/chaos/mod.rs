@@ -40,6 +40,14 @@ const JOBS: usize = 60;
 /// So many threads break things at the same time.
 const NEMESES: u64 = 2;
 
+/// What clients ask of a job, each as often as it stands here.
+const ACTIONS: [&str; 7] = [
+    "cancel", "pause", "pause", "pause", "resume", "resume", "retry",
+];
+
+/// So many jobs are still of interest to those who submitted them.
+const RECENT: usize = 12;
+
 /// How long a client waits for an answer: less than a process is stopped for.
 const ANSWER: Duration = Duration::from_secs(2);
 
@@ -150,8 +158,9 @@ impl<'d> Trial<'d> {
             let nemeses = (1..=NEMESES).map(|stream| scope.spawn(move || torment(stream)));
             let nemeses: Vec<_> = nemeses.collect();
             scope.spawn(|| {
+                let mut known = BTreeMap::new();
                 while !ended.load(Ordering::Relaxed) {
-                    self.observe(&places);
+                    self.observe(&places, &mut known);
                     std::thread::sleep(LOOK);
                 }
             });
@@ -165,7 +174,6 @@ impl<'d> Trial<'d> {
             self.wait_for_the_end(&places);
             faults
         });
-        self.observe(&places);
         let states = self.look_back(&places);
         let mut findings = check(&self.history.records(), &self.orders);
         let dead = places.iter().filter(|place| !place.is_alive());
@@ -225,14 +233,19 @@ impl<'d> Trial<'d> {
             if status == Some(202) {
                 accepted.push(answer["id"].as_str().unwrap().to_owned());
             }
-            if !accepted.is_empty() && random.below(4) == 0 {
-                let job = random.pick(&accepted).clone();
-                let path = format!("/v1/jobs/{job}/cancel");
-                let action = "cancel".to_owned();
-                let what = Call::Act { action, job };
-                self.call(random.pick(places), &path, what, &json!({}));
+            if !accepted.is_empty() && random.below(2) == 0 {
+                // One of the last: most of the others are over.
+                let recent = &accepted[accepted.len().saturating_sub(RECENT)..];
+                let (action, job) = (*random.pick(&ACTIONS), random.pick(recent));
+                self.ask(random.pick(places), action, job);
             }
         }
+    }
+
+    fn ask(&self, place: &Place, action: &str, job: &str) {
+        let path = format!("/v1/jobs/{job}/{action}");
+        let (action, job) = (action.to_owned(), job.to_owned());
+        self.call(place, &path, Call::Act { action, job }, &json!({}));
     }
 
     /// `None` where no answer came; of places without an API none comes.
@@ -269,23 +282,33 @@ impl<'d> Trial<'d> {
         answers.next()
     }
 
-    /// Writes down how every job is now.
-    fn observe(&self, places: &[Place]) {
+    /// Writes down how every job is now that is not as it is known.
+    fn observe(&self, places: &[Place], known: &mut BTreeMap<String, Value>) {
         let Some(page) = self.read(places, "/v1/jobs?limit=100") else {
             return;
         };
         for job in page["data"].as_array().unwrap() {
-            let at = now();
-            self.history.add(Record::Seen {
-                at,
-                job: job.clone(),
-            });
+            let id = job["id"].as_str().unwrap();
+            if known.get(id) != Some(job) {
+                known.insert(id.to_owned(), job.clone());
+                self.history.add(Record::Seen {
+                    at: now(),
+                    job: job.clone(),
+                });
+            }
         }
     }
 
     fn wait_for_the_end(&self, places: &[Place]) {
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
+            let paused = self.read(places, "/v1/jobs?limit=100&status=paused");
+            for job in paused
+                .iter()
+                .flat_map(|page| page["data"].as_array().unwrap())
+            {
+                self.ask(&places[0], "resume", job["id"].as_str().unwrap());
+            }
             let page = self.read(places, "/v1/jobs?limit=1");
             let is_over = page.is_some_and(|page| {
                 let counts = page["counts"].as_object().unwrap().iter();

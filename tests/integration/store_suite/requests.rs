@@ -197,7 +197,11 @@ pub(super) async fn events_of_all_jobs_are_numbered_as_they_become_visible(store
         while seen.len() < 3 * JOBS {
             let after = seen.last().map_or(0, |(number, ..)| *number);
             let found = store.list_all_events(after, 7).await.unwrap();
-            seen.extend(found.into_iter().map(|e| (e.number, e.job_id, e.event.seq)));
+            seen.extend(
+                found
+                    .into_iter()
+                    .map(|e| (e.number, e.job_id, e.event.unwrap().seq)),
+            );
         }
         seen
     };

@@ -7,7 +7,7 @@ use std::f64::consts::PI;
 
 use serde::Deserialize;
 
-use crate::engine::error::{EngineError, Result};
+use crate::error::{EngineError, Result};
 
 /// A change of the frequencies, made for contexts longer than those trained on.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,6 +1,6 @@
 //! What is needed of one row of logits.
 
-use crate::engine::simd::{exp, max, sum_by, vectorized};
+use crate::simd::{exp, max, sum_by, vectorized};
 
 /// The parts of a row's log-sum-exp: `ln Σ_v exp(row[v]) = top + ln(sum)`.
 pub(super) struct SoftmaxRow {

@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
 
-use crate::engine::error::Result;
+use crate::error::Result;
 
 /// A tensor's values, row-major. Pruning works on these, so kept weights stay bit-identical in their own dtype.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,7 +3,7 @@ use candle_core::{DType, Device, Tensor};
 use super::cached::CachedAttention;
 use super::tree::TreeAttention;
 use super::*;
-use crate::engine::model::RopeScaling;
+use crate::model::RopeScaling;
 
 const HEAD_DIM: usize = 16;
 

@@ -1,6 +1,6 @@
 //! A synchronous, deterministic library that prunes the decoder blocks of a language model, one block at a time.
 //!
-//! It knows nothing of jobs, HTTP or databases, and compiles alone with `--no-default-features`.
+//! It knows nothing of jobs, HTTP or databases.
 //!
 //! For each block, in order: forward the calibration windows through the dense block and observe Σx² at the
 //! inputs of its linears, zero the weights with the lowest scores, forward the windows again through the pruned

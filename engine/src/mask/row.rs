@@ -7,7 +7,7 @@
 
 use super::Scratch;
 use super::keys::{Element, NonFiniteScore, scores, zero_below, zero_up_to};
-use crate::engine::simd::{Isa, dispatch};
+use crate::simd::{Isa, dispatch};
 
 /// Keys in the sample.
 const SAMPLE: usize = 64;
@@ -184,7 +184,7 @@ mod tests {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 (state >> 8) % spread
             }).collect();
-            let zeros = crate::engine::mask::zeros_of(n, share).clamp(1, n);
+            let zeros = crate::mask::zeros_of(n, share).clamp(1, n);
             for isa in [Isa::Native, Isa::Portable] {
                 prop_assert_eq!(find_cut(isa, &keys, zeros, &mut Vec::new()), by_sorting(&keys, zeros));
             }

@@ -3,9 +3,9 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use crate::engine::model::RopeTable;
-use crate::engine::ops::{ROWS_PER_TASK, contiguous, on_cpu};
-use crate::engine::simd::vectorized;
+use crate::model::RopeTable;
+use crate::ops::{ROWS_PER_TASK, contiguous, on_cpu};
+use crate::simd::vectorized;
 
 /// Turns the heads of each row by the row's position.
 ///

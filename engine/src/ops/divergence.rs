@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::nll::negative_log_likelihood;
 use super::softmax_row::SoftmaxRow;
 use super::{argmax, contiguous, on_cpu};
-use crate::engine::simd::{exp, sum_by_pairs, vectorized};
+use crate::simd::{exp, sum_by_pairs, vectorized};
 
 /// Two predictions of the same token.
 #[derive(Debug, Clone, Copy, PartialEq)]

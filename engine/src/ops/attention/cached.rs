@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::kernel::{Scratch, Span};
 use super::rotate;
 use super::{AttentionShape, composed_span};
-use crate::engine::ops::{contiguous, on_cpu};
+use crate::ops::{contiguous, on_cpu};
 
 /// The rows of a cache that belong to a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

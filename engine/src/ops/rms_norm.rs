@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::{ROWS_PER_TASK, contiguous, on_cpu};
-use crate::engine::simd::{sum_by, vectorized};
+use crate::simd::{sum_by, vectorized};
 
 /// `y[t][j] = x[t][j] / sqrt(mean_j(x[t][j]²) + eps) · weight[j]`
 ///

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::{Checkpoint, Weights};
-use crate::engine::error::{EngineError, Result};
+use crate::error::{EngineError, Result};
 
 /// What belongs to a model besides its shards. Weights in other formats, caches and subdirectories do not.
 const COMPANION_SUFFIXES: &[&str] = &[".json", ".model", ".txt", ".jinja", ".md"];

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::keys::{Element, NonFiniteScore, scores, zero_below};
-use crate::engine::simd::Isa;
+use crate::simd::Isa;
 
 /// Values of one task.
 const PIECE: usize = 1 << 16;

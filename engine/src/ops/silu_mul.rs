@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::{contiguous, on_cpu};
-use crate::engine::simd::{exp, vectorized};
+use crate::simd::{exp, vectorized};
 
 /// Elements that are worth a task of their own.
 const ELEMENTS_PER_TASK: usize = 1 << 14;

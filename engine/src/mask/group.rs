@@ -2,7 +2,7 @@
 
 use super::Scratch;
 use super::keys::{Element, NonFiniteScore, scores};
-use crate::engine::simd::{Isa, dispatch};
+use crate::simd::{Isa, dispatch};
 
 /// Zeroes, in each `group` values of the row, the `zeros` with the lowest keys.
 pub(super) fn prune_groups<T: Element>(

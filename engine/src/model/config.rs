@@ -10,9 +10,9 @@ use serde::Deserialize;
 
 use super::block::LinearKind;
 use super::rope::RopeScaling;
-use crate::engine::checkpoint::read_small_file;
-use crate::engine::error::{EngineError, Result};
-use crate::engine::mask::Sparsity;
+use crate::checkpoint::read_small_file;
+use crate::error::{EngineError, Result};
+use crate::mask::Sparsity;
 
 /// Architectures that the decoder can run.
 pub const SUPPORTED_ARCHITECTURES: [&str; 1] = ["LlamaForCausalLM"];

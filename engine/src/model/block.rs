@@ -9,11 +9,9 @@ use candle_core::{Device, Tensor};
 
 use super::config::ModelConfig;
 use super::rope::RopeTable;
-use crate::engine::checkpoint::{Checkpoint, Weights};
-use crate::engine::error::Result;
-use crate::engine::ops::{
-    AttentionShape, TokenLayout, causal_attention, linear, rms_norm, silu_mul,
-};
+use crate::checkpoint::{Checkpoint, Weights};
+use crate::error::Result;
+use crate::ops::{AttentionShape, TokenLayout, causal_attention, linear, rms_norm, silu_mul};
 
 /// The prunable linears of a block, in the order of the computation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use candle_core::{Result, Storage, Tensor};
 use rayon::prelude::*;
 
 use super::{contiguous, on_cpu};
-use crate::engine::simd::vectorized;
+use crate::simd::vectorized;
 
 /// Rows summed in f32 before the sum goes on in f64: short enough that f32 loses nothing of note.
 const ROWS_PER_PARTIAL: usize = 64;

@@ -13,7 +13,7 @@ use std::path::Path;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::engine::error::{EngineError, Result};
+use crate::error::{EngineError, Result};
 
 /// Longest header that is read. LLaMA-405B's largest shard has one of some 10 KiB.
 const MAX_HEADER_BYTES: u64 = 16 << 20;
@@ -43,10 +43,10 @@ impl TensorEntry {
 }
 
 /// A header's tensors by name.
-pub(in crate::engine) type Header = BTreeMap<String, TensorEntry>;
+pub(crate) type Header = BTreeMap<String, TensorEntry>;
 
 /// Reads and checks the header of an open file.
-pub(in crate::engine) fn read_header(file: &mut File, path: &Path) -> Result<Header> {
+pub(crate) fn read_header(file: &mut File, path: &Path) -> Result<Header> {
     let malformed = |reason: String| EngineError::MalformedCheckpoint {
         path: path.to_path_buf(),
         reason,

@@ -17,7 +17,7 @@ pub use layout::{Segment, TokenLayout};
 pub use rotate::rotate;
 pub use tree::causal_attention;
 
-use crate::engine::model::RopeTable;
+use crate::model::RopeTable;
 
 /// Heads of an attention and the positions it knows.
 #[derive(Debug, Clone, Copy)]

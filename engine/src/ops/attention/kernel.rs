@@ -4,8 +4,8 @@ use rayon::prelude::*;
 
 use super::AttentionShape;
 use super::rotate::rotate_row;
-use crate::engine::ops::matmul::{View, times, times_transposed};
-use crate::engine::simd::{LANES, exp, max, vectorized};
+use crate::ops::matmul::{View, times, times_transposed};
+use crate::simd::{LANES, exp, max, vectorized};
 
 /// Scores of a chunk of queries that stay in the second-level cache.
 const SCORES_PER_CHUNK: usize = 1 << 16;

@@ -3,7 +3,7 @@
 use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
 
-use crate::engine::simd::{Isa, LANES, dispatch};
+use crate::simd::{Isa, LANES, dispatch};
 
 /// A score was NaN or infinite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

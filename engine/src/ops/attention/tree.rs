@@ -7,7 +7,7 @@ use super::kernel::{Scratch, Span};
 use super::layout::{Segment, TokenLayout, ancestors, positions};
 use super::rotate::{self, rotate_rows};
 use super::{AttentionShape, composed_span};
-use crate::engine::ops::{contiguous, on_cpu};
+use crate::ops::{contiguous, on_cpu};
 
 /// - `q`: `[n_tokens, heads · head_dim]`, f32
 /// - `k`, `v`: `[n_tokens, kv_heads · head_dim]`, f32
