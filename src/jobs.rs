@@ -5,28 +5,25 @@ mod following;
 mod gauges;
 mod queue;
 mod readiness;
+mod results;
 mod submission;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::{Notify, broadcast};
 use uuid::{ContextV7, Uuid};
 
-use crate::artifacts::{ArtifactError, Artifacts, ByteStream};
+use crate::artifacts::{ArtifactError, Artifacts};
 use crate::clock::Clock;
 use crate::datasets::{DataRoots, Use};
 use crate::domain::history::{Attempt, Event};
 use crate::domain::idempotency::{KeyedRequest, Reply};
-use crate::domain::job::{Job, JobFilter, JobId, Publication};
-use crate::domain::manifest::FileEntry;
+use crate::domain::job::{Job, JobFilter, JobId};
 use crate::domain::request::{Defaults, FieldError, JobRequest};
 use crate::domain::scheduling::Scheduling;
 use crate::domain::spec::DatasetRef;
@@ -39,6 +36,7 @@ pub use feed::Entry;
 use feed::Feed;
 pub use following::{Following, Step};
 pub use readiness::Check;
+pub use results::ArtifactFile;
 use watch::Watches;
 
 /// Why a use-case ended without what was asked for.
@@ -174,15 +172,6 @@ pub struct Page {
     pub jobs: Vec<Job>,
     /// Where the next page begins; `None` on the last one.
     pub next: Option<JobId>,
-}
-
-/// A file of a succeeded job.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ArtifactFile {
-    job_id: JobId,
-    attempt: u32,
-    /// Its name, length and digest.
-    pub entry: FileEntry,
 }
 
 /// The registered data sets that can be had.
@@ -401,80 +390,6 @@ impl Jobs {
     pub async fn events(&self, id: JobId, after: u64, limit: u32) -> Result<Vec<Event>, Error> {
         self.get(id).await?;
         Ok(self.parts.store.list_events(id, after, limit).await?)
-    }
-
-    /// What a succeeded job brought.
-    pub async fn publication(&self, id: JobId) -> Result<Publication, Error> {
-        let job = self.get(id).await?;
-        let publication = self.parts.store.lookup_publication(id).await?;
-        publication.ok_or(Error::ResultsNotReady {
-            id,
-            state: job.state,
-        })
-    }
-
-    /// One file of a succeeded job.
-    pub async fn artifact(&self, id: JobId, name: &str) -> Result<ArtifactFile, Error> {
-        let not_found = || Error::ArtifactNotFound {
-            id,
-            name: name.to_owned(),
-        };
-        self.get(id).await?;
-        let publication = self
-            .parts
-            .store
-            .lookup_publication(id)
-            .await?
-            .ok_or_else(not_found)?;
-        let attempt = publication.attempt;
-        let entry = publication
-            .files
-            .into_iter()
-            .find(|file| file.name == name)
-            .ok_or_else(not_found)?;
-        let stored = self.parts.artifacts.size(id, attempt, name).await?;
-        if stored != Some(entry.size_bytes) {
-            return Err(Error::ArtifactDamaged {
-                id,
-                name: entry.name,
-                stored,
-                expected: entry.size_bytes,
-            });
-        }
-        Ok(ArtifactFile {
-            job_id: id,
-            attempt,
-            entry,
-        })
-    }
-
-    /// The bytes of a file within `range`.
-    pub async fn read_artifact(
-        &self,
-        file: &ArtifactFile,
-        range: Range<u64>,
-    ) -> Result<ByteStream, Error> {
-        let bytes = self
-            .parts
-            .artifacts
-            .read(file.job_id, file.attempt, &file.entry.name, range)
-            .await?;
-        let count = |chunk: &Bytes| {
-            metrics::counter!("secateur_artifact_bytes_total", "direction" => "out")
-                .increment(chunk.len() as u64);
-        };
-        Ok(bytes.inspect_ok(count).boxed())
-    }
-
-    /// Where a client can get the file by itself for a few minutes; `None` where it must be read here.
-    pub async fn artifact_link(
-        &self,
-        file: &ArtifactFile,
-        disposition: &str,
-    ) -> Result<Option<String>, Error> {
-        let (artifacts, name) = (&self.parts.artifacts, &file.entry.name);
-        let link = artifacts.link(file.job_id, file.attempt, name, disposition);
-        Ok(link.await?)
     }
 
     /// The registered data sets that can be had.
