@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use secateur::domain::scheduling::{DeviceKind, Scheduling};
+use secateur::domain::scheduling::Scheduling;
 use secateur::domain::worker::{Device, WorkerProfile};
 
 use super::model::{Finished, Model};
