@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
+use reqwest::Url;
 
 use crate::artifacts::ArtifactPlace;
 use crate::domain::HubReach;
@@ -209,6 +210,10 @@ pub struct LogArgs {
         default_value = "text"
     )]
     pub log_format: LogFormat,
+
+    /// Collector that traces are sent to, as OTLP over HTTP, such as `http://localhost:4318`; none unless given
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<Url>,
 }
 
 /// How a line of the log looks.

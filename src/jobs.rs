@@ -32,6 +32,7 @@ use crate::domain::task_info::TaskInfo;
 use crate::domain::{ErrorCode, Refusal};
 use crate::models::ModelLibrary;
 use crate::store::{Answer, Earlier, Inserted, Requested, Store, StoreError};
+use crate::traces;
 pub use feed::Entry;
 use feed::Feed;
 pub use following::{Following, Step};
@@ -245,6 +246,7 @@ impl Jobs {
             ..request.scheduling
         };
         job.run_after = request.run_after.unwrap_or(job.run_after);
+        job.traceparent = traces::current();
         Ok(job)
     }
 

@@ -38,5 +38,6 @@ pub mod server;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;
+pub mod traces;
 pub mod webhooks;
 pub mod worker;

@@ -1,14 +1,25 @@
-//! Logs and metrics of the process.
+//! Logs, traces and metrics of the process.
 //!
 //! Ids are fields, not part of the text: `request.id`, `job.id`, `job.attempt`, `worker.id`. A failure is logged
 //! once, where it is handled.
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use reqwest::Url;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
+
+use crate::config::{LogArgs, LogFormat};
 
 /// Seconds: a phase, and the wait before the first one, take from a moment to hours.
 const JOB_BUCKETS: &[f64] = &[
@@ -20,18 +31,89 @@ const REQUEST_BUCKETS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
 ];
 
-/// Sends the log to standard error: to people or, with `json`, to programs.
-pub fn start_logging(filter: &str, json: bool) -> Result<(), ParseError> {
-    let filter = EnvFilter::try_new(filter)?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    if json {
-        builder.json().flatten_event(true).init();
-    } else {
-        builder.with_ansi(std::io::stderr().is_terminal()).init();
+/// How long the end of the process waits for the collector.
+const LAST_TRACES: Duration = Duration::from_secs(5);
+
+/// Logs or traces could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// Not what `--log` takes.
+    #[error("{filter:?} is no log filter")]
+    Filter {
+        /// As it was given.
+        filter: String,
+        /// What is wrong with it.
+        source: ParseError,
+    },
+    /// Nothing could be sent there, whoever listens.
+    #[error("cannot send traces to {endpoint}")]
+    Exporter {
+        /// As it was given.
+        endpoint: Url,
+        /// Why.
+        source: ExporterBuildError,
+    },
+}
+
+/// Sends what is left to the collector when it is dropped.
+#[derive(Debug)]
+pub struct Traces(SdkTracerProvider);
+
+impl Drop for Traces {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.shutdown_with_timeout(LAST_TRACES) {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "the last traces are lost");
+        }
     }
-    Ok(())
+}
+
+/// Sends the log to standard error, and the spans of this program to the collector if there is one. To be called before
+/// there is a runtime: the exporter has a thread of its own.
+pub fn start(args: &LogArgs) -> Result<Option<Traces>, TelemetryError> {
+    let filter = EnvFilter::try_new(&args.log);
+    let filter = filter.map_err(|source| TelemetryError::Filter {
+        filter: args.log.clone(),
+        source,
+    })?;
+    let traces = args.otlp_endpoint.as_ref().map(exporting).transpose()?;
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let log = match args.log_format {
+        LogFormat::Json => log.json().flatten_event(true).with_filter(filter).boxed(),
+        LogFormat::Text => {
+            let is_terminal = std::io::stderr().is_terminal();
+            log.with_ansi(is_terminal).with_filter(filter).boxed()
+        }
+    };
+    let spans = traces.as_ref().map(|Traces(provider)| {
+        // Ours alone: what the exporter does itself must not be exported.
+        let ours = Targets::new().with_target("secateur", LevelFilter::INFO);
+        let layer = tracing_opentelemetry::layer();
+        layer
+            .with_tracer(provider.tracer("secateur"))
+            .with_filter(ours)
+    });
+    tracing_subscriber::registry().with(log).with(spans).init();
+    Ok(traces)
+}
+
+/// `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS` and
+/// `OTEL_BSP_*` count as the OpenTelemetry SDK documents them.
+fn exporting(endpoint: &Url) -> Result<Traces, TelemetryError> {
+    let url = format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/'));
+    let exporter = SpanExporter::builder().with_http().with_endpoint(url);
+    let exporter = exporter
+        .build()
+        .map_err(|source| TelemetryError::Exporter {
+            endpoint: endpoint.clone(),
+            source,
+        })?;
+    let name = std::env::var("OTEL_SERVICE_NAME").unwrap_or_else(|_unset| "secateur".to_owned());
+    let provider = SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(Resource::builder().with_service_name(name).build())
+        .build();
+    Ok(Traces(provider))
 }
 
 /// The recorder could not be installed.

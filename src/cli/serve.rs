@@ -3,7 +3,7 @@
 use anyhow::Context;
 
 use super::signals::StopSignals;
-use crate::config::{LogArgs, LogFormat, ServerConfig};
+use crate::config::{LogArgs, ServerConfig};
 use crate::{app, telemetry};
 
 /// Serve the API and run the jobs.
@@ -17,8 +17,7 @@ pub struct Args {
 
 /// Runs until it is told to stop.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    telemetry::start_logging(&args.log.log, args.log.log_format == LogFormat::Json)
-        .with_context(|| format!("{:?} is no log filter", args.log.log))?;
+    let _traces = telemetry::start(&args.log)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async {
         let mut signals = StopSignals::listen()?;

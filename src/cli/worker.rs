@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::Context;
 
 use super::signals::StopSignals;
-use crate::config::{LogArgs, LogFormat, StorageArgs, WorkerArgs};
+use crate::config::{LogArgs, StorageArgs, WorkerArgs};
 use crate::{app, telemetry};
 
 /// Run the jobs of a server that was started with `--no-worker`, or help one that runs some itself.
@@ -28,8 +28,7 @@ pub struct Args {
     reason = "every command takes its arguments by value"
 )]
 pub fn run(args: Args) -> anyhow::Result<()> {
-    telemetry::start_logging(&args.log.log, args.log.log_format == LogFormat::Json)
-        .with_context(|| format!("{:?} is no log filter", args.log.log))?;
+    let _traces = telemetry::start(&args.log)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async {
         let mut signals = StopSignals::listen()?;

@@ -188,6 +188,8 @@ pub struct Job {
     pub scheduling: Scheduling,
     /// When it came into the queue last.
     pub queued_at: Timestamp,
+    /// The span of the request that submitted it, as W3C Trace Context writes it.
+    pub traceparent: Option<String>,
     /// The worker that holds it.
     pub lease_owner: Option<String>,
     /// When the lease ends unless it is renewed.
@@ -226,6 +228,7 @@ impl Job {
             run_after: now,
             scheduling: Scheduling::default(),
             queued_at: now,
+            traceparent: None,
             lease_owner: None,
             lease_expires_at: None,
             error: None,
@@ -246,6 +249,7 @@ impl Job {
             run_after: if is_delayed { self.run_after } else { now },
             scheduling: self.scheduling.begun_at(now),
             queued_at: now,
+            traceparent: None,
             created_at: now,
             updated_at: now,
             ..self

@@ -6,12 +6,13 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tracing::Instrument;
+use tracing::{Instrument as _, Span, field};
 use uuid::Uuid;
 
 use super::error::{ApiError, Problem};
 use super::limits::Limits;
 use super::preferences;
+use crate::traces::{self, TRACEPARENT};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
@@ -31,14 +32,22 @@ pub(super) async fn around(State(limits): State<Limits>, request: Request, next:
         "request",
         request.id = request_id,
         http.method = method,
-        http.route = route
+        http.route = route,
+        otel.kind = "server",
+        otel.name = format!("{method} {route}"),
+        http.response.status_code = field::Empty,
+        trace.id = field::Empty,
     );
+    let traceparent = request.headers().get(TRACEPARENT);
+    let traceparent = traceparent.and_then(|value| value.to_str().ok());
+    traces::continue_from(&span, traceparent.unwrap_or_default());
 
     let mut response = async {
         let deadline = limits.request + preferences::wait(request.headers()).unwrap_or_default();
         let answered = tokio::time::timeout(deadline, next.run(request)).await;
         let response = answered.unwrap_or_else(|_elapsed| ApiError::Timeout.into_response());
         let response = with_problem_body(response, &request_id);
+        Span::current().record("http.response.status_code", response.status().as_u16());
         tracing::debug!(
             status = response.status().as_u16(),
             duration_s = started.elapsed().as_secs_f64(),

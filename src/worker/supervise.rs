@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
-use tracing::Instrument;
+use tracing::{Instrument as _, field};
 
 use super::checkpoints::{self, Uploader};
 use super::child::{self, Child};
@@ -17,6 +17,7 @@ use crate::domain::attempt::{Phase, Step};
 use crate::domain::job::{Job, JobId};
 use crate::domain::{AttemptFailure, AttemptMessage, AttemptSpec, ErrorCode, JobReport};
 use crate::store::{Held, Lease, Report};
+use crate::traces;
 
 /// Progress is written down at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -63,7 +64,8 @@ pub(super) async fn supervise(
     asked: broadcast::Receiver<JobId>,
 ) -> Ended {
     let worker_id = context.worker_id();
-    let span = tracing::info_span!("attempt", job.id = %job.id, job.attempt = job.attempt, worker.id = worker_id, device);
+    let span = tracing::info_span!("attempt", job.id = %job.id, job.attempt = job.attempt, worker.id = worker_id, device, trace.id = field::Empty);
+    traces::link(&span, job.traceparent.as_deref());
     let work = async {
         let Some(lease) = Lease::of(job) else {
             return Ended::Lost;

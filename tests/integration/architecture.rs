@@ -13,7 +13,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "config",
         &["artifacts", "domain", "store", "server", "http"],
     ),
-    ("telemetry", &[]),
+    ("telemetry", &["config"]),
+    ("traces", &[]),
     ("server", &[]),
     ("tasks", &[]),
     ("bundled", &["domain"]),
@@ -35,6 +36,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "datasets",
             "clock",
             "machine",
+            "traces",
         ],
     ),
     (
@@ -46,10 +48,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "pipeline",
             "clock",
             "machine",
+            "traces",
         ],
     ),
     ("webhooks", &["domain", "store", "clock"]),
-    ("http", &["jobs", "webhooks", "domain"]),
+    ("http", &["jobs", "webhooks", "domain", "traces"]),
 ];
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {

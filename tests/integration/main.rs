@@ -70,6 +70,7 @@ mod store_suite;
 mod streams;
 mod synthetic;
 mod tasks;
+mod traces;
 mod two_workers;
 mod waiting;
 mod webhook_receiver;

@@ -181,6 +181,7 @@ pub(super) fn job(row: &Row) -> Result<Job, StoreError> {
         run_after: columns.time("run_after")?,
         scheduling: scheduling(&columns)?,
         queued_at: columns.time("queued_at")?,
+        traceparent: columns.get("traceparent")?,
         lease_owner: columns.get("lease_owner")?,
         lease_expires_at: columns.optional_time("lease_expires_at")?,
         error: columns.optional_json("error")?,

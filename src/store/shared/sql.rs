@@ -4,8 +4,8 @@
 pub(super) const INSERT_JOB: &str = "\
 insert into jobs (id, name, metadata, type, spec, model_id, method, state, attempt, failed_attempts, crash_count, \
 max_attempts, run_after, created_at, updated_at, version, priority, submitter, device_kind, memory_bytes, \
-deadline_after, deadline_at, queued_at) \
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)";
+deadline_after, deadline_at, queued_at, traceparent) \
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)";
 
 pub(super) const LOOKUP_KEY: &str = "\
 select fingerprint, reply from idempotency_keys where scope = $1 and key = $2 and expires_at > $3";

@@ -39,6 +39,7 @@ pub(super) async fn insert_job(connection: &mut Connection, job: &Job) -> Result
         .bind(scheduling.deadline_after.map(milliseconds))
         .bind(scheduling.deadline_at.map(Timestamp::as_millisecond))
         .bind(job.queued_at.as_millisecond())
+        .bind(job.traceparent.as_deref())
         .execute(&mut *connection)
         .await
         .map_err(failed("store a job"))?;
