@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -114,19 +114,26 @@ async fn launch(
     };
     let stop = CancellationToken::new();
     let defaults = Defaults::for_devices(&config.worker.devices);
-    let jobs = foundation.jobs(&config.storage, defaults)?;
+    let jobs = foundation.jobs(&config.storage, defaults, config.listen.max_queued)?;
     jobs.read_log(stop.clone()).await?;
     let deadlines = end_overdue(jobs.clone(), config.worker.sweep_seconds);
     tokio::spawn(stop.clone().run_until_cancelled_owned(deadlines));
     let (webhooks, dispatcher) = foundation.webhooks(&config.webhooks)?;
+    let limits = config.listen.connection_limits.within_system();
+    let held = config
+        .listen
+        .request_limits
+        .held
+        .min(limits.connections / 2);
     let router = http::router(HttpState {
+        held: Arc::new(Semaphore::new(held)),
         jobs,
         webhooks,
         devices: devices.into(),
-        hosts: if config.listen.insecure_no_auth {
-            Hosts::Any
-        } else {
-            Hosts::local(addr.ip())
+        hosts: match config.listen.hosts {
+            Some(names) => Hosts::Only(names.into()),
+            None if config.listen.insecure_no_auth => Hosts::Any,
+            None => Hosts::local(addr.ip()),
         },
         metrics: Metrics(metrics.clone()),
         limits: config.listen.request_limits,
@@ -134,7 +141,6 @@ async fn launch(
     });
 
     tokio::spawn(stop.clone().run_until_cancelled_owned(keep_up(metrics)));
-    let limits = config.listen.connection_limits;
     let server = tokio::spawn(server::serve(listener, router, limits, stop.clone()));
     let dispatcher = tokio::spawn(dispatcher.run(stop.clone()));
     tracing::info!(%addr, home = %config.storage.home.display(), "listening");
@@ -180,7 +186,9 @@ pub async fn start_worker(
         let defaults = Defaults::for_devices(&worker.devices);
         let (webhooks, _) = foundation.webhooks(&WebhookArgs::default())?;
         let state = HttpState {
-            jobs: foundation.jobs(storage, defaults)?,
+            held: Arc::new(Semaphore::new(0)),
+            // It takes none.
+            jobs: foundation.jobs(storage, defaults, 0)?,
             webhooks,
             devices: worker.devices.clone().into(),
             hosts: Hosts::Any,
@@ -195,7 +203,10 @@ pub async fn start_worker(
             .local_addr()
             .context("cannot read the address listened on")?;
         tokio::spawn(stop.clone().run_until_cancelled_owned(keep_up(metrics)));
-        let (router, limits) = (http::worker_router(state), server::Limits::default());
+        let (router, limits) = (
+            http::worker_router(state),
+            server::Limits::default().within_system(),
+        );
         tokio::spawn(server::serve(listener, router, limits, stop.clone()));
         tracing::info!(%addr, "listening for questions about this worker");
     }
@@ -266,7 +277,12 @@ impl Foundation {
         Arc::clone(&self.store)
     }
 
-    fn jobs(&self, storage: &StorageArgs, defaults: Defaults) -> anyhow::Result<Jobs> {
+    fn jobs(
+        &self,
+        storage: &StorageArgs,
+        defaults: Defaults,
+        most_queued: u32,
+    ) -> anyhow::Result<Jobs> {
         let hub = match &storage.hub {
             Some(hub) => hub.clone(),
             None => HubOptions::from_env().reach()?,
@@ -287,6 +303,8 @@ impl Foundation {
             defaults,
             signals: self.signals.clone(),
             home: storage.home.clone(),
+            directories: storage.directories(),
+            most_queued,
         }))
     }
 

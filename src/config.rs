@@ -2,6 +2,7 @@
 
 mod bucket;
 
+use std::iter;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -73,6 +74,19 @@ impl StorageArgs {
         self.artifacts.clone().unwrap_or_else(default)
     }
 
+    /// The directories that jobs are written to.
+    pub fn directories(&self) -> Vec<PathBuf> {
+        let artifacts = match self.artifacts() {
+            ArtifactPlace::Folder(root) => Some(root),
+            ArtifactPlace::Bucket { .. } => None,
+        };
+        let others = [artifacts, self.database().directory()];
+        let home = iter::once(self.home.clone());
+        let outside = others.into_iter().flatten();
+        home.chain(outside.filter(|other| !other.starts_with(&self.home)))
+            .collect()
+    }
+
     /// One directory per job in progress.
     pub fn scratch(&self) -> PathBuf {
         self.home.join("scratch")
@@ -130,6 +144,9 @@ pub struct WorkerArgs {
     pub program: Option<PathBuf>,
 }
 
+/// Jobs that may wait unless the operator says otherwise.
+pub const MAX_QUEUED: u32 = 100_000;
+
 /// What the server listens on.
 #[derive(Debug, Clone, Args)]
 pub struct ListenArgs {
@@ -145,6 +162,25 @@ pub struct ListenArgs {
     /// Listen on an address that other machines reach, although anybody who reaches it can use it
     #[arg(long, env = "SECATEUR_INSECURE_NO_AUTH")]
     pub insecure_no_auth: bool,
+
+    /// Names that clients reach the server by, separated by commas; those of this machine for itself unless given, and any
+    /// with --insecure-no-auth
+    #[arg(
+        long,
+        value_name = "LIST",
+        env = "SECATEUR_HOSTS",
+        value_delimiter = ','
+    )]
+    pub hosts: Option<Vec<String>>,
+
+    /// So many jobs may wait; further submissions are refused until some of them run
+    #[arg(
+        long,
+        value_name = "JOBS",
+        env = "SECATEUR_MAX_QUEUED",
+        default_value_t = MAX_QUEUED
+    )]
+    pub max_queued: u32,
 
     /// Serve the API only; other processes run the jobs
     #[arg(long, env = "SECATEUR_NO_WORKER")]

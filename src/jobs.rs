@@ -6,6 +6,7 @@ mod gauges;
 mod queue;
 mod readiness;
 mod results;
+mod room;
 mod submission;
 mod watch;
 
@@ -38,6 +39,7 @@ use feed::Feed;
 pub use following::{Following, Step};
 pub use readiness::Check;
 pub use results::ArtifactFile;
+pub use room::Full;
 use watch::Watches;
 
 /// Why a use-case ended without what was asked for.
@@ -52,6 +54,9 @@ pub enum Error {
     /// Whether the submission can be done could not be found out.
     #[error("the submission could not be checked")]
     Unchecked(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// There is no room for one more job.
+    #[error(transparent)]
+    Full(Full),
     /// The key was used for another submission.
     #[error("the key was sent with another body within the last 24 hours")]
     KeyReused,
@@ -97,6 +102,14 @@ pub enum Error {
         /// Its state.
         state: JobState,
     },
+    /// Another job that is not over works on what this one has brought.
+    #[error("the job {id} cannot be deleted before {user}, which uses its artifact, is over")]
+    InUse {
+        /// The job.
+        id: JobId,
+        /// The other one.
+        user: JobId,
+    },
     /// The job has changed since the client saw it.
     #[error("the job {id} is of version {version} now")]
     Stale {
@@ -141,8 +154,12 @@ pub struct Parts {
     pub defaults: Defaults,
     /// To the workers of this process.
     pub signals: Signals,
-    /// The directory that holds everything, for the readiness check.
+    /// The directory that holds what is not put elsewhere.
     pub home: PathBuf,
+    /// Every directory that jobs are written to.
+    pub directories: Vec<PathBuf>,
+    /// So many jobs may wait.
+    pub most_queued: u32,
 }
 
 /// The use-cases. Cheap to clone.
@@ -202,6 +219,7 @@ impl Jobs {
     /// Checks a submission and queues it. When this returns, the job survives a crash.
     pub async fn submit(&self, body: &Value) -> Result<Job, Error> {
         let job = self.check(body).await?;
+        self.check_room().await?;
         let job = self.parts.store.insert_job(&job).await?;
         self.announce(&job);
         Ok(job)
@@ -220,6 +238,7 @@ impl Jobs {
             return repeated(earlier);
         }
         let job = self.check(body).await?;
+        self.check_room().await?;
         let store = &self.parts.store;
         match store.insert_job_once(&job, request, answer).await? {
             Inserted::New(reply) => {
@@ -329,6 +348,7 @@ impl Jobs {
             }
             Requested::Unchanged(job, attempts) => Ok((*job, attempts)),
             Requested::NotAllowed(state) => Err(Error::NotAllowed { action, state }),
+            Requested::InUse(user) => Err(Error::InUse { id, user }),
             Requested::Stale(version) => Err(Error::Stale { id, version }),
         }
     }

@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use super::progress::JobBar;
 use super::table;
 use crate::app::{self, RunningApp};
-use crate::config::{BucketArgs, ListenArgs, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs};
+use crate::config::{
+    BucketArgs, ListenArgs, MAX_QUEUED, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs,
+};
 use crate::domain::spec::BUNDLED_MODEL;
 use crate::http;
 use crate::server;
@@ -63,6 +65,8 @@ async fn demonstrate(args: Args) -> anyhow::Result<()> {
     let listen = ListenArgs {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         insecure_no_auth: false,
+        hosts: None,
+        max_queued: MAX_QUEUED,
         no_worker: false,
         connection_limits: server::Limits::default(),
         request_limits: http::Limits::default(),

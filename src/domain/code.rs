@@ -55,6 +55,8 @@ error_codes! {
     ResultsNotReady = "results_not_ready", retryable: true;
     /// The job's state does not allow this; `allowed` lists what does.
     InvalidTransition = "invalid_transition", retryable: false;
+    /// The job cannot be deleted while another one uses its artifact.
+    ArtifactInUse = "artifact_in_use", retryable: true;
     /// The `Idempotency-Key` was sent with another body before.
     IdempotencyKeyReused = "idempotency_key_reused", retryable: false;
     /// The job is not of the version that `If-Match` names any more.
@@ -75,7 +77,7 @@ error_codes! {
     CrossOrigin = "cross_origin", retryable: false;
     /// The request took longer than the server allows.
     RequestTimeout = "request_timeout", retryable: true;
-    /// The database, the artifact store or the model's files cannot be read.
+    /// The database, the artifact store or the model's files cannot be read, or there is no room for one more job.
     Unavailable = "unavailable", retryable: true;
     /// A defect of the service; the request id leads to its log.
     Internal = "internal", retryable: true;

@@ -144,7 +144,7 @@ pub(super) async fn retry_job(
         (status = 204, description = "It is gone"),
         (status = 403, description = "`cross_origin`"),
         (status = 404, description = "`job_not_found`"),
-        (status = 409, description = "`invalid_transition`"),
+        (status = 409, description = "`invalid_transition`, `artifact_in_use`"),
         (status = 412, description = "`version_mismatch`"),
     )
 )]

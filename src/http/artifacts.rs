@@ -121,7 +121,6 @@ pub(super) async fn get_artifact(
     let body = if method == Method::HEAD {
         Body::empty()
     } else {
-        metrics::counter!("secateur_artifact_bytes_total", "direction" => "out").increment(length);
         Body::from_stream(state.jobs.read_artifact(&file, range).await?)
     };
     let mut response = (status, file_headers(&file, etag, length), body).into_response();

@@ -31,7 +31,7 @@ pub(super) fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, ApiEr
     let text = value.to_str().unwrap_or_default().trim();
     if further.is_some() || text.is_empty() || text.contains(',') {
         let detail = "expected one entity tag, or *".to_owned();
-        let problem = FieldProblem::parameter("If-Match", "invalid_format", detail);
+        let problem = FieldProblem::header(&header::IF_MATCH, "invalid_format", detail);
         return Err(ApiError::Invalid(vec![problem]));
     }
     if text == "*" {

@@ -5,7 +5,14 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// JSON pointers of all fields that their object has already.
+/// So many are told of: more help nobody, and a small body could ask for a huge answer.
+const MOST: usize = 20;
+
+/// Characters of a name that a pointer shows, and of a pointer.
+const NAME: usize = 80;
+const POINTER: usize = 400;
+
+/// JSON pointers of the first fields that their object has already; long ones are cut.
 pub(super) fn duplicates(json: &[u8]) -> serde_json::Result<Vec<String>> {
     let mut found = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_slice(json);
@@ -25,9 +32,14 @@ struct Walk<'f> {
 
 impl Walk<'_> {
     fn at(&mut self, segment: &str) -> Walk<'_> {
-        let segment = segment.replace('~', "~0").replace('/', "~1");
+        let mut pointer = self.pointer.clone();
+        if pointer.len() < POINTER {
+            let segment: String = segment.chars().take(NAME).collect();
+            pointer.push('/');
+            pointer.push_str(&segment.replace('~', "~0").replace('/', "~1"));
+        }
         Walk {
-            pointer: format!("{}/{segment}", self.pointer),
+            pointer,
             found: self.found,
         }
     }
@@ -53,7 +65,9 @@ impl<'de> Visitor<'de> for Walk<'_> {
         while let Some(name) = map.next_key::<String>()? {
             let inner = self.at(&name);
             if names.contains(&name) {
-                inner.found.push(inner.pointer);
+                if inner.found.len() < MOST {
+                    inner.found.push(inner.pointer);
+                }
                 map.next_value::<IgnoredAny>()?;
             } else {
                 map.next_value_seed(inner)?;
@@ -107,5 +121,14 @@ mod tests {
     fn every_repeated_field_is_found_wherever_it_is() {
         let json = br#"{"a": 1, "b": [{"c": null, "c/d": 1.5, "c/d": {}}, -1], "a": true, "e": {"a": "x"}}"#;
         assert_eq!(duplicates(json).unwrap(), ["/b/0/c~1d", "/a"]);
+    }
+
+    #[test]
+    fn a_small_body_never_asks_for_a_huge_answer() {
+        let repeated = r#""":0,"#.repeat(6_500);
+        let json = format!(r#"{{"{}":{{{repeated}"":0}}}}"#, "~".repeat(32_000));
+        let found = duplicates(json.as_bytes()).unwrap();
+        assert_eq!(found.len(), MOST);
+        assert!(found.iter().all(|pointer| pointer.len() < 200));
     }
 }

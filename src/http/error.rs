@@ -15,6 +15,9 @@ use crate::webhooks;
 /// Seconds after which a client may try again what failed for want of a part of the service.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
+/// So many faults of a request are told of.
+const MOST_ERRORS: usize = 100;
+
 /// Why a request was not answered with what it asked for.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
@@ -40,6 +43,8 @@ pub(super) enum ApiError {
     CrossOrigin,
     #[error("the request took longer than the server allows")]
     Timeout,
+    #[error("as many streams are open as may be")]
+    TooManyStreams,
     #[error("the request could not be handled")]
     Defect,
     #[error(transparent)]
@@ -172,6 +177,7 @@ impl ApiError {
             Self::MisdirectedRequest => Problem::new(ErrorCode::MisdirectedRequest, message),
             Self::CrossOrigin => Problem::new(ErrorCode::CrossOrigin, message),
             Self::Timeout => Problem::new(ErrorCode::RequestTimeout, message),
+            Self::TooManyStreams => Problem::new(ErrorCode::Unavailable, message),
             Self::Defect => Problem::new(ErrorCode::Internal, message),
             Self::Jobs(error) => jobs_problem(error, message),
             Self::Webhooks(error) => webhooks_problem(error, message),
@@ -202,6 +208,8 @@ fn jobs_problem(error: jobs::Error, message: String) -> Problem {
             }
         }
         jobs::Error::Unchecked(error) => unavailable(&*error),
+        jobs::Error::Full(_) => Problem::new(ErrorCode::Unavailable, message),
+        jobs::Error::InUse { .. } => Problem::new(ErrorCode::ArtifactInUse, message),
         jobs::Error::KeyReused => Problem::new(ErrorCode::IdempotencyKeyReused, message),
         jobs::Error::JobNotFound(_) => Problem::new(ErrorCode::JobNotFound, message),
         jobs::Error::WorkerNotFound(_) => Problem::new(ErrorCode::WorkerNotFound, message),
@@ -294,6 +302,7 @@ pub(super) fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::ResultsNotReady
         | ErrorCode::InvalidTransition
+        | ErrorCode::ArtifactInUse
         | ErrorCode::WebhookDisabled
         | ErrorCode::TooManyWebhooks => StatusCode::CONFLICT,
         ErrorCode::VersionMismatch => StatusCode::PRECONDITION_FAILED,
@@ -341,7 +350,8 @@ impl IntoResponse for ApiError {
         } else {
             None
         };
-        let problem = self.problem();
+        let mut problem = self.problem();
+        problem.errors.truncate(MOST_ERRORS);
         let status = status(problem.code);
         let mut response = status.into_response();
         if let Some(value) = content_range {

@@ -9,7 +9,7 @@ use super::error::{ApiError, FieldProblem};
 use crate::domain::idempotency::{IdempotencyKey, Reply};
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// The key of a request, if it has one.
 pub(super) struct OptionalKey(pub(super) Option<IdempotencyKey>);

@@ -75,8 +75,11 @@ pub(super) async fn create_job(
         && let Some(id) = job_at(&location)
         && let Some((job, attempts)) = waiting::until_over(&state, id, wait).await
     {
+        let replayed = response.headers_mut().remove(idempotency::REPLAYED);
         response = whole_job(&state, job, attempts).await;
-        response.headers_mut().insert(header::LOCATION, location);
+        let headers = response.headers_mut();
+        headers.insert(header::LOCATION, location);
+        headers.extend(replayed.map(|value| (idempotency::REPLAYED, value)));
     }
     preferences::applied(response.headers_mut(), wait);
     Ok(response)

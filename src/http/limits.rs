@@ -9,6 +9,8 @@ pub struct Limits {
     pub request: Duration,
     /// How long a stream of events is silent before it says that it lives.
     pub heartbeat: Duration,
+    /// Streams and held answers at the same time: the other connections are for everything else.
+    pub held: usize,
 }
 
 impl Default for Limits {
@@ -16,6 +18,7 @@ impl Default for Limits {
         Self {
             request: Duration::from_secs(15),
             heartbeat: Duration::from_secs(15),
+            held: 2048,
         }
     }
 }

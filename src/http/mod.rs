@@ -32,6 +32,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_swagger_ui::SwaggerUi;
@@ -61,6 +62,8 @@ pub struct HttpState {
     pub metrics: Metrics,
     /// What a client may take.
     pub limits: Limits,
+    /// A permit for each stream and each answer that is held back.
+    pub held: Arc<Semaphore>,
     /// Cancelled when the server begins to stop.
     pub stopping: CancellationToken,
 }

@@ -3,9 +3,12 @@
 mod body;
 mod message;
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::HttpState;
 use super::error::{ApiError, FieldProblem};
@@ -18,7 +21,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Server-sent events. Everything in the log after `Last-Event-ID`, from its beginning without it, then what happens
 /// as it happens: `id` is the entry's `seq`, `event` its `type`, `data` the entry. Between them and without an `id` comes
 /// `progress`, at most twice a second. After the entry that ends the job comes `end`, and the stream ends; whoever
-/// comes back then gets 204, upon which a browser's `EventSource` gives up. `resync` says that the job's log has no entry
+/// comes back then gets 204, upon which a browser's `EventSource` gives up, and 404 when the job was deleted. `resync` says that the job's log has no entry
 /// with that number, and that everything follows from its beginning. Every 15 seconds without a message bring a comment.
 #[utoipa::path(
     get, path = "/jobs/{id}/events/stream", tag = "jobs",
@@ -32,6 +35,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
         (status = 204, description = "The job is over, and the client has its whole log"),
         (status = 400, description = "`invalid_request`"),
         (status = 404, description = "`job_not_found`"),
+        (status = 503, description = "`unavailable`"),
     )
 )]
 pub(super) async fn stream_job(
@@ -41,8 +45,9 @@ pub(super) async fn stream_job(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let after = resume_after(parameters, &headers)?;
+    let permit = permit(&state)?;
     Ok(match state.jobs.follow(id, after.unwrap_or(0)).await? {
-        Some(following) => body::response(&state, following),
+        Some(following) => body::response(&state, following, permit),
         None => StatusCode::NO_CONTENT.into_response(),
     })
 }
@@ -63,6 +68,7 @@ pub(super) async fn stream_job(
     responses(
         (status = 200, description = "The stream", body = String, content_type = "text/event-stream"),
         (status = 400, description = "`invalid_request`"),
+        (status = 503, description = "`unavailable`"),
     )
 )]
 pub(super) async fn stream_all(
@@ -71,8 +77,15 @@ pub(super) async fn stream_all(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let after = resume_after(parameters, &headers)?;
+    let permit = permit(&state)?;
     let following = state.jobs.follow_all(after).await?;
-    Ok(body::response(&state, following))
+    Ok(body::response(&state, following, permit))
+}
+
+/// Streams are open for hours, and must leave connections to everybody else.
+fn permit(state: &HttpState) -> Result<OwnedSemaphorePermit, ApiError> {
+    let permit = Arc::clone(&state.held).try_acquire_owned();
+    permit.map_err(|_none_left| ApiError::TooManyStreams)
 }
 
 /// What the client has already. The header comes from an `EventSource` that connects again, with the address it began with.

@@ -6,7 +6,7 @@ use super::HttpState;
 use crate::domain::history::Attempt;
 use crate::domain::{Job, JobId};
 
-/// Waits until the job is as wanted or gone, the time is up, or the server stops. Whoever disconnects is not waited for:
+/// Waits until the job is as wanted or gone, the time is up, or the server stops; not at all where as many wait as may. Whoever disconnects is not waited for:
 /// the handler ends with the connection.
 pub(super) async fn hold(
     state: &HttpState,
@@ -14,6 +14,9 @@ pub(super) async fn hold(
     wait: Duration,
     is_as_wanted: impl Fn(&Job) -> bool + Send + Sync,
 ) {
+    let Ok(_permit) = state.held.try_acquire() else {
+        return;
+    };
     tokio::select! {
         () = state.jobs.wait(job, wait, is_as_wanted) => {}
         () = state.stopping.cancelled() => {}

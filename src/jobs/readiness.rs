@@ -1,13 +1,13 @@
 //! Whether jobs can be accepted.
 
 use std::fmt;
+use std::io;
+use std::path::PathBuf;
 
 use super::Jobs;
+use super::room::MIN_FREE_BYTES;
 use crate::machine;
 use crate::store::StoreError;
-
-/// Below this the database may fail to take a job.
-const MIN_FREE_BYTES: u64 = 16 << 20;
 
 /// One line of the readiness report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,11 +36,8 @@ impl Jobs {
                 Some("the database could not be asked".to_owned()),
             ),
         };
-        let home = self.parts.home.clone();
-        let written = tokio::task::spawn_blocking(move || {
-            tempfile::tempfile_in(&home)?;
-            machine::free_bytes(&home)
-        });
+        let directories = self.parts.directories.clone();
+        let written = tokio::task::spawn_blocking(move || least_free_bytes(&directories));
         let (directory, space) = match written.await {
             Ok(Ok(free)) => (None, too_little(free)),
             Ok(Err(error)) => (
@@ -58,7 +55,7 @@ impl Jobs {
             Check::new("data_directory", directory),
             Check::new("free_space", space),
         ];
-        // A folder is covered by the check of the directory.
+        // A folder is one of the directories.
         if self.parts.artifacts.is_shared() {
             let artifacts = self.parts.artifacts.probe().await;
             let problem = artifacts.err().map(|error| problem(&error));
@@ -66,6 +63,16 @@ impl Jobs {
         }
         checks
     }
+}
+
+/// Of the file systems that jobs are written to; fails where one of the directories cannot be written to.
+fn least_free_bytes(directories: &[PathBuf]) -> io::Result<u64> {
+    let mut least = u64::MAX;
+    for directory in directories {
+        tempfile::tempfile_in(directory)?;
+        least = least.min(machine::free_bytes(directory)?);
+    }
+    Ok(least)
 }
 
 fn too_little(free_bytes: u64) -> Option<String> {

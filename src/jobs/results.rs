@@ -51,6 +51,8 @@ impl Jobs {
             .ok_or_else(not_found)?;
         let stored = self.parts.artifacts.size(id, attempt, name).await?;
         if stored != Some(entry.size_bytes) {
+            // Deleted in this moment, it has no files any more.
+            self.get(id).await?;
             return Err(Error::ArtifactDamaged {
                 id,
                 name: entry.name,

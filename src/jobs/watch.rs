@@ -36,6 +36,14 @@ impl Watches {
     pub(super) fn watch(self: &Arc<Self>, job: &Arc<Job>) -> watch::Receiver<Seen> {
         let mut jobs = self.lock();
         if let Some(sender) = jobs.get(&job.id) {
+            // What was seen for others may be older.
+            sender.send_if_modified(|seen| {
+                let is_newer = seen.as_ref().is_some_and(|seen| seen.version < job.version);
+                if is_newer {
+                    *seen = Some(Arc::clone(job));
+                }
+                is_newer
+            });
             return sender.subscribe();
         }
         let (sender, receiver) = watch::channel(Some(Arc::clone(job)));

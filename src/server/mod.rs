@@ -58,10 +58,23 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Raises the limit of open files as far as the system allows, and keeps to half of it: the database and the attempts
+    /// need some too.
+    #[must_use]
+    pub fn within_system(self) -> Self {
+        let files = raise_file_limit();
+        let half = usize::try_from(files / 2).unwrap_or(usize::MAX);
+        Self {
+            connections: self.connections.min(half),
+            ..self
+        }
+    }
+}
+
 /// Serves until `stop` is cancelled, and then until the requests that are open by then have ended. Whoever connects
 /// meanwhile is still answered, so that health checks can see it.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
-    raise_file_limit();
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
@@ -151,7 +164,7 @@ fn is_of_client(error: &io::Error) -> bool {
 }
 
 /// As many open files as the system lets this process have: the usual soft limit of 1024 is less than the connections.
-fn raise_file_limit() {
+fn raise_file_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
@@ -164,4 +177,5 @@ fn raise_file_limit() {
             "cannot raise the limit of open files"
         );
     }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }

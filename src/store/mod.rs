@@ -200,6 +200,8 @@ pub enum Requested {
     Unchanged(Box<Job>, Vec<Attempt>),
     /// The job's state does not allow it.
     NotAllowed(JobState),
+    /// Its artifact is needed by this job.
+    InUse(JobId),
     /// The job is of this version, not of the one that was named.
     Stale(u64),
 }
@@ -302,6 +304,9 @@ pub trait Store: WorkerStore + Outbox + std::fmt::Debug + Send + Sync {
 
     /// Number of jobs in each state that occurs.
     fn count_jobs(&self) -> StoreFuture<'_, BTreeMap<JobState, u64>>;
+
+    /// Number of jobs that wait, or `most` if there are more.
+    fn count_queued(&self, most: u32) -> StoreFuture<'_, u32>;
 
     /// The job's log after `after`, oldest first, at most `limit` entries.
     fn list_events(&self, id: JobId, after: u64, limit: u32) -> StoreFuture<'_, Vec<Event>>;

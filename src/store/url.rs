@@ -34,6 +34,14 @@ impl DatabaseUrl {
         Self(Inner::File(path.to_owned()))
     }
 
+    /// Where the file of an embedded database lies.
+    pub fn directory(&self) -> Option<PathBuf> {
+        match self.locate().ok()? {
+            Location::Sqlite(file) => Some(file.parent()?.to_owned()),
+            Location::Postgres(_) => None,
+        }
+    }
+
     pub(super) fn locate(&self) -> Result<Location, StoreError> {
         let text = match &self.0 {
             Inner::File(path) => return Ok(Location::Sqlite(path.clone())),

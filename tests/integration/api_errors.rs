@@ -253,3 +253,35 @@ async fn a_harmless_request_id_is_kept_and_any_other_replaced() {
         assert_ne!(ask(id).await, id);
     }
 }
+
+#[tokio::test]
+async fn a_queue_that_is_full_takes_no_more_before_some_jobs_run() {
+    let app = TestApp::api_with(|listen| listen.max_queued = 1).await;
+    let id = app.submit("m").await;
+    let body = json!({"model": "m", "sparsity": 0.5});
+    let refused = app.post("/v1/jobs", &body).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.json()["code"], "unavailable");
+    assert_eq!(refused.header("retry-after"), "5");
+    app.post(&format!("/v1/jobs/{id}/cancel"), &json!({})).await;
+    assert_eq!(
+        app.post("/v1/jobs", &body).await.status,
+        StatusCode::ACCEPTED
+    );
+}
+
+#[tokio::test]
+async fn a_server_answers_for_the_hosts_that_it_was_given() {
+    let app = TestApp::api_with(|listen| {
+        listen.insecure_no_auth = true;
+        listen.hosts = Some(vec!["secateur.example".to_owned()]);
+    })
+    .await;
+    for (host, expected) in [
+        ("secateur.example:8484", StatusCode::OK),
+        ("rebound.example:8484", StatusCode::MISDIRECTED_REQUEST),
+    ] {
+        let request = app.request(Method::GET, "/v1/jobs").header("Host", host);
+        assert_eq!(app.send(request).await.status, expected, "{host}");
+    }
+}

@@ -8,7 +8,7 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use secateur::app::{self, RunningApp};
 use secateur::clock::{Clock, SystemClock};
 use secateur::config::{
-    BucketArgs, ListenArgs, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs,
+    BucketArgs, ListenArgs, MAX_QUEUED, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs,
 };
 use secateur::domain::job::Publication;
 use secateur::domain::manifest::EvaluationReport;
@@ -88,6 +88,8 @@ pub(crate) fn config(home: &Path) -> ServerConfig {
         listen: ListenArgs {
             listen: "127.0.0.1:0".parse().unwrap(),
             insecure_no_auth: false,
+            hosts: None,
+            max_queued: MAX_QUEUED,
             no_worker: false,
             connection_limits: server::Limits::default(),
             request_limits: http::Limits::default(),

@@ -37,7 +37,7 @@ use queries::{
 use requests::{
     a_deadline_ends_what_nobody_works_on, a_deleted_job_is_gone_and_known_to_be,
     a_job_is_paused_and_resumed, a_job_that_is_over_is_tried_again_with_a_fresh_budget,
-    a_version_that_is_not_the_jobs_changes_nothing,
+    a_version_that_is_not_the_jobs_changes_nothing, an_artifact_that_a_job_works_on_is_not_deleted,
     events_of_all_jobs_are_numbered_as_they_become_visible,
     what_ends_while_a_job_shall_pause_leaves_it_paused_or_over,
 };
@@ -102,6 +102,7 @@ on_both_databases!(TestStore::open:
     what_ends_while_a_job_shall_pause_leaves_it_paused_or_over,
     a_job_that_is_over_is_tried_again_with_a_fresh_budget,
     a_deleted_job_is_gone_and_known_to_be,
+    an_artifact_that_a_job_works_on_is_not_deleted,
     a_version_that_is_not_the_jobs_changes_nothing,
     a_deadline_ends_what_nobody_works_on,
     events_of_all_jobs_are_numbered_as_they_become_visible,

@@ -278,3 +278,17 @@ async fn a_server_that_is_stopped_ends_its_streams_and_says_when_to_come_back() 
         assert_eq!(events.next().await, None);
     }
 }
+
+#[tokio::test]
+async fn streams_leave_connections_to_everybody_else() {
+    let app = TestApp::api_with(|listen| listen.request_limits.held = 1).await;
+    let id = app.submit("m").await;
+    let first = Events::open(&app, "/v1/events/stream", None).await;
+    assert!(first.head.contains("200 ok"), "{}", first.head);
+    let path = format!("/v1/jobs/{id}/events/stream");
+    let refused = app.get(&path).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.json()["code"], "unavailable");
+    assert_eq!(app.get("/v1/jobs").await.status, StatusCode::OK);
+    drop(first);
+}

@@ -8,6 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures::stream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::message;
@@ -28,6 +29,7 @@ struct Stream {
     heartbeat: Duration,
     stopping: CancellationToken,
     is_over: bool,
+    _permit: OwnedSemaphorePermit,
     _count: Count,
 }
 
@@ -48,7 +50,11 @@ impl Drop for Count {
 }
 
 /// The answer that never ends by itself, unless a job does.
-pub(super) fn response(state: &HttpState, following: Following) -> Response {
+pub(super) fn response(
+    state: &HttpState,
+    following: Following,
+    permit: OwnedSemaphorePermit,
+) -> Response {
     let position = following.position;
     let mut opening = message::opening(RETRY_MS, position);
     if following.is_elsewhere {
@@ -60,6 +66,7 @@ pub(super) fn response(state: &HttpState, following: Following) -> Response {
         heartbeat: state.limits.heartbeat,
         stopping: state.stopping.clone(),
         is_over: false,
+        _permit: permit,
         _count: Count::new(),
     };
     let messages = stream::unfold(stream, |mut stream: Stream| async move {

@@ -188,6 +188,17 @@ impl Store for Database {
         })
     }
 
+    fn count_queued(&self, most: u32) -> StoreFuture<'_, u32> {
+        Connections::bounded(async move {
+            let row = sqlx::query(sql::COUNT_QUEUED)
+                .bind(i64::from(most))
+                .fetch_one(self.connections.readers())
+                .await
+                .map_err(failed("count queued jobs"))?;
+            Columns::new(&row, "queued jobs").count("jobs")
+        })
+    }
+
     fn list_events(&self, id: JobId, after: u64, limit: u32) -> StoreFuture<'_, Vec<Event>> {
         Connections::bounded(async move {
             let query = sqlx::query(sql::LIST_EVENTS)

@@ -40,6 +40,9 @@ pub(super) async fn request(
         return Ok(Some(Requested::NotAllowed(job.state)));
     };
     if action == Action::Delete {
+        if let Some(user) = user_of(connection, id).await? {
+            return Ok(Some(Requested::InUse(user)));
+        }
         let attempts = attempts(connection, id).await?;
         delete(connection, id, now).await?;
         return Ok(Some(Requested::Done(Box::new(job), attempts)));
@@ -52,6 +55,17 @@ pub(super) async fn request(
     append_event(connection, id, job.attempt, &event(action, next), now).await?;
     let found = job_with_attempts(connection, id).await?;
     Ok(found.map(|(job, attempts)| Requested::Done(Box::new(job), attempts)))
+}
+
+/// A job that is not over and names this one as its model or its baseline.
+async fn user_of(connection: &mut Connection, id: JobId) -> Result<Option<JobId>, StoreError> {
+    let found = sqlx::query(sql::FIND_USER)
+        .bind(id.to_string())
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("look for jobs that use an artifact"))?;
+    let user = found.map(|row| Columns::new(&row, "jobs").word("id"));
+    user.transpose()
 }
 
 /// The job as it is after this.

@@ -21,6 +21,13 @@ on conflict (scope, key) do nothing";
 
 pub(super) const LOOKUP_JOB: &str = concat!("select ", job_columns!(), " from jobs where id = $1");
 
+pub(super) const COUNT_QUEUED: &str = "\
+select count(*) as jobs from (select 1 as one from jobs where state = 'queued' limit $1) as waiting";
+
+pub(super) const FIND_USER: &str = "\
+select id from jobs where state in ('queued', 'running', 'pausing', 'paused', 'cancelling') \
+and id <> $1 and spec like '%' || $1 || '%' limit 1";
+
 pub(super) const COUNT_JOBS: &str = "select state, count(*) as jobs from jobs group by state";
 
 pub(super) const LIST_LEASED: &str = "\

@@ -67,9 +67,12 @@ pub(super) fn new_job(model: &str, created: Timestamp) -> Job {
 
 /// A job of the type `evaluate` that names artifacts of other jobs.
 pub(super) fn new_evaluation(created: Timestamp) -> Job {
-    let artifact = JobId::new(Uuid::from_u128(7)).to_string();
+    evaluation_of(JobId::new(Uuid::from_u128(7)), created)
+}
+
+pub(super) fn evaluation_of(artifact: JobId, created: Timestamp) -> Job {
     let body = json!({
-        "type": "evaluate", "model": {"source": "job", "id": artifact}, "baseline": "org/name",
+        "type": "evaluate", "model": "org/name", "baseline": {"source": "job", "id": artifact},
         "evaluation": {"perplexity": ["demo"], "seq_len": 64},
     });
     Job {
@@ -151,6 +154,7 @@ pub(super) async fn ask(store: &TestStore, id: JobId, action: Action, seconds: i
             assert_eq!(job.state, state);
             job
         }
+        Requested::InUse(user) => panic!("{user} needs it"),
         Requested::Stale(version) => panic!("no version was named, and {version} is another"),
     }
 }

@@ -132,6 +132,18 @@ pub(super) async fn a_deleted_job_is_gone_and_known_to_be(store: &TestStore) {
     assert!(deleted().await.is_empty());
 }
 
+pub(super) async fn an_artifact_that_a_job_works_on_is_not_deleted(store: &TestStore) {
+    let source = insert(store, 0).await;
+    let lease = claim(store, "a", 1).await.unwrap();
+    finish_at(store, &lease, &succeeded(1), 2).await;
+    let user = evaluation_of(source, at(3));
+    store.at(3).insert_job(&user).await.unwrap();
+    let delete = async || store.request(source, Action::Delete, None).await.unwrap();
+    assert_eq!(delete().await, Some(Requested::InUse(user.id)));
+    ask(store, user.id, Action::Cancel, 4).await;
+    assert!(matches!(delete().await, Some(Requested::Done(..))));
+}
+
 pub(super) async fn a_version_that_is_not_the_jobs_changes_nothing(store: &TestStore) {
     let id = insert(store, 0).await;
     let before = job(store, id).await;

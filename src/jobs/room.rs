@@ -1,0 +1,35 @@
+//! Whether there is room for one more job: on the disk, and in the queue.
+
+use super::{Error, Jobs};
+use crate::machine;
+
+/// Below this the database may fail to take a job.
+pub(super) const MIN_FREE_BYTES: u64 = 16 << 20;
+
+/// Why no job is taken now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// Of a file system that jobs are written to.
+    #[error("the server has too little free disk space to take a job")]
+    Disk,
+    /// As many jobs wait as may.
+    #[error("{0} jobs wait already, and no more are taken before some of them run")]
+    Queue(u32),
+}
+
+impl Jobs {
+    /// To be asked before a job is stored.
+    pub(super) async fn check_room(&self) -> Result<(), Error> {
+        for directory in &self.parts.directories {
+            // One that cannot be asked is for the readiness to tell.
+            if machine::free_bytes(directory).is_ok_and(|free| free < MIN_FREE_BYTES) {
+                return Err(Error::Full(Full::Disk));
+            }
+        }
+        let most = self.parts.most_queued;
+        if self.parts.store.count_queued(most).await? >= most {
+            return Err(Error::Full(Full::Queue(most)));
+        }
+        Ok(())
+    }
+}
