@@ -249,7 +249,6 @@ impl Job {
             run_after: if is_delayed { self.run_after } else { now },
             scheduling: self.scheduling.begun_at(now),
             queued_at: now,
-            traceparent: None,
             created_at: now,
             updated_at: now,
             ..self

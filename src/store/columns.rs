@@ -5,7 +5,7 @@
 macro_rules! job_columns {
     () => {
         "id, name, metadata, type, spec, state, phase, progress, attempt, failed_attempts, crash_count, max_attempts, \
-         run_after, priority, submitter, device_kind, memory_bytes, deadline_after, deadline_at, queued_at, \
+         run_after, priority, submitter, device_kind, memory_bytes, deadline_after, deadline_at, queued_at, traceparent, \
          lease_owner, lease_expires_at, error, outcome, created_at, started_at, finished_at, updated_at, version"
     };
 }
