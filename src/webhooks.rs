@@ -183,7 +183,7 @@ impl Webhooks {
         Ok(DeliveryPage { deliveries, next })
     }
 
-    /// Number of messages that are still to be sent.
+    /// Number of messages that are still to be sent; those that wait for a webhook to be enabled are not among them.
     pub async fn count_pending(&self) -> Result<u64, Error> {
         Ok(self.store.count_pending_deliveries().await?)
     }

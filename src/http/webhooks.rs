@@ -233,7 +233,8 @@ pub(super) async fn rotate_secret(
 
 /// Enable a webhook
 ///
-/// After its receiver answered 410. What was waiting then is sent now; of what happened since nothing is told.
+/// After its receiver answered 410. What was waiting then is sent now, unless it was written more than 30 days ago; of what
+/// happened since nothing is told.
 #[utoipa::path(
     post, path = "/webhooks/{id}/enable", tag = "webhooks",
     params(("id" = String, Path, description = "The webhook")),

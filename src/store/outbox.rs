@@ -112,8 +112,8 @@ pub trait Outbox {
         message_id: &'a str,
     ) -> StoreFuture<'a, Asked<Option<Delivery>>>;
 
-    /// Hands out the message that is due for longest, to be sent within `lease`. No webhook has more than `at_once`
-    /// of them under way: one that answers slowly does not keep the others waiting.
+    /// Hands out a message, to be sent within `lease`: the one that is due for longest of the webhook that has the fewest
+    /// under way, and fewer than `at_once`. However many wait for one that never answers, they keep no other waiting.
     fn claim_delivery(&self, lease: Duration, at_once: u32) -> StoreFuture<'_, Option<Dispatch>>;
 
     /// Writes down how it went. `false` = somebody else has it by now, and nothing was written.
@@ -124,10 +124,10 @@ pub trait Outbox {
         followup: Followup,
     ) -> StoreFuture<'a, bool>;
 
-    /// Number of messages that are still to be sent.
+    /// Number of messages that are still to be sent: those of disabled webhooks are not.
     fn count_pending_deliveries(&self) -> StoreFuture<'_, u64>;
 
-    /// Forgets the messages that are over and were written longer ago than `age`, and those of webhooks that are gone.
-    /// Gives their number.
+    /// Forgets the messages that were written longer ago than `age` and are over, or wait for a webhook to be enabled, and
+    /// those of webhooks that are gone. Gives their number.
     fn forget_deliveries(&self, age: Duration) -> StoreFuture<'_, u64>;
 }

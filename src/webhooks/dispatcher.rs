@@ -16,8 +16,9 @@ use crate::clock::Clock;
 use crate::domain::webhook::{DeliveryError, Sent};
 use crate::store::{Dispatch, Followup, Store, StoreError};
 
-/// Messages under way at once.
-const AT_ONCE: usize = 16;
+/// Messages under way at once: sixteen webhooks that never answer fill it, and a place that becomes free goes to one that
+/// has none under way.
+const AT_ONCE: usize = 64;
 
 /// Messages under way at once to one webhook.
 const AT_ONCE_EACH: u32 = 4;

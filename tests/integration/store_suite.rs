@@ -25,9 +25,12 @@ use leases::{
 use outbox::{
     a_disabled_webhook_is_told_nothing, a_message_is_sent_by_one_at_a_time,
     a_message_that_is_over_can_be_sent_again, a_slow_webhook_does_not_keep_the_others_waiting,
-    a_webhook_comes_back_as_it_was_registered, both_secrets_sign_until_the_old_one_is_over,
-    however_many_send_no_message_is_taken_twice, what_is_over_is_forgotten_and_what_is_not_is_kept,
-    what_is_told_is_written_with_what_happened,
+    a_webhook_comes_back_as_it_was_registered,
+    a_webhook_that_cannot_be_read_keeps_no_other_waiting,
+    both_secrets_sign_until_the_old_one_is_over, however_many_send_no_message_is_taken_twice,
+    webhooks_that_never_answer_do_not_keep_another_one_waiting,
+    what_is_over_is_forgotten_and_what_is_not_is_kept, what_is_told_is_written_with_what_happened,
+    what_waits_for_a_disabled_webhook_is_not_counted_and_ends,
 };
 use queries::{
     a_job_is_read_together_with_its_attempts, filters_and_counts_agree,
@@ -37,6 +40,7 @@ use queries::{
 use requests::{
     a_deadline_ends_what_nobody_works_on, a_deleted_job_is_gone_and_known_to_be,
     a_job_is_paused_and_resumed, a_job_that_is_over_is_tried_again_with_a_fresh_budget,
+    a_job_that_is_tried_again_still_waits_for_its_time,
     a_version_that_is_not_the_jobs_changes_nothing, an_artifact_that_a_job_works_on_is_not_deleted,
     events_of_all_jobs_are_numbered_as_they_become_visible,
     what_ends_while_a_job_shall_pause_leaves_it_paused_or_over,
@@ -101,6 +105,7 @@ on_both_databases!(TestStore::open:
     a_job_is_paused_and_resumed,
     what_ends_while_a_job_shall_pause_leaves_it_paused_or_over,
     a_job_that_is_over_is_tried_again_with_a_fresh_budget,
+    a_job_that_is_tried_again_still_waits_for_its_time,
     a_deleted_job_is_gone_and_known_to_be,
     an_artifact_that_a_job_works_on_is_not_deleted,
     a_version_that_is_not_the_jobs_changes_nothing,
@@ -111,7 +116,10 @@ on_both_databases!(TestStore::open:
     a_message_is_sent_by_one_at_a_time,
     however_many_send_no_message_is_taken_twice,
     a_slow_webhook_does_not_keep_the_others_waiting,
+    webhooks_that_never_answer_do_not_keep_another_one_waiting,
+    a_webhook_that_cannot_be_read_keeps_no_other_waiting,
     a_disabled_webhook_is_told_nothing,
+    what_waits_for_a_disabled_webhook_is_not_counted_and_ends,
     a_message_that_is_over_can_be_sent_again,
     both_secrets_sign_until_the_old_one_is_over,
     what_is_over_is_forgotten_and_what_is_not_is_kept,

@@ -39,14 +39,23 @@ pub(super) const LIST_STANDINGS: &str = "\
 select id, state, attempt from jobs \
 where id = any(array(select json_array_elements_text($1::json)))";
 
-/// The message that is due for longest. Attempts are counted here, so that one which is never heard of counts too.
-/// One that another server is just taking is passed over.
-pub(super) const CLAIM_DELIVERY: &str = "\
-update webhook_deliveries set claims = claims + 1, attempts = attempts + 1, claimed_until = $2 \
-where seq = (select due.seq from webhook_deliveries as due join webhooks on webhooks.id = due.webhook_id \
-where due.state = 'pending' and due.next_attempt_at <= $1 \
-and (due.claimed_until is null or due.claimed_until <= $1) and webhooks.disabled_at is null \
-and (select count(*) from webhook_deliveries as busy \
-where busy.webhook_id = due.webhook_id and busy.claimed_until > $1) < $3 \
-order by due.next_attempt_at, due.seq limit 1 for update of due skip locked) \
-returning seq, webhook_id, message_id, payload, attempts, claims";
+/// The webhook whose turn it is: of those that are sent to, have something due and less than their share under way, the one
+/// with the least under way; of those, the one that has waited longest. It is nobody else's until the transaction ends; one
+/// that another server is just taking from is passed over.
+///
+/// What it costs grows with the number of webhooks, and not with that of the messages.
+pub(super) const PICK_WEBHOOK: &str = "\
+with standing as ( \
+select id as webhook_id, ( \
+select count(*) from webhook_deliveries as busy \
+where busy.webhook_id = webhooks.id and busy.claimed_until > $1) as under_way, ( \
+select due.next_attempt_at from webhook_deliveries as due \
+where due.webhook_id = webhooks.id and due.state = 'pending' and due.next_attempt_at <= $1 \
+and (due.claimed_until is null or due.claimed_until <= $1) \
+order by due.next_attempt_at limit 1) as due_at \
+from webhooks where disabled_at is null \
+) \
+select id, url, secret, previous_secret, previous_until from webhooks join standing on webhook_id = id \
+where disabled_at is null and under_way < $2 and due_at is not null \
+order by under_way, due_at, id limit 1 \
+for no key update of webhooks skip locked";

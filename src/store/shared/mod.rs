@@ -4,6 +4,7 @@
 //! `dialect` the few statements that differ. What is written about a job is written under the lock of its row: SQLite
 //! has one writer at a time, PostgreSQL locks the row with the first statement that names it.
 
+mod delivery;
 mod keys;
 mod outbox;
 mod reads;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::row::{Columns, to_json};
-use super::{Connection, Connections, Database, Row, Writing, dialect, signed, sql};
+use super::{Connection, Connections, Database, Row, Writing, delivery, signed, sql};
 use crate::domain::history::EventKind;
 use crate::domain::job::JobId;
 use crate::domain::webhook::{
@@ -49,16 +49,19 @@ impl Outbox for Database {
     fn delete_webhook(&self, id: WebhookId) -> StoreFuture<'_, bool> {
         Connections::bounded(async move {
             let mut writing = Writing::begin(self).await?;
-            let mut deleted = 0;
-            for statement in [sql::DELETE_DELIVERIES, sql::DELETE_WEBHOOK] {
+            let mut deleted = [0; 2];
+            // In the order in which a claim locks them.
+            let statements = [sql::DELETE_WEBHOOK, sql::DELETE_DELIVERIES];
+            for (statement, deleted) in statements.into_iter().zip(&mut deleted) {
                 let done = sqlx::query(statement)
                     .bind(id.to_string())
                     .execute(&mut *writing.transaction)
                     .await;
-                deleted = done.map_err(failed("delete a webhook"))?.rows_affected();
+                *deleted = done.map_err(failed("delete a webhook"))?.rows_affected();
             }
             writing.commit("delete a webhook").await?;
-            Ok(deleted > 0)
+            let [webhooks, _deliveries] = deleted;
+            Ok(webhooks > 0)
         })
     }
 
@@ -171,18 +174,10 @@ impl Outbox for Database {
         Connections::bounded(async move {
             let mut writing = Writing::begin(self).await?;
             let (transaction, now) = (&mut writing.transaction, writing.now);
-            let claimed = sqlx::query(dialect::CLAIM_DELIVERY)
-                .bind(now.as_millisecond())
-                .bind((now + lease).as_millisecond())
-                .bind(i64::from(at_once))
-                .fetch_optional(&mut **transaction)
-                .await
-                .map_err(failed("take a message"))?;
-            let Some(claimed) = claimed else {
-                return Ok(None);
-            };
-            let dispatch = dispatch(transaction, &claimed, now).await?;
-            writing.commit("take a message").await?;
+            let dispatch = delivery::claim(transaction, now, now + lease, at_once).await?;
+            if dispatch.is_some() {
+                writing.commit("take a message").await?;
+            }
             Ok(dispatch)
         })
     }
@@ -196,8 +191,10 @@ impl Outbox for Database {
         Connections::bounded(async move {
             let mut writing = Writing::begin(self).await?;
             let (transaction, now) = (&mut writing.transaction, writing.now);
-            let is_settled = settle(transaction, dispatch, sent, followup, now).await?;
-            writing.commit("store how a message was sent").await?;
+            let is_settled = delivery::settle(transaction, dispatch, sent, followup, now).await?;
+            if is_settled {
+                writing.commit("store how a message was sent").await?;
+            }
             Ok(is_settled)
         })
     }
@@ -371,74 +368,6 @@ async fn lookup_delivery(
         .await
         .map_err(failed("look up a message"))?;
     found.as_ref().map(delivery_row).transpose()
-}
-
-/// The claimed row, and where it goes; `None` where its webhook was just deleted.
-async fn dispatch(
-    connection: &mut Connection,
-    claimed: &Row,
-    now: Timestamp,
-) -> Result<Option<Dispatch>, StoreError> {
-    let columns = Columns::new(claimed, "webhook_deliveries");
-    let webhook_id: WebhookId = columns.word("webhook_id")?;
-    let found = sqlx::query(sql::LOOKUP_WEBHOOK)
-        .bind(webhook_id.to_string())
-        .fetch_optional(connection)
-        .await
-        .map_err(failed("look up a webhook"))?;
-    let Some(webhook) = found.as_ref().map(webhook_row).transpose()? else {
-        return Ok(None);
-    };
-    let previous = webhook.previous.filter(|(_, until)| *until > now);
-    let secrets = [webhook.secret].into_iter();
-    Ok(Some(Dispatch {
-        number: columns.count("seq")?,
-        claims: columns.count("claims")?,
-        attempts: columns.count("attempts")?,
-        message_id: columns.get("message_id")?,
-        payload: columns.get("payload")?,
-        webhook_id,
-        url: webhook.url,
-        secrets: secrets.chain(previous.map(|(secret, _)| secret)).collect(),
-    }))
-}
-
-async fn settle(
-    connection: &mut Connection,
-    dispatch: &Dispatch,
-    sent: &Sent,
-    followup: Followup,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    let (state, next) = match followup {
-        Followup::Succeeded => ("succeeded", None),
-        Followup::Retry(delay) => ("pending", Some(now + delay)),
-        Followup::Exhausted | Followup::Disable => ("exhausted", None),
-    };
-    let done = sqlx::query(sql::SETTLE_DELIVERY)
-        .bind(signed(dispatch.number))
-        .bind(signed(dispatch.claims))
-        .bind(state)
-        .bind(next.map(Timestamp::as_millisecond))
-        .bind(now.as_millisecond())
-        .bind(sent.status.map(i64::from))
-        .bind(sent.error.map(webhook::DeliveryError::as_str))
-        .bind(signed(sent.duration_ms))
-        .execute(&mut *connection)
-        .await
-        .map_err(failed("store how a message was sent"))?;
-    if done.rows_affected() == 0 {
-        return Ok(false);
-    }
-    if followup == Followup::Disable {
-        sqlx::query(sql::DISABLE_WEBHOOK)
-            .bind(dispatch.webhook_id.to_string())
-            .bind(now.as_millisecond())
-            .execute(connection)
-            .await
-            .map_err(failed("disable a webhook"))?;
-    }
-    Ok(true)
 }
 
 fn webhook_row(row: &Row) -> Result<Webhook, StoreError> {

@@ -81,8 +81,10 @@ fn asked(job: &Job, action: Action, next: JobState, now: Timestamp) -> Job {
     if action != Action::Retry {
         return asked;
     }
+    // What it was submitted with; after an attempt it is past, or says how long to wait before the next one.
+    let is_put_off = job.attempt == 0 && job.run_after > now;
     Job {
-        run_after: now,
+        run_after: if is_put_off { job.run_after } else { now },
         failed_attempts: 0,
         crash_count: 0,
         error: None,

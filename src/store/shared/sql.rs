@@ -204,6 +204,19 @@ update webhook_deliveries set state = 'pending', next_attempt_at = $3, \
 attempts = case when state = 'pending' then attempts else 0 end \
 where webhook_id = $1 and message_id = $2";
 
+/// The message to a webhook that is due for longest. Attempts are counted here, so that one which is never heard of counts
+/// too. What the webhook was picked by is asked again: by now it is nobody else's, before that it may have been.
+pub(super) const CLAIM_DELIVERY: &str = "\
+update webhook_deliveries set claims = claims + 1, attempts = attempts + 1, claimed_until = $3 \
+where seq = (select due.seq from webhook_deliveries as due \
+where due.webhook_id = $1 and due.state = 'pending' and due.next_attempt_at <= $2 \
+and (due.claimed_until is null or due.claimed_until <= $2) \
+order by due.next_attempt_at, due.seq limit 1) \
+and state = 'pending' and next_attempt_at <= $2 and (claimed_until is null or claimed_until <= $2) \
+and (select count(*) from webhook_deliveries as busy \
+where busy.webhook_id = $1 and busy.claimed_until > $2) < $4 \
+returning seq, message_id, payload, attempts, claims";
+
 pub(super) const SETTLE_DELIVERY: &str = "\
 update webhook_deliveries set state = $3, next_attempt_at = $4, claimed_until = null, last_attempt_at = $5, \
 last_status = $6, last_error = $7, last_duration_ms = $8 \
@@ -211,12 +224,15 @@ where seq = $1 and claims = $2 and claimed_until is not null";
 
 pub(super) const DELETE_DELIVERIES: &str = "delete from webhook_deliveries where webhook_id = $1";
 
-pub(super) const COUNT_PENDING: &str =
-    "select count(*) as pending from webhook_deliveries where state = 'pending'";
+pub(super) const COUNT_PENDING: &str = "\
+select count(*) as pending from webhook_deliveries \
+where state = 'pending' and webhook_id in (select id from webhooks where disabled_at is null)";
 
 pub(super) const FORGET_DELIVERIES: &str = "\
 delete from webhook_deliveries \
-where (state <> 'pending' and created_at < $1) or webhook_id not in (select id from webhooks)";
+where (created_at < $1 and ( \
+state <> 'pending' or webhook_id in (select id from webhooks where disabled_at is not null))) \
+or webhook_id not in (select id from webhooks)";
 pub(super) const ANNOUNCE_WORKER: &str = "\
 insert into workers (id, host, version, devices, memory_bytes, draining, started_at, seen_at, lost_at) \
 values ($1, $2, $3, $4, $5, false, $6, $6, $7) \

@@ -326,7 +326,9 @@ impl Model {
         }
         if action == Action::Retry {
             (job.failed_attempts, job.crash_count, job.error) = (0, 0, None);
-            job.run_after = now;
+            if job.attempt > 0 || job.run_after < now {
+                job.run_after = now;
+            }
             job.scheduling.deadline_at = job.scheduling.deadline_after.map(|after| now + after);
         }
         entry.touch(now);

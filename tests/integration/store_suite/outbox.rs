@@ -171,6 +171,10 @@ pub(super) async fn a_message_is_sent_by_one_at_a_time(store: &TestStore) {
         .settle_delivery(&first, &TAKEN, Followup::Succeeded)
         .await;
     assert!(!late.unwrap());
+    let late = store.settle_delivery(&first, &REFUSED, Followup::Disable);
+    assert!(!late.await.unwrap());
+    let untouched = store.lookup_webhook(webhook.id).await.unwrap();
+    assert_eq!(untouched.as_ref(), Some(&webhook));
     assert_eq!(
         deliveries(store, &webhook).await[0].state,
         DeliveryState::Pending
@@ -245,8 +249,67 @@ pub(super) async fn a_slow_webhook_does_not_keep_the_others_waiting(store: &Test
     while let Some(dispatch) = store.at(4).claim_delivery(HOLD, 2).await.unwrap() {
         taken.push(dispatch.webhook_id);
     }
-    assert_eq!(taken, [slow.id, slow.id, quick.id]);
+    assert_eq!(taken, [slow.id, quick.id, slow.id]);
     assert_eq!(deliveries(store, &slow).await.len(), 4);
+}
+
+pub(super) async fn webhooks_that_never_answer_do_not_keep_another_one_waiting(store: &TestStore) {
+    let mut dead = Vec::new();
+    for number in 1..=3 {
+        dead.push(register(store, number, &[WebhookEvent::Queued]).await);
+    }
+    for seconds in 0..20 {
+        insert(store, seconds).await;
+    }
+    let take = async |seconds| store.at(seconds).claim_delivery(HOLD, 2).await.unwrap();
+    let mut held = Vec::new();
+    for webhook in &dead {
+        held.push(take(20).await.unwrap());
+        assert_eq!(held.last().unwrap().webhook_id, webhook.id);
+    }
+    // Everything older is to the others, and the next one is not.
+    let healthy = register(store, 4, &[WebhookEvent::Queued]).await;
+    insert(store, 21).await;
+    let mut told = take(22).await.unwrap();
+    assert_eq!(told.webhook_id, healthy.id);
+    for webhook in &dead {
+        assert_eq!(take(23).await.unwrap().webhook_id, webhook.id);
+    }
+    // By now they have as much under way as they may.
+    for seconds in 24..29 {
+        store
+            .settle_delivery(&told, &TAKEN, Followup::Succeeded)
+            .await
+            .unwrap();
+        assert_eq!(take(seconds).await, None);
+        insert(store, seconds).await;
+        told = take(seconds).await.unwrap();
+        assert_eq!(told.webhook_id, healthy.id);
+    }
+    // One that comes free goes on with the oldest that it was not sent yet.
+    let again = Followup::Retry(Duration::from_hours(1));
+    store
+        .settle_delivery(&held[1], &REFUSED, again)
+        .await
+        .unwrap();
+    let next = take(29).await.unwrap();
+    let waiting = deliveries(store, &dead[1]).await;
+    assert_eq!(
+        (next.webhook_id, &next.message_id),
+        (dead[1].id, &waiting[2].message_id)
+    );
+}
+
+pub(super) async fn a_webhook_that_cannot_be_read_keeps_no_other_waiting(store: &TestStore) {
+    let unreadable = register(store, 1, &[WebhookEvent::Queued]).await;
+    insert(store, 0).await;
+    let statement = "update webhooks set events = '[\"job.of_a_newer_version\"]'";
+    assert_eq!(store.database.execute(statement).await.unwrap(), 1);
+    let readable = register(store, 2, &[WebhookEvent::Queued]).await;
+    insert(store, 1).await;
+    assert_eq!(take(store, 2).await.unwrap().webhook_id, unreadable.id);
+    assert_eq!(take(store, 2).await.unwrap().webhook_id, readable.id);
+    assert_eq!(take(store, 2).await, None);
 }
 
 pub(super) async fn a_disabled_webhook_is_told_nothing(store: &TestStore) {
@@ -272,6 +335,36 @@ pub(super) async fn a_disabled_webhook_is_told_nothing(store: &TestStore) {
     let waited = take(store, 5).await.unwrap();
     assert_ne!(waited.message_id, gone.message_id);
     assert_eq!(take(store, 5).await, None);
+}
+
+pub(super) async fn what_waits_for_a_disabled_webhook_is_not_counted_and_ends(store: &TestStore) {
+    let gone = register(store, 1, &[WebhookEvent::Queued]).await;
+    let other = register(store, 2, &[WebhookEvent::Queued]).await;
+    for seconds in 0..3 {
+        insert(store, seconds).await;
+    }
+    assert_eq!(store.count_pending_deliveries().await.unwrap(), 6);
+    let dispatch = take(store, 3).await.unwrap();
+    assert_eq!(dispatch.webhook_id, gone.id);
+    store
+        .settle_delivery(&dispatch, &REFUSED, Followup::Disable)
+        .await
+        .unwrap();
+    assert_eq!(store.count_pending_deliveries().await.unwrap(), 3);
+
+    let age = Duration::from_secs(10);
+    let waiting = deliveries(store, &gone).await.remove(2);
+    assert_eq!(waiting.state, DeliveryState::Pending);
+    assert_eq!(store.at(12).forget_deliveries(age).await.unwrap(), 2);
+    assert_eq!(deliveries(store, &gone).await, [waiting]);
+    assert_eq!(store.at(13).forget_deliveries(age).await.unwrap(), 1);
+    store.enable_webhook(gone.id).await.unwrap().unwrap();
+    // Of one that is enabled they are kept until they are sent.
+    assert_eq!(store.at(14).forget_deliveries(age).await.unwrap(), 0);
+    for _ in 0..3 {
+        assert_eq!(take(store, 14).await.unwrap().webhook_id, other.id);
+    }
+    assert_eq!(take(store, 14).await, None);
 }
 
 pub(super) async fn a_message_that_is_over_can_be_sent_again(store: &TestStore) {

@@ -95,6 +95,25 @@ pub(super) async fn a_job_that_is_over_is_tried_again_with_a_fresh_budget(store:
     );
 }
 
+pub(super) async fn a_job_that_is_tried_again_still_waits_for_its_time(store: &TestStore) {
+    let delayed = Job {
+        run_after: at(60),
+        ..new_job("m", at(0))
+    };
+    let id = store.at(0).insert_job(&delayed).await.unwrap().id;
+    cancel(store, id, 1).await;
+    assert_eq!(ask(store, id, Action::Retry, 2).await.run_after, at(60));
+    assert_eq!(claim(store, "a", 59).await, None);
+    cancel(store, id, 60).await;
+    assert_eq!(ask(store, id, Action::Retry, 61).await.run_after, at(61));
+    // What it waits for after an attempt is another thing: a fresh budget ends that.
+    let lease = claim(store, "a", 61).await.unwrap();
+    finish_at(store, &lease, &retry(1, true, 600), 62).await;
+    cancel(store, id, 63).await;
+    assert_eq!(ask(store, id, Action::Retry, 64).await.run_after, at(64));
+    assert_eq!(claim(store, "a", 64).await.unwrap().job_id, id);
+}
+
 pub(super) async fn a_deleted_job_is_gone_and_known_to_be(store: &TestStore) {
     let id = insert(store, 0).await;
     assert_eq!(
