@@ -152,6 +152,7 @@ pub(super) async fn ask(store: &TestStore, id: JobId, action: Action, seconds: i
             job
         }
         Requested::Stale(version) => panic!("no version was named, and {version} is another"),
+        Requested::Unreadable(state) => panic!("{state:?}, and cannot be read"),
     }
 }
 
