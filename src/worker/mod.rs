@@ -7,6 +7,7 @@
 //! for what is asked every second.
 
 mod announce;
+mod calls;
 mod checkpoints;
 mod child;
 #[cfg(test)]
