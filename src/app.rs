@@ -32,6 +32,9 @@ use crate::worker::{WorkerParts, WorkerPool, WorkerSettings};
 /// How long open requests may go on after the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// How long the database may take to let go: one that is away must not keep the process.
+const CLOSE: Duration = Duration::from_secs(10);
+
 /// Requests that a slot may be behind by before it asks the database instead.
 const ASKED_BACKLOG: usize = 64;
 
@@ -234,7 +237,7 @@ impl RunningApp {
             Err(_elapsed) => server.abort(),
         }
         self.dispatcher.await.context("the dispatcher panicked")?;
-        self.store.close().await;
+        close(&self.store).await;
         Ok(())
     }
 }
@@ -244,7 +247,13 @@ impl RunningWorker {
     pub async fn shutdown(self) {
         self.stop.cancel();
         self.pool.stop().await;
-        self.store.close().await;
+        close(&self.store).await;
+    }
+}
+
+async fn close(store: &Arc<dyn Store>) {
+    if tokio::time::timeout(CLOSE, store.close()).await.is_err() {
+        tracing::warn!("the database does not let go, it is left as it is");
     }
 }
 

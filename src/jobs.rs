@@ -118,6 +118,14 @@ pub enum Error {
         /// Its version.
         version: u64,
     },
+    /// What was asked is done, and the job cannot be shown: another version of this program wrote it.
+    #[error("the job {id} is {} now, and cannot be read by this version", state.as_str())]
+    Unreadable {
+        /// The job.
+        id: JobId,
+        /// Its state.
+        state: JobState,
+    },
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -342,24 +350,28 @@ impl Jobs {
         let requested = self.parts.store.request(id, action, if_version).await?;
         match requested.ok_or(Error::JobNotFound(id))? {
             Requested::Done(job, attempts) => {
-                self.pass_on(&job);
-                count_cancelled(&job, action);
+                self.pass_on(id, job.state);
+                count_cancelled(job.state, action);
                 Ok((*job, attempts))
             }
             Requested::Unchanged(job, attempts) => Ok((*job, attempts)),
             Requested::NotAllowed(state) => Err(Error::NotAllowed { action, state }),
             Requested::InUse(user) => Err(Error::InUse { id, user }),
             Requested::Stale(version) => Err(Error::Stale { id, version }),
+            Requested::Unreadable(state) => {
+                self.pass_on(id, state);
+                Err(Error::Unreadable { id, state })
+            }
         }
     }
 
     /// Nobody listens where the worker is another process: that one looks once a second.
-    fn pass_on(&self, job: &Job) {
+    fn pass_on(&self, id: JobId, state: JobState) {
         let signals = &self.parts.signals;
         signals.outbox.notify_one();
-        match job.state {
+        match state {
             JobState::Queued => signals.wake.notify_one(),
-            JobState::Pausing | JobState::Cancelling => drop(signals.asked.send(job.id)),
+            JobState::Pausing | JobState::Cancelling => drop(signals.asked.send(id)),
             JobState::Running
             | JobState::Succeeded
             | JobState::Failed
@@ -374,6 +386,11 @@ impl Jobs {
             Ok((job, attempts)) => {
                 tracing::info!(job.id = %id, "job deleted");
                 self.remove_artifacts(&job, &attempts).await;
+                Ok(())
+            }
+            // The sweep removes its files.
+            Err(Error::Unreadable { .. }) => {
+                tracing::info!(job.id = %id, "job deleted");
                 Ok(())
             }
             Err(Error::JobNotFound(_))
@@ -432,8 +449,8 @@ impl Jobs {
 }
 
 /// One that nobody worked on is over by that; another one is counted by its worker.
-fn count_cancelled(job: &Job, action: Action) {
-    if action == Action::Cancel && job.state == JobState::Cancelled {
+fn count_cancelled(state: JobState, action: Action) {
+    if action == Action::Cancel && state == JobState::Cancelled {
         let code = ErrorCode::Cancelled.as_str();
         metrics::counter!("secateur_jobs_finished_total", "status" => "cancelled", "code" => code)
             .increment(1);

@@ -264,7 +264,8 @@ impl Bucket {
         job: JobId,
         attempt: u32,
     ) -> Result<(), ArtifactError> {
-        self.delete_below(&self.keys.attempt(job, attempt)).await
+        let folder = self.keys.attempt(job, attempt);
+        self.delete_below(&folder, |_| true).await
     }
 
     pub(super) fn keys(&self) -> &Root {
@@ -323,11 +324,16 @@ impl Bucket {
         Ok(found)
     }
 
-    /// Removes every object below a key, and ends the uploads that notes there speak of.
-    pub(super) async fn delete_below(&self, prefix: &Key) -> Result<(), ArtifactError> {
+    /// Removes the objects below a key that are `doomed`, and ends the uploads that notes among them speak of.
+    pub(super) async fn delete_below(
+        &self,
+        prefix: &Key,
+        doomed: impl Fn(&Key) -> bool,
+    ) -> Result<(), ArtifactError> {
         let error = || bucket_error("delete", prefix);
         let listed = self.store.list(Some(prefix)).map_ok(|meta| meta.location);
-        let keys: Vec<Key> = listed.try_collect().await.map_err(error())?;
+        let mut keys: Vec<Key> = listed.try_collect().await.map_err(error())?;
+        keys.retain(doomed);
         for key in &keys {
             upload::end_noted(&self.store, key).await?;
         }

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+use object_store::path::Path as Key;
 use serde::{Deserialize, Serialize};
 
 use super::ArtifactError;
@@ -150,8 +151,14 @@ impl Checkpoints {
         self.0.delete(&folder.join(file.entry.name.as_str())).await
     }
 
-    /// Removes all checkpoints of a job.
-    pub async fn delete_all(&self, job: JobId) -> Result<(), ArtifactError> {
-        self.0.delete_below(&self.0.keys().checkpoints(job)).await
+    /// Removes the checkpoints of a job's attempts up to this one.
+    pub async fn delete_until(&self, job: JobId, attempt: u32) -> Result<(), ArtifactError> {
+        let folder = self.0.keys().checkpoints(job);
+        let is_later = |key: &Key| {
+            let of = key.prefix_match(&folder).and_then(|mut parts| parts.next());
+            let of = of.and_then(|of| of.as_ref().parse().ok());
+            of.is_some_and(|of: u32| of > attempt)
+        };
+        self.0.delete_below(&folder, |key| !is_later(key)).await
     }
 }

@@ -234,7 +234,7 @@ fn jobs_problem(error: jobs::Error, message: String) -> Problem {
             }
         }
         jobs::Error::Artifacts(error) => unavailable(&error),
-        jobs::Error::ArtifactDamaged { .. } => defect(&error),
+        jobs::Error::ArtifactDamaged { .. } | jobs::Error::Unreadable { .. } => defect(&error),
     }
 }
 

@@ -204,6 +204,9 @@ pub enum Requested {
     InUse(JobId),
     /// The job is of this version, not of the one that was named.
     Stale(u64),
+    /// It is done, or was so before, and the job cannot be read by this version of the program. Its state now; of a
+    /// deleted job the last one.
+    Unreadable(JobState),
 }
 
 /// What a database that can tells those who wait.

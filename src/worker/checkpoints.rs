@@ -111,12 +111,12 @@ async fn local_block(scratch: &Path) -> usize {
     state.map_or(0, |state| state.next_block)
 }
 
-/// Removes a finished job's checkpoints.
-pub(super) async fn discard(context: &Context, job: JobId) {
+/// Removes a finished job's checkpoints, up to those of its last attempt: the next one may be storing its own.
+pub(super) async fn discard(context: &Context, job: JobId, last: u32) {
     let Some(checkpoints) = context.parts.artifacts.checkpoints() else {
         return;
     };
-    if let Err(error) = checkpoints.delete_all(job).await {
+    if let Err(error) = checkpoints.delete_until(job, last).await {
         let error = &error as &dyn std::error::Error;
         tracing::warn!(error, job.id = %job, "cannot remove the checkpoints in the bucket, the sweep will");
     }

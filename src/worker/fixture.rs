@@ -1,7 +1,7 @@
 //! A pool's context around a real database and a real directory, without any task that runs.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -51,7 +51,7 @@ pub(super) async fn context(home: &Path) -> Context {
         presence,
         settings,
         parts,
-        active: Mutex::default(),
+        active: Arc::default(),
         stop: CancellationToken::new(),
     }
 }

@@ -6,15 +6,19 @@
 //! from within the process or, on PostgreSQL, from the database. Without those it looks for work every two seconds and
 //! for what is asked every second.
 
+mod active;
 mod announce;
+mod calls;
 mod checkpoints;
 mod child;
+mod clearing;
 #[cfg(test)]
 mod fixture;
 mod grace;
 mod holding;
 mod presence;
 mod publish;
+mod reap;
 mod record;
 mod relay;
 mod sources;
@@ -22,10 +26,9 @@ mod supervise;
 mod suspects;
 mod sweep;
 
-use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -40,7 +43,9 @@ use crate::domain::job::{Job, JobId};
 use crate::domain::worker::{Device, WorkerProfile};
 use crate::machine;
 use crate::store::{Claim, Store, StoreError};
+use active::{Active, ActiveJobs};
 use presence::Presence;
+use reap::Reaper;
 use sweep::Sweeper;
 
 /// How often an idle slot looks for work that nobody told it of, and every slot after a failed look.
@@ -126,13 +131,12 @@ struct Context {
     presence: Presence,
     /// What the others are told.
     profile: WorkerProfile,
-    /// The jobs that a slot of this pool is at: never reaped, however late their heartbeat is.
-    active: Mutex<HashSet<JobId>>,
+    active: Arc<ActiveJobs>,
     stop: CancellationToken,
 }
 
 impl WorkerPool {
-    /// Cleans up after workers that died, then starts every slot.
+    /// Gives back what workers held that died, then starts every slot. Files that they left are removed meanwhile.
     pub async fn start(settings: WorkerSettings, parts: WorkerParts) -> Result<Self, StartError> {
         let presence =
             Presence::announce(&settings.workers_dir).map_err(|source| StartError::Announce {
@@ -147,17 +151,18 @@ impl WorkerPool {
             parts,
             presence,
             profile,
-            active: Mutex::default(),
+            active: Arc::default(),
             stop,
         });
-        let mut sweeper = Sweeper::default();
-        sweeper.sweep(&context).await;
+        let mut reaper = Reaper::default();
+        reaper.look(&context).await;
 
         let tasks = TaskTracker::new();
         for device in context.profile.devices.clone() {
             tasks.spawn(serve_slot(Arc::clone(&context), device));
         }
-        tasks.spawn(sweeper.run(Arc::clone(&context)));
+        tasks.spawn(reaper.run(Arc::clone(&context)));
+        tasks.spawn(Sweeper::default().run(Arc::clone(&context)));
         tasks.spawn(relay::run(Arc::clone(&context)));
         tasks.spawn(announce::run(Arc::clone(&context)));
         tasks.close();
@@ -187,8 +192,8 @@ async fn serve_slot(context: Arc<Context>, device: Device) {
     while !context.stop.is_cancelled() {
         // Subscribed before the claim: what is asked right after it is not missed.
         let asked = context.parts.asked.subscribe();
-        match context.claim(&device).await {
-            Ok(Some(job)) => {
+        match context.take(&device).await {
+            Ok(Some((job, _active))) => {
                 record_wait(&job);
                 // One signal may stand for several jobs.
                 context.parts.wake.notify_one();
@@ -214,8 +219,7 @@ fn record_wait(job: &Job) {
     metrics::histogram!("secateur_job_queue_wait_seconds").record(waited.max(0.0));
 }
 
-async fn run(context: &Arc<Context>, job: &Job, device: &str, asked: broadcast::Receiver<JobId>) {
-    let _active = context.activate(job.id);
+async fn run(context: &Context, job: &Job, device: &str, asked: broadcast::Receiver<JobId>) {
     let ended = supervise::supervise(context, job, device, asked).await;
     let span = tracing::info_span!("record", worker.id = context.worker_id());
     record::record(context, job, ended).instrument(span).await;
@@ -232,6 +236,16 @@ impl Context {
 
     fn scratch(&self, id: JobId) -> PathBuf {
         self.settings.scratch_dir.join(id.to_string())
+    }
+
+    /// Claims a job for a slot, which is at it from then on. One whose answer is lost is found by the [`Reaper`].
+    async fn take(&self, device: &Device) -> Result<Option<(Job, Active)>, StoreError> {
+        let _claiming = self.active.claiming().await;
+        let claimed = self.claim(device).await?;
+        Ok(claimed.map(|job| {
+            let active = self.active.begin(job.id);
+            (job, active)
+        }))
     }
 
     async fn claim(&self, device: &Device) -> Result<Option<Job>, StoreError> {
@@ -256,40 +270,6 @@ impl Context {
             () = tokio::time::sleep(duration) => {}
             () = self.stop.cancelled() => {}
         }
-    }
-
-    fn activate(self: &Arc<Self>, id: JobId) -> Active {
-        self.active
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id);
-        Active {
-            context: Arc::clone(self),
-            id,
-        }
-    }
-
-    fn is_active(&self, id: JobId) -> bool {
-        self.active
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&id)
-    }
-}
-
-/// Marks a job as being worked on by this pool.
-struct Active {
-    context: Arc<Context>,
-    id: JobId,
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.context
-            .active
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.id);
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::publish::{Unpublished, publish};
 use super::supervise::Ended;
-use super::{Context, checkpoints};
+use super::{Context, clearing};
 use crate::domain::attempt::Phase;
 use crate::domain::history::EventKind;
 use crate::domain::job::{Job, JobError};
@@ -39,8 +39,7 @@ pub(super) async fn record(context: &Context, job: &Job, ended: Ended) {
             count(&settled);
             // Kept for the next attempt, if there will be one.
             if settled.state.is_terminal() {
-                remove_scratch(context, job).await;
-                checkpoints::discard(context, job.id).await;
+                clearing::clear_up(context, job, settled.state).await;
             }
         }
         Err(Aborted::Lost) => discard(context, job).await,
@@ -146,12 +145,6 @@ async fn discard(context: &Context, job: &Job) {
     if let Err(error) = result {
         let error = &error as &dyn std::error::Error;
         tracing::warn!(error, job.id = %job.id, "cannot remove what a lost attempt left, the sweep will");
-    }
-}
-
-async fn remove_scratch(context: &Context, job: &Job) {
-    if let Err(error) = tokio::fs::remove_dir_all(context.scratch(job.id)).await {
-        tracing::warn!(%error, job.id = %job.id, "cannot remove the scratch directory, the sweep will");
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::{Instrument as _, field};
 
+use super::calls::{Call, Calls};
 use super::checkpoints::{self, Uploader};
 use super::child::{self, Child};
 use super::holding::while_held;
@@ -16,7 +17,7 @@ use super::{Context, sources};
 use crate::domain::attempt::{Phase, Step};
 use crate::domain::job::{Job, JobId};
 use crate::domain::{AttemptFailure, AttemptMessage, AttemptSpec, ErrorCode, JobReport};
-use crate::store::{Held, Lease, Report};
+use crate::store::{Held, Lease, Report, StoreError};
 use crate::traces;
 
 /// Progress is written down at most this often.
@@ -161,14 +162,13 @@ enum Stop {
     AtCheckpoint,
 }
 
-/// The database did not answer.
-struct Unrenewed;
-
 /// What is known of the running attempt.
 struct Watch<'c> {
     context: &'c Context,
     uploader: Option<&'c Uploader>,
-    lease: Lease,
+    /// To the database.
+    calls: Calls<'c>,
+    job_id: JobId,
     phase: Option<(Phase, Instant)>,
     /// When the job must be over.
     deadline: Option<Instant>,
@@ -190,7 +190,8 @@ impl<'c> Watch<'c> {
         Self {
             context,
             uploader,
-            lease,
+            calls: Calls::new(context, lease),
+            job_id: job.id,
             phase: None,
             deadline: left.map(|left| Instant::now() + left),
             pausing_until: None,
@@ -199,36 +200,60 @@ impl<'c> Watch<'c> {
         }
     }
 
+    /// Nothing in here waits but for the next thing to happen: a call to the database may take long.
     async fn run(mut self, mut child: Child, mut asked: broadcast::Receiver<JobId>) -> Ended {
+        // The process has said everything, and only has to be written down.
+        let mut is_over = false;
         let mut heartbeat = every(self.context.settings.heartbeat);
         let mut flush = every(PROGRESS_EVERY);
         let mut look = every(LOOK_EVERY);
         loop {
+            if is_over && self.calls.is_told() {
+                return self.conclude(child).await;
+            }
             let stop = tokio::select! {
-                message = child.next_message() => match message {
-                    Some(message) => self.hear(message).await,
-                    None => return self.conclude(child).await,
+                message = child.next_message(), if !is_over && self.calls.has_room() => match message {
+                    Some(message) => self.hear(message),
+                    None => {
+                        is_over = true;
+                        None
+                    }
+                },
+                (call, answer) = self.calls.answered() => match answer {
+                    Ok(held) => stop_unless_held(held),
+                    Err(error) => {
+                        unanswered(call, &error, &mut heartbeat);
+                        None
+                    }
                 },
                 _ = heartbeat.tick() => {
-                    let renewed = self.renew().await;
-                    if renewed.is_err() {
-                        heartbeat.reset_after(RENEW_AGAIN.min(heartbeat.period()));
+                    self.calls.renew();
+                    None
+                }
+                _ = flush.tick() => {
+                    self.flush();
+                    None
+                }
+                _ = look.tick() => {
+                    self.calls.look();
+                    None
+                }
+                about = asked.recv() => {
+                    match about {
+                        Ok(id) if id != self.job_id => {}
+                        // Too many at once, or nobody left to send any: the database knows.
+                        Ok(_) | Err(RecvError::Lagged(_) | RecvError::Closed) => self.calls.look(),
                     }
-                    renewed.unwrap_or_default()
-                },
-                _ = flush.tick() => self.flush().await,
-                _ = look.tick() => self.look().await,
-                about = asked.recv() => match about {
-                    Ok(id) if id != self.lease.job_id => None,
-                    // Too many at once, or nobody left to send any: the database knows.
-                    Ok(_) | Err(RecvError::Lagged(_) | RecvError::Closed) => self.look().await,
-                },
+                    None
+                }
                 () = until(self.deadline) => Some(Stop::Now(self.overdue())),
                 () = until(self.pausing_until) => Some(Stop::Now(Ended::Paused)),
                 () = self.context.stop.cancelled() => Some(Stop::Now(Ended::Stopped)),
             };
             match stop {
                 None => {}
+                // What is finished before its worker hears of anything counts.
+                Some(_) if is_over => return self.conclude(child).await,
                 Some(Stop::AtCheckpoint) if self.pausing_until.is_some() => {}
                 Some(Stop::AtCheckpoint) if self.has_checkpoints() => {
                     self.pausing_until = Some(Instant::now() + PAUSE_PATIENCE);
@@ -246,19 +271,19 @@ impl<'c> Watch<'c> {
         }
     }
 
-    async fn hear(&mut self, message: AttemptMessage) -> Option<Stop> {
+    fn hear(&mut self, message: AttemptMessage) -> Option<Stop> {
         match message {
             AttemptMessage::Phase { phase } => {
                 self.leave_phase();
                 self.phase = Some((phase, Instant::now()));
                 self.unwritten = None;
+                // Of the phase before.
+                self.calls.step(None);
                 tracing::info!(phase = phase.as_str(), "phase began");
-                let stop = self.write(Report::Phase(phase)).await;
+                self.calls.report(Report::Phase(phase));
                 // The last checkpoint is behind it.
-                if self.pausing_until.is_some() && !self.has_checkpoints() {
-                    return Some(Stop::Now(Ended::Paused));
-                }
-                stop
+                let is_late = self.pausing_until.is_some() && !self.has_checkpoints();
+                is_late.then_some(Stop::Now(Ended::Paused))
             }
             AttemptMessage::Progress { step } => {
                 self.unwritten = Some(step);
@@ -266,7 +291,8 @@ impl<'c> Watch<'c> {
             }
             AttemptMessage::Resumed { block, blocks } => {
                 tracing::info!(block, blocks, "attempt goes on from a checkpoint");
-                self.write(Report::Resumed { block, blocks }).await
+                self.calls.report(Report::Resumed { block, blocks });
+                None
             }
             AttemptMessage::Saved { checkpoint } => {
                 if let Some(uploader) = self.uploader {
@@ -307,56 +333,9 @@ impl<'c> Watch<'c> {
         }
     }
 
-    async fn flush(&mut self) -> Option<Stop> {
-        let step = self.unwritten.take()?;
-        self.write(Report::Step(step)).await
-    }
-
-    /// Progress that cannot be written is lost, the attempt is not.
-    async fn write(&self, report: Report) -> Option<Stop> {
-        match self.context.parts.store.report(&self.lease, &report).await {
-            Ok(held) => stop_unless_held(held),
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot write progress"
-                );
-                None
-            }
-        }
-    }
-
-    /// A database that does not answer is no reason to stop: the fence decides in the end.
-    async fn renew(&self) -> Result<Option<Stop>, Unrenewed> {
-        match self
-            .context
-            .parts
-            .store
-            .heartbeat(&self.lease, self.context.settings.lease)
-            .await
-        {
-            Ok(held) => Ok(stop_unless_held(held)),
-            Err(error) => {
-                metrics::counter!("secateur_heartbeat_errors_total").increment(1);
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot renew the lease"
-                );
-                Err(Unrenewed)
-            }
-        }
-    }
-
-    async fn look(&self) -> Option<Stop> {
-        match self.context.parts.store.check_lease(&self.lease).await {
-            Ok(held) => stop_unless_held(held),
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot look up the lease"
-                );
-                None
-            }
+    fn flush(&mut self) {
+        if let Some(step) = self.unwritten.take() {
+            self.calls.step(Some(step));
         }
     }
 
@@ -370,6 +349,21 @@ impl<'c> Watch<'c> {
             ),
             phase: self.phase.map(|(phase, _)| phase),
         })
+    }
+}
+
+/// A database that does not answer is no reason to stop: the fence decides in the end. Progress that cannot be written is
+/// lost, the attempt is not.
+fn unanswered(call: Call, error: &StoreError, heartbeat: &mut Interval) {
+    let error = error as &dyn std::error::Error;
+    match call {
+        Call::Renew => {
+            metrics::counter!("secateur_heartbeat_errors_total").increment(1);
+            tracing::warn!(error, "cannot renew the lease");
+            heartbeat.reset_after(RENEW_AGAIN.min(heartbeat.period()));
+        }
+        Call::Look => tracing::warn!(error, "cannot look up the lease"),
+        Call::Report => tracing::warn!(error, "cannot write progress"),
     }
 }
 

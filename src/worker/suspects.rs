@@ -1,9 +1,10 @@
-//! Leases that were found to be over.
+//! Leases that were found to be over, or to be held by nobody.
 //!
 //! A holder renews its lease all the time, so one that is over has most likely lost its holder. But while the database
 //! was away nobody could renew, and when it is back all leases may be over at once. So a lease that is over is only
 //! noted at first. It is taken for lost when it is looked at again after a while in which the database answered and
-//! its holder, who tries once a second after a failure, could have renewed it twice.
+//! its holder, who tries once a second after a failure, could have renewed it twice. In the same way a worker that finds
+//! itself to hold what none of its slots is at looks twice.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -35,16 +36,15 @@ impl Suspects {
         self.0.clear();
     }
 
-    /// Keeps those that are over still.
-    pub(super) fn retain(&mut self, leased: &[Leased]) {
-        let is_over = |id: &JobId| {
+    /// Keeps those that are suspect still.
+    pub(super) fn retain(&mut self, leased: &[Leased], is_suspect: impl Fn(&Leased) -> bool) {
+        self.0.retain(|id, _| {
             let mut found = leased.iter();
-            found.any(|leased| leased.is_over && leased.lease.job_id == *id)
-        };
-        self.0.retain(|id, _| is_over(id));
+            found.any(|leased| leased.lease.job_id == *id && is_suspect(leased))
+        });
     }
 
-    /// Notes a lease that is over; true once it has been noted for `grace`.
+    /// Notes a lease that is suspect; true once it has been noted for `grace`, and was not renewed.
     pub(super) fn is_confirmed(&mut self, leased: &Leased, grace: Duration) -> bool {
         let now = Instant::now();
         let suspect = self
@@ -105,7 +105,7 @@ mod tests {
         suspects.forget_all();
         tokio::time::advance(GRACE).await;
         assert!(!suspects.is_confirmed(&leased(2), GRACE), "noted anew");
-        suspects.retain(&[]);
+        suspects.retain(&[], |_| true);
         assert!(suspects.is_empty());
     }
 }

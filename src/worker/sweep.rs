@@ -1,4 +1,5 @@
-//! Looks over what dead workers left: their jobs, their scratch directories, their unfinished artifacts.
+//! Looks over what dead workers left behind: their scratch directories, their unfinished artifacts; and forgets in the
+//! database what is old.
 
 use std::collections::HashSet;
 use std::io;
@@ -7,15 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::grace::{self, GRACE};
-use super::presence::Dead;
-use super::record::count;
-use super::supervise::RENEW_AGAIN;
-use super::suspects::Suspects;
-use super::{Context, checkpoints, jittered};
+use super::{Context, checkpoints, clearing, jittered};
 use crate::artifacts::ArtifactError;
-use crate::domain::job::{JobError, JobId};
+use crate::domain::job::JobId;
 use crate::domain::state::JobState;
-use crate::store::{Ending, Leased, Standing, StoreError};
+use crate::store::{Standing, StoreError};
 
 /// How long it is known that a job was deleted.
 const DELETED_KNOWN: Duration = Duration::from_hours(30 * 24);
@@ -30,7 +27,7 @@ const LOST_SHOWN: Duration = Duration::from_hours(1);
 
 /// Part of a sweep did not work; the next one tries again.
 #[derive(Debug, thiserror::Error)]
-enum SweepError {
+pub(super) enum SweepError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -44,95 +41,45 @@ enum SweepError {
 pub(super) struct Sweeper {
     /// Unknown jobs that the log was told of.
     unknown: HashSet<JobId>,
-    /// Leases that are over, and not yet taken for lost.
-    suspects: Suspects,
     rounds: u32,
 }
 
 impl Sweeper {
+    /// Until the pool stops, wherever a round is then: a bucket that is away is tried for minutes.
     pub(super) async fn run(mut self, context: Arc<Context>) {
-        loop {
-            context.pause(self.interval(context.as_ref())).await;
-            if context.stop.is_cancelled() {
-                return;
-            }
-            self.sweep(&context).await;
-        }
+        context
+            .stop
+            .run_until_cancelled(self.go_round(&context))
+            .await;
     }
 
-    /// A lease that is over is looked at again soon.
-    fn interval(&self, context: &Context) -> Duration {
-        let sweep = jittered(context.settings.sweep);
-        if self.suspects.is_empty() {
-            sweep
-        } else {
-            sweep.min(context.settings.heartbeat)
+    async fn go_round(&mut self, context: &Context) {
+        loop {
+            self.sweep(context).await;
+            tokio::time::sleep(jittered(context.settings.sweep)).await;
         }
     }
 
     /// One round. Its parts do not depend on each other.
-    pub(super) async fn sweep(&mut self, context: &Context) {
-        let parts = [
-            ("workers", forget_workers(context).await),
-            ("leases", self.reap_leases(context).await),
-            ("scratch", self.remove_scratch(context).await),
-            ("artifacts", self.remove_attempts(context).await),
-            ("idempotency keys", forget_keys(context).await),
-            ("deleted jobs", forget_deleted(context).await),
-            ("webhook deliveries", forget_deliveries(context).await),
-        ];
-        for (part, result) in parts {
-            if let Err(error) = result {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    part,
-                    "sweep failed"
-                );
-            }
-        }
-    }
-
-    /// One lease that cannot be ended does not keep the others.
-    async fn reap_leases(&mut self, context: &Context) -> Result<(), SweepError> {
-        // Before the leases: what a worker held that died after this is for the next round, and so is its file.
-        let dead = Dead::list(&context.settings.workers_dir)?;
-        let found = context.parts.store.list_leased().await;
-        let found = found.inspect_err(|_| self.suspects.forget_all())?;
-        self.suspects.retain(&found);
-        let grace = 2 * context.settings.heartbeat.max(RENEW_AGAIN);
-        let mut result = Ok(());
-        for leased in &found {
-            let lease = &leased.lease;
-            if context.is_active(lease.job_id) && lease.owner == context.worker_id() {
-                continue;
-            }
-            let reason = if dead.contains(&lease.owner) {
-                "the worker died"
-            } else if leased.is_over && self.suspects.is_confirmed(leased, grace) {
-                "the worker did not renew its lease"
-            } else {
-                continue;
-            };
-            if let Err(error) = reap(context, leased, reason).await {
-                self.suspects.forget_all();
-                result = Err(error);
-            }
-        }
-        result?;
-        for worker_id in dead.worker_ids() {
-            context.parts.store.lose_worker(worker_id).await?;
-        }
-        Ok(dead.remove()?)
+    async fn sweep(&mut self, context: &Context) {
+        tell("workers", forget_workers(context).await);
+        tell("scratch", self.remove_scratch(context).await);
+        tell("artifacts", self.remove_attempts(context).await);
+        tell("idempotency keys", forget_keys(context).await);
+        tell("deleted jobs", forget_deleted(context).await);
+        tell("webhook deliveries", forget_deliveries(context).await);
     }
 
     /// Scratch directories of jobs that nobody will work on again.
     async fn remove_scratch(&mut self, context: &Context) -> Result<(), SweepError> {
+        clearing::finish(&context.settings.scratch_dir).await?;
         let ids = list_scratch(&context.settings.scratch_dir).await?;
         let standings = context.parts.store.list_standings(&ids).await?;
         let deleted = context.parts.store.list_deleted(&ids).await?;
         for id in ids {
             let directory = context.scratch(id);
-            let is_needed = match standings.get(&id) {
+            let standing = standings.get(&id).copied();
+            let is_needed = match standing {
                 Some(standing) => {
                     grace::end(&directory)?;
                     !standing.state.is_terminal()
@@ -140,14 +87,12 @@ impl Sweeper {
                 None if deleted.contains(&id) => false,
                 None => !self.is_grace_over(context, id, &directory)?,
             };
-            if is_needed || context.is_active(id) {
+            if is_needed || context.active.contains(id) {
                 continue;
             }
-            match tokio::fs::remove_dir_all(directory).await {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                other => other?,
+            if clearing::remove_scratch(context, id, standing, 0).await? {
+                tracing::info!(job.id = %id, "leftover scratch directory removed");
             }
-            tracing::info!(job.id = %id, "leftover scratch directory removed");
         }
         Ok(())
     }
@@ -165,7 +110,7 @@ impl Sweeper {
         let standings = context.parts.store.list_standings(&ids).await?;
         let deleted = context.parts.store.list_deleted(&ids).await?;
         for (id, stored) in found {
-            let standing = standings.get(&id);
+            let standing = standings.get(&id).copied();
             if standing.is_none() && !deleted.contains(&id) {
                 self.tell_unknown(id, "artifacts");
                 match stored.unknown_since {
@@ -181,14 +126,16 @@ impl Sweeper {
                 artifacts.unmark_unknown(id).await?;
             }
             for attempt in stored.attempts {
-                if !standing.is_some_and(|standing| needs(*standing, attempt)) {
+                if !standing.is_some_and(|standing| needs(standing, attempt)) {
                     artifacts.delete_attempt(id, attempt).await?;
                     tracing::info!(job.id = %id, job.attempt = attempt, "leftover artifact removed");
                 }
             }
             if standing.is_none_or(|standing| standing.state.is_terminal()) {
-                if stored.has_checkpoints {
-                    checkpoints::discard(context, id).await;
+                // The next attempt may have begun with them meanwhile.
+                if stored.has_checkpoints && clearing::stands(context, id, standing).await? {
+                    let last = standing.map_or(u32::MAX, |standing| standing.attempt);
+                    checkpoints::discard(context, id, last).await;
                 }
                 artifacts.remove_empty(id).await;
             }
@@ -211,6 +158,14 @@ impl Sweeper {
         if self.unknown.insert(id) {
             tracing::warn!(job.id = %id, kind, grace = ?GRACE, "the database does not know this job, its files are kept for a while");
         }
+    }
+}
+
+/// What did not work goes to the log.
+pub(super) fn tell(part: &str, result: Result<(), SweepError>) {
+    if let Err(error) = result {
+        let error = &error as &dyn std::error::Error;
+        tracing::error!(error, part, "sweep failed");
     }
 }
 
@@ -259,39 +214,4 @@ fn needs(standing: Standing, attempt: u32) -> bool {
 
 async fn forget_workers(context: &Context) -> Result<(), SweepError> {
     Ok(context.parts.store.forget_workers(LOST_SHOWN).await?)
-}
-
-/// In the holder's name, and only if it has not been heard of meanwhile.
-async fn reap(context: &Context, leased: &Leased, reason: &str) -> Result<(), StoreError> {
-    let lease = &leased.lease;
-    let ending = ending(leased, reason);
-    let settled = context
-        .parts
-        .store
-        .finish(lease, &ending, Some(leased.expires_at))
-        .await?;
-    if let Some(settled) = settled {
-        count(&settled);
-        metrics::counter!("secateur_leases_reaped_total").increment(1);
-        let state = settled.state.as_str();
-        tracing::warn!(job.id = %lease.job_id, job.attempt = lease.attempt, worker.id = lease.owner, reason, state, "lease reaped");
-        context.parts.wake.notify_one();
-    }
-    Ok(())
-}
-
-fn ending(leased: &Leased, reason: &str) -> Ending {
-    let error = JobError::crash(leased.lease.attempt, leased.phase, reason.to_owned());
-    if leased.is_last_attempt {
-        Ending::Failed {
-            error,
-            crashed: true,
-        }
-    } else {
-        Ending::Retry {
-            error,
-            crashed: true,
-            delay: Duration::ZERO,
-        }
-    }
 }

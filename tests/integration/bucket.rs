@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use hyper::{Method, StatusCode};
-use secateur::artifacts::{ArtifactError, Artifacts};
+use secateur::artifacts::{ArtifactError, Artifacts, StoredCheckpoint};
 use secateur::domain::JobId;
 use secateur::domain::manifest::FileEntry;
 use sha2::{Digest as _, Sha256};
@@ -240,4 +240,19 @@ async fn the_mark_of_an_unknown_job_lies_in_the_bucket() {
     bucket.artifacts.unmark_unknown(job()).await.unwrap();
     bucket.artifacts.unmark_unknown(job()).await.unwrap();
     assert_eq!(since().await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoints_of_later_attempts_stay() {
+    let bucket = Bucket::open().await;
+    let checkpoints = bucket.artifacts.checkpoints().unwrap();
+    for attempt in [1, 2, 10] {
+        let empty = StoredCheckpoint::new(1, "{}".to_owned(), Vec::new());
+        checkpoints.write(job(), attempt, &empty).await.unwrap();
+    }
+    checkpoints.delete_until(job(), 2).await.unwrap();
+    let left = format!("jobs/{}/checkpoints/10/checkpoint.json", job());
+    assert_eq!(bucket.server.objects(), [left]);
+    checkpoints.delete_until(job(), u32::MAX).await.unwrap();
+    assert!(bucket.server.objects().is_empty());
 }

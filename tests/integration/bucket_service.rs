@@ -1,5 +1,7 @@
 //! The service with its artifacts in a bucket.
 
+use std::time::Duration;
+
 use hyper::StatusCode as Status;
 use reqwest::redirect::Policy;
 use reqwest::{Method, StatusCode};
@@ -9,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use crate::harness::{Answer, TestApp};
 use crate::s3_server::{Fault, S3Server, SECRET};
 
+const SLOW_DOWN: Fault = Fault::Status(Status::SERVICE_UNAVAILABLE, "SlowDown");
 const DENIED: Fault = Fault::Status(Status::FORBIDDEN, "AccessDenied");
 
 /// A server whose job has succeeded, and the path of its weights.
@@ -222,4 +225,17 @@ async fn leftovers_in_the_bucket_are_collected_and_files_of_unknown_jobs_kept() 
         "jobs/{unknown}/attempts/1/dense/model.safetensors"
     )));
     assert_eq!(app.get(&path).await.body, b"0123456789");
+}
+
+/// A request that fails is repeated for half a minute and longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_is_away_keeps_no_worker_from_stopping() {
+    let server = S3Server::start();
+    let app = TestApp::with_bucket(&server, |_| {}).await;
+    server.fail(Method::GET, "", SLOW_DOWN, 1000);
+    while server.unmet() == 1000 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let stopped = tokio::time::timeout(Duration::from_secs(5), app.stop());
+    assert!(stopped.await.is_ok(), "the sweep goes on");
 }

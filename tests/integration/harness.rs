@@ -104,6 +104,7 @@ fn write_stub_models(models_dir: &Path) {
         "a",
         "b",
         "m",
+        "chatty",
         "crash",
         "confused",
         "crash-once",

@@ -47,8 +47,10 @@ use requests::{
 };
 use rows::{
     a_column_that_a_newer_version_adds_stops_nobody, a_job_is_claimed_once_by_however_many_ask,
+    an_unreadable_job_can_be_ended_and_deleted,
     an_unreadable_job_fails_when_its_turn_comes_and_the_next_one_is_claimed,
     an_unreadable_job_is_left_out_of_lists_and_pages_stay_full,
+    an_unreadable_job_keeps_no_other_from_its_deadline,
     the_database_takes_exactly_the_transitions_of_the_state_machine,
     the_lease_of_an_unreadable_job_can_be_ended,
 };
@@ -129,6 +131,8 @@ on_both_databases!(TestStore::open:
     an_unreadable_job_fails_when_its_turn_comes_and_the_next_one_is_claimed,
     an_unreadable_job_is_left_out_of_lists_and_pages_stay_full,
     the_lease_of_an_unreadable_job_can_be_ended,
+    an_unreadable_job_can_be_ended_and_deleted,
+    an_unreadable_job_keeps_no_other_from_its_deadline,
     a_worker_is_listed_until_it_stops,
     a_worker_that_is_not_heard_of_is_lost_and_later_forgotten,
     a_draining_worker_finishes_what_it_has_and_claims_nothing,

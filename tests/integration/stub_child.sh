@@ -78,6 +78,17 @@ case $model in
             i=$((i + 1))
         done
         succeed ;;
+    chatty)
+        # More than a pipe holds, once it may.
+        say '{"type":"phase","phase":"pruning"}'
+        while [ ! -e "$scratch/talk" ]; do sleep 0.01; done
+        i=0
+        while [ "$i" -lt 2000 ]; do
+            say '{"type":"progress","name":"blocks","finished":1,"total":2,"unit":"blocks"}'
+            i=$((i + 1))
+        done
+        touch "$scratch/said"
+        succeed ;;
     full) failed insufficient_disk true ;;
     liar)
         mkdir -p "$scratch/artifact"

@@ -1,12 +1,15 @@
 //! The pool with a child that does as it is told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::StatusCode;
 use secateur::app;
+use secateur::clock::SystemClock;
 use serde_json::{Value, json};
 
-use crate::harness::{TestApp, config};
+use crate::database::Database;
+use crate::harness::{TestApp, config, new_home};
 
 fn exists(path: &std::path::Path) -> bool {
     path.try_exists().unwrap()
@@ -285,6 +288,36 @@ async fn whatever_a_child_logs_it_is_read_to_its_end() {
     assert_eq!(
         (&job["status"], &job["attempt"]),
         (&json!("succeeded"), &json!(1))
+    );
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_child_is_listened_to_while_the_database_takes_nothing() {
+    let database = Database::sqlite();
+    let app = TestApp::start(new_home(), Arc::new(SystemClock), |config| {
+        config.storage.database_url = Some(database.as_url());
+    })
+    .await;
+    let id = app.submit("chatty").await;
+    app.job_when(&id, |job| job["phase"] == "pruning").await;
+    let said = app.scratch(&id).join("said");
+    let listened = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        std::fs::write(app.scratch(&id).join("talk"), "").unwrap();
+        while !exists(&said) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        locked = database.lock(Duration::from_secs(30)) => panic!("the child stood still, {locked:?}"),
+        () = listened => {}
+    }
+    let job = app.job_with_status(&id, "succeeded").await;
+    assert_eq!(job["attempt"], 1);
+    assert_eq!(
+        app.events(&id).await,
+        ["queued", "started", "phase", "phase", "succeeded"]
     );
     app.stop().await;
 }

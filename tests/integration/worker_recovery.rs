@@ -1,11 +1,13 @@
 //! What the pool does about workers that are gone, leases that are lost, and what both leave behind.
 
 use std::fs::{self, File};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use secateur::store::{Ending, Store};
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::harness::{TestApp, job_id, publication};
 
@@ -155,6 +157,18 @@ async fn a_worker_that_lost_its_lease_stops_and_leaves_nothing() {
     app.stop().await;
 }
 
+/// Runs a server on what another one left, until its sweep has got so far.
+async fn swept(home: &Arc<TempDir>, is_done: impl Fn(&Path) -> bool) {
+    let app = TestApp::at(Arc::clone(home)).await;
+    let done = tokio::time::timeout(Duration::from_mins(1), async {
+        while !is_done(home.path()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    assert!(done.await.is_ok(), "the sweep never gets so far");
+    app.stop().await;
+}
+
 #[tokio::test]
 async fn leftovers_of_finished_jobs_are_removed_and_nothing_else() {
     let app = TestApp::with_worker().await;
@@ -177,12 +191,14 @@ async fn leftovers_of_finished_jobs_are_removed_and_nothing_else() {
     }
     fs::create_dir_all(home.path().join("scratch/somebody-elses")).unwrap();
 
-    // Starting sweeps once, before the first claim.
-    let home = TestApp::at(Arc::clone(&home)).await.stop().await;
     let left = |path: String| home.path().join(path).try_exists().unwrap();
-    assert!(!left(format!("artifacts/jobs/{failed}")), "with its folder");
-    assert!(!left(format!("artifacts/jobs/{done}/attempts/7")));
-    assert!(!left(format!("scratch/{failed}")));
+    swept(&home, |_| {
+        // With its folder.
+        !left(format!("artifacts/jobs/{failed}"))
+            && !left(format!("artifacts/jobs/{done}/attempts/7"))
+            && !left(format!("scratch/{failed}"))
+    })
+    .await;
     assert!(left(format!(
         "artifacts/jobs/{done}/attempts/1/dense/model.safetensors"
     )));
@@ -201,7 +217,11 @@ async fn the_files_of_a_job_that_the_database_lost_are_kept_for_a_week() {
     let aside = home.path().join("aside.db");
     fs::rename(home.path().join("secateur.db"), &aside).unwrap();
 
-    let home = TestApp::at(home).await.stop().await;
+    let is_marked = |_: &Path| {
+        let marks = [&artifact, &scratch].map(|directory| directory.join("unknown-since"));
+        marks.iter().all(|mark| mark.try_exists().unwrap())
+    };
+    swept(&home, is_marked).await;
     let file = artifact.join("attempts/1/dense/model.safetensors");
     assert!(file.try_exists().unwrap() && scratch.try_exists().unwrap());
     // As if that had been eight days ago.
@@ -216,17 +236,20 @@ async fn the_files_of_a_job_that_the_database_lost_are_kept_for_a_week() {
     let wrong = home.path().join("wrong.db");
     fs::rename(home.path().join("secateur.db"), &wrong).unwrap();
     fs::rename(&aside, home.path().join("secateur.db")).unwrap();
-    let home = TestApp::at(home).await.stop().await;
-    assert!(file.try_exists().unwrap() && !scratch.try_exists().unwrap());
-    assert!(!artifact.join("unknown-since").try_exists().unwrap());
+    let mark = artifact.join("unknown-since");
+    swept(&home, |_| {
+        !scratch.try_exists().unwrap() && !mark.try_exists().unwrap()
+    })
+    .await;
+    assert!(file.try_exists().unwrap());
 
     fs::rename(home.path().join("secateur.db"), &aside).unwrap();
     fs::rename(&wrong, home.path().join("secateur.db")).unwrap();
-    let home = TestApp::at(home).await.stop().await;
-    let mark = File::open(artifact.join("unknown-since")).unwrap();
+    swept(&home, |_| mark.try_exists().unwrap()).await;
+    assert!(file.try_exists().unwrap());
+    let mark = File::open(mark).unwrap();
     let since = mark.metadata().unwrap().modified().unwrap();
     mark.set_modified(since - Duration::from_hours(8 * 24))
         .unwrap();
-    TestApp::at(home).await.stop().await;
-    assert!(!artifact.try_exists().unwrap());
+    swept(&home, |_| !artifact.try_exists().unwrap()).await;
 }

@@ -287,8 +287,16 @@ impl Store for Database {
             for id in overdue {
                 let mut writing = Writing::begin(self).await?;
                 let (transaction, now) = (&mut writing.transaction, writing.now);
-                if requests::fail_overdue(transaction, id, now).await? {
-                    ended.push(id);
+                match requests::fail_overdue(transaction, id, now).await {
+                    Ok(true) => ended.push(id),
+                    Ok(false) => {}
+                    // It must not keep the others.
+                    Err(error @ StoreError::Inconsistent { .. }) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::error!(error, job.id = %id, "a job past its deadline cannot be read");
+                        continue;
+                    }
+                    Err(error) => return Err(error),
                 }
                 writing.commit("end a job past its deadline").await?;
             }

@@ -38,10 +38,7 @@ pub(super) async fn job_with_attempts(
     Ok(Some((job, attempts(connection, id).await?)))
 }
 
-pub(super) async fn attempts(
-    connection: &mut Connection,
-    id: JobId,
-) -> Result<Vec<Attempt>, StoreError> {
+async fn attempts(connection: &mut Connection, id: JobId) -> Result<Vec<Attempt>, StoreError> {
     let rows = sqlx::query(sql::LIST_ATTEMPTS)
         .bind(id.to_string())
         .fetch_all(connection)

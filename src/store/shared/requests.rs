@@ -1,26 +1,29 @@
 //! What somebody asks of a job, and what its deadline does to it: changes that no worker makes.
+//!
+//! They are made to what every version of the program can read of a row. So a job that this one cannot read can be ended
+//! and deleted all the same.
 
 use jiff::Timestamp;
 
-use super::reads::{attempts, job_with_attempts};
-use super::row::{self, Columns, to_json};
+use super::reads::{job_with_attempts, readable};
+use super::row::{self, Columns, Core, to_json};
 use super::writes::append_event;
 use super::{Connection, dialect, sql};
 use crate::domain::ErrorCode;
 use crate::domain::attempt::AttemptFailure;
-use crate::domain::history::EventKind;
+use crate::domain::history::{Attempt, EventKind};
 use crate::domain::job::{Job, JobError, JobId};
 use crate::domain::state::{Action, JobState};
 use crate::store::{Requested, StoreError, failed};
 
 /// The job, which is nobody else's until the transaction ends.
-async fn lock(connection: &mut Connection, id: JobId) -> Result<Option<Job>, StoreError> {
+async fn lock(connection: &mut Connection, id: JobId) -> Result<Option<Core>, StoreError> {
     let locked = sqlx::query(dialect::LOCK_JOB)
         .bind(id.to_string())
         .fetch_optional(connection)
         .await
         .map_err(failed("look up a job"))?;
-    locked.as_ref().map(row::job).transpose()
+    locked.as_ref().map(row::core).transpose()
 }
 
 pub(super) async fn request(
@@ -43,18 +46,36 @@ pub(super) async fn request(
         if let Some(user) = user_of(connection, id).await? {
             return Ok(Some(Requested::InUse(user)));
         }
-        let attempts = attempts(connection, id).await?;
+        let deleted = job_with_attempts(connection, id).await;
+        let deleted = shown(deleted, next, Requested::Done)?;
         delete(connection, id, now).await?;
-        return Ok(Some(Requested::Done(Box::new(job), attempts)));
+        return Ok(deleted);
     }
     if next == job.state {
-        let attempts = attempts(connection, id).await?;
-        return Ok(Some(Requested::Unchanged(Box::new(job), attempts)));
+        let unchanged = job_with_attempts(connection, id).await;
+        return shown(unchanged, next, Requested::Unchanged);
     }
-    change(connection, &job, &asked(&job, action, next, now)).await?;
+    change(connection, &job, &asked(&job, action, next, now), now).await?;
     append_event(connection, id, job.attempt, &event(action, next), now).await?;
-    let found = job_with_attempts(connection, id).await?;
-    Ok(found.map(|(job, attempts)| Requested::Done(Box::new(job), attempts)))
+    let changed = job_with_attempts(connection, id).await;
+    shown(changed, next, Requested::Done)
+}
+
+/// What was done, with the job where that can be read.
+fn shown(
+    found: Result<Option<(Job, Vec<Attempt>)>, StoreError>,
+    state: JobState,
+    done: impl Fn(Box<Job>, Vec<Attempt>) -> Requested,
+) -> Result<Option<Requested>, StoreError> {
+    match found {
+        Ok(found) => Ok(found.map(|(job, attempts)| done(Box::new(job), attempts))),
+        Err(error @ StoreError::Inconsistent { .. }) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "something was asked of a job that cannot be read");
+            Ok(Some(Requested::Unreadable(state)))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// A job that is not over and names this one as its model or its baseline.
@@ -69,12 +90,10 @@ async fn user_of(connection: &mut Connection, id: JobId) -> Result<Option<JobId>
 }
 
 /// The job as it is after this.
-fn asked(job: &Job, action: Action, next: JobState, now: Timestamp) -> Job {
+fn asked(job: &Core, action: Action, next: JobState, now: Timestamp) -> Core {
     let is_queued = next == JobState::Queued;
-    let asked = Job {
+    let asked = Core {
         state: next,
-        finished_at: next.is_terminal().then_some(now),
-        updated_at: now,
         queued_at: if is_queued { now } else { job.queued_at },
         ..job.clone()
     };
@@ -83,12 +102,12 @@ fn asked(job: &Job, action: Action, next: JobState, now: Timestamp) -> Job {
     }
     // What it was submitted with; after an attempt it is past, or says how long to wait before the next one.
     let is_put_off = job.attempt == 0 && job.run_after > now;
-    Job {
+    Core {
         run_after: if is_put_off { job.run_after } else { now },
         failed_attempts: 0,
         crash_count: 0,
         error: None,
-        scheduling: job.scheduling.clone().begun_at(now),
+        deadline_at: job.deadline_after.map(|after| now + after),
         ..asked
     }
 }
@@ -105,19 +124,24 @@ fn event(action: Action, next: JobState) -> EventKind {
 }
 
 /// Writes what such a change changes.
-async fn change(connection: &mut Connection, before: &Job, after: &Job) -> Result<(), StoreError> {
+async fn change(
+    connection: &mut Connection,
+    before: &Core,
+    after: &Core,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     sqlx::query(sql::CHANGE)
         .bind(before.id.to_string())
         .bind(before.state.as_str())
         .bind(after.state.as_str())
-        .bind(after.finished_at.map(Timestamp::as_millisecond))
-        .bind(after.updated_at.as_millisecond())
+        .bind(after.state.is_terminal().then(|| now.as_millisecond()))
+        .bind(now.as_millisecond())
         .bind(after.queued_at.as_millisecond())
         .bind(after.run_after.as_millisecond())
         .bind(i64::from(after.failed_attempts))
         .bind(i64::from(after.crash_count))
-        .bind(after.error.as_ref().map(to_json))
-        .bind(after.scheduling.deadline_at.map(Timestamp::as_millisecond))
+        .bind(&after.error)
+        .bind(after.deadline_at.map(Timestamp::as_millisecond))
         .execute(connection)
         .await
         .map_err(failed("change a job"))?;
@@ -149,9 +173,8 @@ pub(super) async fn overdue(
         .fetch_all(connection)
         .await
         .map_err(failed("list jobs past their deadline"))?;
-    rows.iter()
-        .map(|row| Columns::new(row, "jobs").word("id"))
-        .collect()
+    let id = |row: &_| Columns::new(row, "jobs").word("id");
+    Ok(readable(&rows, id))
 }
 
 /// Ends a job past its deadline; `false` where that is not so any more.
@@ -164,7 +187,7 @@ pub(super) async fn fail_overdue(
         return Ok(false);
     };
     let is_waiting = matches!(job.state, JobState::Queued | JobState::Paused);
-    if !is_waiting || job.scheduling.deadline_at.is_none_or(|at| at > now) {
+    if !is_waiting || job.deadline_at.is_none_or(|at| at > now) {
         return Ok(false);
     }
     let code = ErrorCode::DeadlineExceeded;
@@ -178,14 +201,12 @@ pub(super) async fn fail_overdue(
         },
         attempt: job.attempt,
     };
-    let failed = Job {
+    let failed = Core {
         state: JobState::Failed,
-        finished_at: Some(now),
-        updated_at: now,
-        error: Some(error.clone()),
+        error: Some(to_json(&error)),
         ..job.clone()
     };
-    change(connection, &job, &failed).await?;
+    change(connection, &job, &failed, now).await?;
     append_event(
         connection,
         id,

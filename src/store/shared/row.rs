@@ -13,6 +13,7 @@ use crate::domain::history::{Attempt, Event, Numbered};
 use crate::domain::job::{Job, JobId, Publication};
 use crate::domain::queue::{Group, Needs, SubmitterLoad};
 use crate::domain::scheduling::Scheduling;
+use crate::domain::state::JobState;
 use crate::domain::worker::{Worker, WorkerProfile};
 use crate::domain::{JobReport, JobSpec, JobType};
 use crate::store::{Lease, Leased, Standing, StoreError};
@@ -164,6 +165,40 @@ pub(super) fn standing(row: &Row) -> Result<(JobId, Standing), StoreError> {
     Ok((id, standing))
 }
 
+/// What a change that no worker makes depends on and changes, in the columns that every version of the program can read.
+#[derive(Clone)]
+pub(super) struct Core {
+    pub(super) id: JobId,
+    pub(super) state: JobState,
+    pub(super) attempt: u32,
+    pub(super) version: u64,
+    pub(super) failed_attempts: u32,
+    pub(super) crash_count: u32,
+    pub(super) run_after: Timestamp,
+    pub(super) queued_at: Timestamp,
+    pub(super) deadline_after: Option<Duration>,
+    pub(super) deadline_at: Option<Timestamp>,
+    /// As it is stored.
+    pub(super) error: Option<String>,
+}
+
+pub(super) fn core(row: &Row) -> Result<Core, StoreError> {
+    let (id, columns) = keyed(row)?;
+    Ok(Core {
+        id,
+        state: columns.word("state")?,
+        attempt: columns.count("attempt")?,
+        version: columns.count("version")?,
+        failed_attempts: columns.count("failed_attempts")?,
+        crash_count: columns.count("crash_count")?,
+        run_after: columns.time("run_after")?,
+        queued_at: columns.time("queued_at")?,
+        deadline_after: deadline_after(&columns)?,
+        deadline_at: columns.optional_time("deadline_at")?,
+        error: columns.get("error")?,
+    })
+}
+
 pub(super) fn job(row: &Row) -> Result<Job, StoreError> {
     let (id, columns) = keyed(row)?;
     Ok(Job {
@@ -194,14 +229,18 @@ pub(super) fn job(row: &Row) -> Result<Job, StoreError> {
     })
 }
 
+fn deadline_after(columns: &Columns<'_>) -> Result<Option<Duration>, StoreError> {
+    let millis: Option<u64> = columns.optional_count("deadline_after")?;
+    Ok(millis.map(Duration::from_millis))
+}
+
 fn scheduling(columns: &Columns<'_>) -> Result<Scheduling, StoreError> {
-    let deadline_after: Option<u64> = columns.optional_count("deadline_after")?;
     Ok(Scheduling {
         priority: columns.count("priority")?,
         submitter: columns.get("submitter")?,
         device_kind: columns.optional_word("device_kind")?,
         memory_bytes: columns.optional_count("memory_bytes")?,
-        deadline_after: deadline_after.map(Duration::from_millis),
+        deadline_after: deadline_after(columns)?,
         deadline_at: columns.optional_time("deadline_at")?,
     })
 }

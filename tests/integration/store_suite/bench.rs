@@ -156,6 +156,7 @@ pub(super) async fn ask(store: &TestStore, id: JobId, action: Action, seconds: i
         }
         Requested::InUse(user) => panic!("{user} needs it"),
         Requested::Stale(version) => panic!("no version was named, and {version} is another"),
+        Requested::Unreadable(state) => panic!("{state:?}, and cannot be read"),
     }
 }
 

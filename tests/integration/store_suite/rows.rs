@@ -55,6 +55,68 @@ pub(super) async fn the_lease_of_an_unreadable_job_can_be_ended(store: &TestStor
     assert!(finish(store, &leased[0].lease, &retry(1, true, 0)).await);
 }
 
+pub(super) async fn an_unreadable_job_can_be_ended_and_deleted(store: &TestStore) {
+    let ask = async |id, action, version| store.request(id, action, version).await.unwrap();
+    let running = insert(store, 0).await;
+    let lease = claim(store, "a", 1).await.unwrap();
+    make_unreadable(store, running).await;
+    assert_eq!(
+        ask(running, Action::Cancel, None).await,
+        Some(Requested::Unreadable(JobState::Cancelling))
+    );
+    assert_eq!(
+        store.check_lease(&lease).await.unwrap(),
+        Held::CancelRequested
+    );
+    assert!(finish(store, &lease, &Ending::Cancelled).await);
+
+    let paused = insert(store, 0).await;
+    let version = super::ask(store, paused, Action::Pause, 1).await.version;
+    make_unreadable(store, paused).await;
+    assert_eq!(
+        ask(paused, Action::Cancel, Some(version + 1)).await,
+        Some(Requested::Stale(version))
+    );
+    assert_eq!(
+        ask(paused, Action::Delete, None).await,
+        Some(Requested::NotAllowed(JobState::Paused))
+    );
+    for _ in 0..2 {
+        assert_eq!(
+            ask(paused, Action::Cancel, None).await,
+            Some(Requested::Unreadable(JobState::Cancelled))
+        );
+    }
+    for id in [running, paused] {
+        assert_eq!(
+            ask(id, Action::Delete, None).await,
+            Some(Requested::Unreadable(JobState::Cancelled))
+        );
+        assert_eq!(ask(id, Action::Delete, None).await, None);
+    }
+    let deleted = store.list_deleted(&[running, paused]).await.unwrap();
+    assert_eq!(deleted, BTreeSet::from([running, paused]));
+}
+
+pub(super) async fn an_unreadable_job_keeps_no_other_from_its_deadline(store: &TestStore) {
+    let mut ids = Vec::new();
+    for seconds in 0..3 {
+        let mut job = new_job("m", at(seconds));
+        job.scheduling.deadline_after = Some(Duration::from_secs(10));
+        ids.push(store.at(0).insert_job(&job).await.unwrap().id);
+    }
+    // The first of them not even in the columns that every version can read.
+    let statement = format!(
+        "update jobs set queued_at = {} where id = '{}'",
+        i64::MAX,
+        ids[0]
+    );
+    assert_eq!(store.database.execute(&statement).await.unwrap(), 1);
+    make_unreadable(store, ids[1]).await;
+    assert_eq!(store.at(20).fail_overdue().await.unwrap(), ids[1..]);
+    assert_eq!(job(store, ids[2]).await.state, JobState::Failed);
+}
+
 /// While this version runs and has prepared its statements.
 pub(super) async fn a_column_that_a_newer_version_adds_stops_nobody(store: &TestStore) {
     let (first, second) = (insert(store, 0).await, insert(store, 1).await);

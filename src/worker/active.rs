@@ -1,0 +1,107 @@
+//! The jobs that the slots of this pool are at.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{RwLock, RwLockReadGuard};
+
+use crate::domain::JobId;
+
+/// Never reaped, however late their heartbeat is.
+#[derive(Debug, Default)]
+pub(super) struct ActiveJobs {
+    /// How many slots are at each: one may begin with a job that is tried again while another clears up after it.
+    slots: Mutex<HashMap<JobId, usize>>,
+    /// Held from before a claim until its job is active.
+    claims: RwLock<()>,
+}
+
+impl ActiveJobs {
+    /// To be held from before a claim until its job is active.
+    pub(super) async fn claiming(&self) -> RwLockReadGuard<'_, ()> {
+        self.claims.read().await
+    }
+
+    /// Whether a job may have been claimed that is not active yet.
+    pub(super) fn is_claiming(&self) -> bool {
+        self.claims.try_write().is_err()
+    }
+
+    /// A slot is at the job for as long as what this gives exists.
+    pub(super) fn begin(self: &Arc<Self>, id: JobId) -> Active {
+        *self.slots().entry(id).or_default() += 1;
+        Active {
+            jobs: Arc::clone(self),
+            id,
+        }
+    }
+
+    pub(super) fn contains(&self, id: JobId) -> bool {
+        self.slots().contains_key(&id)
+    }
+
+    /// Does something quick that no slot may begin with the job meanwhile; `None` where more slots than the caller's
+    /// `own` are at it.
+    pub(super) fn unless_others<T>(
+        &self,
+        id: JobId,
+        own: usize,
+        work: impl FnOnce() -> T,
+    ) -> Option<T> {
+        let slots = self.slots();
+        let at_it = slots.get(&id).copied().unwrap_or_default();
+        (at_it <= own).then(work)
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<JobId, usize>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Marks a job as being worked on by this pool.
+#[derive(Debug)]
+pub(super) struct Active {
+    jobs: Arc<ActiveJobs>,
+    id: JobId,
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        let mut slots = self.jobs.slots();
+        match slots.get_mut(&self.id) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(slots.remove(&self.id)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_is_active_until_the_last_slot_has_left_it() {
+        let jobs = Arc::new(ActiveJobs::default());
+        let id: JobId = "job_019abcde0123789a8bcdef0123456789".parse().unwrap();
+        let first = jobs.begin(id);
+        assert_eq!(jobs.unless_others(id, 0, || ()), None);
+        assert_eq!(jobs.unless_others(id, 1, || ()), Some(()));
+        let second = jobs.begin(id);
+        assert_eq!(jobs.unless_others(id, 1, || ()), None);
+        drop(first);
+        assert!(jobs.contains(id));
+        drop(second);
+        assert!(!jobs.contains(id));
+    }
+
+    #[tokio::test]
+    async fn claims_are_under_way_until_the_last_one_has_ended() {
+        let jobs = ActiveJobs::default();
+        let claims = (jobs.claiming().await, jobs.claiming().await);
+        assert!(jobs.is_claiming());
+        drop(claims.0);
+        assert!(jobs.is_claiming());
+        drop(claims.1);
+        assert!(!jobs.is_claiming());
+    }
+}

@@ -1,0 +1,189 @@
+//! Clears up after a job that is over.
+//!
+//! Somebody may have it tried again at the same moment, and its next attempt works in the same directory. So the
+//! directory is taken out of the way in one step, under the lock that the process of an attempt holds while it works,
+//! and only if the job stands as it did. What cannot be removed now is for the sweep.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::Path;
+
+use super::sweep::SweepError;
+use super::{Context, checkpoints};
+use crate::domain::JobState;
+use crate::domain::job::{Job, JobId};
+use crate::store::{Standing, StoreError};
+
+/// Ends the name of a directory that is being removed.
+const REMOVED: &str = "removed";
+
+/// For the slot whose attempt has brought the job into this state.
+pub(super) async fn clear_up(context: &Context, job: &Job, state: JobState) {
+    let standing = Standing {
+        state,
+        attempt: job.attempt,
+    };
+    match remove_scratch(context, job.id, Some(standing), 1).await {
+        Ok(true) => {
+            let discarded = checkpoints::discard(context, job.id, job.attempt);
+            // A bucket that is away keeps no worker from stopping.
+            context.stop.run_until_cancelled(discarded).await;
+        }
+        Ok(false) => {
+            tracing::info!(job.id = %job.id, "the job is not as it was, its scratch directory stays");
+        }
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, job.id = %job.id, "cannot remove the scratch directory, the sweep will");
+        }
+    }
+}
+
+/// Removes the scratch directory of a job that stands like this, if there is one; `false` where it does not any more, or
+/// where somebody besides the caller's `own` slots is at it.
+pub(super) async fn remove_scratch(
+    context: &Context,
+    id: JobId,
+    standing: Option<Standing>,
+    own: usize,
+) -> Result<bool, SweepError> {
+    let directory = context.scratch(id);
+    let lock = match lock(&directory) {
+        Ok(Some(lock)) => Some(lock),
+        Ok(None) => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error.into()),
+    };
+    if !stands(context, id, standing).await? {
+        return Ok(false);
+    }
+    if lock.is_none() {
+        return Ok(true);
+    }
+    let aside = directory.with_extension(REMOVED);
+    checkpoints::remove(&aside).await?;
+    let moved = context
+        .active
+        .unless_others(id, own, || fs::rename(&directory, &aside));
+    drop(lock);
+    match moved {
+        None => return Ok(false),
+        Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
+        Some(moved) => moved?,
+    }
+    checkpoints::remove(&aside).await?;
+    Ok(true)
+}
+
+/// Whether the job stands like this now; `None` = the database does not know it.
+pub(super) async fn stands(
+    context: &Context,
+    id: JobId,
+    standing: Option<Standing>,
+) -> Result<bool, StoreError> {
+    let standings = context.parts.store.list_standings(&[id]).await?;
+    Ok(standings.get(&id).copied() == standing)
+}
+
+/// Removes what lies aside: somebody died while removing it.
+pub(super) async fn finish(scratch_dir: &Path) -> io::Result<()> {
+    let mut entries = match tokio::fs::read_dir(scratch_dir).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    while let Some(entry) = entries.next_entry().await? {
+        let path = entry.path();
+        let stem = path.file_stem().and_then(OsStr::to_str);
+        let is_job = stem.is_some_and(|stem| stem.parse::<JobId>().is_ok());
+        if is_job && path.extension() == Some(OsStr::new(REMOVED)) {
+            checkpoints::remove(&path).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The lock that an attempt's process holds; `None` where one does.
+fn lock(scratch: &Path) -> io::Result<Option<File>> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    let file = options.open(scratch.join("lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::job::JobError;
+    use crate::domain::state::Action;
+    use crate::store::{Ending, Lease};
+    use crate::worker::fixture::{build_artifact, claimed, context};
+
+    /// A job that has failed, with something in its scratch directory.
+    async fn failed(context: &Context) -> Job {
+        let job = claimed(context).await;
+        build_artifact(context, &job);
+        let ending = Ending::Failed {
+            error: JobError::crash(1, None, "gone".to_owned()),
+            crashed: true,
+        };
+        let lease = Lease::of(&job).unwrap();
+        let finished = context.parts.store.finish(&lease, &ending, None).await;
+        assert!(finished.unwrap().is_some());
+        job
+    }
+
+    #[tokio::test]
+    async fn what_is_tried_again_keeps_its_directory() {
+        let home = tempfile::tempdir().unwrap();
+        let context = context(home.path()).await;
+        let job = failed(&context).await;
+        let retried = context.parts.store.request(job.id, Action::Retry, None);
+        assert!(retried.await.unwrap().is_some());
+        clear_up(&context, &job, JobState::Failed).await;
+        assert!(context.scratch(job.id).join("artifact").exists());
+    }
+
+    #[tokio::test]
+    async fn a_directory_goes_when_nobody_else_is_at_it() {
+        let home = tempfile::tempdir().unwrap();
+        let context = context(home.path()).await;
+        let job = failed(&context).await;
+        let scratch = context.scratch(job.id);
+        let _own = context.active.begin(job.id);
+
+        let process = lock(&scratch).unwrap().unwrap();
+        clear_up(&context, &job, JobState::Failed).await;
+        assert!(scratch.join("artifact").exists(), "a process is at it");
+        drop(process);
+        let other = context.active.begin(job.id);
+        clear_up(&context, &job, JobState::Failed).await;
+        assert!(scratch.join("artifact").exists(), "a slot is at it");
+        drop(other);
+        clear_up(&context, &job, JobState::Failed).await;
+        let left = fs::read_dir(&context.settings.scratch_dir).unwrap();
+        assert_eq!(left.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_removal_that_was_cut_short_is_finished() {
+        let home = tempfile::tempdir().unwrap();
+        finish(&home.path().join("nothing")).await.unwrap();
+        let id = "job_019abcde0123789a8bcdef0123456789";
+        for name in [
+            format!("{id}.{REMOVED}"),
+            id.to_owned(),
+            "x.removed".to_owned(),
+        ] {
+            fs::create_dir_all(home.path().join(name).join("artifact")).unwrap();
+        }
+        finish(home.path()).await.unwrap();
+        let exists = |name: &str| home.path().join(name).exists();
+        assert!(exists(id) && exists("x.removed"));
+        assert!(!exists(&format!("{id}.{REMOVED}")));
+    }
+}
