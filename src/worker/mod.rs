@@ -216,9 +216,11 @@ fn record_wait(job: &Job) {
 
 async fn run(context: &Arc<Context>, job: &Job, device: &str, asked: broadcast::Receiver<JobId>) {
     let _active = context.activate(job.id);
-    let ended = supervise::supervise(context, job, device, asked).await;
+    let deadline = supervise::deadline(job);
+    let ended = supervise::supervise(context, job, device, deadline, asked).await;
     let span = tracing::info_span!("record", worker.id = context.worker_id());
-    record::record(context, job, ended).instrument(span).await;
+    let recorded = record::record(context, job, deadline, ended);
+    recorded.instrument(span).await;
 }
 
 impl Context {

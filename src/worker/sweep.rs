@@ -135,7 +135,7 @@ impl Sweeper {
             let is_needed = match standings.get(&id) {
                 Some(standing) => {
                     grace::end(&directory)?;
-                    !standing.state.is_terminal()
+                    !standing.state.is_terminal() || grace::awaits_retry(context, id).await?
                 }
                 None if deleted.contains(&id) => false,
                 None => !self.is_grace_over(context, id, &directory)?,
@@ -187,7 +187,7 @@ impl Sweeper {
                 }
             }
             if standing.is_none_or(|standing| standing.state.is_terminal()) {
-                if stored.has_checkpoints {
+                if stored.has_checkpoints && !grace::awaits_retry(context, id).await? {
                     checkpoints::discard(context, id).await;
                 }
                 artifacts.remove_empty(id).await;
