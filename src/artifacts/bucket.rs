@@ -34,7 +34,7 @@ const IDLE: Duration = Duration::from_mins(1);
 /// How long the answer to "are you there" is waited for.
 const PROBE: Duration = Duration::from_secs(10);
 
-/// A request that failed is repeated for half a minute or so.
+/// A request that failed is repeated for some seconds, up to half a minute. Who can wait for longer does so itself.
 const RETRIES: usize = 8;
 const RETRY_FOR: Duration = Duration::from_mins(2);
 

@@ -74,8 +74,11 @@ pub enum ArtifactError {
 /// What a bucket answered, without what must not be logged: the body of a refusal may repeat the key that a request was
 /// signed with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Fault(String);
+#[error("{told}")]
+pub struct Fault {
+    told: String,
+    may_pass: bool,
+}
 
 impl Fault {
     pub(super) fn new(error: &object_store::Error) -> Self {
@@ -87,7 +90,31 @@ impl Fault {
                 .then(|| code.to_owned())
         });
         let told = text.split('<').next().unwrap_or_default();
-        Self(format!("{told}{}", code.unwrap_or_default()))
+        Self {
+            told: format!("{told}{}", code.unwrap_or_default()),
+            may_pass: may_pass(error, &text),
+        }
+    }
+}
+
+/// Whether the bucket was away or not well, as opposed to missing or closed to us. The client tells the status of a refusal
+/// that has no kind of its own in words only.
+fn may_pass(error: &object_store::Error, text: &str) -> bool {
+    use object_store::Error as E;
+    let is_refusal = || {
+        let status = text.split_once("status code: ").map(|(_, rest)| rest);
+        let is_final = |rest: &str| {
+            rest.starts_with('4') && !["408", "429"].iter().any(|s| rest.starts_with(s))
+        };
+        status.is_some_and(is_final) || text.contains("(code: AccessDenied)")
+    };
+    matches!(error, E::Generic { .. } | E::JoinError { .. }) && !is_refusal()
+}
+
+impl ArtifactError {
+    /// Whether the same call may work in a while, though nothing but time changes: the bucket is away.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Bucket { source, .. } if source.may_pass)
     }
 }
 
@@ -145,5 +172,40 @@ mod tests {
             "{fault}"
         );
         assert!(!fault.contains("AKIA"), "{fault}");
+    }
+
+    #[test]
+    fn an_outage_may_pass_and_a_refusal_does_not() {
+        let generic = |text: &str| object_store::Error::Generic {
+            store: "S3",
+            source: text.into(),
+        };
+        let status =
+            "Error performing PUT http://s3/b/k in 1ms - Server returned non-2xx status code:";
+        let may_pass = |error: object_store::Error| {
+            let error = bucket_error("write", &Key::from("k"))(error);
+            error.may_pass()
+        };
+        for passing in [
+            format!("{status} 503 Service Unavailable: "),
+            format!("{status} 429 Too Many Requests: "),
+            "error sending request: connection refused".to_owned(),
+        ] {
+            assert!(may_pass(generic(&passing)), "{passing}");
+        }
+        for lasting in [
+            format!("{status} 400 Bad Request: "),
+            "DeleteObjects request failed for key k: no (code: AccessDenied)".to_owned(),
+        ] {
+            assert!(!may_pass(generic(&lasting)), "{lasting}");
+        }
+        assert!(!may_pass(object_store::Error::NotFound {
+            path: "k".to_owned(),
+            source: "NoSuchBucket".into(),
+        }));
+        assert!(!may_pass(object_store::Error::PermissionDenied {
+            path: "k".to_owned(),
+            source: "no".into(),
+        }));
     }
 }

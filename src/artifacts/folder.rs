@@ -11,6 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use object_store::local::LocalFileSystem;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
+use tokio_util::sync::CancellationToken;
 
 use super::error::{local_error, object_error};
 use super::keys::{ATTEMPTS, JOBS, Root, UNKNOWN_SINCE};
@@ -45,7 +46,7 @@ impl Folder {
     }
 
     /// Takes a finished directory in as the attempt's artifact; the directory stays. What an interrupted call left in
-    /// the store is replaced.
+    /// the store is replaced. A call that is dropped ends after the file it is at.
     pub(super) async fn publish(
         &self,
         job: JobId,
@@ -55,7 +56,10 @@ impl Folder {
         self.delete_attempt(job, attempt).await?;
         let target = self.directory(job, attempt);
         let source = directory.to_path_buf();
-        let stored = tokio::task::spawn_blocking(move || store_directory(&source, &target)).await;
+        let given_up = CancellationToken::new();
+        let _guard = given_up.clone().drop_guard();
+        let store = move || store_directory(&source, &target, &given_up);
+        let stored = tokio::task::spawn_blocking(store).await;
         let stored = stored.unwrap_or_else(|panic| Err(io::Error::other(panic)));
         stored.map_err(|source| ArtifactError::Publish {
             path: directory.to_path_buf(),
@@ -233,25 +237,34 @@ async fn entries<T: FromStr>(folder: &Path) -> io::Result<Vec<T>> {
 
 /// Puts the files into a neighbour of the target, which is renamed when it is complete. The source stays as it is: until
 /// the database has taken the artifact, it is what the next attempt goes on from.
-fn store_directory(source: &Path, target: &Path) -> io::Result<()> {
+fn store_directory(source: &Path, target: &Path, given_up: &CancellationToken) -> io::Result<()> {
     let parent = target.parent().unwrap_or(target);
     let partial = target.with_extension("partial");
     fs::create_dir_all(parent)?;
-    sync_tree(source)?;
-    put_files(source, &partial)?;
-    sync_tree(&partial)?;
+    sync_tree(source, given_up)?;
+    put_files(source, &partial, given_up)?;
+    sync_tree(&partial, given_up)?;
     fs::rename(&partial, target)?;
     sync(parent)
 }
 
+/// Nobody waits any more, and the process may want to end.
+fn unless(given_up: &CancellationToken) -> io::Result<()> {
+    if given_up.is_cancelled() {
+        return Err(io::ErrorKind::Interrupted.into());
+    }
+    Ok(())
+}
+
 /// As second names of the same files; across file systems as copies.
-fn put_files(source: &Path, target: &Path) -> io::Result<()> {
+fn put_files(source: &Path, target: &Path, given_up: &CancellationToken) -> io::Result<()> {
     fs::create_dir_all(target)?;
     for entry in fs::read_dir(source)? {
+        unless(given_up)?;
         let entry = entry?;
         let (from, to) = (entry.path(), target.join(entry.file_name()));
         if entry.file_type()?.is_dir() {
-            put_files(&from, &to)?;
+            put_files(&from, &to, given_up)?;
             continue;
         }
         match fs::hard_link(&from, &to) {
@@ -265,11 +278,12 @@ fn put_files(source: &Path, target: &Path) -> io::Result<()> {
 }
 
 /// The database will say that these files are there: they must survive a power cut first.
-fn sync_tree(path: &Path) -> io::Result<()> {
+fn sync_tree(path: &Path, given_up: &CancellationToken) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
+        unless(given_up)?;
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            sync_tree(&entry.path())?;
+            sync_tree(&entry.path(), given_up)?;
         } else {
             sync(&entry.path())?;
         }
@@ -380,7 +394,7 @@ mod tests {
         let (source, target) = (root.path().join("source"), root.path().join("to/stored"));
         fs::create_dir_all(source.join("nested")).unwrap();
         fs::write(source.join("nested/file"), b"x").unwrap();
-        store_directory(&source, &target).unwrap();
+        store_directory(&source, &target, &CancellationToken::new()).unwrap();
         for directory in [source, target] {
             assert_eq!(fs::read(directory.join("nested/file")).unwrap(), b"x");
         }

@@ -2,21 +2,22 @@
 //!
 //! Speaks the protocol of [`crate::domain::attempt`] on standard input and output.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufRead as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::pace::Pace;
 use super::use_threads;
 use crate::domain::attempt::{
-    AttemptFailure, AttemptMessage, AttemptSpec, CheckpointFile, JOURNAL_DIR, PAUSE, Phase,
-    PortableCheckpoint, Step,
+    AttemptFailure, AttemptMessage, AttemptSpec, CheckpointFile, JOURNAL_DIR, LOCK_FILE, PAUSE,
+    Phase, PortableCheckpoint, Step,
 };
 use crate::domain::redact::HiddenDirs;
 use crate::domain::{ErrorCode, JobReport, JobSpec};
@@ -26,9 +27,9 @@ use crate::pipeline::{self, Listener, PipelineError, Plan, Workspace};
 
 /// Progress is told at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
-/// How long an earlier attempt's process is waited for.
-const LOCK_PATIENCE: Duration = Duration::from_secs(10);
-/// How long until it is ended.
+/// The command's name, by which a process is known for an attempt's.
+const COMMAND: &str = "run-attempt";
+/// How long an earlier attempt's process is waited for until it is ended.
 const HOLDER_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is looked after.
 const LOCK_POLL: Duration = Duration::from_millis(50);
@@ -63,13 +64,7 @@ pub fn run(_args: &Args) -> anyhow::Result<()> {
         }
         Err(error) => {
             let (code, chain) = (error.code(), error.chain());
-            #[expect(
-                clippy::print_stderr,
-                reason = "the worker writes it to the log; clients get the message without the server's directories"
-            )]
-            {
-                eprintln!("attempt failed: {}: {chain}", code.as_str());
-            }
+            complain(&format!("attempt failed: {}: {chain}", code.as_str()));
             let failure = AttemptFailure {
                 code,
                 message: hidden_dirs(&attempt).hide(&chain),
@@ -134,28 +129,17 @@ fn hidden_dirs(attempt: &AttemptSpec) -> HiddenDirs {
 }
 
 /// Two attempts must never write into one directory, whatever became of the worker of the first. A child whose worker
-/// died ends within moments, so a short wait is enough; one whose worker stands still may compute for hours, for nobody,
-/// and is ended. The file says who that is.
+/// died ends within moments; one whose worker stands still may compute for hours, for nobody, and is ended. The file says
+/// who that is. A worker that stands still while it stores its artifact is waited for, as long as ours lets us: it has
+/// lost the job and lets go when it moves again, and to fail meanwhile would use up the attempts of the job.
 fn lock_scratch(scratch: &Path, attempt: u32) -> Result<File, PipelineError> {
     fs::create_dir_all(scratch).map_err(|error| PipelineError::io("create", scratch, error))?;
-    let path = scratch.join("lock");
+    let path = scratch.join(LOCK_FILE);
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     let opened = options.open(&path);
     let mut file = opened.map_err(|error| PipelineError::io("create", &path, error))?;
-    let began = Instant::now();
-    while file.try_lock().is_err() {
-        if began.elapsed() > LOCK_PATIENCE {
-            return Err(PipelineError::Refused {
-                code: ErrorCode::Io,
-                message: format!("another attempt still works in {}", scratch.display()),
-            });
-        }
-        if began.elapsed() > HOLDER_PATIENCE {
-            end_older(&path, attempt);
-        }
-        std::thread::sleep(LOCK_POLL);
-    }
+    wait_for_lock(&file, &path, attempt)?;
     let holder = format!("{attempt} {}\n", std::process::id());
     let noted = file
         .set_len(0)
@@ -164,17 +148,89 @@ fn lock_scratch(scratch: &Path, attempt: u32) -> Result<File, PipelineError> {
     Ok(file)
 }
 
+fn wait_for_lock(file: &File, path: &Path, attempt: u32) -> Result<(), PipelineError> {
+    let began = Instant::now();
+    let (mut has_waited, mut is_told) = (false, false);
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => {
+                return Err(PipelineError::io("lock", path, error));
+            }
+        }
+        has_waited = true;
+        if began.elapsed() > HOLDER_PATIENCE {
+            if !is_told {
+                complain("another attempt still works in the job's directory, it is waited for");
+                is_told = true;
+            }
+            end_older(path, attempt);
+        }
+        std::thread::sleep(LOCK_POLL);
+    }
+    // Meanwhile the job may have gone on without us.
+    if has_waited && holder(path).is_some_and(|(last, _)| last > attempt) {
+        return Err(PipelineError::Refused {
+            code: ErrorCode::Io,
+            message: "a later attempt has worked in the job's directory".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// The attempt that has, or had, a directory locked, and its process.
+fn holder(lock: &Path) -> Option<(u32, Option<Pid>)> {
+    let note = fs::read_to_string(lock).ok()?;
+    let mut words = note.split_whitespace();
+    let attempt = words.next()?.parse().ok()?;
+    let process = words.next().and_then(|word| word.parse().ok());
+    Some((attempt, process.and_then(Pid::from_raw)))
+}
+
 /// Ends the process of an attempt before this one: the database has given the job to us, so whatever it does is lost.
 fn end_older(lock: &Path, attempt: u32) {
-    let holder = fs::read_to_string(lock).unwrap_or_default();
-    let Some((older, process)) = holder.trim().split_once(' ') else {
+    let Some((older, Some(process))) = holder(lock) else {
         return;
     };
-    let is_older = older.parse().is_ok_and(|older: u32| older < attempt);
-    let process = process.parse().ok().and_then(Pid::from_raw);
-    if let Some(process) = process.filter(|_| is_older) {
+    if older >= attempt {
+        return;
+    }
+    // Opened before it is looked at: if the number goes to another process meanwhile, the signal goes nowhere.
+    let Ok(handle) = pidfd_open(process, PidfdFlags::empty()) else {
+        return;
+    };
+    if is_attempt_with(process, lock) {
         // It may have ended just now, which is as good.
-        kill_process(process, Signal::KILL).ok();
+        pidfd_send_signal(handle, Signal::KILL).ok();
+    }
+}
+
+/// Whether the process is an attempt's and has this very file open. The note alone says little: where it was written the
+/// number may have meant a process of another container, and it may be another's by now.
+fn is_attempt_with(process: Pid, lock: &Path) -> bool {
+    let process = Path::new("/proc").join(process.as_raw_nonzero().to_string());
+    let command = fs::read(process.join("cmdline")).unwrap_or_default();
+    let mut words = command.split(|byte| *byte == 0);
+    let Ok(lock) = fs::metadata(lock) else {
+        return false;
+    };
+    let is_lock = |file: &Path| {
+        fs::metadata(file).is_ok_and(|file| (file.dev(), file.ino()) == (lock.dev(), lock.ino()))
+    };
+    let files = fs::read_dir(process.join("fd")).into_iter().flatten();
+    words.any(|word| word == COMMAND.as_bytes())
+        && files.flatten().any(|file| is_lock(&file.path()))
+}
+
+/// For the worker's log.
+fn complain(message: &str) {
+    #[expect(
+        clippy::print_stderr,
+        reason = "the worker writes it to the log; clients get the message without the server's directories"
+    )]
+    {
+        eprintln!("{message}");
     }
 }
 
@@ -253,5 +309,65 @@ fn say(message: &AttemptMessage) {
         .is_err()
     {
         std::process::exit(ORPHANED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    fn process(name: &str, input: Stdio) -> Child {
+        let mut command = Command::new("sleep");
+        command.arg0(name).arg("1000").stdin(input).spawn().unwrap()
+    }
+
+    #[test]
+    fn only_the_process_of_an_earlier_attempt_at_this_directory_is_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = directory.path().join(LOCK_FILE);
+        fs::write(&lock, "").unwrap();
+        let open = || Stdio::from(File::open(&lock).unwrap());
+        let end = |process: &Child, attempt| {
+            fs::write(&lock, format!("1 {}\n", process.id())).unwrap();
+            end_older(&lock, attempt);
+        };
+        let spared = [process(COMMAND, Stdio::null()), process("sleep", open())];
+        let mut older = process(COMMAND, open());
+        end(&older, 1);
+        for mut spared in spared {
+            end(&spared, 2);
+            assert!(spared.try_wait().unwrap().is_none());
+            spared.kill().unwrap();
+            spared.wait().unwrap();
+        }
+        assert!(older.try_wait().unwrap().is_none());
+        end(&older, 2);
+        assert_eq!(older.wait().unwrap().signal(), Some(9));
+    }
+
+    #[test]
+    fn an_attempt_that_waited_while_a_later_one_worked_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let scratch = directory.path().to_owned();
+        let first = lock_scratch(&scratch, 1).unwrap();
+        let (begin, begun) = std::sync::mpsc::channel();
+        let late = {
+            let scratch = scratch.clone();
+            std::thread::spawn(move || {
+                begin.send(()).unwrap();
+                lock_scratch(&scratch, 1).map(drop)
+            })
+        };
+        begun.recv().unwrap();
+        std::thread::sleep(4 * LOCK_POLL);
+        // As the worker of the second attempt writes it.
+        fs::write(scratch.join(LOCK_FILE), "2\n").unwrap();
+        drop(first);
+        assert!(late.join().unwrap().is_err());
+        // Numbers that begin anew, as with an older database, keep nobody away.
+        drop(lock_scratch(&scratch, 1).unwrap());
     }
 }

@@ -54,6 +54,10 @@ pub const JOURNAL_DIR: &str = "journal";
 /// The file in [`JOURNAL_DIR`] that says which the others are; the last one to be there.
 pub const JOURNAL_STATE_FILE: &str = "state.json";
 
+/// The file in [`AttemptSpec::scratch`] that is locked by whoever works there, a process or the worker that stores what
+/// the process left. It holds the number of the attempt and, after a space, the id of its process; a worker leaves that out.
+pub const LOCK_FILE: &str = "lock";
+
 /// A checkpoint that another machine can go on from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortableCheckpoint {

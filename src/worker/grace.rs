@@ -1,7 +1,11 @@
-//! Files of jobs that the database does not know.
+//! Files that are kept for a while though no worker needs them.
 //!
-//! Most likely it is the wrong database: lost, restored, or another one by mistake. So a mark is put beside the files
-//! when that is first seen, and they are removed only when it has stood there for long.
+//! Those of jobs that the database does not know: most likely it is the wrong database, lost, restored, or another one by
+//! mistake. So a mark is put beside the files when that is first seen, and they are removed only when it has stood there
+//! for long.
+//!
+//! And those of jobs that failed for a reason that may pass: somebody who has such a job tried again wants it to go on from
+//! where it was.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,6 +13,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
+
+use super::Context;
+use crate::domain::job::{Job, JobError, JobId};
+use crate::domain::state::JobState;
+use crate::store::StoreError;
 
 /// Its time is when the job was first found to be unknown.
 const MARK: &str = "unknown-since";
@@ -45,10 +54,66 @@ pub(super) fn end(directory: &Path) -> io::Result<()> {
     }
 }
 
+/// How long a job that failed can be tried again without starting over.
+const RETRY_GRACE: Duration = Duration::from_hours(24);
+
+/// Whether a job that ended so may go on from where it was when it is tried again.
+pub(super) fn is_worth_a_retry(error: Option<&JobError>) -> bool {
+    error.is_some_and(|error| error.failure.retryable)
+}
+
+/// Whether the files of a job that is over are kept for somebody who has it tried again.
+pub(super) async fn awaits_retry(context: &Context, id: JobId) -> Result<bool, StoreError> {
+    match context.parts.store.lookup_job(id).await {
+        Ok(job) => Ok(job.is_some_and(|job| is_recent_failure(&job, context.now()))),
+        // One that this version cannot read must not keep the files of the others.
+        Err(StoreError::Inconsistent { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_recent_failure(job: &Job, now: Timestamp) -> bool {
+    let age = |at| Duration::try_from(now.duration_since(at)).unwrap_or_default();
+    let is_recent = job.finished_at.is_some_and(|at| age(at) < RETRY_GRACE);
+    is_recent && job.state == JobState::Failed && is_worth_a_retry(job.error.as_ref())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::{Clock, SystemClock};
+    use crate::store::{Ending, Lease};
+    use crate::worker::fixture::{claimed, context};
+
+    #[tokio::test]
+    async fn what_failed_may_be_tried_again_for_a_day() {
+        let home = tempfile::tempdir().unwrap();
+        let context = context(home.path()).await;
+        let job = claimed(&context).await;
+        assert!(!awaits_retry(&context, job.id).await.unwrap(), "running");
+        let ending = Ending::Failed {
+            error: JobError::crash(1, None, "gone".to_owned()),
+            crashed: true,
+        };
+        let lease = Lease::of(&job).unwrap();
+        let finished = context.parts.store.finish(&lease, &ending, None);
+        assert!(finished.await.unwrap().is_some());
+        assert!(awaits_retry(&context, job.id).await.unwrap());
+        let job = context
+            .parts
+            .store
+            .lookup_job(job.id)
+            .await
+            .unwrap()
+            .unwrap();
+        let ended = job.finished_at.unwrap();
+        assert!(!is_recent_failure(&job, ended + RETRY_GRACE));
+        let mut refused = job;
+        if let Some(error) = &mut refused.error {
+            error.failure.retryable = false;
+        }
+        assert!(!is_recent_failure(&refused, ended));
+    }
 
     #[test]
     fn the_grace_begins_when_a_job_is_first_unknown_and_again_after_it_was_known() {

@@ -1,32 +1,46 @@
 //! Work of the worker itself for an attempt, while no process runs.
 
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use super::Context;
-use super::supervise::{Ended, LOOK_EVERY};
+use super::supervise::{Ended, LOOK_EVERY, RENEW_AGAIN, every, until};
+use crate::domain::attempt::Phase;
 use crate::store::{Held, Lease, StoreError};
+
+/// When work is over however far it is, and what is said of it then.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limit {
+    pub(super) deadline: Option<Instant>,
+    pub(super) phase: Option<Phase>,
+}
 
 /// Does `work` under a lease that is renewed meanwhile; drops it where the attempt shall end.
 pub(super) async fn while_held<T>(
     context: &Context,
     lease: &Lease,
+    limit: Limit,
     work: impl Future<Output = T>,
 ) -> Result<T, Ended> {
     let store = &context.parts.store;
-    let every = |period| {
-        let mut interval = tokio::time::interval_at(Instant::now() + period, period);
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        interval
-    };
     let mut heartbeat = every(context.settings.heartbeat);
     let mut look = every(LOOK_EVERY);
     tokio::pin!(work);
     loop {
         let held = tokio::select! {
+            // What is done counts, whatever is asked at the same moment.
+            biased;
             done = &mut work => return Ok(done),
-            _ = heartbeat.tick() => store.heartbeat(lease, context.settings.lease).await,
-            _ = look.tick() => store.check_lease(lease).await,
+            () = until(limit.deadline) => return Err(Ended::Overdue { phase: limit.phase }),
             () = context.stop.cancelled() => return Err(Ended::Stopped),
+            _ = heartbeat.tick() => {
+                let renewed = store.heartbeat(lease, context.settings.lease).await;
+                if renewed.is_err() {
+                    metrics::counter!("secateur_heartbeat_errors_total").increment(1);
+                    heartbeat.reset_after(RENEW_AGAIN.min(heartbeat.period()));
+                }
+                renewed
+            }
+            _ = look.tick() => store.check_lease(lease).await,
         };
         if let Some(ended) = end(held) {
             return Err(ended);

@@ -220,9 +220,11 @@ fn record_wait(job: &Job) {
 }
 
 async fn run(context: &Context, job: &Job, device: &str, asked: broadcast::Receiver<JobId>) {
-    let ended = supervise::supervise(context, job, device, asked).await;
+    let deadline = supervise::deadline(job);
+    let ended = supervise::supervise(context, job, device, deadline, asked).await;
     let span = tracing::info_span!("record", worker.id = context.worker_id());
-    record::record(context, job, ended).instrument(span).await;
+    let recorded = record::record(context, job, deadline, ended);
+    recorded.instrument(span).await;
 }
 
 impl Context {

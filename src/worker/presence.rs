@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use uuid::Uuid;
 
@@ -22,6 +23,8 @@ const UNNAMED: &str = "new";
 pub(super) struct Presence {
     worker_id: String,
     path: PathBuf,
+    /// Whether a lease is left that this worker could not end.
+    leaves_a_lease: AtomicBool,
     /// Holds the lock.
     _file: File,
 }
@@ -50,6 +53,7 @@ impl Presence {
         Ok(Self {
             worker_id,
             path,
+            leaves_a_lease: AtomicBool::new(false),
             _file: file,
         })
     }
@@ -57,10 +61,19 @@ impl Presence {
     pub(super) fn worker_id(&self) -> &str {
         &self.worker_id
     }
+
+    /// Leaves the file behind, without its lock: the next worker takes this one for dead, as it is, and its jobs over at
+    /// once. Without the file they would wait for their leases to run out.
+    pub(super) fn leave_a_lease(&self) {
+        self.leaves_a_lease.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Presence {
     fn drop(&mut self) {
+        if self.leaves_a_lease.load(Ordering::Relaxed) {
+            return;
+        }
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(%error, path = %self.path.display(), "cannot remove the worker's lock file");
         }
@@ -176,5 +189,20 @@ mod tests {
         ];
         expected.sort();
         assert_eq!(left, expected);
+    }
+
+    #[test]
+    fn a_worker_that_leaves_a_lease_counts_as_dead_when_it_has_stopped() {
+        let directory = tempfile::tempdir().unwrap();
+        for leaves_a_lease in [false, true] {
+            let presence = Presence::announce(directory.path()).unwrap();
+            if leaves_a_lease {
+                presence.leave_a_lease();
+            }
+            let worker_id = presence.worker_id().to_owned();
+            drop(presence);
+            let dead = Dead::list(directory.path()).unwrap();
+            assert_eq!(dead.contains(&worker_id), leaves_a_lease);
+        }
     }
 }

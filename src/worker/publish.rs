@@ -5,15 +5,19 @@
 //! whether the lease still holds only after that.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use super::Context;
-use super::record::{Aborted, STORE_RETRY};
+use super::holding::{Limit, while_held};
+use super::record::STORE_RETRY;
+use super::supervise::Ended;
 use crate::artifacts::ArtifactError;
-use crate::domain::attempt::Phase;
+use crate::domain::attempt::{LOCK_FILE, Phase};
 use crate::domain::job::{Job, Publication};
 use crate::domain::manifest::FileEntry;
 use crate::domain::{AttemptFailure, ErrorCode, JobReport, Manifest};
@@ -25,89 +29,101 @@ const MANIFEST_FILE: &str = "secateur.json";
 /// The report's name within the artifact of a job of the type `evaluate`.
 const EVALUATION_FILE: &str = "evaluation.json";
 
-/// Why an artifact was not stored.
-#[derive(Debug)]
-pub(super) enum Unpublished {
-    /// It is not ours any more, or that cannot be known.
-    Aborted(Aborted),
-    /// It could not be stored.
-    Failed(AttemptFailure),
-}
+/// How often a lock that somebody else has is tried.
+const LOCK_POLL: Duration = Duration::from_millis(50);
 
-impl From<Aborted> for Unpublished {
-    fn from(aborted: Aborted) -> Self {
-        Self::Aborted(aborted)
-    }
-}
+/// The longest wait until a bucket that is away is tried again.
+const BUCKET_RETRY: Duration = Duration::from_secs(5);
 
-/// Stores the artifact. The lease is renewed meanwhile: across file systems, and into a bucket, this copies gigabytes.
+/// Stores the artifact, or says how the attempt ends without it. The lease is renewed meanwhile, and what is asked of the job
+/// is heard: across file systems, and into a bucket, this copies gigabytes. What is dropped stays in the scratch directory.
 pub(super) async fn publish(
     context: &Context,
     job: &Job,
     lease: &Lease,
+    deadline: Option<Instant>,
     report: JobReport,
-) -> Result<Publication, Unpublished> {
-    let scratch = context.scratch(job.id);
-    let lock = lock(&scratch);
-    confirm(context, lease).await?;
-    let _lock = lock.map_err(|error| Unpublished::Failed(storing_failed(&error)))?;
-    // The database reads a report by the type of its job.
-    if report.job_type() != job.spec.job_type() {
-        return Err(Unpublished::Failed(wrong_type(job, &report)));
-    }
-    let directory = scratch.join("artifact");
+) -> Result<Publication, Ended> {
     let work = async {
-        let files = match &report {
-            JobReport::Prune(manifest) => listed_files(&directory, manifest).await,
-            JobReport::Evaluate(_) => found_files(&directory).await,
-        };
-        let files = files.map_err(|error| storing_failed(&error))?;
-        let published = context
-            .parts
-            .artifacts
-            .publish(job.id, job.attempt, &directory, &files)
-            .await;
-        published.map_err(|error| storing_failed(&error))?;
-        let bytes = files.iter().map(|file| file.size_bytes).sum();
-        metrics::counter!("secateur_artifact_bytes_total", "direction" => "in").increment(bytes);
-        Ok(Publication {
-            attempt: job.attempt,
-            report,
-            files,
-        })
-    };
-    tokio::pin!(work);
-    loop {
-        tokio::select! {
-            result = &mut work => return result.map_err(Unpublished::Failed),
-            () = tokio::time::sleep(context.settings.heartbeat) => {
-                if let Err(error) = context.parts.store.heartbeat(lease, context.settings.lease).await {
-                    tracing::warn!(error = &error as &dyn std::error::Error, job.id = %job.id, "cannot renew the lease");
-                }
-            }
+        let lock = lock(&context.scratch(job.id), job.attempt).await;
+        confirm(context, lease).await?;
+        let _lock = lock.map_err(|error| Ended::Failed(storing_failed(&error)))?;
+        // The database reads a report by the type of its job.
+        if report.job_type() != job.spec.job_type() {
+            return Err(Ended::Failed(wrong_type(job, &report)));
         }
-    }
+        store(context, job, report).await.map_err(Ended::Failed)
+    };
+    let limit = Limit {
+        deadline,
+        phase: Some(Phase::Publishing),
+    };
+    while_held(context, lease, limit, work).await.flatten()
 }
 
-/// The lock that the attempt's process held until it ended. Who holds it now is another attempt.
-fn lock(scratch: &Path) -> io::Result<File> {
-    // What is written there is the attempt's own business.
+/// A bucket that is away is waited for, as a database is: hours of work hang on it, and another attempt would meet the same.
+async fn store(
+    context: &Context,
+    job: &Job,
+    report: JobReport,
+) -> Result<Publication, AttemptFailure> {
+    let directory = context.scratch(job.id).join("artifact");
+    let files = match &report {
+        JobReport::Prune(manifest) => listed_files(&directory, manifest).await,
+        JobReport::Evaluate(_) => found_files(&directory).await,
+    };
+    let files = files.map_err(|error| storing_failed(&error))?;
+    let artifacts = &context.parts.artifacts;
+    while let Err(error) = artifacts
+        .publish(job.id, job.attempt, &directory, &files)
+        .await
+    {
+        if !error.may_pass() {
+            return Err(storing_failed(&error));
+        }
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            job.id = %job.id,
+            "cannot store the artifact, the bucket is waited for"
+        );
+        tokio::time::sleep(context.settings.retry_delay.min(BUCKET_RETRY)).await;
+    }
+    let bytes = files.iter().map(|file| file.size_bytes).sum();
+    metrics::counter!("secateur_artifact_bytes_total", "direction" => "in").increment(bytes);
+    Ok(Publication {
+        attempt: job.attempt,
+        report,
+        files,
+    })
+}
+
+/// The lock that the attempt's process held until it ended. It may have gone to another attempt's: to that of an earlier one,
+/// which sees from the note that it is late and ends, or of a later one, and then the lease is lost.
+async fn lock(scratch: &Path, attempt: u32) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false);
-    let file = options.open(scratch.join("lock"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            let message = format!("another attempt works in {}", scratch.display());
-            Err(io::Error::other(message))
+    let mut file = options.open(scratch.join(LOCK_FILE))?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_POLL).await,
+            Err(TryLockError::Error(error)) => return Err(error),
         }
-        Err(TryLockError::Error(error)) => Err(error),
     }
+    // It named a process that is gone, and whose number may be another's by now.
+    let noted = file
+        .set_len(0)
+        .and_then(|()| file.write_all(format!("{attempt}\n").as_bytes()));
+    if let Err(error) = noted {
+        // Perhaps the disk is full, which is no reason to keep the artifact from a bucket.
+        tracing::warn!(%error, "cannot write who works in the scratch directory");
+    }
+    Ok(file)
 }
 
 /// Goes on only with the database's word that the lease holds. An artifact that is finished before its worker hears of
-/// a cancellation or a pause counts.
-async fn confirm(context: &Context, lease: &Lease) -> Result<(), Aborted> {
+/// a cancellation or a pause counts, if it is stored as quickly.
+async fn confirm(context: &Context, lease: &Lease) -> Result<(), Ended> {
     loop {
         let held = context
             .parts
@@ -116,16 +132,13 @@ async fn confirm(context: &Context, lease: &Lease) -> Result<(), Aborted> {
             .await;
         match held {
             Ok(Held::Yes | Held::CancelRequested | Held::PauseRequested) => return Ok(()),
-            Ok(Held::Lost) => return Err(Aborted::Lost),
+            Ok(Held::Lost) => return Err(Ended::Lost),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, job.id = %lease.job_id, "cannot confirm the lease");
             }
         }
-        if context.stop.is_cancelled() {
-            return Err(Aborted::Stopped);
-        }
-        context.pause(STORE_RETRY).await;
+        tokio::time::sleep(STORE_RETRY).await;
     }
 }
 
@@ -213,6 +226,7 @@ fn file_entry(name: String, content: &[u8]) -> FileEntry {
 mod tests {
     use super::*;
     use crate::domain::job::JobError;
+    use crate::domain::state::Action;
     use crate::store::Ending;
     use crate::worker::fixture::{build_artifact, claimed, context};
 
@@ -230,32 +244,55 @@ mod tests {
         };
         let reaped = context.parts.store.finish(&lease, &reaped, None).await;
         assert!(reaped.unwrap().is_some());
-        let published = publish(&context, &job, &lease, report).await;
-        assert!(
-            matches!(published, Err(Unpublished::Aborted(Aborted::Lost))),
-            "{published:?}"
-        );
+        let published = publish(&context, &job, &lease, None, report).await;
+        assert!(matches!(published, Err(Ended::Lost)), "{published:?}");
         assert!(context.parts.artifacts.list().await.unwrap().is_empty());
     }
 
     #[tokio::test]
-    async fn what_another_attempt_has_locked_is_not_stored() {
+    async fn what_another_attempt_has_locked_is_waited_for() {
         let home = tempfile::tempdir().unwrap();
         let context = context(home.path()).await;
         let job = claimed(&context).await;
         let (directory, report) = build_artifact(&context, &job);
         let lease = Lease::of(&job).unwrap();
-        let other = File::create(context.scratch(job.id).join("lock")).unwrap();
+        let path = context.scratch(job.id).join(LOCK_FILE);
+        std::fs::write(&path, "1 4711\n").unwrap();
+        let other = File::open(&path).unwrap();
         other.lock().unwrap();
-        let published = publish(&context, &job, &lease, report.clone()).await;
-        assert!(
-            matches!(&published, Err(Unpublished::Failed(failure)) if failure.code == ErrorCode::Io),
-            "{published:?}"
-        );
+        let publishing = publish(&context, &job, &lease, None, report.clone());
+        let published = tokio::time::timeout(3 * LOCK_POLL, publishing).await;
+        assert!(published.is_err(), "{published:?}");
+        assert!(context.parts.artifacts.list().await.unwrap().is_empty());
         drop(other);
-        let published = publish(&context, &job, &lease, report).await.unwrap();
-        assert_eq!(published.attempt, 1);
+        let published = publish(&context, &job, &lease, None, report).await;
+        assert_eq!(published.unwrap().attempt, 1);
         // The next attempt's, should the database not take it.
         assert!(directory.try_exists().unwrap());
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "1\n");
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_while_an_artifact_waits_is_heard() {
+        let home = tempfile::tempdir().unwrap();
+        let context = context(home.path()).await;
+        let job = claimed(&context).await;
+        let (_, report) = build_artifact(&context, &job);
+        let lease = Lease::of(&job).unwrap();
+        let other = File::create(context.scratch(job.id).join(LOCK_FILE)).unwrap();
+        other.lock().unwrap();
+        let overdue = publish(&context, &job, &lease, Some(Instant::now()), report.clone()).await;
+        let phase = Some(Phase::Publishing);
+        assert!(
+            matches!(&overdue, Err(Ended::Overdue { phase: found }) if *found == phase),
+            "{overdue:?}"
+        );
+        let paused = context.parts.store.request(job.id, Action::Pause, None);
+        paused.await.unwrap();
+        let paused = publish(&context, &job, &lease, None, report.clone()).await;
+        assert!(matches!(paused, Err(Ended::Paused)), "{paused:?}");
+        context.stop.cancel();
+        let stopped = publish(&context, &job, &lease, None, report).await;
+        assert!(matches!(stopped, Err(Ended::Stopped)), "{stopped:?}");
     }
 }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::publish::{Unpublished, publish};
+use tokio::time::Instant;
+
+use super::publish::publish;
 use super::supervise::Ended;
-use super::{Context, clearing};
+use super::{Context, clearing, grace};
 use crate::domain::attempt::Phase;
 use crate::domain::history::EventKind;
 use crate::domain::job::{Job, JobError};
@@ -17,9 +19,13 @@ const MAX_RETRY_DELAY: Duration = Duration::from_mins(5);
 /// Wait before the database is asked again to take an ending.
 pub(super) const STORE_RETRY: Duration = Duration::from_secs(1);
 
+/// How long a pool that is stopped goes on asking. Most of what keeps one statement from working is over by then, and who
+/// stops the process mostly waits for as long.
+const STOP_PATIENCE: Duration = Duration::from_secs(15);
+
 /// Why an attempt's end is not written down.
 #[derive(Debug)]
-pub(super) enum Aborted {
+enum Aborted {
     /// The lease is lost.
     Lost,
     /// The pool was stopped while the database was away: the sweep finds the lease when it is back.
@@ -27,9 +33,9 @@ pub(super) enum Aborted {
 }
 
 /// Brings an attempt to its end: files first, then the one transaction that makes them visible, then the clearing up.
-pub(super) async fn record(context: &Context, job: &Job, ended: Ended) {
+pub(super) async fn record(context: &Context, job: &Job, deadline: Option<Instant>, ended: Ended) {
     let Some(lease) = Lease::of(job) else { return };
-    let settled = match ending(context, job, &lease, ended).await {
+    let settled = match ending(context, job, &lease, deadline, ended).await {
         Ok(ending) => finish(context, &lease, &ending).await,
         Err(aborted) => Err(aborted),
     };
@@ -37,13 +43,13 @@ pub(super) async fn record(context: &Context, job: &Job, ended: Ended) {
         Ok(settled) => {
             log(job, &settled.event);
             count(&settled);
-            // Kept for the next attempt, if there will be one.
-            if settled.state.is_terminal() {
+            // Kept for the next attempt, if there will be one, or may be.
+            if settled.state.is_terminal() && !grace::is_worth_a_retry(settled.error.as_ref()) {
                 clearing::clear_up(context, job, settled.state).await;
             }
         }
         Err(Aborted::Lost) => discard(context, job).await,
-        Err(Aborted::Stopped) => {}
+        Err(Aborted::Stopped) => context.presence.leave_a_lease(),
     }
 }
 
@@ -51,31 +57,39 @@ async fn ending(
     context: &Context,
     job: &Job,
     lease: &Lease,
-    ended: Ended,
+    deadline: Option<Instant>,
+    mut ended: Ended,
 ) -> Result<Ending, Aborted> {
     let failure = |failure| JobError {
         failure,
         attempt: job.attempt,
     };
-    match ended {
-        Ended::Succeeded(report) => match publish(context, job, lease, report).await {
-            Ok(publication) => Ok(Ending::Succeeded(Box::new(publication))),
-            Err(Unpublished::Failed(error)) => Ok(failed(context, job, failure(error), false)),
-            Err(Unpublished::Aborted(aborted)) => Err(aborted),
-        },
-        Ended::Failed(error) => Ok(failed(context, job, failure(error), false)),
-        Ended::Crashed { message, phase } => {
-            let error = JobError::crash(job.attempt, phase, message);
-            Ok(failed(context, job, error, true))
-        }
-        Ended::Cancelled => Ok(Ending::Cancelled),
-        Ended::Paused => Ok(Ending::Paused),
-        Ended::Overdue { phase } => Ok(Ending::Failed {
-            error: failure(overdue(phase)),
-            crashed: false,
-        }),
-        Ended::Stopped => Ok(Ending::Released),
-        Ended::Lost => Err(Aborted::Lost),
+    loop {
+        return match ended {
+            Ended::Succeeded(report) => {
+                match publish(context, job, lease, deadline, report).await {
+                    Ok(publication) => Ok(Ending::Succeeded(Box::new(publication))),
+                    // In one of the other ways.
+                    Err(otherwise) => {
+                        ended = otherwise;
+                        continue;
+                    }
+                }
+            }
+            Ended::Failed(error) => Ok(failed(context, job, failure(error), false)),
+            Ended::Crashed { message, phase } => {
+                let error = JobError::crash(job.attempt, phase, message);
+                Ok(failed(context, job, error, true))
+            }
+            Ended::Cancelled => Ok(Ending::Cancelled),
+            Ended::Paused => Ok(Ending::Paused),
+            Ended::Overdue { phase } => Ok(Ending::Failed {
+                error: failure(overdue(phase)),
+                crashed: false,
+            }),
+            Ended::Stopped => Ok(Ending::Released),
+            Ended::Lost => Err(Aborted::Lost),
+        };
     }
 }
 
@@ -109,20 +123,28 @@ fn retry_delay(first: Duration, failed_attempts: u32) -> Duration {
         .min(MAX_RETRY_DELAY)
 }
 
-/// Hours of work hang on this one statement, so it is tried until the database answers or the pool is stopped.
+/// Hours of work hang on this one statement, so it is tried until the database answers, or the pool was stopped a while ago.
 async fn finish(context: &Context, lease: &Lease, ending: &Ending) -> Result<Settled, Aborted> {
+    let patience = async {
+        context.stop.cancelled().await;
+        tokio::time::sleep(STOP_PATIENCE).await;
+    };
+    tokio::select! {
+        settled = finish_at_last(context, lease, ending) => settled.ok_or(Aborted::Lost),
+        () = patience => Err(Aborted::Stopped),
+    }
+}
+
+async fn finish_at_last(context: &Context, lease: &Lease, ending: &Ending) -> Option<Settled> {
     loop {
         match context.parts.store.finish(lease, ending, None).await {
-            Ok(settled) => return settled.ok_or(Aborted::Lost),
+            Ok(settled) => return settled,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, job.id = %lease.job_id, "cannot write the end of an attempt");
             }
         }
-        if context.stop.is_cancelled() {
-            return Err(Aborted::Stopped);
-        }
-        context.pause(STORE_RETRY).await;
+        tokio::time::sleep(STORE_RETRY).await;
     }
 }
 
@@ -236,7 +258,7 @@ mod tests {
             message: "gone".to_owned(),
             phase: None,
         };
-        record(&context, &job, crashed).await;
+        record(&context, &job, None, crashed).await;
         let counted = recorder.handle().render();
         assert!(
             counted.contains(r#"secateur_job_attempts_total{outcome="cancelled"} 1"#),
@@ -263,7 +285,7 @@ mod tests {
         unknown.parts.artifacts = std::sync::Arc::clone(artifacts);
         unknown.settings.scratch_dir = known.settings.scratch_dir.clone();
         build_artifact(&unknown, &job);
-        record(&unknown, &job, Ended::Succeeded(report)).await;
+        record(&unknown, &job, None, Ended::Succeeded(report)).await;
         let kept = artifacts.size(job.id, 1, "model.safetensors").await;
         assert_eq!(kept.unwrap(), Some(10));
     }

@@ -12,7 +12,7 @@ use tracing::{Instrument as _, field};
 use super::calls::{Call, Calls};
 use super::checkpoints::{self, Uploader};
 use super::child::{self, Child};
-use super::holding::while_held;
+use super::holding::{Limit, while_held};
 use super::{Context, sources};
 use crate::domain::attempt::{Phase, Step};
 use crate::domain::job::{Job, JobId};
@@ -57,11 +57,19 @@ pub(super) enum Ended {
     Lost,
 }
 
+/// When a job that was claimed just now must be over. Both times are the database's: the job changed last when it was
+/// claimed.
+pub(super) fn deadline(job: &Job) -> Option<Instant> {
+    let left = job.scheduling.deadline_at?.duration_since(job.updated_at);
+    Some(Instant::now() + Duration::try_from(left).unwrap_or_default())
+}
+
 /// Runs one attempt. When this returns, its process does not exist any more.
 pub(super) async fn supervise(
     context: &Context,
     job: &Job,
     device: &str,
+    deadline: Option<Instant>,
     asked: broadcast::Receiver<JobId>,
 ) -> Ended {
     let worker_id = context.worker_id();
@@ -79,7 +87,11 @@ pub(super) async fn supervise(
             let located = sources::locate(context, &job.spec, &scratch).await?;
             Ok((located, checkpoints::receive(context, job).await))
         };
-        let (job_artifacts, received) = match while_held(context, &lease, fetched).await {
+        let limit = Limit {
+            deadline,
+            phase: None,
+        };
+        let (job_artifacts, received) = match while_held(context, &lease, limit, fetched).await {
             Ok(Ok(fetched)) => fetched,
             Ok(Err(failure)) => return Ended::Failed(failure),
             Err(ended) => return ended,
@@ -91,7 +103,7 @@ pub(super) async fn supervise(
             Ok(child) => {
                 tracing::info!("attempt started");
                 let uploader = Uploader::start(context, job, received.as_ref());
-                let watch = Watch::new(context, job, lease, uploader.as_ref());
+                let watch = Watch::new(context, deadline, lease, uploader.as_ref());
                 let ended = watch.run(child, asked).await;
                 if let Some(uploader) = uploader {
                     uploader.end(&ended).await;
@@ -180,20 +192,19 @@ struct Watch<'c> {
 }
 
 impl<'c> Watch<'c> {
-    fn new(context: &'c Context, job: &Job, lease: Lease, uploader: Option<&'c Uploader>) -> Self {
-        // Both times are the database's: the job changed last when it was claimed.
-        let left = job
-            .scheduling
-            .deadline_at
-            .map(|at| at.duration_since(job.updated_at));
-        let left = left.map(|left| Duration::try_from(left).unwrap_or_default());
+    fn new(
+        context: &'c Context,
+        deadline: Option<Instant>,
+        lease: Lease,
+        uploader: Option<&'c Uploader>,
+    ) -> Self {
         Self {
             context,
             uploader,
+            job_id: lease.job_id,
             calls: Calls::new(context, lease),
-            job_id: job.id,
             phase: None,
-            deadline: left.map(|left| Instant::now() + left),
+            deadline,
             pausing_until: None,
             unwritten: None,
             last_word: None,
@@ -377,14 +388,14 @@ fn stop_unless_held(held: Held) -> Option<Stop> {
 }
 
 /// Never where there is no such time.
-async fn until(time: Option<Instant>) {
+pub(super) async fn until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
 }
 
-fn every(period: Duration) -> Interval {
+pub(super) fn every(period: Duration) -> Interval {
     let mut interval = tokio::time::interval_at(Instant::now() + period, period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval

@@ -82,7 +82,7 @@ impl Sweeper {
             let is_needed = match standing {
                 Some(standing) => {
                     grace::end(&directory)?;
-                    !standing.state.is_terminal()
+                    !standing.state.is_terminal() || grace::awaits_retry(context, id).await?
                 }
                 None if deleted.contains(&id) => false,
                 None => !self.is_grace_over(context, id, &directory)?,
@@ -132,8 +132,10 @@ impl Sweeper {
                 }
             }
             if standing.is_none_or(|standing| standing.state.is_terminal()) {
-                // The next attempt may have begun with them meanwhile.
-                if stored.has_checkpoints && clearing::stands(context, id, standing).await? {
+                // The next attempt may begin with them, or has begun meanwhile.
+                let is_kept = grace::awaits_retry(context, id).await?
+                    || !clearing::stands(context, id, standing).await?;
+                if stored.has_checkpoints && !is_kept {
                     let last = standing.map_or(u32::MAX, |standing| standing.attempt);
                     checkpoints::discard(context, id, last).await;
                 }

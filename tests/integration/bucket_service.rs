@@ -155,6 +155,21 @@ async fn an_artifact_that_cannot_be_stored_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_finished_artifact_waits_for_a_bucket_that_is_away() {
+    let server = S3Server::start();
+    // More than the client repeats of a request, twice.
+    let away = Fault::Status(Status::SERVICE_UNAVAILABLE, "ServiceUnavailable");
+    server.fail(Method::PUT, "secateur.json", away, 20);
+    let app = TestApp::with_bucket(&server, |_| {}).await;
+    let id = app.submit("succeed").await;
+    let job = app.job_with_status(&id, "succeeded").await;
+    assert_eq!(job["attempt"], 1, "{job}");
+    assert_eq!(server.unmet(), 0);
+    let path = format!("/v1/jobs/{id}/artifacts/model.safetensors");
+    assert_eq!(app.get(&path).await.body, b"0123456789");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_that_takes_nothing_fails_the_job_with_a_code_and_no_secrets() {
     let server = S3Server::start();
     server.fail(Method::PUT, "/dense/", DENIED, 1000);

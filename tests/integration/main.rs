@@ -55,6 +55,7 @@ mod operations;
 mod outage;
 mod postgres;
 mod processes;
+mod publishing;
 mod real_model;
 mod reference;
 mod reference_scores;

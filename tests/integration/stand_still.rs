@@ -92,7 +92,7 @@ impl Scene {
 }
 
 /// One that stops while it writes keeps everybody else from writing, on SQLite: then it is let go, and stopped again.
-fn stop_between_writes(pid: u32, database: &Database) {
+pub(crate) fn stop_between_writes(pid: u32, database: &Database) {
     until("a moment without a write", || {
         signal(pid, Signal::STOP);
         let is_free = block_on(database.lock(Duration::ZERO)).is_ok();
