@@ -86,7 +86,8 @@ fn resumed_block(server: &Server, id: &str, attempt: u64) -> Option<u64> {
 fn a_job_that_failed_for_want_of_a_bucket_goes_on_when_it_is_tried_again() {
     let dir = tempfile::tempdir().unwrap();
     let bucket = S3Server::start();
-    let site = site_with_bucket(dir.path(), &Database::sqlite(), &bucket);
+    let database = Database::sqlite();
+    let site = site_with_bucket(dir.path(), &database, &bucket);
     let denied = Fault::Status(StatusCode::FORBIDDEN, "AccessDenied");
     bucket.fail(Method::PUT, "/dense/", denied, MANY);
     let server = site.server();
@@ -117,7 +118,8 @@ fn a_job_that_failed_for_want_of_a_bucket_goes_on_when_it_is_tried_again() {
 fn a_worker_that_is_stopped_while_it_stores_gives_the_attempt_back() {
     let dir = tempfile::tempdir().unwrap();
     let bucket = S3Server::start();
-    let site = site_with_bucket(dir.path(), &Database::sqlite(), &bucket);
+    let database = Database::sqlite();
+    let site = site_with_bucket(dir.path(), &database, &bucket);
     let (server, worker, id) = held(&site, &bucket, MANY);
     let began = Instant::now();
     worker.terminate();
@@ -137,7 +139,8 @@ fn a_worker_that_is_stopped_while_it_stores_gives_the_attempt_back() {
 fn a_job_is_cancelled_while_its_artifact_is_stored() {
     let dir = tempfile::tempdir().unwrap();
     let bucket = S3Server::start();
-    let site = site_with_bucket(dir.path(), &Database::sqlite(), &bucket);
+    let database = Database::sqlite();
+    let site = site_with_bucket(dir.path(), &database, &bucket);
     let (server, _worker, id) = held(&site, &bucket, MANY);
     let began = Instant::now();
     assert_eq!(server.cancel(&id)["status"], "cancelling");
