@@ -250,6 +250,15 @@ pub struct LogArgs {
     /// Collector that traces are sent to, as OTLP over HTTP, such as `http://localhost:4318`; none unless given
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<Url>,
+
+    /// What traces call this program
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "OTEL_SERVICE_NAME",
+        default_value = "secateur"
+    )]
+    pub otlp_service_name: String,
 }
 
 /// How a line of the log looks.

@@ -76,7 +76,9 @@ pub fn start(args: &LogArgs) -> Result<Option<Traces>, TelemetryError> {
         filter: args.log.clone(),
         source,
     })?;
-    let traces = args.otlp_endpoint.as_ref().map(exporting).transpose()?;
+    let traces = args.otlp_endpoint.as_ref();
+    let traces = traces.map(|endpoint| exporting(endpoint, &args.otlp_service_name));
+    let traces = traces.transpose()?;
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let log = match args.log_format {
         LogFormat::Json => log.json().flatten_event(true).with_filter(filter).boxed(),
@@ -97,9 +99,9 @@ pub fn start(args: &LogArgs) -> Result<Option<Traces>, TelemetryError> {
     Ok(traces)
 }
 
-/// `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS` and
+/// `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS` and
 /// `OTEL_BSP_*` count as the OpenTelemetry SDK documents them.
-fn exporting(endpoint: &Url) -> Result<Traces, TelemetryError> {
+fn exporting(endpoint: &Url, service_name: &str) -> Result<Traces, TelemetryError> {
     let url = format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/'));
     let exporter = SpanExporter::builder().with_http().with_endpoint(url);
     let exporter = exporter
@@ -108,10 +110,13 @@ fn exporting(endpoint: &Url) -> Result<Traces, TelemetryError> {
             endpoint: endpoint.clone(),
             source,
         })?;
-    let name = std::env::var("OTEL_SERVICE_NAME").unwrap_or_else(|_unset| "secateur".to_owned());
     let provider = SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
-        .with_resource(Resource::builder().with_service_name(name).build())
+        .with_resource(
+            Resource::builder()
+                .with_service_name(service_name.to_owned())
+                .build(),
+        )
         .build();
     Ok(Traces(provider))
 }

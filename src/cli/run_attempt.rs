@@ -353,16 +353,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let scratch = directory.path().to_owned();
         let first = lock_scratch(&scratch, 1).unwrap();
-        let (begin, begun) = std::sync::mpsc::channel();
+        let (started, has_started) = std::sync::mpsc::channel();
         let late = {
             let scratch = scratch.clone();
             std::thread::spawn(move || {
-                begin.send(()).unwrap();
+                started.send(()).unwrap();
                 lock_scratch(&scratch, 1).map(drop)
             })
         };
-        begun.recv().unwrap();
-        std::thread::sleep(4 * LOCK_POLL);
+        has_started.recv().unwrap();
         // As the worker of the second attempt writes it.
         fs::write(scratch.join(LOCK_FILE), "2\n").unwrap();
         drop(first);

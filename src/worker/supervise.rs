@@ -223,13 +223,14 @@ impl<'c> Watch<'c> {
                 return self.conclude(child).await;
             }
             let stop = tokio::select! {
-                message = child.next_message(), if !is_over && self.calls.has_room() => match message {
-                    Some(message) => self.hear(message),
-                    None => {
+                message = child.next_message(), if !is_over && self.calls.has_room() => {
+                    if let Some(message) = message {
+                        self.hear(message)
+                    } else {
                         is_over = true;
                         None
                     }
-                },
+                }
                 (call, answer) = self.calls.answered() => match answer {
                     Ok(held) => stop_unless_held(held),
                     Err(error) => {
