@@ -98,7 +98,7 @@ impl Reaper {
         if dead.contains(&leased.lease.owner) {
             return Some(crash(leased, "the worker died"));
         }
-        let grace = 2 * heartbeat.max(RENEW_AGAIN);
+        let grace = 2 * heartbeat.max(2 * RENEW_AGAIN);
         let is_lost = leased.is_over && self.suspects.is_confirmed(leased, grace);
         is_lost.then(|| crash(leased, "the worker did not renew its lease"))
     }

@@ -28,12 +28,12 @@ fn a_job_outlives_a_database_that_is_away_for_longer_than_its_lease() {
     // One that would take the job if it could.
     let rival = site.worker();
     let outage = outage();
-    // Twice as long as the outage, by the speed of this machine.
-    let id = server.submit(&body(16));
+    // Three times as long as the outage, by the speed of this machine: its attempt must outlast it.
+    let id = server.submit(&body(64));
     let began = Instant::now();
     let undisturbed = server.succeeded(&id);
-    let samples = 16.0 * 2.0 * outage.as_secs_f64() / began.elapsed().as_secs_f64();
-    let body = body((samples as u32).clamp(16, 4096));
+    let samples = 64.0 * 3.0 * outage.as_secs_f64() / began.elapsed().as_secs_f64();
+    let body = body((samples as u32).clamp(64, 16_384));
 
     let id = server.submit(&body);
     let before = server.job_when(&id, |job| job["phase"] == "pruning");
