@@ -228,7 +228,8 @@ impl Jobs {
     pub async fn submit(&self, body: &Value) -> Result<Job, Error> {
         let job = self.check(body).await?;
         self.check_room().await?;
-        let job = self.parts.store.insert_job(&job).await?;
+        let stored = self.parts.store.insert_job(&job).await;
+        let job = stored.map_err(|error| submission::not_stored(&job.spec, error))?;
         self.announce(&job);
         Ok(job)
     }
@@ -247,8 +248,12 @@ impl Jobs {
         }
         let job = self.check(body).await?;
         self.check_room().await?;
-        let store = &self.parts.store;
-        match store.insert_job_once(&job, request, answer).await? {
+        let inserted = self
+            .parts
+            .store
+            .insert_job_once(&job, request, answer)
+            .await;
+        match inserted.map_err(|error| submission::not_stored(&job.spec, error))? {
             Inserted::New(reply) => {
                 self.announce(&job);
                 Ok(Answered {
@@ -347,6 +352,9 @@ impl Jobs {
         action: Action,
         if_version: Option<u64>,
     ) -> Result<(Job, Vec<Attempt>), Error> {
+        if matches!(action, Action::Retry | Action::Resume) {
+            self.check_room().await?;
+        }
         let requested = self.parts.store.request(id, action, if_version).await?;
         match requested.ok_or(Error::JobNotFound(id))? {
             Requested::Done(job, attempts) => {
@@ -416,13 +424,18 @@ impl Jobs {
 
     /// Ends the jobs past their deadline that nobody works on; to be called now and then.
     pub async fn end_overdue(&self) -> Result<(), Error> {
-        for id in self.parts.store.fail_overdue().await? {
-            tracing::warn!(job.id = %id, "job failed: it was not over by its deadline");
-            let code = ErrorCode::DeadlineExceeded.as_str();
-            metrics::counter!("secateur_jobs_finished_total", "status" => "failed", "code" => code)
-                .increment(1);
+        loop {
+            let ended = self.parts.store.fail_overdue().await?;
+            if ended.is_empty() {
+                return Ok(());
+            }
+            for id in ended {
+                tracing::warn!(job.id = %id, "job failed: it was not over by its deadline");
+                let code = ErrorCode::DeadlineExceeded.as_str();
+                metrics::counter!("secateur_jobs_finished_total", "status" => "failed", "code" => code)
+                    .increment(1);
+            }
         }
-        Ok(())
     }
 
     /// A part of a job's log.

@@ -240,7 +240,7 @@ async fn entries<T: FromStr>(folder: &Path) -> io::Result<Vec<T>> {
 fn store_directory(source: &Path, target: &Path, given_up: &CancellationToken) -> io::Result<()> {
     let parent = target.parent().unwrap_or(target);
     let partial = target.with_extension("partial");
-    fs::create_dir_all(parent)?;
+    create_directories(parent)?;
     sync_tree(source, given_up)?;
     put_files(source, &partial, given_up)?;
     sync_tree(&partial, given_up)?;
@@ -289,6 +289,20 @@ fn sync_tree(path: &Path, given_up: &CancellationToken) -> io::Result<()> {
         }
     }
     sync(path)
+}
+
+/// With all that are missing above it, so that a power cut takes none of them.
+fn create_directories(path: &Path) -> io::Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    match fs::create_dir(path) {
+        Ok(()) => sync(parent),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && parent != path => {
+            create_directories(parent)?;
+            create_directories(path)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn sync(path: &Path) -> io::Result<()> {

@@ -98,7 +98,7 @@ impl Artifacts {
     }
 
     /// Stores a finished directory, whose files are these, as the attempt's artifact. What an interrupted call left
-    /// there is replaced. A folder takes the directory away.
+    /// there is replaced. The directory stays.
     pub async fn publish(
         &self,
         job: JobId,

@@ -139,7 +139,7 @@ fn lock_scratch(scratch: &Path, attempt: u32) -> Result<File, PipelineError> {
     options.read(true).write(true).create(true).truncate(false);
     let opened = options.open(&path);
     let mut file = opened.map_err(|error| PipelineError::io("create", &path, error))?;
-    wait_for_lock(&file, &path, attempt)?;
+    wait_for_lock(&file, &path, attempt, || std::thread::sleep(LOCK_POLL))?;
     let holder = format!("{attempt} {}\n", std::process::id());
     let noted = file
         .set_len(0)
@@ -148,7 +148,12 @@ fn lock_scratch(scratch: &Path, attempt: u32) -> Result<File, PipelineError> {
     Ok(file)
 }
 
-fn wait_for_lock(file: &File, path: &Path, attempt: u32) -> Result<(), PipelineError> {
+fn wait_for_lock(
+    file: &File,
+    path: &Path,
+    attempt: u32,
+    mut pause: impl FnMut(),
+) -> Result<(), PipelineError> {
     let began = Instant::now();
     let (mut has_waited, mut is_told) = (false, false);
     loop {
@@ -167,7 +172,7 @@ fn wait_for_lock(file: &File, path: &Path, attempt: u32) -> Result<(), PipelineE
             }
             end_older(path, attempt);
         }
-        std::thread::sleep(LOCK_POLL);
+        pause();
     }
     // Meanwhile the job may have gone on without us.
     if has_waited && holder(path).is_some_and(|(last, _)| last > attempt) {
@@ -352,20 +357,16 @@ mod tests {
     fn an_attempt_that_waited_while_a_later_one_worked_ends() {
         let directory = tempfile::tempdir().unwrap();
         let scratch = directory.path().to_owned();
-        let first = lock_scratch(&scratch, 1).unwrap();
-        let (started, has_started) = std::sync::mpsc::channel();
-        let late = {
-            let scratch = scratch.clone();
-            std::thread::spawn(move || {
-                started.send(()).unwrap();
-                lock_scratch(&scratch, 1).map(drop)
-            })
-        };
-        has_started.recv().unwrap();
-        // As the worker of the second attempt writes it.
-        fs::write(scratch.join(LOCK_FILE), "2\n").unwrap();
-        drop(first);
-        assert!(late.join().unwrap().is_err());
+        let mut first = Some(lock_scratch(&scratch, 1).unwrap());
+        let path = scratch.join(LOCK_FILE);
+        let late = File::open(&path).unwrap();
+        let waited = wait_for_lock(&late, &path, 1, || {
+            // As the worker of the second attempt writes it.
+            fs::write(&path, "2\n").unwrap();
+            first.take();
+        });
+        assert!(waited.is_err());
+        drop(late);
         // Numbers that begin anew, as with an older database, keep nobody away.
         drop(lock_scratch(&scratch, 1).unwrap());
     }

@@ -71,17 +71,21 @@ pub(super) async fn create_job(
     let Some(wait) = preferences::wait(&headers) else {
         return Ok(response);
     };
-    if let Some(location) = response.headers().get(header::LOCATION).cloned()
-        && let Some(id) = job_at(&location)
-        && let Some((job, attempts)) = waiting::until_over(&state, id, wait).await
-    {
+    let location = response.headers().get(header::LOCATION).cloned();
+    let Some((location, id)) =
+        location.and_then(|location| Some((location.clone(), job_at(&location)?)))
+    else {
+        return Ok(response);
+    };
+    let (granted, over) = waiting::until_over(&state, id, wait).await;
+    if let Some((job, attempts)) = over {
         let replayed = response.headers_mut().remove(idempotency::REPLAYED);
         response = whole_job(&state, job, attempts).await;
         let headers = response.headers_mut();
         headers.insert(header::LOCATION, location);
         headers.extend(replayed.map(|value| (idempotency::REPLAYED, value)));
     }
-    preferences::applied(response.headers_mut(), wait);
+    preferences::applied(response.headers_mut(), granted);
     Ok(response)
 }
 
@@ -220,14 +224,12 @@ pub(super) async fn get_job(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let is_seen = |job: &Job| is_unchanged(&headers, &quoted(&job.version.to_string()));
-    let wait = preferences::wait(&headers);
-    if let Some(wait) = wait {
+    let mut granted = None;
+    if let Some(wait) = preferences::wait(&headers) {
         let has_seen_one = headers.contains_key(header::IF_NONE_MATCH);
         let job = state.jobs.get(id).await?;
-        waiting::hold(&state, job, wait, |job| {
-            job.state.is_terminal() || (has_seen_one && !is_seen(job))
-        })
-        .await;
+        let is_as_wanted = |job: &Job| job.state.is_terminal() || (has_seen_one && !is_seen(job));
+        granted = Some(waiting::hold(&state, job, wait, is_as_wanted).await);
     }
     let (job, attempts) = state.jobs.get_with_attempts(id).await?;
     let mut response = if is_seen(&job) {
@@ -237,8 +239,8 @@ pub(super) async fn get_job(
     } else {
         whole_job(&state, job, attempts).await
     };
-    if let Some(wait) = wait {
-        preferences::applied(response.headers_mut(), wait);
+    if let Some(granted) = granted {
+        preferences::applied(response.headers_mut(), granted);
     }
     Ok(response)
 }

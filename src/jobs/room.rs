@@ -18,7 +18,7 @@ pub enum Full {
 }
 
 impl Jobs {
-    /// To be asked before a job is stored.
+    /// To be asked before a job is queued.
     pub(super) async fn check_room(&self) -> Result<(), Error> {
         for directory in &self.parts.directories {
             // One that cannot be asked is for the readiness to tell.

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::{Error, Parts};
 use crate::domain::{ErrorCode, JobId, JobSpec, JobState, JobType, Refusal};
 use crate::models::{CheckError, Checked};
+use crate::store::StoreError;
 
 /// What a model is checked by.
 const CONFIG_FILE: &str = "config.json";
@@ -55,7 +56,7 @@ async fn job_artifacts(
     let (mut found, mut refusals) = (BTreeMap::new(), Vec::new());
     for (pointer, id) in spec.source_jobs() {
         let problem = match parts.store.lookup_job(id).await? {
-            None => format!("there is no job {id}"),
+            None => unknown(id),
             Some(job) if job.spec.job_type() != JobType::Prune => format!(
                 "the job {id} is of the type {}, which leaves no model",
                 job.spec.job_type()
@@ -73,13 +74,35 @@ async fn job_artifacts(
                 continue;
             }
         };
-        refusals.push(Refusal {
-            pointer: pointer.to_owned(),
-            code: ErrorCode::ModelNotFound,
-            detail: problem,
-        });
+        refusals.push(refusal(pointer, problem));
     }
     Ok((found, refusals))
+}
+
+fn refusal(pointer: &str, detail: String) -> Refusal {
+    Refusal {
+        pointer: pointer.to_owned(),
+        code: ErrorCode::ModelNotFound,
+        detail,
+    }
+}
+
+fn unknown(id: JobId) -> String {
+    format!("there is no job {id}")
+}
+
+/// What it means that a job that was checked could not be stored: what it was to work on may have been deleted meanwhile.
+pub(super) fn not_stored(spec: &JobSpec, error: StoreError) -> Error {
+    let StoreError::SourceGone(gone) = error else {
+        return error.into();
+    };
+    let sources = spec.source_jobs().into_iter();
+    let sources = sources.filter(|(_, id)| *id == gone);
+    Error::Refused(
+        sources
+            .map(|(pointer, id)| refusal(pointer, unknown(id)))
+            .collect(),
+    )
 }
 
 /// A directory with nothing but the configuration of the model that a job left.

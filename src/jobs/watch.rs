@@ -67,8 +67,12 @@ impl Watches {
                     let version = |seen: &Seen| seen.as_ref().map(|job| job.version);
                     let found = found.map(Arc::new);
                     sender.send_if_modified(|seen| {
-                        let is_new = version(seen) != version(&found);
-                        *seen = found;
+                        // Whoever has begun to wait meanwhile may have seen more.
+                        let is_new =
+                            found.is_none() != seen.is_none() || version(&found) > version(seen);
+                        if is_new {
+                            *seen = found;
+                        }
                         is_new
                     });
                 }

@@ -88,6 +88,9 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
+    /// A job whose artifact another one shall work on was deleted.
+    #[error("there is no job {0} any more")]
+    SourceGone(JobId),
     /// A stored value is not what was once written.
     #[error("the column {column} of {row} cannot be read")]
     Inconsistent {
@@ -111,7 +114,7 @@ impl StoreError {
             | Self::Schema { .. }
             | Self::TimedOut(_)
             | Self::Statement { .. } => true,
-            Self::Url(_) | Self::Inconsistent { .. } => false,
+            Self::Url(_) | Self::SourceGone(_) | Self::Inconsistent { .. } => false,
         }
     }
 }
@@ -335,7 +338,8 @@ pub trait Store: WorkerStore + Outbox + std::fmt::Debug + Send + Sync {
     /// Forgets which jobs were deleted longer ago than `age`.
     fn forget_deleted(&self, age: Duration) -> StoreFuture<'_, ()>;
 
-    /// Ends every job past its deadline that nobody works on. Gives those.
+    /// Ends the oldest jobs past their deadline that nobody works on, not all at once. Gives those; none where there are
+    /// no more.
     fn fail_overdue(&self) -> StoreFuture<'_, Vec<JobId>>;
 
     /// What happened to all jobs after the event with the number `after`, oldest first, at most `limit` entries.
@@ -344,7 +348,7 @@ pub trait Store: WorkerStore + Outbox + std::fmt::Debug + Send + Sync {
     /// The number of the newest event; 0 where there was none.
     fn last_event_number(&self) -> StoreFuture<'_, u64>;
 
-    /// Hands out the job that has waited longest. One that this version cannot read fails, and the next one is taken.
+    /// Hands out the job whose turn it is: by priority, by how few jobs of its submitter run, by age. One that this version cannot read fails, and the next one is taken.
     fn claim_next_job<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, Option<Job>>;
 
     /// Whether a lease still holds; changes nothing.

@@ -1,12 +1,50 @@
-//! Whether the schema of a database is the one that this program knows.
+//! The schema of a database, and whether it is the one that this program knows.
 
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::SqlSafeStr as _;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 
 use super::StoreError;
 
+/// Where the database keeps which migrations were applied.
+const TABLE: &str = "secateur_migrations";
+
 /// The newest migration that was applied.
 pub(super) const APPLIED_VERSION: &str =
-    "select max(version) as version from _sqlx_migrations where success";
+    "select max(version) as version from secateur_migrations where success";
+
+/// The migrations of a database in their order. Both databases have the same.
+macro_rules! migrations {
+    ($database:literal) => {
+        $crate::store::schema::migrations!(
+            $database,
+            "0001_jobs",
+            "0002_job_types",
+            "0003_service",
+            "0004_clients",
+            "0005_workers",
+            "0006_traces",
+            "0007_outbox"
+        )
+    };
+    ($database:literal, $($name:literal),+) => {
+        [$((
+            $name,
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/", $database, "/", $name, ".sql")),
+        )),+]
+    };
+}
+pub(super) use migrations;
+
+/// Of migrations as names and statements.
+pub(super) fn migrator<const N: usize>(migrations: [(&'static str, &'static str); N]) -> Migrator {
+    let migrations = (1..).zip(migrations).map(|(version, (name, sql))| {
+        let sql = sql.into_sql_str();
+        Migration::new(version, name.into(), MigrationType::Simple, sql, false)
+    });
+    let mut migrator = Migrator::with_migrations(migrations.collect());
+    migrator.dangerous_set_table_name(TABLE);
+    migrator
+}
 
 /// The version of this program.
 fn known_version(migrator: &Migrator) -> i64 {

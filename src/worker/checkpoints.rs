@@ -33,25 +33,34 @@ pub(super) struct Received {
 }
 
 /// Copies the furthest checkpoint of the job here, unless this machine is at least as far. The process looks whether it
-/// fits.
+/// fits. A bucket that is away is waited for: without it hours of work would be done again.
 pub(super) async fn receive(context: &Context, job: &Job) -> Option<Received> {
     let checkpoints = context.parts.artifacts.checkpoints()?;
     let scratch = context.scratch(job.id);
     let directory = scratch.join(format!("received-{}", job.attempt));
     let local = local_block(&scratch).await;
-    let stored = match checkpoints.list(job.id).await {
-        Ok(stored) => stored,
-        Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "cannot look up the checkpoints in the bucket");
-            return None;
+    let stored = loop {
+        match checkpoints.list(job.id).await {
+            Ok(stored) => break stored,
+            Err(error) if error.may_pass() => context.wait_for_bucket(&error).await,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "cannot look up the checkpoints in the bucket");
+                return None;
+            }
         }
     };
     for checkpoint in stored {
         if checkpoint.next_block <= local {
             return None;
         }
-        match copy(&checkpoints, job.id, &checkpoint, &directory).await {
+        let copied = loop {
+            match copy(&checkpoints, job.id, &checkpoint, &directory).await {
+                Err(error) if error.may_pass() => context.wait_for_bucket(&error).await,
+                copied => break copied,
+            }
+        };
+        match copied {
             Ok(()) => {
                 let block = checkpoint.next_block;
                 tracing::info!(block, "checkpoint copied from the bucket");

@@ -1,6 +1,7 @@
 //! The process that runs one attempt, as its worker sees it.
 
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -16,13 +17,8 @@ use crate::domain::{AttemptMessage, AttemptSpec};
 /// How long a child may live on after it has closed its output.
 const EXIT_GRACE: Duration = Duration::from_secs(5);
 
-/// The variables that may hold the keys to the database and to the artifacts.
-const KEYS: [&str; 4] = [
-    "SECATEUR_DATABASE_URL",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-];
+/// The beginnings of the variables that may hold the keys to the database, to the artifacts, and to where traces go.
+const KEYS: [&str; 4] = ["SECATEUR_DATABASE_URL", "PG", "AWS_", "OTEL_"];
 
 /// A started `run-attempt`, in a process group of its own.
 pub(super) struct Child {
@@ -37,8 +33,13 @@ impl Child {
     pub(super) async fn spawn(program: &Path, spec: &AttemptSpec) -> io::Result<Self> {
         let mut command = Command::new(program);
         // It reads files that somebody uploaded, and has no business with the database or the bucket.
-        for key in KEYS {
-            command.env_remove(key);
+        for (name, _) in std::env::vars_os() {
+            if KEYS
+                .iter()
+                .any(|key| name.as_bytes().starts_with(key.as_bytes()))
+            {
+                command.env_remove(name);
+            }
         }
         let mut process = command
             .arg("run-attempt")

@@ -12,6 +12,7 @@ use std::path::Path;
 use super::sweep::SweepError;
 use super::{Context, checkpoints};
 use crate::domain::JobState;
+use crate::domain::attempt::LOCK_FILE;
 use crate::domain::job::{Job, JobId};
 use crate::store::{Standing, StoreError};
 
@@ -107,7 +108,7 @@ pub(super) async fn finish(scratch_dir: &Path) -> io::Result<()> {
 fn lock(scratch: &Path) -> io::Result<Option<File>> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false);
-    let file = options.open(scratch.join("lock"))?;
+    let file = options.open(scratch.join(LOCK_FILE))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),

@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::artifacts::Artifacts;
+use crate::artifacts::{ArtifactError, Artifacts};
 use crate::clock::Clock;
 use crate::domain::job::{Job, JobId};
 use crate::domain::worker::{Device, WorkerProfile};
@@ -50,6 +50,9 @@ use sweep::Sweeper;
 
 /// How often an idle slot looks for work that nobody told it of, and every slot after a failed look.
 const POLL: Duration = Duration::from_secs(2);
+
+/// The longest wait until a bucket or a database that an attempt needs, and that is away, is tried again.
+const OUTAGE_POLL: Duration = Duration::from_secs(5);
 
 /// How the pool works.
 #[derive(Debug, Clone)]
@@ -264,6 +267,15 @@ impl Context {
             () = self.parts.wake.notified() => {}
             () = self.pause(jittered(POLL)) => {}
         }
+    }
+
+    /// A bucket that is away is waited for, as a database is: another attempt would meet the same.
+    async fn wait_for_bucket(&self, error: &ArtifactError) {
+        tracing::warn!(
+            error = error as &dyn std::error::Error,
+            "the bucket is away, and waited for"
+        );
+        tokio::time::sleep(self.settings.retry_delay.min(OUTAGE_POLL)).await;
     }
 
     /// Waits, but not past the pool's end.

@@ -32,9 +32,6 @@ const EVALUATION_FILE: &str = "evaluation.json";
 /// How often a lock that somebody else has is tried.
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
-/// The longest wait until a bucket that is away is tried again.
-const BUCKET_RETRY: Duration = Duration::from_secs(5);
-
 /// Stores the artifact, or says how the attempt ends without it. The lease is renewed meanwhile, and what is asked of the job
 /// is heard: across file systems, and into a bucket, this copies gigabytes. What is dropped stays in the scratch directory.
 pub(super) async fn publish(
@@ -81,12 +78,7 @@ async fn store(
         if !error.may_pass() {
             return Err(storing_failed(&error));
         }
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            job.id = %job.id,
-            "cannot store the artifact, the bucket is waited for"
-        );
-        tokio::time::sleep(context.settings.retry_delay.min(BUCKET_RETRY)).await;
+        context.wait_for_bucket(&error).await;
     }
     let bytes = files.iter().map(|file| file.size_bytes).sum();
     metrics::counter!("secateur_artifact_bytes_total", "direction" => "in").increment(bytes);

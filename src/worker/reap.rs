@@ -58,6 +58,13 @@ impl Reaper {
         // After the leases: whatever claim took one of them has ended by now, or is still under way.
         let is_claiming = context.active.is_claiming();
         self.suspects.retain(&found, |leased| leased.is_over);
+        if found.iter().any(|leased| leased.is_over)
+            && let Err(error) = context.parts.store.ping().await
+        {
+            // It can be read, and nobody can write: whoever holds a lease tries to renew it in vain.
+            tell("leases", Err(error.into()));
+            self.suspects.forget_all();
+        }
         self.unheard
             .retain(&found, |leased| is_unheard(context, leased));
         let mut result = Ok(());
@@ -98,8 +105,7 @@ impl Reaper {
         if dead.contains(&leased.lease.owner) {
             return Some(crash(leased, "the worker died"));
         }
-        let grace = 2 * heartbeat.max(2 * RENEW_AGAIN);
-        let is_lost = leased.is_over && self.suspects.is_confirmed(leased, grace);
+        let is_lost = leased.is_over && self.suspects.is_confirmed(leased, grace(heartbeat));
         is_lost.then(|| crash(leased, "the worker did not renew its lease"))
     }
 
@@ -108,6 +114,11 @@ impl Reaper {
         self.suspects.forget_all();
         self.unheard.forget_all();
     }
+}
+
+/// In which a holder that is alive renews its lease, also when it fails to once.
+fn grace(heartbeat: Duration) -> Duration {
+    2 * heartbeat.max(2 * RENEW_AGAIN)
 }
 
 /// Whether this worker holds it, and no slot knows of it.
@@ -158,12 +169,46 @@ fn crash(leased: &Leased, reason: &'static str) -> (Ending, &'static str) {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::sqlite::SqliteConnectOptions;
+    use sqlx::{ConnectOptions as _, Connection as _};
+
     use super::*;
     use crate::domain::JobState;
     use crate::domain::history::AttemptOutcome;
     use crate::worker::fixture::{claimed, context};
 
     const HEARTBEAT: Duration = Duration::from_millis(20);
+
+    /// Another program writes, or the disk does not: what can be read says nothing about the holder.
+    #[tokio::test]
+    async fn a_lease_is_not_reaped_soon_after_a_time_in_which_nobody_could_write() {
+        let home = tempfile::tempdir().unwrap();
+        let mut context = context(home.path()).await;
+        context.settings.lease = Duration::ZERO;
+        let job = claimed(&context).await;
+        let _active = context.active.begin(job.id);
+        // Another worker looks.
+        let mut other = crate::worker::fixture::context(home.path()).await;
+        other.settings.heartbeat = HEARTBEAT;
+        let grace = grace(HEARTBEAT);
+        let mut reaper = Reaper::default();
+        let mut look = async |after: Duration| {
+            tokio::time::pause();
+            tokio::time::advance(after).await;
+            tokio::time::resume();
+            reaper.look(&other).await;
+            let job = other.parts.store.lookup_job(job.id).await.unwrap();
+            job.unwrap().state
+        };
+        assert_eq!(look(Duration::ZERO).await, JobState::Running, "noted");
+        let options = SqliteConnectOptions::new().filename(home.path().join("test.db"));
+        let mut writer = options.connect().await.unwrap();
+        let transaction = writer.begin_with("begin immediate").await.unwrap();
+        assert_eq!(look(grace / 2).await, JobState::Running, "locked");
+        transaction.rollback().await.unwrap();
+        assert_eq!(look(grace / 2).await, JobState::Running, "free again");
+        assert_eq!(look(grace).await, JobState::Queued, "free for long enough");
+    }
 
     /// Its claim was committed, and no slot was told.
     #[tokio::test]

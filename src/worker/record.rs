@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::publish::publish;
 use super::supervise::Ended;
-use super::{Context, clearing, grace};
+use super::{Context, clearing, grace, jittered};
 use crate::domain::attempt::Phase;
 use crate::domain::history::EventKind;
 use crate::domain::job::{Job, JobError};
@@ -109,7 +109,10 @@ fn failed(context: &Context, job: &Job, error: JobError, crashed: bool) -> Endin
         Ending::Retry {
             error,
             crashed,
-            delay: retry_delay(context.settings.retry_delay, job.failed_attempts),
+            delay: jittered(retry_delay(
+                context.settings.retry_delay,
+                job.failed_attempts,
+            )),
         }
     } else {
         Ending::Failed { error, crashed }
@@ -254,11 +257,14 @@ mod tests {
         let job = claimed(&context).await;
         let asked = context.parts.store.request(job.id, Action::Cancel, None);
         asked.await.unwrap();
-        let crashed = Ended::Crashed {
-            message: "gone".to_owned(),
-            phase: None,
-        };
-        record(&context, &job, None, crashed).await;
+        // The second time there is no lease any more.
+        for _ in 0..2 {
+            let crashed = Ended::Crashed {
+                message: "gone".to_owned(),
+                phase: None,
+            };
+            record(&context, &job, None, crashed).await;
+        }
         let counted = recorder.handle().render();
         assert!(
             counted.contains(r#"secateur_job_attempts_total{outcome="cancelled"} 1"#),
@@ -267,6 +273,10 @@ mod tests {
         assert!(
             counted
                 .contains(r#"secateur_jobs_finished_total{status="cancelled",code="cancelled"} 1"#),
+            "{counted}"
+        );
+        assert!(
+            counted.contains("secateur_fenced_writes_total 1"),
             "{counted}"
         );
         assert!(!counted.contains("crashed"), "{counted}");

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::Context;
+use super::{Context, OUTAGE_POLL};
 use crate::domain::{AttemptFailure, ErrorCode, JobId, JobSpec, JobState};
+use crate::store::{StoreError, StoreFuture};
 
 /// The directory of each. The sweep removes nothing of a succeeded job, so they stay while the attempt runs. What lies in a
 /// bucket is copied into `scratch` first, where the next attempt finds it.
@@ -17,7 +18,7 @@ pub(super) async fn locate(
     if ids.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let standings = context.parts.store.list_standings(&ids).await;
+    let standings = at_last(context, || context.parts.store.list_standings(&ids)).await;
     let standings = standings.map_err(|error| {
         let error = &error as &dyn std::error::Error;
         tracing::error!(error, "cannot look up the jobs whose artifacts are needed");
@@ -42,20 +43,45 @@ pub(super) async fn locate(
     Ok(directories)
 }
 
-/// Copies the files of a job's artifact to a directory below `sources`.
+/// What the database says, once it is there.
+async fn at_last<'s, T>(
+    context: &Context,
+    ask: impl Fn() -> StoreFuture<'s, T>,
+) -> Result<T, StoreError> {
+    loop {
+        match ask().await {
+            Err(error) if error.is_transient() => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the database is away, and waited for"
+                );
+                tokio::time::sleep(context.settings.retry_delay.min(OUTAGE_POLL)).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Copies the files of a job's artifact to a directory below `sources`. A bucket that is away is waited for.
 async fn fetch(context: &Context, id: JobId, sources: &Path) -> Result<PathBuf, AttemptFailure> {
     let directory = sources.join(id.to_string());
     let copied = async {
         tokio::fs::create_dir_all(&directory).await?;
-        let publication = context.parts.store.lookup_publication(id).await?;
+        let publication = at_last(context, || context.parts.store.lookup_publication(id));
+        let publication = publication.await?;
         let Some(publication) = publication else {
             return Err(format!("the job {id} has no artifact").into());
         };
         for file in &publication.files {
             let target = directory.join(&file.name);
             let artifacts = &context.parts.artifacts;
-            let fetch = artifacts.fetch(id, publication.attempt, file, &target);
-            fetch.await?;
+            let attempt = publication.attempt;
+            while let Err(error) = artifacts.fetch(id, attempt, file, &target).await {
+                if !error.may_pass() {
+                    return Err(error.into());
+                }
+                context.wait_for_bucket(&error).await;
+            }
         }
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
     };

@@ -366,7 +366,7 @@ impl<'c> Watch<'c> {
 
 /// A database that does not answer is no reason to stop: the fence decides in the end. Progress that cannot be written is
 /// lost, the attempt is not.
-fn unanswered(call: Call, error: &StoreError, heartbeat: &mut Interval) {
+pub(super) fn unanswered(call: Call, error: &StoreError, heartbeat: &mut Interval) {
     let error = error as &dyn std::error::Error;
     match call {
         Call::Renew => {

@@ -1,7 +1,7 @@
 //! Leases that were found to be over, or to be held by nobody.
 //!
 //! A holder renews its lease all the time, so one that is over has most likely lost its holder. But while the database
-//! was away nobody could renew, and when it is back all leases may be over at once. So a lease that is over is only
+//! is away nobody can renew, and when it is back all leases may be over at once. So a lease that is over is only
 //! noted at first. It is taken for lost when it is looked at again after a while in which the database answered and
 //! its holder, who tries once a second after a failure, could have renewed it twice. In the same way a worker that finds
 //! itself to hold what none of its slots is at looks twice.
@@ -31,7 +31,7 @@ impl Suspects {
         self.0.is_empty()
     }
 
-    /// The database was away: nobody can be blamed for anything before this.
+    /// Nobody could write: nobody can be blamed for anything before this.
     pub(super) fn forget_all(&mut self) {
         self.0.clear();
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::grace::{self, GRACE};
 use super::{Context, checkpoints, clearing, jittered};
-use crate::artifacts::ArtifactError;
+use crate::artifacts::{ArtifactError, Stored};
 use crate::domain::job::JobId;
 use crate::domain::state::JobState;
 use crate::store::{Standing, StoreError};
@@ -77,22 +77,35 @@ impl Sweeper {
         let standings = context.parts.store.list_standings(&ids).await?;
         let deleted = context.parts.store.list_deleted(&ids).await?;
         for id in ids {
-            let directory = context.scratch(id);
             let standing = standings.get(&id).copied();
-            let is_needed = match standing {
-                Some(standing) => {
-                    grace::end(&directory)?;
-                    !standing.state.is_terminal() || grace::awaits_retry(context, id).await?
-                }
-                None if deleted.contains(&id) => false,
-                None => !self.is_grace_over(context, id, &directory)?,
-            };
-            if is_needed || context.active.contains(id) {
-                continue;
+            let is_deleted = deleted.contains(&id);
+            let removed = self.remove_scratch_of(context, id, standing, is_deleted);
+            go_on(id, "scratch", removed.await)?;
+        }
+        Ok(())
+    }
+
+    async fn remove_scratch_of(
+        &mut self,
+        context: &Context,
+        id: JobId,
+        standing: Option<Standing>,
+        is_deleted: bool,
+    ) -> Result<(), SweepError> {
+        let directory = context.scratch(id);
+        let is_needed = match standing {
+            Some(standing) => {
+                grace::end(&directory)?;
+                !standing.state.is_terminal() || grace::awaits_retry(context, id).await?
             }
-            if clearing::remove_scratch(context, id, standing, 0).await? {
-                tracing::info!(job.id = %id, "leftover scratch directory removed");
-            }
+            None if is_deleted => false,
+            None => !self.is_grace_over(context, id, &directory)?,
+        };
+        if is_needed || context.active.contains(id) {
+            return Ok(());
+        }
+        if clearing::remove_scratch(context, id, standing, 0).await? {
+            tracing::info!(job.id = %id, "leftover scratch directory removed");
         }
         Ok(())
     }
@@ -111,36 +124,49 @@ impl Sweeper {
         let deleted = context.parts.store.list_deleted(&ids).await?;
         for (id, stored) in found {
             let standing = standings.get(&id).copied();
-            if standing.is_none() && !deleted.contains(&id) {
-                self.tell_unknown(id, "artifacts");
-                match stored.unknown_since {
-                    Some(since) if grace::is_past(since, context.now()) => {}
-                    Some(_) => continue,
-                    None => {
-                        artifacts.mark_unknown(id).await?;
-                        continue;
-                    }
-                }
+            let is_deleted = deleted.contains(&id);
+            let removed = self.remove_attempts_of(context, id, stored, standing, is_deleted);
+            go_on(id, "artifacts", removed.await)?;
+        }
+        Ok(())
+    }
+
+    async fn remove_attempts_of(
+        &mut self,
+        context: &Context,
+        id: JobId,
+        stored: Stored,
+        standing: Option<Standing>,
+        is_deleted: bool,
+    ) -> Result<(), SweepError> {
+        let artifacts = &context.parts.artifacts;
+        if standing.is_none() && !is_deleted {
+            self.tell_unknown(id, "artifacts");
+            match stored.unknown_since {
+                Some(since) if grace::is_past(since, context.now()) => {}
+                Some(_) => return Ok(()),
+                None => return Ok(artifacts.mark_unknown(id).await?),
             }
-            if stored.unknown_since.is_some() {
-                artifacts.unmark_unknown(id).await?;
+        }
+        if stored.unknown_since.is_some() {
+            artifacts.unmark_unknown(id).await?;
+        }
+        for attempt in stored.attempts {
+            if !standing.is_some_and(|standing| needs(standing, attempt)) {
+                artifacts.delete_attempt(id, attempt).await?;
+                tracing::info!(job.id = %id, job.attempt = attempt, "leftover artifact removed");
             }
-            for attempt in stored.attempts {
-                if !standing.is_some_and(|standing| needs(standing, attempt)) {
-                    artifacts.delete_attempt(id, attempt).await?;
-                    tracing::info!(job.id = %id, job.attempt = attempt, "leftover artifact removed");
-                }
+        }
+        if standing.is_none_or(|standing| standing.state.is_terminal()) {
+            // The next attempt may begin with them, or has begun meanwhile.
+            if stored.has_checkpoints
+                && !grace::awaits_retry(context, id).await?
+                && clearing::stands(context, id, standing).await?
+            {
+                let last = standing.map_or(u32::MAX, |standing| standing.attempt);
+                checkpoints::discard(context, id, last).await;
             }
-            if standing.is_none_or(|standing| standing.state.is_terminal()) {
-                // The next attempt may begin with them, or has begun meanwhile.
-                let is_kept = grace::awaits_retry(context, id).await?
-                    || !clearing::stands(context, id, standing).await?;
-                if stored.has_checkpoints && !is_kept {
-                    let last = standing.map_or(u32::MAX, |standing| standing.attempt);
-                    checkpoints::discard(context, id, last).await;
-                }
-                artifacts.remove_empty(id).await;
-            }
+            artifacts.remove_empty(id).await;
         }
         Ok(())
     }
@@ -160,6 +186,19 @@ impl Sweeper {
         if self.unknown.insert(id) {
             tracing::warn!(job.id = %id, kind, grace = ?GRACE, "the database does not know this job, its files are kept for a while");
         }
+    }
+}
+
+/// What cannot be removed does not keep the rest, a database that is away does.
+fn go_on(id: JobId, part: &str, result: Result<(), SweepError>) -> Result<(), SweepError> {
+    match result {
+        Err(error @ SweepError::Store(_)) => Err(error),
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, job.id = %id, part, "cannot remove what is left of a job");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
 }
 

@@ -161,3 +161,22 @@ fn no_other_statement_asks_for_the_time() {
         assert!(line.contains("const NOW: &str"), "{line}");
     }
 }
+
+#[test]
+fn every_migration_is_there_for_both_databases_and_is_applied() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let schema = fs::read_to_string(root.join("src/store/schema.rs")).unwrap();
+    let lines = schema
+        .lines()
+        .map(|line| line.trim().trim_matches([',', '"']));
+    let is_name = |line: &&str| line.starts_with("00");
+    let applied: BTreeSet<_> = lines
+        .filter(is_name)
+        .map(|name| format!("{name}.sql"))
+        .collect();
+    for database in ["sqlite", "postgres"] {
+        let files = fs::read_dir(root.join("migrations").join(database)).unwrap();
+        let files = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert_eq!(files.collect::<BTreeSet<_>>(), applied, "{database}");
+    }
+}

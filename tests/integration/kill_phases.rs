@@ -28,7 +28,7 @@ on_both_databases!(blocking:
     a_killed_server_costs_no_more_than_the_block_it_was_in,
 );
 
-const BLOCKS: usize = 12;
+const BLOCKS: usize = 6;
 
 const SHAPE: Shape = Shape {
     hidden: 128,

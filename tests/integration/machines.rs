@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::database::{Database, block_on};
+use crate::processes::LOOK;
 use crate::s3_server::{Fault, S3Server};
 use crate::service::{self, Process, Server};
 
@@ -76,7 +77,7 @@ impl Site {
     /// Waits until the bucket has nothing of the job but its artifact.
     fn assert_collected(&self, id: &str) {
         while !self.checkpoints(id).is_empty() {
-            std::thread::yield_now();
+            std::thread::sleep(LOOK);
         }
         assert_eq!(self.bucket.parts(), 0);
     }

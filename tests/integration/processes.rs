@@ -18,7 +18,7 @@ use crate::database::Database;
 pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 
 /// How often something is looked at. Leaves the processors to those that are looked at.
-pub(crate) const LOOK: Duration = Duration::from_millis(5);
+pub(crate) const LOOK: Duration = Duration::from_millis(20);
 
 /// What the processes of one test have in common: a directory and a database.
 #[derive(Clone)]

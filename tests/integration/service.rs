@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::command_line;
 use crate::database::Database;
+use crate::processes::LOOK;
 use crate::s3_server::S3Server;
 use crate::synthetic::{Shape, write_model};
 
@@ -20,7 +21,7 @@ use crate::synthetic::{Shape, write_model};
 const SHAPE: Shape = Shape {
     hidden: 256,
     intermediate: 704,
-    blocks: 24,
+    blocks: 16,
     vocab: 768,
 };
 
@@ -237,7 +238,7 @@ impl Server {
                 return job;
             }
             assert!(job["status"] != "failed", "{job}");
-            std::thread::yield_now();
+            std::thread::sleep(LOOK);
         }
     }
 
@@ -287,7 +288,7 @@ fn is_half_done(job: &Value) -> bool {
     let step = job["progress"]["name"].as_str().unwrap_or_default();
     job["phase"] == "pruning"
         && step.starts_with("blocks ")
-        && !["blocks 0/24", "blocks 1/24"].contains(&step)
+        && !["blocks 0/16", "blocks 1/16"].contains(&step)
 }
 
 /// The digest of the same work by the command line, without a server.
@@ -439,7 +440,7 @@ fn cancel_ends_the_child_and_frees_what_it_held() {
         .try_exists()
         .unwrap()
     {
-        std::thread::yield_now();
+        std::thread::sleep(LOOK);
     }
 }
 

@@ -35,7 +35,7 @@ fn a_program_that_is_older_than_the_database_refuses_it(database: &Database) {
     let dir = tempfile::tempdir().unwrap();
     let done = migrate(dir.path(), &database.url());
     assert!(done.status.success(), "{done:?}");
-    let newer = "update _sqlx_migrations set version = version + 9000";
+    let newer = "update secateur_migrations set version = version + 9000";
     assert!(block_on(database.execute(newer)).unwrap() > 0);
     let refused = migrate(dir.path(), &database.url());
     assert_eq!(refused.status.code(), Some(1));

@@ -8,7 +8,9 @@ use secateur::domain::history::{Attempt, AttemptOutcome, EventKind};
 use secateur::domain::job::{Job, JobError, JobFilter, JobId, MAX_ATTEMPTS};
 use secateur::domain::state::{Action, JobState};
 use secateur::domain::{ErrorCode, JobType};
-use secateur::store::{Claim, Ending, Held, Lease, Leased, Report, Requested, Store, Time};
+use secateur::store::{
+    Claim, Ending, Held, Lease, Leased, Report, Requested, Store, StoreError, Time,
+};
 
 use crate::database::Database;
 use crate::harness::{evaluation, publication};
@@ -43,6 +45,7 @@ use requests::{
     a_job_that_is_tried_again_still_waits_for_its_time,
     a_version_that_is_not_the_jobs_changes_nothing, an_artifact_that_a_job_works_on_is_not_deleted,
     events_of_all_jobs_are_numbered_as_they_become_visible,
+    no_job_works_on_an_artifact_that_is_deleted_meanwhile,
     what_ends_while_a_job_shall_pause_leaves_it_paused_or_over,
 };
 use rows::{
@@ -95,6 +98,7 @@ on_both_databases!(TestStore::open:
     the_manifest_appears_with_the_success_and_only_then,
     progress_is_kept_and_events_have_no_gaps,
     the_clock_of_the_submitter_does_not_count,
+    a_clock_that_goes_back_keeps_no_job_waiting,
     pages_do_not_move_when_jobs_are_added,
     filters_and_counts_agree,
     jobs_can_be_filtered_by_their_type,
@@ -110,6 +114,7 @@ on_both_databases!(TestStore::open:
     a_job_that_is_tried_again_still_waits_for_its_time,
     a_deleted_job_is_gone_and_known_to_be,
     an_artifact_that_a_job_works_on_is_not_deleted,
+    no_job_works_on_an_artifact_that_is_deleted_meanwhile,
     a_version_that_is_not_the_jobs_changes_nothing,
     a_deadline_ends_what_nobody_works_on,
     events_of_all_jobs_are_numbered_as_they_become_visible,
@@ -159,7 +164,9 @@ async fn a_job_comes_back_as_it_was_stored(store: &TestStore) {
 }
 
 async fn an_evaluation_comes_back_as_it_was_stored(store: &TestStore) {
-    let stored = new_evaluation(at(0));
+    let source = insert(store, 0).await;
+    cancel(store, source, 0).await;
+    let stored = evaluation_of(source, at(0));
     store.insert_job(&stored).await.unwrap();
     assert_eq!(job(store, stored.id).await, stored);
     let claimed = store.at(1).claim_next_job(&claim_by("a")).await;
@@ -178,11 +185,16 @@ async fn an_evaluation_comes_back_as_it_was_stored(store: &TestStore) {
 }
 
 async fn the_oldest_job_is_claimed_first_and_not_before_its_time(store: &TestStore) {
+    let delayed = Job {
+        run_after: at(9),
+        ..new_job("m", at(0))
+    };
+    store.at(0).insert_job(&delayed).await.unwrap();
     let (later, sooner) = (insert(store, 2).await, insert(store, 1).await);
-    assert_eq!(claim(store, "a", 0).await, None);
     assert_eq!(claim(store, "a", 5).await.unwrap().job_id, sooner);
     assert_eq!(claim(store, "a", 5).await.unwrap().job_id, later);
     assert_eq!(claim(store, "a", 5).await, None);
+    assert_eq!(claim(store, "a", 9).await.unwrap().job_id, delayed.id);
     let claimed = job(store, sooner).await;
     assert_eq!(
         (
@@ -382,4 +394,13 @@ async fn the_clock_of_the_submitter_does_not_count(store: &TestStore) {
     assert_eq!((stored.created_at, stored.run_after), (at(3), at(60)));
     assert_eq!(claim(store, "a", 59).await, None);
     assert!(claim(store, "a", 60).await.is_some());
+}
+
+/// An hour that it was set back is not waited for.
+async fn a_clock_that_goes_back_keeps_no_job_waiting(store: &TestStore) {
+    let id = insert(store, 3600).await;
+    let lease = claim(store, "a", 0).await.unwrap();
+    assert_eq!(lease.job_id, id);
+    let leased = store.list_leased().await.unwrap();
+    assert_eq!(leased[0].expires_at, at(300));
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::database::Database;
+use crate::processes::LOOK;
 use crate::service::{Process, Server};
 
 on_both_databases!(blocking:
@@ -41,7 +42,7 @@ fn workers_when(server: &Server, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value
         if wanted(&workers) {
             return workers;
         }
-        std::thread::yield_now();
+        std::thread::sleep(LOOK);
     }
 }
 

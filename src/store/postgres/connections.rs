@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -29,7 +30,8 @@ const MAX_CONNECTIONS: u32 = 10;
 const LIMITS: &str = "\
 set statement_timeout = '10s'; set lock_timeout = '5s'; set idle_in_transaction_session_timeout = '10s'";
 
-static MIGRATOR: Migrator = sqlx::migrate!("migrations/postgres");
+static MIGRATOR: LazyLock<Migrator> =
+    LazyLock::new(|| schema::migrator(schema::migrations!("postgres")));
 
 /// One pool, for readers and writers alike.
 #[derive(Clone)]

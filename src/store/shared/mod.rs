@@ -32,6 +32,7 @@ use crate::store::{
     Settled, Standing, Store, StoreError, StoreFuture, Time, failed,
 };
 use row::{Columns, to_json};
+use writes::Taken;
 
 /// A transaction that writes, and the time in it.
 struct Writing {
@@ -48,6 +49,17 @@ impl Writing {
 
     async fn commit(self, operation: &'static str) -> Result<(), StoreError> {
         self.transaction.commit().await.map_err(failed(operation))
+    }
+}
+
+impl Database {
+    /// Whether a job waits for such a worker; asked without a lock.
+    async fn has_work(&self, claim: &Claim) -> Result<bool, StoreError> {
+        let mut reader = self.connections.snapshot().await?;
+        let now = now(&self.time, &mut reader).await?;
+        let found = writes::pick(&mut reader, claim, now).await?;
+        reader.commit().await.map_err(failed("end a read"))?;
+        Ok(found.is_some())
     }
 }
 
@@ -210,7 +222,7 @@ impl Store for Database {
                 .fetch_all(self.connections.readers())
                 .await
                 .map_err(failed("list events"))?;
-            rows.iter().map(row::event).collect()
+            Ok(reads::readable(&rows, row::event))
         })
     }
 
@@ -328,10 +340,19 @@ impl Store for Database {
 
     fn claim_next_job<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, Option<Job>> {
         Connections::bounded(async move {
-            let mut writing = Writing::begin(self).await?;
-            let job = writes::claim_next_job(&mut writing.transaction, claim, writing.now).await?;
-            writing.commit("claim a job").await?;
-            Ok(job)
+            // Workers with nothing to do ask all the time, and shall not keep others from writing.
+            while self.has_work(claim).await? {
+                let mut writing = Writing::begin(self).await?;
+                let (transaction, now) = (&mut writing.transaction, writing.now);
+                let taken = writes::claim_next_job(transaction, claim, now).await?;
+                writing.commit("claim a job").await?;
+                match taken {
+                    Taken::Job(job) => return Ok(Some(*job)),
+                    Taken::Unreadable => {}
+                    Taken::Nothing => break,
+                }
+            }
+            Ok(None)
         })
     }
 

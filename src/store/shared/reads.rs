@@ -15,7 +15,7 @@ pub(super) fn readable<T>(rows: &[Row], read: impl Fn(&Row) -> Result<T, StoreEr
         Ok(value) => Some(value),
         Err(error) => {
             let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "a stored job is left out");
+            tracing::error!(error, "a stored row is left out");
             None
         }
     });

@@ -17,7 +17,10 @@ use crate::domain::state::{Action, JobState};
 use crate::store::{Requested, StoreError, failed};
 
 /// The job, which is nobody else's until the transaction ends.
-async fn lock(connection: &mut Connection, id: JobId) -> Result<Option<Core>, StoreError> {
+pub(super) async fn lock(
+    connection: &mut Connection,
+    id: JobId,
+) -> Result<Option<Core>, StoreError> {
     let locked = sqlx::query(dialect::LOCK_JOB)
         .bind(id.to_string())
         .fetch_optional(connection)
@@ -95,6 +98,8 @@ fn asked(job: &Core, action: Action, next: JobState, now: Timestamp) -> Core {
     let asked = Core {
         state: next,
         queued_at: if is_queued { now } else { job.queued_at },
+        // Of an attempt before: it is not why the job is over.
+        error: job.error.clone().filter(|_| next != JobState::Cancelled),
         ..job.clone()
     };
     if action != Action::Retry {

@@ -77,14 +77,14 @@ pub(super) const INSERT_DELETED: &str = "insert into deleted_jobs (id, deleted_a
 pub(super) const FORGET_DELETED: &str = "delete from deleted_jobs where deleted_at < $1";
 
 pub(super) const LIST_OVERDUE: &str = "\
-select id from jobs where deadline_at <= $1 and state in ('queued', 'paused') order by id limit 100";
+select id from jobs where deadline_at <= $1 and state in ('queued', 'paused') order by id limit 20";
 
 /// Whose turn it is. A lane is what one submitter has waiting in one priority; its head is the oldest job of it that may
 /// start and fits. Of the heads the one of the highest priority is next; of those, one whose submitter has the fewest jobs
 /// running; of those, the oldest, so that a job that was interrupted comes before younger ones.
 ///
 /// Lanes are found one after the other in the index `jobs_by_turn`: the cost grows with their number, and not with that of
-/// the jobs.
+/// the jobs. A job that was not put off starts whatever the time: the clock may have been set back since it was queued.
 pub(super) const PICK: &str = "\
 with recursive lane as ( \
 select priority, submitter from jobs where id = ( \
@@ -98,7 +98,7 @@ order by priority desc, submitter, id limit 1)) \
 ), head as ( \
 select priority, submitter, ( \
 select id from jobs where state = 'queued' and priority = lane.priority and submitter = lane.submitter \
-and run_after <= $2 and (deadline_at is null or deadline_at > $2) \
+and (run_after <= $2 or run_after <= queued_at) and (deadline_at is null or deadline_at > $2) \
 and (device_kind is null or device_kind = $3) \
 and (memory_bytes is null or $4 is null or memory_bytes <= $4 - ( \
 select coalesce(sum(memory_bytes), 0) from jobs \

@@ -1,7 +1,10 @@
 //! The steps within a transaction that writes.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
+use super::requests::lock;
 use super::row::{self, Columns, to_json};
 use super::workers::may_claim;
 use super::{Connection, Row, dialect, milliseconds, outbox, signed, sql};
@@ -13,7 +16,20 @@ use crate::domain::state::JobState;
 use crate::domain::{ErrorCode, JobReport, Method};
 use crate::store::{Claim, Ending, Held, Lease, Report, Settled, StoreError, failed};
 
+/// A job that is queued, and those whose artifacts it works on held until it can be seen: whoever deletes one of them
+/// looks for such users.
 pub(super) async fn insert_job(connection: &mut Connection, job: &Job) -> Result<(), StoreError> {
+    let sources: BTreeSet<_> = job
+        .spec
+        .source_jobs()
+        .into_iter()
+        .map(|(_, id)| id)
+        .collect();
+    for source in sources {
+        if lock(connection, source).await?.is_none() {
+            return Err(StoreError::SourceGone(source));
+        }
+    }
     let scheduling = &job.scheduling;
     sqlx::query(sql::INSERT_JOB)
         .bind(job.id.to_string())
@@ -77,14 +93,22 @@ pub(super) async fn append_event(
     outbox::enqueue(connection, id, kind, now).await
 }
 
-/// Takes the next job that can be read, and ends those before it that cannot: nobody of this version ever could.
+/// What a worker that asked for work got.
+pub(super) enum Taken {
+    Job(Box<Job>),
+    /// One that this version cannot read, and that was ended: none of this version ever could.
+    Unreadable,
+    Nothing,
+}
+
+/// Takes the next job.
 pub(super) async fn claim_next_job(
     connection: &mut Connection,
     claim: &Claim,
     now: Timestamp,
-) -> Result<Option<Job>, StoreError> {
+) -> Result<Taken, StoreError> {
     if !may_claim(connection, &claim.worker_id).await? {
-        return Ok(None);
+        return Ok(Taken::Nothing);
     }
     let expires_at = now + claim.lease;
     while let Some(id) = pick(connection, claim, now).await? {
@@ -106,15 +130,18 @@ pub(super) async fn claim_next_job(
         };
         start_attempt(connection, &lease, claim, now).await?;
         match row::job(&row) {
-            Ok(job) => return Ok(Some(job)),
-            Err(error) => end_unreadable(connection, &lease, &error, now).await?,
+            Ok(job) => return Ok(Taken::Job(Box::new(job))),
+            Err(error) => {
+                end_unreadable(connection, &lease, &error, now).await?;
+                return Ok(Taken::Unreadable);
+            }
         }
     }
-    Ok(None)
+    Ok(Taken::Nothing)
 }
 
 /// The job whose turn it is; also one that cannot be read.
-async fn pick(
+pub(super) async fn pick(
     connection: &mut Connection,
     claim: &Claim,
     now: Timestamp,

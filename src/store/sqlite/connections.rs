@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -27,7 +28,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 const READERS: u32 = 4;
 
-static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
+static MIGRATOR: LazyLock<Migrator> =
+    LazyLock::new(|| schema::migrator(schema::migrations!("sqlite")));
 
 /// SQLite takes one writer at a time. Here they queue for the one connection that writes, so they never hold those
 /// that the readers need.

@@ -65,11 +65,7 @@ pub(super) fn new_job(model: &str, created: Timestamp) -> Job {
     job
 }
 
-/// A job of the type `evaluate` that names artifacts of other jobs.
-pub(super) fn new_evaluation(created: Timestamp) -> Job {
-    evaluation_of(JobId::new(Uuid::from_u128(7)), created)
-}
-
+/// A job of the type `evaluate` that names the artifact of another one.
 pub(super) fn evaluation_of(artifact: JobId, created: Timestamp) -> Job {
     let body = json!({
         "type": "evaluate", "model": "org/name", "baseline": {"source": "job", "id": artifact},

@@ -126,7 +126,7 @@ impl Model {
         };
         let waiting = self.entries.values_mut().filter(|entry| {
             entry.job.state == JobState::Queued
-                && entry.job.run_after <= now
+                && (entry.job.run_after <= now || entry.job.run_after <= entry.job.queued_at)
                 && !entry.is_overdue(now)
                 && fits(&entry.job)
         });
@@ -323,6 +323,9 @@ impl Model {
         job.finished_at = next.is_terminal().then_some(now);
         if next == JobState::Queued {
             (job.queued_at, job.phase, job.progress) = (now, None, None);
+        }
+        if next == JobState::Cancelled {
+            job.error = None;
         }
         if action == Action::Retry {
             (job.failed_attempts, job.crash_count, job.error) = (0, 0, None);

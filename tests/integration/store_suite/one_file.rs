@@ -5,8 +5,9 @@ use std::path::Path;
 use reqwest::StatusCode;
 use secateur::domain::JobSpec;
 use secateur::domain::evaluation::Guard;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, SqliteConnection};
 
 use secateur::store::SqliteStore;
 use serde_json::json;
@@ -33,15 +34,10 @@ async fn a_database_of_the_version_before_types_of_jobs_is_read_as_it_was_meant(
         .filename(database.file())
         .create_if_missing(true);
     let mut old = options.connect().await.unwrap();
-    let first = sqlx::migrate!("migrations/sqlite")
-        .iter()
-        .next()
-        .unwrap()
-        .clone();
-    let migrator = sqlx::migrate::Migrator {
-        migrations: vec![first].into(),
-        ..sqlx::migrate!("migrations/sqlite")
-    };
+    let sql = include_str!("../../../migrations/sqlite/0001_jobs.sql").into_sql_str();
+    let first = Migration::new(1, "0001_jobs".into(), MigrationType::Simple, sql, false);
+    let mut migrator = Migrator::with_migrations(vec![first]);
+    migrator.dangerous_set_table_name("secateur_migrations");
     migrator.run(&mut old).await.unwrap();
     let id = new_job("m", at(0)).id;
     let spec = r#"{"model":{"source":"local","id":"m"},"method":{"type":"wanda"},"sparsity":0.5,"pattern":"2:4",

@@ -81,7 +81,7 @@ pub(super) async fn filters_and_counts_agree(store: &TestStore) {
 
 pub(super) async fn jobs_can_be_filtered_by_their_type(store: &TestStore) {
     let pruned = insert(store, 0).await;
-    let evaluated = new_evaluation(at(1));
+    let evaluated = evaluation_of(pruned, at(1));
     store.at(1).insert_job(&evaluated).await.unwrap();
     let found = async |types: &[JobType], method: Option<&str>| {
         let filter = JobFilter {

@@ -163,6 +163,29 @@ pub(super) async fn an_artifact_that_a_job_works_on_is_not_deleted(store: &TestS
     assert!(matches!(delete().await, Some(Requested::Done(..))));
 }
 
+pub(super) async fn no_job_works_on_an_artifact_that_is_deleted_meanwhile(store: &TestStore) {
+    for _ in 0..20 {
+        let source = insert(store, 0).await;
+        let lease = claim(store, "a", 1).await.unwrap();
+        finish_at(store, &lease, &succeeded(1), 2).await;
+        let user = evaluation_of(source, at(3));
+        let (inserted, deleted) = tokio::join!(
+            store.insert_job(&user),
+            store.request(source, Action::Delete, None)
+        );
+        match (inserted, deleted.unwrap().unwrap()) {
+            (Ok(_), Requested::InUse(by)) => assert_eq!(by, user.id),
+            (Err(StoreError::SourceGone(gone)), Requested::Done(..)) => assert_eq!(gone, source),
+            other => panic!("{other:?}"),
+        }
+        let is_stored = store.lookup_job(user.id).await.unwrap().is_some();
+        assert_eq!(is_stored, store.lookup_job(source).await.unwrap().is_some());
+        if is_stored {
+            ask(store, user.id, Action::Cancel, 4).await;
+        }
+    }
+}
+
 pub(super) async fn a_version_that_is_not_the_jobs_changes_nothing(store: &TestStore) {
     let id = insert(store, 0).await;
     let before = job(store, id).await;
