@@ -268,6 +268,9 @@ async fn a_queue_that_is_full_takes_no_more_before_some_jobs_run() {
         app.post("/v1/jobs", &body).await.status,
         StatusCode::ACCEPTED
     );
+    // Nor is one that was over, or was put aside, queued again.
+    let retry = app.post(&format!("/v1/jobs/{id}/retry"), &json!({})).await;
+    assert_eq!(retry.status, StatusCode::SERVICE_UNAVAILABLE);
 }
 
 #[tokio::test]

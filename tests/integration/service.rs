@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::command_line;
 use crate::database::Database;
-use crate::processes::LOOK;
+use crate::processes::{LOOK, children_of};
 use crate::s3_server::S3Server;
 use crate::synthetic::{Shape, write_model};
 
@@ -442,21 +442,4 @@ fn cancel_ends_the_child_and_frees_what_it_held() {
     {
         std::thread::sleep(LOOK);
     }
-}
-
-/// Living child processes.
-fn children_of(parent: u32) -> Vec<u32> {
-    let pids = fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
-    let is_child = |pid: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let fields = stat
-            .rsplit_once(") ")
-            .map(|(_, rest)| rest.to_owned())
-            .unwrap_or_default();
-        let mut fields = fields.split(' ');
-        fields.next() != Some("Z") && fields.next() == Some(parent.to_string().as_str())
-    };
-    pids.filter(is_child).collect()
 }

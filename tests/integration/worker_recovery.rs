@@ -190,6 +190,8 @@ async fn leftovers_of_finished_jobs_are_removed_and_nothing_else() {
         fs::write(path.join("file"), b"x").unwrap();
     }
     fs::create_dir_all(home.path().join("scratch/somebody-elses")).unwrap();
+    // What cannot be removed keeps nothing else.
+    fs::write(home.path().join("scratch").join(&done), b"no directory").unwrap();
 
     let left = |path: String| home.path().join(path).try_exists().unwrap();
     swept(&home, |_| {
