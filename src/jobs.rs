@@ -352,9 +352,7 @@ impl Jobs {
         action: Action,
         if_version: Option<u64>,
     ) -> Result<(Job, Vec<Attempt>), Error> {
-        if matches!(action, Action::Retry | Action::Resume) {
-            self.check_room().await?;
-        }
+        self.check_room_to_queue(id, action).await?;
         let requested = self.parts.store.request(id, action, if_version).await?;
         match requested.ok_or(Error::JobNotFound(id))? {
             Requested::Done(job, attempts) => {

@@ -1,6 +1,8 @@
 //! Whether there is room for one more job: on the disk, and in the queue.
 
 use super::{Error, Jobs};
+use crate::domain::JobId;
+use crate::domain::state::{Action, JobState};
 use crate::machine;
 
 /// Below this the database may fail to take a job.
@@ -18,6 +20,19 @@ pub enum Full {
 }
 
 impl Jobs {
+    /// The same before one that is there is queued again; whatever else is wrong with that is for the store to say.
+    pub(super) async fn check_room_to_queue(&self, id: JobId, action: Action) -> Result<(), Error> {
+        if !matches!(action, Action::Retry | Action::Resume) {
+            return Ok(());
+        }
+        let standings = self.parts.store.list_standings(&[id]).await?;
+        let state = standings.get(&id).map(|standing| standing.state);
+        match state.filter(|state| *state != JobState::Queued) {
+            Some(state) if action.after(state) == Some(JobState::Queued) => self.check_room().await,
+            _ => Ok(()),
+        }
+    }
+
     /// To be asked before a job is queued.
     pub(super) async fn check_room(&self) -> Result<(), Error> {
         for directory in &self.parts.directories {

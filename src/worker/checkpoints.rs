@@ -25,6 +25,10 @@ use crate::domain::job::Job;
 /// nobody renews then.
 const LAST: Duration = Duration::from_secs(20);
 
+/// How often a checkpoint is asked for, minutes in all, before the one before it is: the bucket may have lost one object
+/// only.
+const COPIES: u32 = 10;
+
 /// A checkpoint of another machine.
 #[derive(Debug)]
 pub(super) struct Received {
@@ -33,7 +37,8 @@ pub(super) struct Received {
 }
 
 /// Copies the furthest checkpoint of the job here, unless this machine is at least as far. The process looks whether it
-/// fits. A bucket that is away is waited for: without it hours of work would be done again.
+/// fits. Before another attempt than the first a bucket that is away is waited for: without it hours of work might be done
+/// again.
 pub(super) async fn receive(context: &Context, job: &Job) -> Option<Received> {
     let checkpoints = context.parts.artifacts.checkpoints()?;
     let scratch = context.scratch(job.id);
@@ -42,7 +47,9 @@ pub(super) async fn receive(context: &Context, job: &Job) -> Option<Received> {
     let stored = loop {
         match checkpoints.list(job.id).await {
             Ok(stored) => break stored,
-            Err(error) if error.may_pass() => context.wait_for_bucket(&error).await,
+            Err(error) if error.may_pass() && job.attempt > 1 => {
+                context.wait_for_bucket(&error).await;
+            }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "cannot look up the checkpoints in the bucket");
@@ -54,9 +61,13 @@ pub(super) async fn receive(context: &Context, job: &Job) -> Option<Received> {
         if checkpoint.next_block <= local {
             return None;
         }
+        let mut tries = 1;
         let copied = loop {
             match copy(&checkpoints, job.id, &checkpoint, &directory).await {
-                Err(error) if error.may_pass() => context.wait_for_bucket(&error).await,
+                Err(error) if error.may_pass() && tries < COPIES => {
+                    context.wait_for_bucket(&error).await;
+                    tries += 1;
+                }
                 copied => break copied,
             }
         };

@@ -59,7 +59,7 @@ impl Reaper {
         let is_claiming = context.active.is_claiming();
         self.suspects.retain(&found, |leased| leased.is_over);
         if found.iter().any(|leased| leased.is_over)
-            && let Err(error) = context.parts.store.ping().await
+            && let Err(error) = self.write(context).await
         {
             // It can be read, and nobody can write: whoever holds a lease tries to renew it in vain.
             tell("leases", Err(error.into()));
@@ -85,6 +85,13 @@ impl Reaper {
             context.parts.store.lose_worker(worker_id).await?;
         }
         Ok(dead.remove()?)
+    }
+
+    /// Anything: its own worker lives.
+    async fn write(&self, context: &Context) -> Result<(), StoreError> {
+        let (store, lease) = (&context.parts.store, context.settings.lease);
+        store.announce_worker(&context.profile, lease).await?;
+        Ok(())
     }
 
     /// How a lease shall end, and why; `None` where it stays.
@@ -179,7 +186,7 @@ mod tests {
 
     const HEARTBEAT: Duration = Duration::from_millis(20);
 
-    /// Another program writes, or the disk does not: what can be read says nothing about the holder.
+    /// Another program has locked the database: what can be read says nothing about the holder.
     #[tokio::test]
     async fn a_lease_is_not_reaped_soon_after_a_time_in_which_nobody_could_write() {
         let home = tempfile::tempdir().unwrap();

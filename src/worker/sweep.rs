@@ -189,10 +189,11 @@ impl Sweeper {
     }
 }
 
-/// What cannot be removed does not keep the rest, a database that is away does.
+/// What cannot be removed does not keep the rest, a database or a bucket that is away does.
 fn go_on(id: JobId, part: &str, result: Result<(), SweepError>) -> Result<(), SweepError> {
     match result {
         Err(error @ SweepError::Store(_)) => Err(error),
+        Err(SweepError::Artifacts(error)) if error.may_pass() => Err(error.into()),
         Err(error) => {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, job.id = %id, part, "cannot remove what is left of a job");

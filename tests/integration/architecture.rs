@@ -170,13 +170,17 @@ fn every_migration_is_there_for_both_databases_and_is_applied() {
         .lines()
         .map(|line| line.trim().trim_matches([',', '"']));
     let is_name = |line: &&str| line.starts_with("00");
-    let applied: BTreeSet<_> = lines
+    let applied: Vec<_> = lines
         .filter(is_name)
         .map(|name| format!("{name}.sql"))
         .collect();
+    for (number, name) in (1..).zip(&applied) {
+        assert!(name.starts_with(&format!("{number:04}_")), "{name}");
+    }
     for database in ["sqlite", "postgres"] {
         let files = fs::read_dir(root.join("migrations").join(database)).unwrap();
         let files = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        assert_eq!(files.collect::<BTreeSet<_>>(), applied, "{database}");
+        let files: BTreeSet<_> = files.collect();
+        assert_eq!(Vec::from_iter(files), applied, "{database}");
     }
 }

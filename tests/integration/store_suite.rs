@@ -403,4 +403,10 @@ async fn a_clock_that_goes_back_keeps_no_job_waiting(store: &TestStore) {
     assert_eq!(lease.job_id, id);
     let leased = store.list_leased().await.unwrap();
     assert_eq!(leased[0].expires_at, at(300));
+    assert!(finish_at(store, &lease, &Ending::Released, 1).await);
+    let again = claim(store, "a", 2).await.unwrap();
+    finish_at(store, &again, &Ending::Released, 3).await;
+    ask(store, id, Action::Pause, 4).await;
+    ask(store, id, Action::Resume, -9).await;
+    assert!(claim(store, "a", -9).await.is_some());
 }

@@ -95,9 +95,16 @@ async fn user_of(connection: &mut Connection, id: JobId) -> Result<Option<JobId>
 /// The job as it is after this.
 fn asked(job: &Core, action: Action, next: JobState, now: Timestamp) -> Core {
     let is_queued = next == JobState::Queued;
+    // Not by a clock that was set back since.
+    let is_put_off = job.run_after > now.max(job.queued_at);
     let asked = Core {
         state: next,
         queued_at: if is_queued { now } else { job.queued_at },
+        run_after: if is_queued && !is_put_off {
+            job.run_after.min(now)
+        } else {
+            job.run_after
+        },
         // Of an attempt before: it is not why the job is over.
         error: job.error.clone().filter(|_| next != JobState::Cancelled),
         ..job.clone()
@@ -106,9 +113,9 @@ fn asked(job: &Core, action: Action, next: JobState, now: Timestamp) -> Core {
         return asked;
     }
     // What it was submitted with; after an attempt it is past, or says how long to wait before the next one.
-    let is_put_off = job.attempt == 0 && job.run_after > now;
+    let is_scheduled = is_put_off && job.attempt == 0;
     Core {
-        run_after: if is_put_off { job.run_after } else { now },
+        run_after: if is_scheduled { job.run_after } else { now },
         failed_attempts: 0,
         crash_count: 0,
         error: None,

@@ -84,7 +84,8 @@ select id from jobs where deadline_at <= $1 and state in ('queued', 'paused') or
 /// running; of those, the oldest, so that a job that was interrupted comes before younger ones.
 ///
 /// Lanes are found one after the other in the index `jobs_by_turn`: the cost grows with their number, and not with that of
-/// the jobs. A job that was not put off starts whatever the time: the clock may have been set back since it was queued.
+/// the jobs. A job that was not put off starts whatever the time: the clock may have been set back since it was queued. So
+/// whoever queues a job again sees to it that `run_after` is not later than `queued_at` unless it is put off.
 pub(super) const PICK: &str = "\
 with recursive lane as ( \
 select priority, submitter from jobs where id = ( \
@@ -136,7 +137,7 @@ returning state";
 
 pub(super) const FINISH: &str = "\
 update jobs set state = $4, failed_attempts = failed_attempts + $5, crash_count = crash_count + $6, \
-run_after = coalesce($7, run_after), queued_at = case when $4 = 'queued' then $11 else queued_at end, error = $8, outcome = $9, finished_at = $10, updated_at = $11, \
+run_after = coalesce($7, case when run_after > $11 then $11 else run_after end), queued_at = case when $4 = 'queued' then $11 else queued_at end, error = $8, outcome = $9, finished_at = $10, updated_at = $11, \
 phase = case when $4 = 'failed' then phase end, progress = case when $4 = 'failed' then progress end, \
 lease_owner = null, lease_expires_at = null, version = version + 1 \
 where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'pausing', 'cancelling') \
@@ -264,7 +265,7 @@ pub(super) const SET_PAUSED: &str =
     "update queue set paused = $1, changed_at = $2 where id = 1 and paused <> $1";
 
 pub(super) const GROUP_QUEUED: &str = "\
-select run_after > $1 as is_delayed, failed_attempts > 0 as is_retry, device_kind, memory_bytes, count(*) as jobs, \
+select run_after > $1 and run_after > queued_at as is_delayed, failed_attempts > 0 as is_retry, device_kind, memory_bytes, count(*) as jobs, \
 min(case when run_after > queued_at then run_after else queued_at end) as since \
 from jobs where state = 'queued' group by 1, 2, 3, 4";
 

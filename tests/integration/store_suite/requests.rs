@@ -184,6 +184,11 @@ pub(super) async fn no_job_works_on_an_artifact_that_is_deleted_meanwhile(store:
             ask(store, user.id, Action::Cancel, 4).await;
         }
     }
+    let source = insert(store, 0).await;
+    ask(store, source, Action::Cancel, 1).await;
+    ask(store, source, Action::Delete, 2).await;
+    let refused = store.insert_job(&evaluation_of(source, at(3))).await;
+    assert!(matches!(refused, Err(StoreError::SourceGone(gone)) if gone == source));
 }
 
 pub(super) async fn a_version_that_is_not_the_jobs_changes_nothing(store: &TestStore) {
