@@ -142,9 +142,13 @@ impl Real {
         );
         // A score that nearly ties falls to one side or the other with the last bits of an activation, and every such
         // flip changes the activations of all later blocks: agreement falls with depth, and faster for N:M.
-        let floor = if run == "wanda-50" { 0.998 } else { 0.99 };
+        let (floor, relative) = if run == "wanda-50" {
+            (0.998, 0.003)
+        } else {
+            (0.99, 0.01)
+        };
         assert!(worst >= floor, "{run}: {agreement:?}");
-        self.check_perplexity(run, pruned, 0.003);
+        self.check_perplexity(run, pruned, relative);
     }
 }
 
