@@ -59,7 +59,7 @@ impl Reaper {
         let is_claiming = context.active.is_claiming();
         self.suspects.retain(&found, |leased| leased.is_over);
         if found.iter().any(|leased| leased.is_over)
-            && let Err(error) = self.write(context).await
+            && let Err(error) = write(context).await
         {
             // It can be read, and nobody can write: whoever holds a lease tries to renew it in vain.
             tell("leases", Err(error.into()));
@@ -85,13 +85,6 @@ impl Reaper {
             context.parts.store.lose_worker(worker_id).await?;
         }
         Ok(dead.remove()?)
-    }
-
-    /// Anything: its own worker lives.
-    async fn write(&self, context: &Context) -> Result<(), StoreError> {
-        let (store, lease) = (&context.parts.store, context.settings.lease);
-        store.announce_worker(&context.profile, lease).await?;
-        Ok(())
     }
 
     /// How a lease shall end, and why; `None` where it stays.
@@ -121,6 +114,13 @@ impl Reaper {
         self.suspects.forget_all();
         self.unheard.forget_all();
     }
+}
+
+/// Anything: that this worker lives.
+async fn write(context: &Context) -> Result<(), StoreError> {
+    let (store, lease) = (&context.parts.store, context.settings.lease);
+    store.announce_worker(&context.profile, lease).await?;
+    Ok(())
 }
 
 /// In which a holder that is alive renews its lease, also when it fails to once.
