@@ -2,30 +2,13 @@
 //!
 //! Knows nothing of workers and nothing of SQL: everything goes through [`Jobs`] and [`Webhooks`].
 
-mod actions;
-mod artifacts;
-mod body_schema;
-mod capabilities;
-mod conditional;
-mod duplicates;
 mod error;
-mod events;
-mod extract;
-mod idempotency;
-mod jobs;
-mod layers;
+mod input;
 mod limits;
+mod middleware;
 mod openapi;
-mod operations;
-mod origin;
-mod preferences;
-mod queue;
-mod results;
-mod streams;
-mod view;
-mod waiting;
-mod webhooks;
-mod workers;
+mod output;
+mod routes;
 
 use std::sync::Arc;
 
@@ -41,8 +24,8 @@ use crate::jobs::Jobs;
 use crate::webhooks::Webhooks;
 use error::ApiError;
 pub use limits::Limits;
+pub use middleware::origin::Hosts;
 pub use openapi::document;
-pub use origin::Hosts;
 
 /// Bytes of a request body.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -82,29 +65,38 @@ impl std::fmt::Debug for Metrics {
 pub fn router(state: HttpState) -> Router {
     let hosts = state.hosts.clone();
     let limits = state.limits;
-    let (routes, document) = openapi::routes().split_for_parts();
+    let (documented, document) = openapi::routes().split_for_parts();
     // Clients of the platform call `/jobs`: the same handlers, not described twice.
-    let (aliases, _) = openapi::job_routes().split_for_parts();
-    routes
+    let (aliases, _) = routes::job_routes().split_for_parts();
+    documented
         .merge(aliases)
         .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi::completed(document)))
         .fallback(async || ApiError::RouteNotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .with_state(state)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(CatchPanicLayer::custom(layers::panicked))
-        .layer(axum::middleware::from_fn_with_state(hosts, origin::guard))
-        .layer(axum::middleware::from_fn_with_state(limits, layers::around))
+        .layer(CatchPanicLayer::custom(middleware::request::panicked))
+        .layer(axum::middleware::from_fn_with_state(
+            hosts,
+            middleware::origin::guard,
+        ))
+        .layer(axum::middleware::from_fn_with_state(
+            limits,
+            middleware::request::around,
+        ))
 }
 
 /// The routes of a worker without an API: how it is, and nothing that changes anything.
 pub fn worker_router(state: HttpState) -> Router {
     let limits = state.limits;
-    let (routes, _) = openapi::health_routes().split_for_parts();
-    routes
+    let (health, _) = routes::health_routes().split_for_parts();
+    health
         .fallback(async || ApiError::RouteNotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .with_state(state)
-        .layer(CatchPanicLayer::custom(layers::panicked))
-        .layer(axum::middleware::from_fn_with_state(limits, layers::around))
+        .layer(CatchPanicLayer::custom(middleware::request::panicked))
+        .layer(axum::middleware::from_fn_with_state(
+            limits,
+            middleware::request::around,
+        ))
 }

@@ -8,13 +8,9 @@ use utoipa::openapi::{
     Content, ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder,
 };
 use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::error::{Problem, status};
-use super::{
-    HttpState, actions, artifacts, capabilities, events, jobs, operations, queue, results, streams,
-    webhooks, workers,
-};
+use super::{HttpState, routes};
 use crate::domain::ErrorCode;
 
 #[derive(OpenApi)]
@@ -34,64 +30,9 @@ use crate::domain::ErrorCode;
 )]
 struct Base;
 
-/// Everything about jobs, relative to the version's prefix.
-pub(super) fn job_routes() -> OpenApiRouter<HttpState> {
-    OpenApiRouter::new()
-        .routes(routes!(jobs::create_job, jobs::list_jobs))
-        .routes(routes!(jobs::get_job, actions::delete_job))
-        .routes(routes!(actions::cancel_job))
-        .routes(routes!(actions::pause_job))
-        .routes(routes!(actions::resume_job))
-        .routes(routes!(actions::retry_job))
-        .routes(routes!(events::list_events))
-        .routes(routes!(streams::stream_job))
-        .routes(routes!(results::get_results))
-        .routes(routes!(results::get_report))
-        .routes(routes!(artifacts::list_artifacts))
-        .routes(routes!(artifacts::get_artifact))
-}
-
-/// Everything about webhooks, relative to the version's prefix.
-fn webhook_routes() -> OpenApiRouter<HttpState> {
-    OpenApiRouter::new()
-        .routes(routes!(webhooks::create_webhook, webhooks::list_webhooks))
-        .routes(routes!(webhooks::get_webhook, webhooks::delete_webhook))
-        .routes(routes!(webhooks::rotate_secret))
-        .routes(routes!(webhooks::enable_webhook))
-        .routes(routes!(webhooks::test_webhook))
-        .routes(routes!(webhooks::list_deliveries))
-        .routes(routes!(webhooks::redeliver))
-}
-
-/// Everything about workers and the queue, relative to the version's prefix.
-fn worker_routes() -> OpenApiRouter<HttpState> {
-    OpenApiRouter::new()
-        .routes(routes!(workers::list_workers))
-        .routes(routes!(workers::drain_worker))
-        .routes(routes!(workers::undrain_worker))
-        .routes(routes!(queue::get_queue))
-        .routes(routes!(queue::pause_queue))
-        .routes(routes!(queue::resume_queue))
-}
-
-/// What every process answers that listens, also a worker without an API.
-pub(super) fn health_routes() -> OpenApiRouter<HttpState> {
-    OpenApiRouter::new()
-        .routes(routes!(operations::livez))
-        .routes(routes!(operations::readyz))
-        .routes(routes!(operations::metrics))
-}
-
 /// Every documented route.
 pub(super) fn routes() -> OpenApiRouter<HttpState> {
-    OpenApiRouter::with_openapi(Base::openapi())
-        .nest("/v1", job_routes())
-        .routes(routes!(streams::stream_all))
-        .nest("/v1", webhook_routes())
-        .nest("/v1", worker_routes())
-        .routes(routes!(capabilities::get_capabilities))
-        .merge(health_routes())
-        .routes(routes!(operations::version))
+    routes::all(OpenApiRouter::with_openapi(Base::openapi()))
 }
 
 /// The whole document.

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::Jobs;
-use super::room::MIN_FREE_BYTES;
+use super::capacity::MIN_FREE_BYTES;
 use crate::machine;
 use crate::store::StoreError;
 

@@ -7,11 +7,11 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::HttpState;
-use super::body_schema::WebhookBody;
-use super::error::ApiError;
-use super::extract::{DeliveryPath, JsonBody, NoParameters, Parameters, WebhookPath};
 use crate::domain::webhook::{Delivery, DeliveryError, DeliveryState, Webhook, WebhookEvent};
+use crate::http::HttpState;
+use crate::http::error::ApiError;
+use crate::http::input::body_schema::WebhookBody;
+use crate::http::input::extract::{DeliveryPath, JsonBody, NoParameters, Parameters, WebhookPath};
 
 const DEFAULT_LIMIT: u32 = 20;
 const MAX_LIMIT: u32 = 100;

@@ -10,9 +10,9 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::HttpState;
-use super::error::{ApiError, FieldProblem};
-use super::extract::{JobPath, Parameters};
+use crate::http::HttpState;
+use crate::http::error::{ApiError, FieldProblem};
+use crate::http::input::extract::{JobPath, Parameters};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 

@@ -5,14 +5,14 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-use super::error::{ApiError, FieldProblem};
 use crate::domain::idempotency::{IdempotencyKey, Reply};
+use crate::http::error::{ApiError, FieldProblem};
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
-pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+pub(in crate::http) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// The key of a request, if it has one.
-pub(super) struct OptionalKey(pub(super) Option<IdempotencyKey>);
+pub(in crate::http) struct OptionalKey(pub(in crate::http) Option<IdempotencyKey>);
 
 impl<S: Send + Sync> FromRequestParts<S> for OptionalKey {
     type Rejection = ApiError;
@@ -37,7 +37,7 @@ impl<S: Send + Sync> FromRequestParts<S> for OptionalKey {
 }
 
 /// The answer as a response.
-pub(super) fn response(reply: Reply) -> Response {
+pub(in crate::http) fn response(reply: Reply) -> Response {
     let status = StatusCode::from_u16(reply.status);
     let mut response = reply.body.into_response();
     *response.status_mut() = status.unwrap_or(StatusCode::OK);
@@ -50,7 +50,7 @@ pub(super) fn response(reply: Reply) -> Response {
 }
 
 /// The same for a request that was answered before.
-pub(super) fn repeated(reply: Reply) -> Response {
+pub(in crate::http) fn repeated(reply: Reply) -> Response {
     let mut response = response(reply);
     let headers = response.headers_mut();
     headers.insert(REPLAYED, HeaderValue::from_static("true"));

@@ -8,19 +8,20 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
-use super::HttpState;
-use super::body_schema::JobBody;
-use super::conditional::{is_unchanged, quoted};
-use super::error::ApiError;
-use super::extract::{JobPath, JsonBody, NoParameters, Parameters};
-use super::idempotency::{self, OptionalKey};
-use super::view::{JobView, ListView, job_path};
-use super::{preferences, waiting};
 use crate::domain::history::Attempt;
 use crate::domain::idempotency::{IdempotencyKey, KeyedRequest, Reply};
 use crate::domain::job::JobFilter;
 use crate::domain::queue::Situation;
 use crate::domain::{Job, JobId, Method};
+use crate::http::HttpState;
+use crate::http::error::ApiError;
+use crate::http::input::body_schema::JobBody;
+use crate::http::input::conditional::{is_unchanged, quoted};
+use crate::http::input::extract::{JobPath, JsonBody, NoParameters, Parameters};
+use crate::http::input::idempotency::{self, OptionalKey};
+use crate::http::input::preferences;
+use crate::http::output::job::{JobView, ListView, job_path};
+use crate::http::output::waiting;
 
 /// Seconds after which looking at a job that is not over is worth it.
 const POLL_SECONDS: &str = "2";

@@ -9,9 +9,9 @@ use axum::response::{IntoResponse, Response};
 use tracing::{Instrument as _, Span, field};
 use uuid::Uuid;
 
-use super::error::{ApiError, Problem};
-use super::limits::Limits;
-use super::preferences;
+use crate::http::error::{ApiError, Problem};
+use crate::http::input::preferences;
+use crate::http::limits::Limits;
 use crate::traces::{self, TRACEPARENT};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -19,7 +19,11 @@ const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// The outermost layer.
-pub(super) async fn around(State(limits): State<Limits>, request: Request, next: Next) -> Response {
+pub(in crate::http) async fn around(
+    State(limits): State<Limits>,
+    request: Request,
+    next: Next,
+) -> Response {
     let started = Instant::now();
     let request_id = accepted_request_id(&request).unwrap_or_else(|| Uuid::now_v7().to_string());
     let method = known_method(request.method());
@@ -133,7 +137,7 @@ fn problem_of_others(response: &Response) -> Option<Problem> {
     clippy::needless_pass_by_value,
     reason = "the signature that the layer asks for"
 )]
-pub(super) fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+pub(in crate::http) fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let message = message
         .or_else(|| panic.downcast_ref::<String>().cloned())

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::domain::{Job, JobId, JobState};
-use crate::http::view::ProgressView;
+use crate::http::output::job::ProgressView;
 use crate::jobs::Entry;
 
 /// What a proxy or a browser hears when there is nothing to say.

@@ -13,7 +13,7 @@ const NAME: usize = 80;
 const POINTER: usize = 400;
 
 /// JSON pointers of the first fields that their object has already; long ones are cut.
-pub(super) fn duplicates(json: &[u8]) -> serde_json::Result<Vec<String>> {
+pub(in crate::http) fn duplicates(json: &[u8]) -> serde_json::Result<Vec<String>> {
     let mut found = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let walk = Walk {

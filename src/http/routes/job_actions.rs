@@ -4,14 +4,14 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
-use super::HttpState;
-use super::conditional::expected_version;
-use super::error::ApiError;
-use super::extract::{JobPath, NoParameters};
 use super::jobs::whole_job;
-use super::view::JobView;
 use crate::domain::JobId;
 use crate::domain::state::Action;
+use crate::http::HttpState;
+use crate::http::error::ApiError;
+use crate::http::input::conditional::expected_version;
+use crate::http::input::extract::{JobPath, NoParameters};
+use crate::http::output::job::JobView;
 
 async fn ask(
     state: &HttpState,

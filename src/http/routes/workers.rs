@@ -5,11 +5,11 @@ use axum::extract::State;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::HttpState;
-use super::error::ApiError;
-use super::extract::{NoParameters, WorkerPath};
 use crate::domain::JobId;
 use crate::domain::worker::{Device, Worker, WorkerStatus};
+use crate::http::HttpState;
+use crate::http::error::ApiError;
+use crate::http::input::extract::{NoParameters, WorkerPath};
 
 /// A process that runs jobs.
 #[derive(Debug, Serialize, utoipa::ToSchema)]

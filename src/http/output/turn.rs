@@ -11,7 +11,7 @@ use crate::domain::scheduling::DeviceKind;
 /// When the job's turn is, and why it is not now.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = JobTurn)]
-pub(super) struct TurnView {
+pub(in crate::http) struct TurnView {
     /// Higher ones are claimed first.
     priority: i32,
     /// Who asked for it: submitters share the workers evenly. Empty for those who gave no name.
@@ -40,7 +40,7 @@ struct ResourcesView {
 }
 
 impl TurnView {
-    pub(super) fn new(job: &Job) -> Self {
+    pub(in crate::http) fn new(job: &Job) -> Self {
         Self {
             priority: job.scheduling.priority,
             submitter: job.scheduling.submitter.clone(),
@@ -55,7 +55,7 @@ impl TurnView {
         }
     }
 
-    pub(super) fn waiting(self, waiting: Option<Waiting>, position: Option<u64>) -> Self {
+    pub(in crate::http) fn waiting(self, waiting: Option<Waiting>, position: Option<u64>) -> Self {
         let (reason, detail) = waiting
             .map(|waiting| (waiting.reason, waiting.detail))
             .unzip();
@@ -69,7 +69,7 @@ impl TurnView {
 }
 
 /// The fields of a job that was just accepted.
-pub(super) fn example() -> [(&'static str, Value); 7] {
+pub(in crate::http) fn example() -> [(&'static str, Value); 7] {
     [
         ("priority", json!(0)),
         ("submitter", json!("")),

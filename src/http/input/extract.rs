@@ -9,14 +9,14 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use serde_json::Value;
 
-use super::duplicates::duplicates;
-use super::error::{ApiError, FieldProblem};
-use super::{BODY_LIMIT, HttpState};
 use crate::domain::JobId;
 use crate::domain::webhook::WebhookId;
+use crate::http::error::{ApiError, FieldProblem};
+use crate::http::input::duplicates::duplicates;
+use crate::http::{BODY_LIMIT, HttpState};
 
 /// A JSON body. `serde_json` refuses more than 128 levels by itself.
-pub(super) struct JsonBody(pub(super) Value);
+pub(in crate::http) struct JsonBody(pub(in crate::http) Value);
 
 impl FromRequest<HttpState> for JsonBody {
     type Rejection = ApiError;
@@ -90,7 +90,7 @@ fn malformed(error: &dyn std::error::Error) -> ApiError {
 }
 
 /// The `{id}` of a route.
-pub(super) struct JobPath(pub(super) JobId);
+pub(in crate::http) struct JobPath(pub(in crate::http) JobId);
 
 impl<S: Send + Sync> FromRequestParts<S> for JobPath {
     type Rejection = ApiError;
@@ -104,7 +104,7 @@ impl<S: Send + Sync> FromRequestParts<S> for JobPath {
 }
 
 /// The `{id}` of a webhook's route.
-pub(super) struct WebhookPath(pub(super) WebhookId);
+pub(in crate::http) struct WebhookPath(pub(in crate::http) WebhookId);
 
 impl<S: Send + Sync> FromRequestParts<S> for WebhookPath {
     type Rejection = ApiError;
@@ -118,7 +118,7 @@ impl<S: Send + Sync> FromRequestParts<S> for WebhookPath {
 }
 
 /// The `{delivery}` of a route.
-pub(super) struct DeliveryPath(pub(super) String);
+pub(in crate::http) struct DeliveryPath(pub(in crate::http) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for DeliveryPath {
     type Rejection = ApiError;
@@ -141,7 +141,7 @@ async fn path_part<S: Send + Sync>(
 }
 
 /// The `{id}` of a route that names a worker: any text.
-pub(super) struct WorkerPath(pub(super) String);
+pub(in crate::http) struct WorkerPath(pub(in crate::http) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for WorkerPath {
     type Rejection = ApiError;
@@ -152,7 +152,7 @@ impl<S: Send + Sync> FromRequestParts<S> for WorkerPath {
 }
 
 /// The query string, to be taken apart name by name; what nobody took is an error.
-pub(super) struct Parameters {
+pub(in crate::http) struct Parameters {
     pairs: Vec<(String, String)>,
     known: Vec<&'static str>,
     errors: Vec<FieldProblem>,
@@ -200,7 +200,7 @@ fn has_bytes_that_are_no_text(query: &str) -> bool {
 }
 
 /// For routes without parameters.
-pub(super) struct NoParameters;
+pub(in crate::http) struct NoParameters;
 
 impl<S: Send + Sync> FromRequestParts<S> for NoParameters {
     type Rejection = ApiError;
@@ -213,7 +213,7 @@ impl<S: Send + Sync> FromRequestParts<S> for NoParameters {
 
 impl Parameters {
     /// The parameter as a `T`, if it is there and right.
-    pub(super) fn take<T>(&mut self, name: &'static str) -> Option<T>
+    pub(in crate::http) fn take<T>(&mut self, name: &'static str) -> Option<T>
     where
         T: FromStr,
         T::Err: std::fmt::Display,
@@ -224,7 +224,7 @@ impl Parameters {
     }
 
     /// The parameter, turned into what is wanted by `parse`.
-    pub(super) fn take_with<T>(
+    pub(in crate::http) fn take_with<T>(
         &mut self,
         name: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
@@ -255,7 +255,7 @@ impl Parameters {
     }
 
     /// A page's length.
-    pub(super) fn limit(&mut self, default: u32, most: u32) -> u32 {
+    pub(in crate::http) fn limit(&mut self, default: u32, most: u32) -> u32 {
         let limit = self.take_with("limit", |text| match text.parse::<u32>() {
             Ok(limit) if (1..=most).contains(&limit) => Ok(limit),
             _ => Err(format!("{text:?} is not a whole number from 1 to {most}")),
@@ -264,7 +264,7 @@ impl Parameters {
     }
 
     /// All errors at once, unknown names included.
-    pub(super) fn finish(mut self) -> Result<(), ApiError> {
+    pub(in crate::http) fn finish(mut self) -> Result<(), ApiError> {
         for (name, _) in self
             .pairs
             .iter()

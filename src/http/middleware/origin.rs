@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::error::ApiError;
+use crate::http::error::ApiError;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -54,7 +54,7 @@ fn authority(host: &HeaderValue) -> Option<Authority> {
 }
 
 /// The layer that refuses such requests.
-pub(super) async fn guard(
+pub(in crate::http) async fn guard(
     State(hosts): State<Hosts>,
     request: Request,
     next: Next,

@@ -4,15 +4,15 @@ use std::ops::Range;
 
 use axum::http::{HeaderMap, HeaderName, header};
 
-use super::error::{ApiError, FieldProblem};
+use crate::http::error::{ApiError, FieldProblem};
 
 /// An entity tag around `text`.
-pub(super) fn quoted(text: &str) -> String {
+pub(in crate::http) fn quoted(text: &str) -> String {
     format!("\"{text}\"")
 }
 
 /// Whether `If-None-Match` names `etag`: the client has it already.
-pub(super) fn is_unchanged(headers: &HeaderMap, etag: &str) -> bool {
+pub(in crate::http) fn is_unchanged(headers: &HeaderMap, etag: &str) -> bool {
     let tags = headers
         .get_all(header::IF_NONE_MATCH)
         .iter()
@@ -24,7 +24,7 @@ pub(super) fn is_unchanged(headers: &HeaderMap, etag: &str) -> bool {
 }
 
 /// The version of a job that `If-Match` asks for; `None` = any.
-pub(super) fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+pub(in crate::http) fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let mut values = headers.get_all(header::IF_MATCH).iter();
     let (value, further) = (values.next(), values.next());
     let Some(value) = value else { return Ok(None) };
@@ -46,7 +46,7 @@ pub(super) fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, ApiEr
 
 /// What part of a file a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Part {
+pub(in crate::http) enum Part {
     /// All of it: no range was asked for, or one that does not apply.
     Whole,
     /// A part of it.
@@ -56,7 +56,7 @@ pub(super) enum Part {
 }
 
 /// Reads `Range` and `If-Range`. A header that makes no sense, or names several ranges, is ignored, as RFC 9110 allows.
-pub(super) fn part(headers: &HeaderMap, etag: &str, size: u64) -> Part {
+pub(in crate::http) fn part(headers: &HeaderMap, etag: &str, size: u64) -> Part {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let Some(range) = text(header::RANGE) else {
         return Part::Whole;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::HttpState;
 use crate::domain::history::Attempt;
 use crate::domain::{Job, JobId};
+use crate::http::HttpState;
 
 /// Waits until the job is as wanted or gone, the time is up, or the server stops; not at all where as many wait as may. Gives
 /// the wait that was granted. Whoever disconnects is not waited for: the handler ends with the connection.
-pub(super) async fn hold(
+pub(in crate::http) async fn hold(
     state: &HttpState,
     job: Job,
     wait: Duration,
@@ -26,7 +26,7 @@ pub(super) async fn hold(
 
 /// The wait that was granted, and the job, if it is over before the time is up. One that cannot be read by then has been
 /// accepted all the same.
-pub(super) async fn until_over(
+pub(in crate::http) async fn until_over(
     state: &HttpState,
     id: JobId,
     wait: Duration,

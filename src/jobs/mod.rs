@@ -1,13 +1,13 @@
 //! What can be done with jobs: the only door from HTTP to the database and the artifacts.
 
+mod capacity;
 mod feed;
-mod following;
+mod follow;
 mod gauges;
 mod queue;
 mod readiness;
 mod results;
-mod room;
-mod submission;
+mod submit;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -34,12 +34,12 @@ use crate::domain::{ErrorCode, Refusal};
 use crate::models::ModelLibrary;
 use crate::store::{Answer, Earlier, Inserted, Requested, Store, StoreError};
 use crate::traces;
+pub use capacity::Full;
 pub use feed::Entry;
 use feed::Feed;
-pub use following::{Following, Step};
+pub use follow::{Following, Step};
 pub use readiness::Check;
 pub use results::ArtifactFile;
-pub use room::Full;
 use watch::Watches;
 
 /// Why a use-case ended without what was asked for.
@@ -229,7 +229,7 @@ impl Jobs {
         let job = self.check(body).await?;
         self.check_room().await?;
         let stored = self.parts.store.insert_job(&job).await;
-        let job = stored.map_err(|error| submission::not_stored(&job.spec, error))?;
+        let job = stored.map_err(|error| submit::not_stored(&job.spec, error))?;
         self.announce(&job);
         Ok(job)
     }
@@ -253,7 +253,7 @@ impl Jobs {
             .store
             .insert_job_once(&job, request, answer)
             .await;
-        match inserted.map_err(|error| submission::not_stored(&job.spec, error))? {
+        match inserted.map_err(|error| submit::not_stored(&job.spec, error))? {
             Inserted::New(reply) => {
                 self.announce(&job);
                 Ok(Answered {
@@ -268,7 +268,7 @@ impl Jobs {
     /// A job as it is to be stored.
     async fn check(&self, body: &Value) -> Result<Job, Error> {
         let request = JobRequest::parse(body, self.parts.defaults).map_err(Error::Invalid)?;
-        let checked = submission::complete(&self.parts, request.spec).await?;
+        let checked = submit::complete(&self.parts, request.spec).await?;
         let now = self.parts.clock.now();
         let mut job = Job::new(self.mint_id(now), checked.spec, now);
         job.name = request.name;
@@ -283,7 +283,7 @@ impl Jobs {
     }
 
     fn announce(&self, job: &Job) {
-        submission::count(&job.spec);
+        submit::count(&job.spec);
         let (kind, model) = (job.spec.job_type().as_str(), job.spec.model().id());
         tracing::info!(job.id = %job.id, kind, %model, "job queued");
         self.parts.signals.wake.notify_one();

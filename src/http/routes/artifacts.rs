@@ -9,11 +9,11 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::HttpState;
-use super::conditional::{Part, is_unchanged, part, quoted};
-use super::error::ApiError;
-use super::extract::{JobPath, NoParameters};
 use crate::domain::manifest::FileEntry;
+use crate::http::HttpState;
+use crate::http::error::ApiError;
+use crate::http::input::conditional::{Part, is_unchanged, part, quoted};
+use crate::http::input::extract::{JobPath, NoParameters};
 use crate::jobs::ArtifactFile;
 
 /// The files of an artifact.

@@ -4,12 +4,12 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use super::HttpState;
-use super::error::ApiError;
-use super::extract::{JobPath, NoParameters};
-use super::view::ResultsView;
 use crate::domain::JobReport;
 use crate::domain::manifest::{EvaluationReport, Manifest};
+use crate::http::HttpState;
+use crate::http::error::ApiError;
+use crate::http::input::extract::{JobPath, NoParameters};
+use crate::http::output::results::ResultsView;
 
 /// A report of either type.
 #[derive(Debug, Serialize, utoipa::ToSchema)]

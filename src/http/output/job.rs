@@ -1,13 +1,12 @@
 //! A job as clients see it.
 
-mod results;
-mod turn;
-
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::results::ResultsView;
+use super::turn::{self, TurnView};
 use crate::domain::attempt::Phase;
 use crate::domain::history::Attempt;
 use crate::domain::job::{Job, JobError, Progress};
@@ -16,13 +15,11 @@ use crate::domain::results::Warning;
 use crate::domain::spec::Metadata;
 use crate::domain::state::JobState;
 use crate::domain::{JobSpec, JobType};
-pub(super) use results::ResultsView;
-use turn::TurnView;
 
 /// A job.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = Job, examples(example_job))]
-pub(super) struct JobView {
+pub(in crate::http) struct JobView {
     /// Sorts by the time of creation.
     id: String,
     /// `prune.job` or `evaluate.job`.
@@ -91,7 +88,7 @@ pub(super) struct JobView {
 /// How far a job is.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = JobProgress)]
-pub(super) struct ProgressView {
+pub(in crate::http) struct ProgressView {
     /// Of the step, 0 to 100.
     percent: f64,
     #[serde(flatten)]
@@ -118,26 +115,26 @@ struct Links {
 /// A page of jobs.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = JobList)]
-pub(super) struct ListView {
+pub(in crate::http) struct ListView {
     /// Always `list`.
-    pub(super) object: &'static str,
+    pub(in crate::http) object: &'static str,
     /// Newest first.
-    pub(super) data: Vec<JobView>,
+    pub(in crate::http) data: Vec<JobView>,
     /// Whether there is a next page.
-    pub(super) has_more: bool,
+    pub(in crate::http) has_more: bool,
     /// Pass it as `cursor` to get the next page.
-    pub(super) next_cursor: Option<String>,
+    pub(in crate::http) next_cursor: Option<String>,
     /// Number of jobs per status, whatever the filters.
-    pub(super) counts: BTreeMap<JobState, u64>,
+    pub(in crate::http) counts: BTreeMap<JobState, u64>,
 }
 
 /// Path of a job.
-pub(super) fn job_path(job: &Job) -> String {
+pub(in crate::http) fn job_path(job: &Job) -> String {
     format!("/v1/jobs/{}", job.id)
 }
 
 impl JobView {
-    pub(super) fn new(job: Job) -> Self {
+    pub(in crate::http) fn new(job: Job) -> Self {
         let path = job_path(&job);
         let turn = TurnView::new(&job);
         let is_waiting_to_retry = job.state == JobState::Queued && job.failed_attempts > 0;
@@ -181,14 +178,14 @@ impl JobView {
     }
 
     /// With what it waits for, if it does, and its place among those that do.
-    pub(super) fn waiting(self, waiting: Option<Waiting>, position: Option<u64>) -> Self {
+    pub(in crate::http) fn waiting(self, waiting: Option<Waiting>, position: Option<u64>) -> Self {
         Self {
             turn: self.turn.waiting(waiting, position),
             ..self
         }
     }
 
-    pub(super) fn with_attempts(self, attempts: Vec<Attempt>) -> Self {
+    pub(in crate::http) fn with_attempts(self, attempts: Vec<Attempt>) -> Self {
         Self {
             attempts: Some(attempts),
             ..self
@@ -197,7 +194,7 @@ impl JobView {
 }
 
 impl ProgressView {
-    pub(super) fn new(progress: Progress) -> Self {
+    pub(in crate::http) fn new(progress: Progress) -> Self {
         let percent = 100.0 * progress.step.finished as f64 / progress.step.total.max(1) as f64;
         Self {
             percent: percent.min(100.0),

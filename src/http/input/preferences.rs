@@ -5,14 +5,14 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The longest wait; a client that wants more gets this.
-pub(super) const MAX_WAIT: Duration = Duration::from_mins(1);
+pub(in crate::http) const MAX_WAIT: Duration = Duration::from_mins(1);
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// `wait=SECONDS`, if that is asked for. As the RFC says, of several the first counts, and one that makes no sense is as
 /// if it were absent.
-pub(super) fn wait(headers: &HeaderMap) -> Option<Duration> {
+pub(in crate::http) fn wait(headers: &HeaderMap) -> Option<Duration> {
     let lines = headers.get_all(PREFER).iter();
     let preferences = lines
         .filter_map(|line| line.to_str().ok())
@@ -35,7 +35,7 @@ pub(super) fn wait(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Tells that the preference counted, and for how long.
-pub(super) fn applied(headers: &mut HeaderMap, wait: Duration) {
+pub(in crate::http) fn applied(headers: &mut HeaderMap, wait: Duration) {
     if let Ok(value) = HeaderValue::try_from(format!("wait={}", wait.as_secs())) {
         headers.insert(PREFERENCE_APPLIED, value);
     }

@@ -6,8 +6,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::HttpState;
-use super::extract::NoParameters;
+use crate::http::HttpState;
+use crate::http::input::extract::NoParameters;
 use crate::jobs::Check;
 
 /// Whether jobs can be accepted now.

@@ -4,10 +4,10 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use super::HttpState;
-use super::error::ApiError;
-use super::extract::{JobPath, Parameters};
 use crate::domain::history::Event;
+use crate::http::HttpState;
+use crate::http::error::ApiError;
+use crate::http::input::extract::{JobPath, Parameters};
 
 const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 1000;

@@ -8,10 +8,10 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::domain::evaluation::{Guard, task_names};
 
 /// The body of a submission.
-pub(super) struct JobBody;
+pub(in crate::http) struct JobBody;
 
 /// The body that registers a webhook.
-pub(super) struct WebhookBody;
+pub(in crate::http) struct WebhookBody;
 
 macro_rules! part {
     ($name:literal) => {

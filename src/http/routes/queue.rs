@@ -5,10 +5,10 @@ use axum::extract::State;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::HttpState;
-use super::error::ApiError;
-use super::extract::NoParameters;
 use crate::domain::queue::{QueueContent, Situation, WaitReason};
+use crate::http::HttpState;
+use crate::http::error::ApiError;
+use crate::http::input::extract::NoParameters;
 
 /// What waits, and what for.
 #[derive(Debug, Serialize, utoipa::ToSchema)]

@@ -1,0 +1,4 @@
+//! What happens around every handler.
+
+pub(super) mod origin;
+pub(super) mod request;
