@@ -12,7 +12,7 @@ use super::worker::{Device, Worker};
 
 /// What decides who may start, at one moment of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Situation {
+pub struct ClusterState {
     /// The moment.
     pub now: Timestamp,
     /// Whether nobody claims anything.
@@ -77,7 +77,7 @@ pub struct Waiting {
     pub detail: Option<String>,
 }
 
-impl Situation {
+impl ClusterState {
     /// Why a queued job with these needs is not running. Of several reasons the one that would hold even if all of
     /// those after it did not: its time, the queue, the workers.
     pub fn why_waiting(&self, needs: &Needs) -> Waiting {
@@ -234,8 +234,8 @@ mod tests {
         }
     }
 
-    fn situation(workers: Vec<Worker>) -> Situation {
-        Situation {
+    fn cluster_state(workers: Vec<Worker>) -> ClusterState {
+        ClusterState {
             now: Timestamp::UNIX_EPOCH,
             paused: false,
             changed_at: None,
@@ -321,7 +321,7 @@ mod tests {
             ),
         ];
         for (workers, needs, reason, detail) in cases {
-            let found = situation(workers.clone()).why_waiting(&needs);
+            let found = cluster_state(workers.clone()).why_waiting(&needs);
             let detail = detail.map(str::to_owned);
             assert_eq!(
                 found,
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn its_time_comes_before_the_queue_and_the_queue_before_the_workers() {
-        let mut now = situation(Vec::new());
+        let mut now = cluster_state(Vec::new());
         now.paused = true;
         let delayed = Needs {
             is_delayed: true,
@@ -361,7 +361,7 @@ mod tests {
             jobs,
             since: Timestamp::UNIX_EPOCH,
         };
-        let now = situation(vec![worker(&["cpu"], 16)]);
+        let now = cluster_state(vec![worker(&["cpu"], 16)]);
         let found = now.waiting(&[group(big(1), 2), group(big(24), 4), group(PLAIN, 3)]);
         let found: Vec<_> = found
             .into_iter()

@@ -25,8 +25,8 @@ impl Jobs {
         if !matches!(action, Action::Retry | Action::Resume) {
             return Ok(());
         }
-        let standings = self.parts.store.list_standings(&[id]).await?;
-        let state = standings.get(&id).map(|standing| standing.state);
+        let statuses = self.parts.store.list_statuses(&[id]).await?;
+        let state = statuses.get(&id).map(|status| status.state);
         match state.filter(|state| *state != JobState::Queued) {
             Some(state) if action.after(state) == Some(JobState::Queued) => self.check_room().await,
             _ => Ok(()),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Error, Jobs};
-use crate::domain::queue::Situation;
+use crate::domain::queue::ClusterState;
 use crate::domain::scheduling::DeviceKind;
 use crate::machine;
 
@@ -32,11 +32,11 @@ impl Jobs {
         for (state, count) in self.counts().await? {
             metrics::gauge!("secateur_jobs", "status" => state.as_str()).set(count as f64);
         }
-        let (situation, content) = self.queue().await?;
-        let oldest = content.oldest_age_seconds(situation.now);
+        let (cluster, content) = self.queue().await?;
+        let oldest = content.oldest_age_seconds(cluster.now);
         metrics::gauge!("secateur_queue_oldest_age_seconds").set(oldest.unwrap_or_default());
-        metrics::gauge!("secateur_worker_heartbeat_age_seconds").set(heartbeat_age(&situation));
-        for (kind, bytes) in memory(&situation) {
+        metrics::gauge!("secateur_worker_heartbeat_age_seconds").set(heartbeat_age(&cluster));
+        for (kind, bytes) in memory(&cluster) {
             metrics::gauge!("secateur_device_memory_bytes", "kind" => kind).set(bytes as f64);
         }
         Ok(())
@@ -44,18 +44,18 @@ impl Jobs {
 }
 
 /// Of the worker that has been silent for longest, lost ones included; 0 without any.
-fn heartbeat_age(situation: &Situation) -> f64 {
-    let seen = situation.workers.iter().map(|worker| worker.seen_at).min();
+fn heartbeat_age(cluster: &ClusterState) -> f64 {
+    let seen = cluster.workers.iter().map(|worker| worker.seen_at).min();
     seen.map_or(0.0, |seen| {
-        situation.now.duration_since(seen).as_secs_f64().max(0.0)
+        cluster.now.duration_since(seen).as_secs_f64().max(0.0)
     })
 }
 
 /// By kind of device, of all workers that are alive. Devices of one kind in one worker share their memory.
-fn memory(situation: &Situation) -> BTreeMap<&'static str, u64> {
+fn memory(cluster: &ClusterState) -> BTreeMap<&'static str, u64> {
     let mut memory =
         BTreeMap::from([DeviceKind::Cpu, DeviceKind::Cuda].map(|kind| (kind.as_str(), 0)));
-    for worker in situation.workers.iter().filter(|worker| !worker.is_lost) {
+    for worker in cluster.workers.iter().filter(|worker| !worker.is_lost) {
         for (word, sum) in &mut memory {
             let devices = worker.profile.devices.iter();
             let of_kind = devices.filter(|device| device.kind.as_str() == *word);

@@ -2,7 +2,7 @@
 
 use super::{Error, Jobs};
 use crate::domain::job::Job;
-use crate::domain::queue::{QueueContent, Situation};
+use crate::domain::queue::{ClusterState, QueueContent};
 use crate::domain::state::JobState;
 use crate::domain::worker::Worker;
 
@@ -12,7 +12,7 @@ const SUBMITTERS: u32 = 100;
 impl Jobs {
     /// Every worker that is known, longest known first.
     pub async fn workers(&self) -> Result<Vec<Worker>, Error> {
-        Ok(self.parts.store.situation().await?.workers)
+        Ok(self.parts.store.cluster_state().await?.workers)
     }
 
     /// Has a worker claim nothing more, or claim again. Repeating it is harmless.
@@ -33,12 +33,12 @@ impl Jobs {
     }
 
     /// What waits, and what for.
-    pub async fn queue(&self) -> Result<(Situation, QueueContent), Error> {
-        Ok(self.parts.store.look_over_queue(SUBMITTERS).await?)
+    pub async fn queue(&self) -> Result<(ClusterState, QueueContent), Error> {
+        Ok(self.parts.store.queue_overview(SUBMITTERS).await?)
     }
 
     /// Has nobody claim anything, or everybody again. Repeating it is harmless.
-    pub async fn set_paused(&self, paused: bool) -> Result<(Situation, QueueContent), Error> {
+    pub async fn set_paused(&self, paused: bool) -> Result<(ClusterState, QueueContent), Error> {
         self.parts.store.set_paused(paused).await?;
         tracing::info!(paused, "the queue was told whether to hand out jobs");
         if !paused {
@@ -49,15 +49,15 @@ impl Jobs {
 
     /// What decides who may start. `None` where that could not be found out: an answer about jobs does not fail for want
     /// of it.
-    pub async fn situation(&self) -> Option<Situation> {
-        let found = self.parts.store.situation().await;
+    pub async fn cluster_state(&self) -> Option<ClusterState> {
+        let found = self.parts.store.cluster_state().await;
         found.map_err(|error| warn(&error)).ok()
     }
 
     /// The same, if any of these jobs waits for it.
-    pub async fn situation_of(&self, jobs: &[Job]) -> Option<Situation> {
+    pub async fn cluster_state_of(&self, jobs: &[Job]) -> Option<ClusterState> {
         if jobs.iter().any(|job| job.state == JobState::Queued) {
-            self.situation().await
+            self.cluster_state().await
         } else {
             None
         }

@@ -157,9 +157,9 @@ pub struct Claim {
     pub lease: Duration,
 }
 
-/// A lease as others see it, in the columns that every version of the program can read.
+/// A lease as other workers see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Leased {
+pub struct LeaseInfo {
     /// Who holds which job.
     pub lease: Lease,
     /// When the lease ends unless it is renewed.
@@ -172,25 +172,25 @@ pub struct Leased {
     pub is_last_attempt: bool,
 }
 
-/// Where a job is: what tells whether its files are still needed.
+/// The state and attempt of a job: what tells whether its files are still needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// Its state.
+pub struct JobStatus {
+    /// The state.
     pub state: JobState,
     /// Number of claims so far.
     pub attempt: u32,
 }
 
-/// What a worker learns when it renews its lease or reports progress.
+/// What a worker learns when it renews or checks its lease, or reports progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
-    /// Go on.
-    Yes,
-    /// Somebody asked to cancel the job: stop, and say so.
+pub enum LeaseCheck {
+    /// The lease is valid: go on.
+    Valid,
+    /// Valid, and the job must be cancelled: stop.
     CancelRequested,
-    /// Somebody asked to pause the job: stop at the next checkpoint, and say so.
+    /// Valid, and the job must pause: stop when the resume state is next saved.
     PauseRequested,
-    /// Somebody else has the job, or nobody: stop, discard.
+    /// The lease is over: stop and discard.
     Lost,
 }
 
@@ -292,9 +292,9 @@ pub trait Store: WorkerStore + Outbox + std::fmt::Debug + Send + Sync {
     /// Forgets the keys whose time is over; gives their number.
     fn forget_expired_keys(&self) -> StoreFuture<'_, u64>;
 
-    /// Where the known ones of these jobs are.
-    fn list_standings<'a>(&'a self, ids: &'a [JobId])
-    -> StoreFuture<'a, BTreeMap<JobId, Standing>>;
+    /// The statuses of those of these jobs that exist.
+    fn list_statuses<'a>(&'a self, ids: &'a [JobId])
+    -> StoreFuture<'a, BTreeMap<JobId, JobStatus>>;
 
     /// One job.
     fn lookup_job(&self, id: JobId) -> StoreFuture<'_, Option<Job>>;
@@ -352,13 +352,14 @@ pub trait Store: WorkerStore + Outbox + std::fmt::Debug + Send + Sync {
     fn claim_next_job<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, Option<Job>>;
 
     /// Whether a lease still holds; changes nothing.
-    fn check_lease<'a>(&'a self, lease: &'a Lease) -> StoreFuture<'a, Held>;
+    fn check_lease<'a>(&'a self, lease: &'a Lease) -> StoreFuture<'a, LeaseCheck>;
 
     /// Renews a lease: it is this long from now on.
-    fn heartbeat<'a>(&'a self, lease: &'a Lease, duration: Duration) -> StoreFuture<'a, Held>;
+    fn heartbeat<'a>(&'a self, lease: &'a Lease, duration: Duration)
+    -> StoreFuture<'a, LeaseCheck>;
 
     /// Writes down where an attempt is.
-    fn report<'a>(&'a self, lease: &'a Lease, report: &'a Report) -> StoreFuture<'a, Held>;
+    fn report<'a>(&'a self, lease: &'a Lease, report: &'a Report) -> StoreFuture<'a, LeaseCheck>;
 
     /// Ends an attempt, and with it the lease. With `unless_renewed` (the expiry that was seen) a lease that was
     /// renewed since counts as lost: that is how others than the holder end an attempt. Gives what was written; `None` =
@@ -371,7 +372,7 @@ pub trait Store: WorkerStore + Outbox + std::fmt::Debug + Send + Sync {
     ) -> StoreFuture<'a, Option<Settled>>;
 
     /// Every lease.
-    fn list_leased(&self) -> StoreFuture<'_, Vec<Leased>>;
+    fn list_leases(&self) -> StoreFuture<'_, Vec<LeaseInfo>>;
 }
 
 /// Opens the database that the settings name, creates what is missing of it, and brings its schema up to date.

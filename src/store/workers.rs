@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::StoreFuture;
 use crate::domain::job::Job;
-use crate::domain::queue::{QueueContent, Situation};
+use crate::domain::queue::{ClusterState, QueueContent};
 use crate::domain::worker::WorkerProfile;
 
 /// How the connections to the database are used at this moment.
@@ -43,10 +43,10 @@ pub trait WorkerStore {
     fn set_paused(&self, paused: bool) -> StoreFuture<'_, ()>;
 
     /// Everything that decides who may start.
-    fn situation(&self) -> StoreFuture<'_, Situation>;
+    fn cluster_state(&self) -> StoreFuture<'_, ClusterState>;
 
     /// The same, and what waits for it; at most so many submitters.
-    fn look_over_queue(&self, submitters: u32) -> StoreFuture<'_, (Situation, QueueContent)>;
+    fn queue_overview(&self, submitters: u32) -> StoreFuture<'_, (ClusterState, QueueContent)>;
 
     /// Number of queued jobs of a higher priority than this one, and of older ones of the same.
     fn count_ahead<'a>(&'a self, job: &'a Job) -> StoreFuture<'a, u64>;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::{Notify, broadcast};
-use tokio_util::sync::CancellationToken;
 
-use super::presence::Presence;
-use super::{Context, WorkerParts, WorkerSettings};
+use super::context::Context;
+use super::lock_file::WorkerLock;
+use super::{WorkerParts, WorkerSettings};
 use crate::artifacts::Artifacts;
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::JobReport;
@@ -45,15 +45,8 @@ pub(super) async fn context(home: &Path) -> Context {
         wake: Arc::new(Notify::new()),
         asked: broadcast::channel(1).0,
     };
-    let presence = Presence::announce(&settings.workers_dir).unwrap();
-    Context {
-        profile: super::profile(&settings, &presence).unwrap(),
-        presence,
-        settings,
-        parts,
-        active: Arc::default(),
-        stop: CancellationToken::new(),
-    }
+    let lock = WorkerLock::acquire(&settings.workers_dir).unwrap();
+    Context::new(settings, parts, lock).unwrap()
 }
 
 /// A job that this worker has claimed.

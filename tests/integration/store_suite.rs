@@ -9,7 +9,7 @@ use secateur::domain::job::{Job, JobError, JobFilter, JobId, MAX_ATTEMPTS};
 use secateur::domain::state::{Action, JobState};
 use secateur::domain::{ErrorCode, JobType};
 use secateur::store::{
-    Claim, Ending, Held, Lease, Leased, Report, Requested, Store, StoreError, Time,
+    Claim, Ending, Lease, LeaseCheck, LeaseInfo, Report, Requested, Store, StoreError, Time,
 };
 
 use crate::database::Database;
@@ -251,7 +251,7 @@ async fn a_job_is_cancelled_from_each_state_as_the_state_machine_says(store: &Te
         store.check_lease(&lease).await.unwrap(),
         store.heartbeat(&lease, LEASE).await.unwrap(),
     ] {
-        assert_eq!(held, Held::CancelRequested);
+        assert_eq!(held, LeaseCheck::CancelRequested);
     }
     assert!(finish(store, &lease, &Ending::Cancelled).await);
     assert_eq!(job(store, running).await.state, JobState::Cancelled);
@@ -286,7 +286,7 @@ async fn a_cancelled_job_is_not_tried_again(store: &TestStore) {
     for ending in [retry(1, true, 5), Ending::Released, last_crash] {
         let id = insert(store, 0).await;
         let lease = claim(store, "a", 1).await.unwrap();
-        assert_eq!(store.check_lease(&lease).await.unwrap(), Held::Yes);
+        assert_eq!(store.check_lease(&lease).await.unwrap(), LeaseCheck::Valid);
         cancel(store, id, 2).await;
         let settled = store.finish(&lease, &ending, None).await.unwrap();
         let settled = settled.map(|settled| (settled.state, settled.outcome, settled.error));
@@ -341,7 +341,10 @@ async fn progress_is_kept_and_events_have_no_gaps(store: &TestStore) {
         Report::Step(step.clone()),
     ];
     for report in &reports {
-        assert_eq!(store.at(2).report(&lease, report).await.unwrap(), Held::Yes);
+        assert_eq!(
+            store.at(2).report(&lease, report).await.unwrap(),
+            LeaseCheck::Valid
+        );
     }
     let running = job(store, id).await;
     assert_eq!(running.phase, Some(Phase::Pruning));
@@ -401,7 +404,7 @@ async fn a_clock_that_goes_back_keeps_no_job_waiting(store: &TestStore) {
     let id = insert(store, 3600).await;
     let lease = claim(store, "a", 0).await.unwrap();
     assert_eq!(lease.job_id, id);
-    let leased = store.list_leased().await.unwrap();
+    let leased = store.list_leases().await.unwrap();
     assert_eq!(leased[0].expires_at, at(300));
     assert!(finish_at(store, &lease, &Ending::Released, 1).await);
     let again = claim(store, "a", 2).await.unwrap();

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::domain::history::Attempt;
 use crate::domain::idempotency::{IdempotencyKey, KeyedRequest, Reply};
 use crate::domain::job::JobFilter;
-use crate::domain::queue::Situation;
+use crate::domain::queue::ClusterState;
 use crate::domain::{Job, JobId, Method};
 use crate::http::HttpState;
 use crate::http::error::ApiError;
@@ -102,8 +102,8 @@ async fn submit(
     body: &Value,
 ) -> Result<Response, ApiError> {
     let jobs = &state.jobs;
-    let situation = jobs.situation().await;
-    let accepted = |job: &Job| accepted(job, situation.as_ref());
+    let cluster = jobs.cluster_state().await;
+    let accepted = |job: &Job| accepted(job, cluster.as_ref());
     let Some(key) = key else {
         return Ok(idempotency::response(accepted(&jobs.submit(body).await?)));
     };
@@ -117,14 +117,14 @@ async fn submit(
 }
 
 /// The answer to a submission.
-fn accepted(job: &Job, situation: Option<&Situation>) -> Reply {
+fn accepted(job: &Job, cluster: Option<&ClusterState>) -> Reply {
     let headers = [
         (header::CONTENT_TYPE, "application/json".to_owned()),
         (header::LOCATION, job_path(job)),
         (header::ETAG, quoted(&job.version.to_string())),
         (header::RETRY_AFTER, POLL_SECONDS.to_owned()),
     ];
-    let waiting = situation.and_then(|situation| situation.why_waits(job));
+    let waiting = cluster.and_then(|cluster| cluster.why_waits(job));
     let view = JobView::new(job.clone()).waiting(waiting, None);
     let view = view.with_attempts(Vec::new());
     let body = serde_json::to_string(&view);
@@ -179,9 +179,9 @@ pub(super) async fn list_jobs(
 
     let page = state.jobs.list(&filter, cursor, limit).await?;
     let counts = state.jobs.counts().await?;
-    let situation = state.jobs.situation_of(&page.jobs).await;
+    let cluster = state.jobs.cluster_state_of(&page.jobs).await;
     let view = |job: Job| {
-        let waiting = situation.as_ref().and_then(|now| now.why_waits(&job));
+        let waiting = cluster.as_ref().and_then(|now| now.why_waits(&job));
         JobView::new(job).waiting(waiting, None)
     };
     Ok(Json(ListView {
@@ -249,8 +249,11 @@ pub(super) async fn get_job(
 pub(super) async fn whole_job(state: &HttpState, job: Job, attempts: Vec<Attempt>) -> Response {
     let mut response = StatusCode::OK.into_response();
     describe(&mut response, &job);
-    let situation = state.jobs.situation_of(std::slice::from_ref(&job)).await;
-    let waiting = situation.and_then(|situation| situation.why_waits(&job));
+    let cluster = state
+        .jobs
+        .cluster_state_of(std::slice::from_ref(&job))
+        .await;
+    let waiting = cluster.and_then(|cluster| cluster.why_waits(&job));
     let position = state.jobs.position(&job).await;
     let view = JobView::new(job).waiting(waiting, position);
     let body = Json(view.with_attempts(attempts)).into_response();

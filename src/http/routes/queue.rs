@@ -5,7 +5,7 @@ use axum::extract::State;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::domain::queue::{QueueContent, Situation, WaitReason};
+use crate::domain::queue::{ClusterState, QueueContent, WaitReason};
 use crate::http::HttpState;
 use crate::http::error::ApiError;
 use crate::http::input::extract::NoParameters;
@@ -60,17 +60,17 @@ struct WaitingView {
 }
 
 impl QueueView {
-    fn new(situation: &Situation, content: QueueContent) -> Self {
+    fn new(cluster: &ClusterState, content: QueueContent) -> Self {
         let (ready, delayed) = content.ready_and_delayed();
-        let waiting = situation.waiting(&content.groups).into_iter();
+        let waiting = cluster.waiting(&content.groups).into_iter();
         Self {
             object: "queue",
-            paused: situation.paused,
-            changed_at: situation.changed_at,
+            paused: cluster.paused,
+            changed_at: cluster.changed_at,
             ready,
             delayed,
             running: content.running,
-            oldest_age_seconds: content.oldest_age_seconds(situation.now),
+            oldest_age_seconds: content.oldest_age_seconds(cluster.now),
             waiting: waiting
                 .map(|(waiting, jobs)| WaitingView {
                     reason: waiting.reason,
@@ -100,8 +100,8 @@ pub(super) async fn get_queue(
     _: NoParameters,
     State(state): State<HttpState>,
 ) -> Result<Json<QueueView>, ApiError> {
-    let (situation, content) = state.jobs.queue().await?;
-    Ok(Json(QueueView::new(&situation, content)))
+    let (cluster, content) = state.jobs.queue().await?;
+    Ok(Json(QueueView::new(&cluster, content)))
 }
 
 /// Pause the queue
@@ -118,8 +118,8 @@ pub(super) async fn pause_queue(
     _: NoParameters,
     State(state): State<HttpState>,
 ) -> Result<Json<QueueView>, ApiError> {
-    let (situation, content) = state.jobs.set_paused(true).await?;
-    Ok(Json(QueueView::new(&situation, content)))
+    let (cluster, content) = state.jobs.set_paused(true).await?;
+    Ok(Json(QueueView::new(&cluster, content)))
 }
 
 /// Resume the queue
@@ -136,6 +136,6 @@ pub(super) async fn resume_queue(
     _: NoParameters,
     State(state): State<HttpState>,
 ) -> Result<Json<QueueView>, ApiError> {
-    let (situation, content) = state.jobs.set_paused(false).await?;
-    Ok(Json(QueueView::new(&situation, content)))
+    let (cluster, content) = state.jobs.set_paused(false).await?;
+    Ok(Json(QueueView::new(&cluster, content)))
 }

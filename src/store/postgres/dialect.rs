@@ -35,7 +35,7 @@ pub(super) const LIST_DELETED: &str = "\
 select id from deleted_jobs \
 where id = any(array(select json_array_elements_text($1::json)))";
 
-pub(super) const LIST_STANDINGS: &str = "\
+pub(super) const LIST_STATUSES: &str = "\
 select id, state, attempt from jobs \
 where id = any(array(select json_array_elements_text($1::json)))";
 
@@ -45,7 +45,7 @@ where id = any(array(select json_array_elements_text($1::json)))";
 ///
 /// What it costs grows with the number of webhooks, and not with that of the messages.
 pub(super) const PICK_WEBHOOK: &str = "\
-with standing as ( \
+with load as ( \
 select id as webhook_id, ( \
 select count(*) from webhook_deliveries as busy \
 where busy.webhook_id = webhooks.id and busy.claimed_until > $1) as under_way, ( \
@@ -55,7 +55,7 @@ and (due.claimed_until is null or due.claimed_until <= $1) \
 order by due.next_attempt_at limit 1) as due_at \
 from webhooks where disabled_at is null \
 ) \
-select id, url, secret, previous_secret, previous_until from webhooks join standing on webhook_id = id \
+select id, url, secret, previous_secret, previous_until from webhooks join load on webhook_id = id \
 where disabled_at is null and under_way < $2 and due_at is not null \
 order by under_way, due_at, id limit 1 \
 for no key update of webhooks skip locked";

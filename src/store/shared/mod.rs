@@ -28,8 +28,8 @@ use crate::domain::idempotency::KeyedRequest;
 use crate::domain::job::{Job, JobFilter, JobId, Publication};
 use crate::domain::state::{Action, JobState};
 use crate::store::{
-    Answer, Change, Claim, Earlier, Ending, Held, Inserted, Lease, Leased, Report, Requested,
-    Settled, Standing, Store, StoreError, StoreFuture, Time, failed,
+    Answer, Change, Claim, Earlier, Ending, Inserted, JobStatus, Lease, LeaseCheck, LeaseInfo,
+    Report, Requested, Settled, Store, StoreError, StoreFuture, Time, failed,
 };
 use row::{Columns, to_json};
 use writes::Taken;
@@ -151,17 +151,17 @@ impl Store for Database {
         })
     }
 
-    fn list_standings<'a>(
+    fn list_statuses<'a>(
         &'a self,
         ids: &'a [JobId],
-    ) -> StoreFuture<'a, BTreeMap<JobId, Standing>> {
+    ) -> StoreFuture<'a, BTreeMap<JobId, JobStatus>> {
         Connections::bounded(async move {
-            let rows = sqlx::query(dialect::LIST_STANDINGS)
+            let rows = sqlx::query(dialect::LIST_STATUSES)
                 .bind(to_json(&ids))
                 .fetch_all(self.connections.readers())
                 .await
                 .map_err(failed("look up jobs"))?;
-            rows.iter().map(row::standing).collect()
+            rows.iter().map(row::status).collect()
         })
     }
 
@@ -356,7 +356,7 @@ impl Store for Database {
         })
     }
 
-    fn check_lease<'a>(&'a self, lease: &'a Lease) -> StoreFuture<'a, Held> {
+    fn check_lease<'a>(&'a self, lease: &'a Lease) -> StoreFuture<'a, LeaseCheck> {
         Connections::bounded(async move {
             let state = sqlx::query(sql::CHECK_LEASE)
                 .bind(lease.job_id.to_string())
@@ -369,7 +369,11 @@ impl Store for Database {
         })
     }
 
-    fn heartbeat<'a>(&'a self, lease: &'a Lease, duration: Duration) -> StoreFuture<'a, Held> {
+    fn heartbeat<'a>(
+        &'a self,
+        lease: &'a Lease,
+        duration: Duration,
+    ) -> StoreFuture<'a, LeaseCheck> {
         Connections::bounded(async move {
             let mut writing = Writing::begin(self).await?;
             let expires_at = writing.now + duration;
@@ -379,7 +383,7 @@ impl Store for Database {
         })
     }
 
-    fn report<'a>(&'a self, lease: &'a Lease, report: &'a Report) -> StoreFuture<'a, Held> {
+    fn report<'a>(&'a self, lease: &'a Lease, report: &'a Report) -> StoreFuture<'a, LeaseCheck> {
         Connections::bounded(async move {
             let mut writing = Writing::begin(self).await?;
             let held = writes::report(&mut writing.transaction, lease, report, writing.now).await?;
@@ -403,11 +407,11 @@ impl Store for Database {
         })
     }
 
-    fn list_leased(&self) -> StoreFuture<'_, Vec<Leased>> {
+    fn list_leases(&self) -> StoreFuture<'_, Vec<LeaseInfo>> {
         Connections::bounded(async move {
             let mut transaction = self.connections.snapshot().await?;
             let now = now(&self.time, &mut transaction).await?;
-            let rows = sqlx::query(sql::LIST_LEASED)
+            let rows = sqlx::query(sql::LIST_LEASES)
                 .fetch_all(&mut *transaction)
                 .await
                 .map_err(failed("list leases"))?;

@@ -16,7 +16,7 @@ use crate::domain::scheduling::Scheduling;
 use crate::domain::state::JobState;
 use crate::domain::worker::{Worker, WorkerProfile};
 use crate::domain::{JobReport, JobSpec, JobType};
-use crate::store::{Lease, Leased, Standing, StoreError};
+use crate::store::{JobStatus, Lease, LeaseInfo, StoreError};
 
 /// A row, and how to name it when a column cannot be read.
 pub(super) struct Columns<'r> {
@@ -137,12 +137,12 @@ pub(super) fn keyed(row: &Row) -> Result<(JobId, Columns<'_>), StoreError> {
     Ok((id, columns))
 }
 
-pub(super) fn leased(row: &Row, now: Timestamp) -> Result<Leased, StoreError> {
+pub(super) fn leased(row: &Row, now: Timestamp) -> Result<LeaseInfo, StoreError> {
     let (job_id, columns) = keyed(row)?;
     let failed_attempts: u32 = columns.count("failed_attempts")?;
     let max_attempts: u32 = columns.count("max_attempts")?;
     let expires_at = columns.time("lease_expires_at")?;
-    Ok(Leased {
+    Ok(LeaseInfo {
         lease: Lease {
             job_id,
             attempt: columns.count("attempt")?,
@@ -156,13 +156,13 @@ pub(super) fn leased(row: &Row, now: Timestamp) -> Result<Leased, StoreError> {
     })
 }
 
-pub(super) fn standing(row: &Row) -> Result<(JobId, Standing), StoreError> {
+pub(super) fn status(row: &Row) -> Result<(JobId, JobStatus), StoreError> {
     let (id, columns) = keyed(row)?;
-    let standing = Standing {
+    let status = JobStatus {
         state: columns.word("state")?,
         attempt: columns.count("attempt")?,
     };
-    Ok((id, standing))
+    Ok((id, status))
 }
 
 /// What a change that no worker makes depends on and changes, in the columns that every version of the program can read.

@@ -30,7 +30,7 @@ and id <> $1 and spec like '%' || $1 || '%' limit 1";
 
 pub(super) const COUNT_JOBS: &str = "select state, count(*) as jobs from jobs group by state";
 
-pub(super) const LIST_LEASED: &str = "\
+pub(super) const LIST_LEASES: &str = "\
 select id, attempt, lease_owner, lease_expires_at, phase, failed_attempts, max_attempts from jobs \
 where state in ('running', 'pausing', 'cancelling') order by id";
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::row::{self, Columns, to_json};
 use super::{Connection, Connections, Database, Writing, dialect, now, reads, signed, sql};
 use crate::domain::job::{Job, JobId};
-use crate::domain::queue::{QueueContent, Situation};
+use crate::domain::queue::{ClusterState, QueueContent};
 use crate::domain::worker::WorkerProfile;
 use crate::store::{PoolUse, StoreError, StoreFuture, WorkerStore, failed};
 
@@ -91,21 +91,21 @@ impl WorkerStore for Database {
         })
     }
 
-    fn situation(&self) -> StoreFuture<'_, Situation> {
+    fn cluster_state(&self) -> StoreFuture<'_, ClusterState> {
         Connections::bounded(async move {
             let mut reader = self.connections.snapshot().await?;
             let now = now(&self.time, &mut reader).await?;
-            let found = situation(&mut reader, now).await?;
+            let found = cluster_state(&mut reader, now).await?;
             reader.commit().await.map_err(failed("end a read"))?;
             Ok(found)
         })
     }
 
-    fn look_over_queue(&self, submitters: u32) -> StoreFuture<'_, (Situation, QueueContent)> {
+    fn queue_overview(&self, submitters: u32) -> StoreFuture<'_, (ClusterState, QueueContent)> {
         Connections::bounded(async move {
             let mut reader = self.connections.snapshot().await?;
             let now = now(&self.time, &mut reader).await?;
-            let found = situation(&mut reader, now).await?;
+            let found = cluster_state(&mut reader, now).await?;
             let content = content(&mut reader, submitters, now).await?;
             reader.commit().await.map_err(failed("end a read"))?;
             Ok((found, content))
@@ -177,10 +177,10 @@ pub(super) async fn announce(
 }
 
 /// To be called within a transaction that sees one moment.
-pub(super) async fn situation(
+pub(super) async fn cluster_state(
     connection: &mut Connection,
     now: Timestamp,
-) -> Result<Situation, StoreError> {
+) -> Result<ClusterState, StoreError> {
     let rows = sqlx::query(sql::LIST_WORKERS)
         .fetch_all(&mut *connection)
         .await
@@ -193,7 +193,7 @@ pub(super) async fn situation(
         .map_err(failed("look up the queue"))?;
     let queue = Columns::new(&queue, "queue");
     let changed_at = queue.time("changed_at")?;
-    Ok(Situation {
+    Ok(ClusterState {
         now,
         paused: queue.get("paused")?,
         changed_at: (changed_at > Timestamp::UNIX_EPOCH).then_some(changed_at),

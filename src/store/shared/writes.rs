@@ -14,7 +14,7 @@ use crate::domain::job::{Job, JobError, JobId, Progress, Publication};
 use crate::domain::scheduling::DeviceKind;
 use crate::domain::state::JobState;
 use crate::domain::{ErrorCode, JobReport, Method};
-use crate::store::{Claim, Ending, Held, Lease, Report, Settled, StoreError, failed};
+use crate::store::{Claim, Ending, Lease, LeaseCheck, Report, Settled, StoreError, failed};
 
 /// A job that is queued, and those whose artifacts it works on held until it can be seen: whoever deletes one of them
 /// looks for such users.
@@ -207,20 +207,20 @@ async fn end_unreadable(
 }
 
 /// What the state that a fenced statement returned, or did not return, means for the holder.
-pub(super) fn held(row: Option<&Row>) -> Result<Held, StoreError> {
+pub(super) fn held(row: Option<&Row>) -> Result<LeaseCheck, StoreError> {
     let Some(row) = row else {
-        return Ok(Held::Lost);
+        return Ok(LeaseCheck::Lost);
     };
     match Columns::new(row, "jobs").word("state")? {
-        JobState::Running => Ok(Held::Yes),
-        JobState::Pausing => Ok(Held::PauseRequested),
-        JobState::Cancelling => Ok(Held::CancelRequested),
+        JobState::Running => Ok(LeaseCheck::Valid),
+        JobState::Pausing => Ok(LeaseCheck::PauseRequested),
+        JobState::Cancelling => Ok(LeaseCheck::CancelRequested),
         // Nobody holds a job in these.
         JobState::Queued
         | JobState::Succeeded
         | JobState::Failed
         | JobState::Paused
-        | JobState::Cancelled => Ok(Held::Lost),
+        | JobState::Cancelled => Ok(LeaseCheck::Lost),
     }
 }
 
@@ -228,7 +228,7 @@ pub(super) async fn heartbeat(
     connection: &mut Connection,
     lease: &Lease,
     expires_at: Timestamp,
-) -> Result<Held, StoreError> {
+) -> Result<LeaseCheck, StoreError> {
     let state = sqlx::query(sql::HEARTBEAT)
         .bind(lease.job_id.to_string())
         .bind(i64::from(lease.attempt))
@@ -245,7 +245,7 @@ pub(super) async fn report(
     lease: &Lease,
     report: &Report,
     now: Timestamp,
-) -> Result<Held, StoreError> {
+) -> Result<LeaseCheck, StoreError> {
     let (phase, progress, event) = match report {
         Report::Phase(phase) => (Some(*phase), None, Some(EventKind::Phase { phase: *phase })),
         Report::Step(step) => (
@@ -276,7 +276,7 @@ pub(super) async fn report(
         .await
         .map_err(failed("store progress"))?;
     let held = held(row.as_ref())?;
-    if let Some(kind) = event.filter(|_| held != Held::Lost) {
+    if let Some(kind) = event.filter(|_| held != LeaseCheck::Lost) {
         append_event(connection, lease.job_id, lease.attempt, &kind, now).await?;
     }
     Ok(held)

@@ -29,7 +29,7 @@ order by id desc limit $9"
 pub(super) const LIST_DELETED: &str =
     "select id from deleted_jobs where id in (select value from json_each($1))";
 
-pub(super) const LIST_STANDINGS: &str =
+pub(super) const LIST_STATUSES: &str =
     "select id, state, attempt from jobs where id in (select value from json_each($1))";
 
 /// The webhook whose turn it is: of those that are sent to, have something due and less than their share under way, the one
@@ -37,7 +37,7 @@ pub(super) const LIST_STANDINGS: &str =
 ///
 /// What it costs grows with the number of webhooks, and not with that of the messages.
 pub(super) const PICK_WEBHOOK: &str = "\
-with standing as ( \
+with load as ( \
 select id as webhook_id, ( \
 select count(*) from webhook_deliveries as busy \
 where busy.webhook_id = webhooks.id and busy.claimed_until > $1) as under_way, ( \
@@ -47,6 +47,6 @@ and (due.claimed_until is null or due.claimed_until <= $1) \
 order by due.next_attempt_at limit 1) as due_at \
 from webhooks where disabled_at is null \
 ) \
-select id, url, secret, previous_secret, previous_until from webhooks join standing on webhook_id = id \
+select id, url, secret, previous_secret, previous_until from webhooks join load on webhook_id = id \
 where disabled_at is null and under_way < $2 and due_at is not null \
 order by under_way, due_at, id limit 1";

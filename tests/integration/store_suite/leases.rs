@@ -7,26 +7,26 @@ pub(super) async fn a_heartbeat_moves_the_end_of_the_lease(store: &TestStore) {
     let lease = claim(store, "a", 1).await.unwrap();
     let version = job(store, id).await.version;
     let held = store.at(600).heartbeat(&lease, LEASE).await;
-    assert_eq!(held.unwrap(), Held::Yes);
+    assert_eq!(held.unwrap(), LeaseCheck::Valid);
     let renewed = job(store, id).await;
     assert_eq!(
         (renewed.lease_expires_at, renewed.version),
         (Some(at(900)), version)
     );
-    let leased = Leased {
+    let leased = LeaseInfo {
         lease,
         expires_at: at(900),
         is_over: false,
         phase: None,
         is_last_attempt: false,
     };
-    let found = store.at(899).list_leased().await.unwrap();
+    let found = store.at(899).list_leases().await.unwrap();
     assert_eq!(found, std::slice::from_ref(&leased));
-    let over = Leased {
+    let over = LeaseInfo {
         is_over: true,
         ..leased
     };
-    assert_eq!(store.at(900).list_leased().await.unwrap(), [over]);
+    assert_eq!(store.at(900).list_leases().await.unwrap(), [over]);
 }
 
 /// Every write of an old holder, after somebody else took the job.
@@ -46,14 +46,17 @@ pub(super) async fn a_lost_lease_writes_nothing(store: &TestStore) {
         store.list_events(id, 0, 100).await.unwrap(),
     );
     for lost in [&old, &other_owner] {
-        assert_eq!(store.heartbeat(lost, LEASE).await.unwrap(), Held::Lost);
-        assert_eq!(store.check_lease(lost).await.unwrap(), Held::Lost);
+        assert_eq!(
+            store.heartbeat(lost, LEASE).await.unwrap(),
+            LeaseCheck::Lost
+        );
+        assert_eq!(store.check_lease(lost).await.unwrap(), LeaseCheck::Lost);
         assert_eq!(
             store
                 .report(lost, &Report::Phase(Phase::Pruning))
                 .await
                 .unwrap(),
-            Held::Lost
+            LeaseCheck::Lost
         );
         for ending in [
             succeeded(1),

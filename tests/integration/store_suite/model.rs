@@ -53,11 +53,11 @@ impl Entry {
         self.job.version += 1;
     }
 
-    fn held(&self) -> Held {
+    fn held(&self) -> LeaseCheck {
         match self.job.state {
-            JobState::Cancelling => Held::CancelRequested,
-            JobState::Pausing => Held::PauseRequested,
-            _ => Held::Yes,
+            JobState::Cancelling => LeaseCheck::CancelRequested,
+            JobState::Pausing => LeaseCheck::PauseRequested,
+            _ => LeaseCheck::Valid,
         }
     }
 }
@@ -158,20 +158,21 @@ impl Model {
         })
     }
 
-    pub(super) fn check(&mut self, lease: &Lease) -> Held {
-        self.holder(lease).map_or(Held::Lost, |entry| entry.held())
+    pub(super) fn check(&mut self, lease: &Lease) -> LeaseCheck {
+        self.holder(lease)
+            .map_or(LeaseCheck::Lost, |entry| entry.held())
     }
 
-    pub(super) fn heartbeat(&mut self, lease: &Lease, until: Timestamp) -> Held {
-        self.holder(lease).map_or(Held::Lost, |entry| {
+    pub(super) fn heartbeat(&mut self, lease: &Lease, until: Timestamp) -> LeaseCheck {
+        self.holder(lease).map_or(LeaseCheck::Lost, |entry| {
             entry.job.lease_expires_at = Some(until);
             entry.held()
         })
     }
 
-    pub(super) fn report(&mut self, lease: &Lease, report: &Report, now: Timestamp) -> Held {
+    pub(super) fn report(&mut self, lease: &Lease, report: &Report, now: Timestamp) -> LeaseCheck {
         let Some(entry) = self.holder(lease) else {
-            return Held::Lost;
+            return LeaseCheck::Lost;
         };
         entry.job.progress = None;
         match report.clone() {

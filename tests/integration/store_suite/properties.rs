@@ -202,7 +202,7 @@ impl Bench {
 
     /// What a worker's sweep does with leases that are over.
     async fn sweep(&mut self) {
-        for leased in self.store.list_leased().await.unwrap() {
+        for leased in self.store.list_leases().await.unwrap() {
             let job = &self.model.entries[&leased.lease.job_id].job;
             assert_eq!(leased.is_over, leased.expires_at <= self.now());
             assert_eq!(leased.is_last_attempt, job.is_last_attempt());
@@ -261,9 +261,9 @@ impl Bench {
     }
 
     async fn compare_workers(&self) {
-        let situation = self.store.situation().await.unwrap();
-        assert_eq!(situation.paused, self.model.paused);
-        let found: BTreeMap<_, _> = situation
+        let cluster = self.store.cluster_state().await.unwrap();
+        assert_eq!(cluster.paused, self.model.paused);
+        let found: BTreeMap<_, _> = cluster
             .workers
             .into_iter()
             .map(|worker| (worker.profile.id, (worker.draining, worker.jobs)))

@@ -104,8 +104,8 @@ pub(super) async fn standings_are_those_of_the_known_jobs(store: &TestStore) {
     let (first, second) = (insert(store, 0).await, insert(store, 1).await);
     claim(store, "w", 10).await.unwrap();
     let ids = [second, new_job("m", at(0)).id, first];
-    let standings = store.list_standings(&ids).await.unwrap();
-    let found: Vec<_> = standings
+    let statuses = store.list_statuses(&ids).await.unwrap();
+    let found: Vec<_> = statuses
         .into_iter()
         .map(|(id, standing)| (id, standing.state, standing.attempt))
         .collect();
@@ -113,7 +113,7 @@ pub(super) async fn standings_are_those_of_the_known_jobs(store: &TestStore) {
         found,
         [(first, JobState::Running, 1), (second, JobState::Queued, 0)]
     );
-    assert!(store.list_standings(&[]).await.unwrap().is_empty());
+    assert!(store.list_statuses(&[]).await.unwrap().is_empty());
 }
 
 /// While somebody claims and gives back without a pause, no answer tells of two moments.

@@ -28,7 +28,7 @@ pub(super) async fn a_job_is_paused_and_resumed(store: &TestStore) {
             .await
             .unwrap(),
     ] {
-        assert_eq!(held, Held::PauseRequested);
+        assert_eq!(held, LeaseCheck::PauseRequested);
     }
     // It has not stopped yet.
     assert_eq!(

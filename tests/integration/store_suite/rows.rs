@@ -17,7 +17,7 @@ pub(super) async fn an_unreadable_job_fails_when_its_turn_comes_and_the_next_one
     make_unreadable(store, broken).await;
     assert_eq!(claim(store, "a", 5).await.unwrap().job_id, whole);
     assert_eq!(
-        store.list_standings(&[broken]).await.unwrap()[&broken].state,
+        store.list_statuses(&[broken]).await.unwrap()[&broken].state,
         JobState::Failed
     );
     let events = store.list_events(broken, 0, 100).await.unwrap();
@@ -50,7 +50,7 @@ pub(super) async fn the_lease_of_an_unreadable_job_can_be_ended(store: &TestStor
     let id = insert(store, 0).await;
     let lease = claim(store, "a", 1).await.unwrap();
     make_unreadable(store, id).await;
-    let leased = store.list_leased().await.unwrap();
+    let leased = store.list_leases().await.unwrap();
     assert_eq!((&leased[0].lease, leased[0].phase), (&lease, None));
     assert!(finish(store, &leased[0].lease, &retry(1, true, 0)).await);
 }
@@ -66,7 +66,7 @@ pub(super) async fn an_unreadable_job_can_be_ended_and_deleted(store: &TestStore
     );
     assert_eq!(
         store.check_lease(&lease).await.unwrap(),
-        Held::CancelRequested
+        LeaseCheck::CancelRequested
     );
     assert!(finish(store, &lease, &Ending::Cancelled).await);
 

@@ -97,7 +97,7 @@ async fn times_are_those_of_the_server() {
     assert_eq!(database.execute(&age).await.unwrap(), 1);
     let claimed = store.claim_next_job(&claim_by("a")).await.unwrap().unwrap();
     let lease = Lease::of(&claimed).unwrap();
-    assert!(!store.list_leased().await.unwrap()[0].is_over);
+    assert!(!store.list_leases().await.unwrap()[0].is_over);
     store.heartbeat(&lease, Duration::ZERO).await.unwrap();
-    assert!(store.list_leased().await.unwrap()[0].is_over);
+    assert!(store.list_leases().await.unwrap()[0].is_over);
 }

@@ -19,7 +19,7 @@ async fn announce(store: &TestStore, id: &str, seconds: i64) -> bool {
 }
 
 async fn workers(store: &TestStore, seconds: i64) -> Vec<Worker> {
-    store.at(seconds).situation().await.unwrap().workers
+    store.at(seconds).cluster_state().await.unwrap().workers
 }
 
 async fn statuses(store: &TestStore, seconds: i64) -> Vec<(String, WorkerStatus)> {
@@ -139,7 +139,10 @@ pub(super) async fn a_draining_worker_finishes_what_it_has_and_claims_nothing(st
     }
     assert!(announce(store, "a", 4).await, "it hears of it");
     assert_eq!(claim(store, "a", 5).await, None);
-    assert_eq!(store.heartbeat(&lease, LEASE).await.unwrap(), Held::Yes);
+    assert_eq!(
+        store.heartbeat(&lease, LEASE).await.unwrap(),
+        LeaseCheck::Valid
+    );
     assert!(finish(store, &lease, &succeeded(1)).await);
     assert_eq!(
         statuses(store, 6).await,
@@ -158,7 +161,7 @@ pub(super) async fn nobody_claims_while_the_queue_is_paused(store: &TestStore) {
     let (first, second) = (insert(store, 0).await, insert(store, 1).await);
     let lease = claim(store, "a", 2).await.unwrap();
     let paused = async || {
-        let now = store.situation().await.unwrap();
+        let now = store.cluster_state().await.unwrap();
         (now.paused, now.changed_at)
     };
     assert_eq!(paused().await, (false, None));
@@ -167,7 +170,10 @@ pub(super) async fn nobody_claims_while_the_queue_is_paused(store: &TestStore) {
     }
     assert_eq!(paused().await, (true, Some(at(3))));
     assert_eq!(claim(store, "b", 5).await, None);
-    assert_eq!(store.heartbeat(&lease, LEASE).await.unwrap(), Held::Yes);
+    assert_eq!(
+        store.heartbeat(&lease, LEASE).await.unwrap(),
+        LeaseCheck::Valid
+    );
     assert!(finish(store, &lease, &succeeded(1)).await, "{first}");
     store.at(6).set_paused(false).await.unwrap();
     assert_eq!(claim(store, "b", 7).await.unwrap().job_id, second);
@@ -258,7 +264,7 @@ pub(super) async fn the_queue_says_what_waits_and_for_what(store: &TestStore) {
     let held = claim(store, "a", 50).await.unwrap();
     let retried = claim(store, "a", 51).await.unwrap();
     assert!(finish_at(store, &retried, &retry(1, false, 60), 60).await);
-    let (now, content) = store.at(70).look_over_queue(1).await.unwrap();
+    let (now, content) = store.at(70).queue_overview(1).await.unwrap();
     assert_eq!(content.ready_and_delayed(), (1, 2));
     assert_eq!(content.running, 1);
     assert_eq!(content.oldest_age_seconds(now.now), Some(50.0));
@@ -286,14 +292,14 @@ pub(super) async fn the_queue_says_what_waits_and_for_what(store: &TestStore) {
             WaitReason::Scheduled
         ]
     );
-    let (_, content) = store.at(125).look_over_queue(10).await.unwrap();
+    let (_, content) = store.at(125).queue_overview(10).await.unwrap();
     let retried = content.groups.iter().find(|group| group.needs.is_retry);
     assert_eq!(retried.map(|group| group.since), Some(at(120)));
 }
 
 /// Those of the jobs that wait, each once.
 async fn reasons(store: &TestStore, seconds: i64) -> Vec<WaitReason> {
-    let (now, content) = store.at(seconds).look_over_queue(10).await.unwrap();
+    let (now, content) = store.at(seconds).queue_overview(10).await.unwrap();
     let waiting = now.waiting(&content.groups).into_iter();
     let mut reasons: Vec<_> = waiting.map(|(waiting, _)| waiting.reason).collect();
     reasons.sort_unstable();

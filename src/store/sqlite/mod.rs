@@ -6,7 +6,7 @@
 mod connections;
 mod dialect;
 mod migration;
-#[path = "shared/mod.rs"]
+#[path = "../shared/mod.rs"]
 mod shared;
 
 use std::path::Path;

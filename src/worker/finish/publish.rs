@@ -12,16 +12,16 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::Context;
-use super::holding::{Limit, while_held};
 use super::record::STORE_RETRY;
-use super::supervise::Ended;
 use crate::artifacts::ArtifactError;
 use crate::domain::attempt::{LOCK_FILE, Phase};
 use crate::domain::job::{Job, Publication};
 use crate::domain::manifest::FileEntry;
 use crate::domain::{AttemptFailure, ErrorCode, JobReport, Manifest};
-use crate::store::{Held, Lease};
+use crate::store::{Lease, LeaseCheck};
+use crate::worker::attempt::Ended;
+use crate::worker::context::Context;
+use crate::worker::lease::{Limit, while_leased};
 
 /// The manifest's name within the artifact of a job of the type `prune`.
 const MANIFEST_FILE: &str = "secateur.json";
@@ -55,7 +55,7 @@ pub(super) async fn publish(
         deadline,
         phase: Some(Phase::Publishing),
     };
-    while_held(context, lease, limit, work).await.flatten()
+    while_leased(context, lease, limit, work).await.flatten()
 }
 
 /// A bucket that is away is waited for, as a database is: hours of work hang on it, and another attempt would meet the same.
@@ -123,8 +123,10 @@ async fn confirm(context: &Context, lease: &Lease) -> Result<(), Ended> {
             .heartbeat(lease, context.settings.lease)
             .await;
         match held {
-            Ok(Held::Yes | Held::CancelRequested | Held::PauseRequested) => return Ok(()),
-            Ok(Held::Lost) => return Err(Ended::Lost),
+            Ok(LeaseCheck::Valid | LeaseCheck::CancelRequested | LeaseCheck::PauseRequested) => {
+                return Ok(());
+            }
+            Ok(LeaseCheck::Lost) => return Err(Ended::Lost),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, job.id = %lease.job_id, "cannot confirm the lease");

@@ -1,146 +1,28 @@
-//! Carries checkpoints to the bucket and back, so that a job goes on on another machine.
+//! Copies a job's resume state to the bucket, so that it goes on on another machine.
 //!
-//! The process of an attempt knows nothing of it: it says which files make a checkpoint, and finds those that came from
-//! elsewhere in a directory. A checkpoint that cannot be stored fails nothing; the one before it stays.
+//! The process of an attempt only says which files make up the state. A state that cannot be stored fails nothing: the
+//! one before it stays.
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
-use super::Context;
-use super::supervise::Ended;
+use super::resume::Received;
+use super::supervisor::Ended;
 use crate::artifacts::{ArtifactError, Checkpoints, StoredCheckpoint, StoredFile};
-use crate::domain::JobId;
-use crate::domain::attempt::{CheckpointFile, JOURNAL_DIR, JOURNAL_STATE_FILE, PortableCheckpoint};
-use crate::domain::job::Job;
+use crate::domain::attempt::{CheckpointFile, JOURNAL_DIR, PortableCheckpoint};
+use crate::domain::job::{Job, JobId};
+use crate::worker::context::Context;
 
 /// How long the last checkpoint of an attempt that will be tried again may take to the bucket; at most half a lease, which
 /// nobody renews then.
-const LAST: Duration = Duration::from_secs(20);
-
-/// How often a checkpoint is asked for, minutes in all, before the one before it is: the bucket may have lost one object
-/// only.
-const COPIES: u32 = 10;
-
-/// A checkpoint of another machine.
-#[derive(Debug)]
-pub(super) struct Received {
-    pub(super) directory: PathBuf,
-    files: Vec<StoredFile>,
-}
-
-/// Copies the furthest checkpoint of the job here, unless this machine is at least as far. The process looks whether it
-/// fits. Before another attempt than the first a bucket that is away is waited for: without it hours of work might be done
-/// again.
-pub(super) async fn receive(context: &Context, job: &Job) -> Option<Received> {
-    let checkpoints = context.parts.artifacts.checkpoints()?;
-    let scratch = context.scratch(job.id);
-    let directory = scratch.join(format!("received-{}", job.attempt));
-    let local = local_block(&scratch).await;
-    let stored = loop {
-        match checkpoints.list(job.id).await {
-            Ok(stored) => break stored,
-            Err(error) if error.may_pass() && job.attempt > 1 => {
-                context.wait_for_bucket(&error).await;
-            }
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "cannot look up the checkpoints in the bucket");
-                return None;
-            }
-        }
-    };
-    for checkpoint in stored {
-        if checkpoint.next_block <= local {
-            return None;
-        }
-        let mut tries = 1;
-        let copied = loop {
-            match copy(&checkpoints, job.id, &checkpoint, &directory).await {
-                Err(error) if error.may_pass() && tries < COPIES => {
-                    context.wait_for_bucket(&error).await;
-                    tries += 1;
-                }
-                copied => break copied,
-            }
-        };
-        match copied {
-            Ok(()) => {
-                let block = checkpoint.next_block;
-                tracing::info!(block, "checkpoint copied from the bucket");
-                let files = checkpoint.files;
-                return Some(Received { directory, files });
-            }
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "a checkpoint in the bucket cannot be copied");
-            }
-        }
-    }
-    None
-}
-
-async fn copy(
-    checkpoints: &Checkpoints,
-    job: JobId,
-    checkpoint: &StoredCheckpoint,
-    directory: &Path,
-) -> Result<(), ArtifactError> {
-    let failed = |source| ArtifactError::Local {
-        operation: "write",
-        path: directory.to_path_buf(),
-        source,
-    };
-    remove(directory).await.map_err(failed)?;
-    let made = tokio::fs::create_dir_all(directory).await;
-    made.map_err(failed)?;
-    for file in &checkpoint.files {
-        let target = directory.join(&file.entry.name);
-        checkpoints.fetch(job, file, &target).await?;
-    }
-    let state = directory.join(JOURNAL_STATE_FILE);
-    let written = tokio::fs::write(state, &checkpoint.state).await;
-    written.map_err(failed)
-}
-
-/// Removes what the process did not take.
-pub(super) async fn remove(directory: &Path) -> io::Result<()> {
-    match tokio::fs::remove_dir_all(directory).await {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
-}
-
-/// The block that an earlier attempt on this machine was in; 0 where nothing is left of it.
-async fn local_block(scratch: &Path) -> usize {
-    #[derive(Deserialize)]
-    struct State {
-        next_block: usize,
-    }
-    let has_copy = tokio::fs::try_exists(scratch.join("artifact")).await;
-    let state = tokio::fs::read(scratch.join(JOURNAL_DIR).join(JOURNAL_STATE_FILE)).await;
-    let state = state.ok().filter(|_| has_copy.unwrap_or_default());
-    let state = state.and_then(|bytes| serde_json::from_slice::<State>(&bytes).ok());
-    state.map_or(0, |state| state.next_block)
-}
-
-/// Removes a finished job's checkpoints, up to those of its last attempt: the next one may be storing its own.
-pub(super) async fn discard(context: &Context, job: JobId, last: u32) {
-    let Some(checkpoints) = context.parts.artifacts.checkpoints() else {
-        return;
-    };
-    if let Err(error) = checkpoints.delete_until(job, last).await {
-        let error = &error as &dyn std::error::Error;
-        tracing::warn!(error, job.id = %job, "cannot remove the checkpoints in the bucket, the sweep will");
-    }
-}
+const LAST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Stores an attempt's checkpoints while it goes on. One that is overtaken by the next before its turn is left out.
 #[derive(Debug)]
@@ -171,7 +53,7 @@ impl Uploader {
         };
         Some(Self {
             journal: context.scratch(job.id).join(JOURNAL_DIR),
-            patience: LAST.min(context.settings.lease / 2),
+            patience: LAST_TIMEOUT.min(context.settings.lease / 2),
             offers,
             task: tokio::spawn(upload.run(offered).in_current_span()),
         })

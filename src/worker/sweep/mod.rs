@@ -1,18 +1,22 @@
 //! Looks over what dead workers left behind: their scratch directories, their unfinished artifacts; and forgets in the
 //! database what is old.
 
+pub(super) mod retention;
+
 use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::grace::{self, GRACE};
-use super::{Context, checkpoints, clearing, jittered};
+use super::attempt::discard;
+use super::context::{Context, jittered};
+use super::finish;
 use crate::artifacts::{ArtifactError, Stored};
 use crate::domain::job::JobId;
 use crate::domain::state::JobState;
-use crate::store::{Standing, StoreError};
+use crate::store::{JobStatus, StoreError};
+use retention::RETENTION;
 
 /// How long it is known that a job was deleted.
 const DELETED_KNOWN: Duration = Duration::from_hours(30 * 24);
@@ -62,24 +66,24 @@ impl Sweeper {
 
     /// One round. Its parts do not depend on each other.
     async fn sweep(&mut self, context: &Context) {
-        tell("workers", forget_workers(context).await);
-        tell("scratch", self.remove_scratch(context).await);
-        tell("artifacts", self.remove_attempts(context).await);
-        tell("idempotency keys", forget_keys(context).await);
-        tell("deleted jobs", forget_deleted(context).await);
-        tell("webhook deliveries", forget_deliveries(context).await);
+        log_failure("workers", forget_workers(context).await);
+        log_failure("scratch", self.remove_scratch(context).await);
+        log_failure("artifacts", self.remove_attempts(context).await);
+        log_failure("idempotency keys", forget_keys(context).await);
+        log_failure("deleted jobs", forget_deleted(context).await);
+        log_failure("webhook deliveries", forget_deliveries(context).await);
     }
 
     /// Scratch directories of jobs that nobody will work on again.
     async fn remove_scratch(&mut self, context: &Context) -> Result<(), SweepError> {
-        clearing::finish(&context.settings.scratch_dir).await?;
+        finish::finish_removals(&context.settings.scratch_dir).await?;
         let ids = list_scratch(&context.settings.scratch_dir).await?;
-        let standings = context.parts.store.list_standings(&ids).await?;
+        let statuses = context.parts.store.list_statuses(&ids).await?;
         let deleted = context.parts.store.list_deleted(&ids).await?;
         for id in ids {
-            let standing = standings.get(&id).copied();
+            let status = statuses.get(&id).copied();
             let is_deleted = deleted.contains(&id);
-            let removed = self.remove_scratch_of(context, id, standing, is_deleted);
+            let removed = self.remove_scratch_of(context, id, status, is_deleted);
             go_on(id, "scratch", removed.await)?;
         }
         Ok(())
@@ -89,22 +93,22 @@ impl Sweeper {
         &mut self,
         context: &Context,
         id: JobId,
-        standing: Option<Standing>,
+        status: Option<JobStatus>,
         is_deleted: bool,
     ) -> Result<(), SweepError> {
         let directory = context.scratch(id);
-        let is_needed = match standing {
-            Some(standing) => {
-                grace::end(&directory)?;
-                !standing.state.is_terminal() || grace::awaits_retry(context, id).await?
+        let is_needed = match status {
+            Some(status) => {
+                retention::end(&directory)?;
+                !status.state.is_terminal() || retention::awaits_retry(context, id).await?
             }
             None if is_deleted => false,
-            None => !self.is_grace_over(context, id, &directory)?,
+            None => !self.is_retention_over(context, id, &directory)?,
         };
         if is_needed || context.active.contains(id) {
             return Ok(());
         }
-        if clearing::remove_scratch(context, id, standing, 0).await? {
+        if finish::remove_scratch(context, id, status, 0).await? {
             tracing::info!(job.id = %id, "leftover scratch directory removed");
         }
         Ok(())
@@ -120,12 +124,12 @@ impl Sweeper {
         }
         let found = artifacts.list().await?;
         let ids: Vec<_> = found.keys().copied().collect();
-        let standings = context.parts.store.list_standings(&ids).await?;
+        let statuses = context.parts.store.list_statuses(&ids).await?;
         let deleted = context.parts.store.list_deleted(&ids).await?;
         for (id, stored) in found {
-            let standing = standings.get(&id).copied();
+            let status = statuses.get(&id).copied();
             let is_deleted = deleted.contains(&id);
-            let removed = self.remove_attempts_of(context, id, stored, standing, is_deleted);
+            let removed = self.remove_attempts_of(context, id, stored, status, is_deleted);
             go_on(id, "artifacts", removed.await)?;
         }
         Ok(())
@@ -136,14 +140,14 @@ impl Sweeper {
         context: &Context,
         id: JobId,
         stored: Stored,
-        standing: Option<Standing>,
+        status: Option<JobStatus>,
         is_deleted: bool,
     ) -> Result<(), SweepError> {
         let artifacts = &context.parts.artifacts;
-        if standing.is_none() && !is_deleted {
+        if status.is_none() && !is_deleted {
             self.tell_unknown(id, "artifacts");
             match stored.unknown_since {
-                Some(since) if grace::is_past(since, context.now()) => {}
+                Some(since) if retention::is_past(since, context.now()) => {}
                 Some(_) => return Ok(()),
                 None => return Ok(artifacts.mark_unknown(id).await?),
             }
@@ -152,19 +156,19 @@ impl Sweeper {
             artifacts.unmark_unknown(id).await?;
         }
         for attempt in stored.attempts {
-            if !standing.is_some_and(|standing| needs(standing, attempt)) {
+            if !status.is_some_and(|status| needs(status, attempt)) {
                 artifacts.delete_attempt(id, attempt).await?;
                 tracing::info!(job.id = %id, job.attempt = attempt, "leftover artifact removed");
             }
         }
-        if standing.is_none_or(|standing| standing.state.is_terminal()) {
+        if status.is_none_or(|status| status.state.is_terminal()) {
             // The next attempt may begin with them, or has begun meanwhile.
             if stored.has_checkpoints
-                && !grace::awaits_retry(context, id).await?
-                && clearing::stands(context, id, standing).await?
+                && !retention::awaits_retry(context, id).await?
+                && finish::is_in_status(context, id, status).await?
             {
-                let last = standing.map_or(u32::MAX, |standing| standing.attempt);
-                checkpoints::discard(context, id, last).await;
+                let last = status.map_or(u32::MAX, |status| status.attempt);
+                discard(context, id, last).await;
             }
             artifacts.remove_empty(id).await;
         }
@@ -172,19 +176,19 @@ impl Sweeper {
     }
 
     /// For a job that the database does not know.
-    fn is_grace_over(
+    fn is_retention_over(
         &mut self,
         context: &Context,
         id: JobId,
         directory: &Path,
     ) -> io::Result<bool> {
         self.tell_unknown(id, "scratch");
-        grace::is_over(directory, context.now())
+        retention::is_over(directory, context.now())
     }
 
     fn tell_unknown(&mut self, id: JobId, kind: &str) {
         if self.unknown.insert(id) {
-            tracing::warn!(job.id = %id, kind, grace = ?GRACE, "the database does not know this job, its files are kept for a while");
+            tracing::warn!(job.id = %id, kind, retention = ?RETENTION, "the database does not know this job, its files are kept for a while");
         }
     }
 }
@@ -204,7 +208,7 @@ fn go_on(id: JobId, part: &str, result: Result<(), SweepError>) -> Result<(), Sw
 }
 
 /// What did not work goes to the log.
-pub(super) fn tell(part: &str, result: Result<(), SweepError>) {
+pub(super) fn log_failure(part: &str, result: Result<(), SweepError>) {
     if let Err(error) = result {
         let error = &error as &dyn std::error::Error;
         tracing::error!(error, part, "sweep failed");
@@ -245,10 +249,10 @@ async fn forget_deliveries(context: &Context) -> Result<(), SweepError> {
 }
 
 /// Whether the attempt is, or may still become, the job's result.
-fn needs(standing: Standing, attempt: u32) -> bool {
-    match standing.state {
+fn needs(status: JobStatus, attempt: u32) -> bool {
+    match status.state {
         JobState::Running | JobState::Pausing | JobState::Cancelling | JobState::Succeeded => {
-            standing.attempt == attempt
+            status.attempt == attempt
         }
         JobState::Queued | JobState::Paused | JobState::Failed | JobState::Cancelled => false,
     }

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::cleanup;
 use super::publish::publish;
-use super::supervise::Ended;
-use super::{Context, clearing, grace, jittered};
 use crate::domain::attempt::Phase;
 use crate::domain::history::EventKind;
 use crate::domain::job::{Job, JobError};
 use crate::domain::{AttemptFailure, ErrorCode, JobState};
 use crate::store::{Ending, Lease, Settled};
+use crate::worker::attempt::Ended;
+use crate::worker::context::{Context, jittered};
+use crate::worker::sweep::retention;
 
 /// The longest wait between two attempts.
 const MAX_RETRY_DELAY: Duration = Duration::from_mins(5);
@@ -21,7 +23,7 @@ pub(super) const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// How long a pool that is stopped goes on asking. Most of what keeps one statement from working is over by then, and who
 /// stops the process mostly waits for as long.
-const STOP_PATIENCE: Duration = Duration::from_secs(15);
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why an attempt's end is not written down.
 #[derive(Debug)]
@@ -33,7 +35,12 @@ enum Aborted {
 }
 
 /// Brings an attempt to its end: files first, then the one transaction that makes them visible, then the clearing up.
-pub(super) async fn record(context: &Context, job: &Job, deadline: Option<Instant>, ended: Ended) {
+pub(in crate::worker) async fn record(
+    context: &Context,
+    job: &Job,
+    deadline: Option<Instant>,
+    ended: Ended,
+) {
     let Some(lease) = Lease::of(job) else { return };
     let settled = match ending(context, job, &lease, deadline, ended).await {
         Ok(ending) => finish(context, &lease, &ending).await,
@@ -44,12 +51,12 @@ pub(super) async fn record(context: &Context, job: &Job, deadline: Option<Instan
             log(job, &settled.event);
             count(&settled);
             // Kept for the next attempt, if there will be one, or may be.
-            if settled.state.is_terminal() && !grace::is_worth_a_retry(settled.error.as_ref()) {
-                clearing::clear_up(context, job, settled.state).await;
+            if settled.state.is_terminal() && !retention::is_worth_a_retry(settled.error.as_ref()) {
+                cleanup::clean_up(context, job, settled.state).await;
             }
         }
         Err(Aborted::Lost) => discard(context, job).await,
-        Err(Aborted::Stopped) => context.presence.leave_a_lease(),
+        Err(Aborted::Stopped) => context.lock.leave_behind(),
     }
 }
 
@@ -128,13 +135,13 @@ fn retry_delay(first: Duration, failed_attempts: u32) -> Duration {
 
 /// Hours of work hang on this one statement, so it is tried until the database answers, or the pool was stopped a while ago.
 async fn finish(context: &Context, lease: &Lease, ending: &Ending) -> Result<Settled, Aborted> {
-    let patience = async {
+    let timeout = async {
         context.stop.cancelled().await;
-        tokio::time::sleep(STOP_PATIENCE).await;
+        tokio::time::sleep(STOP_TIMEOUT).await;
     };
     tokio::select! {
         settled = finish_at_last(context, lease, ending) => settled.ok_or(Aborted::Lost),
-        () = patience => Err(Aborted::Stopped),
+        () = timeout => Err(Aborted::Stopped),
     }
 }
 
@@ -154,9 +161,9 @@ async fn finish_at_last(context: &Context, lease: &Lease, ending: &Ending) -> Op
 /// Nothing was written, so nothing of this attempt may remain, unless it was this very attempt that succeeded: a
 /// commit whose answer was lost is tried again, and the second time there is no lease any more.
 async fn discard(context: &Context, job: &Job) {
-    let standings = context.parts.store.list_standings(&[job.id]).await;
-    let standing = standings.map(|standings| standings.get(&job.id).copied());
-    let result = match standing {
+    let statuses = context.parts.store.list_statuses(&[job.id]).await;
+    let status = statuses.map(|statuses| statuses.get(&job.id).copied());
+    let result = match status {
         Ok(Some(now)) if now.state == JobState::Succeeded && now.attempt == job.attempt => return,
         Ok(Some(_)) => {
             let artifacts = &context.parts.artifacts;
@@ -210,7 +217,7 @@ fn log(job: &Job, end: &EventKind) {
 }
 
 /// Counts what was written, which is not always what the attempt wished.
-pub(super) fn count(settled: &Settled) {
+pub(in crate::worker) fn count(settled: &Settled) {
     let outcome = settled.outcome.as_str();
     metrics::counter!("secateur_job_attempts_total", "outcome" => outcome).increment(1);
     let code = match settled.state {

@@ -1,13 +1,13 @@
-//! Passes on to the slots what the database tells: how they hear at once of what another process was asked for.
+//! Passes changes that the database notifies of on to the slots.
 
 use std::sync::Arc;
 
 use futures::StreamExt as _;
 
-use super::Context;
+use super::context::Context;
 use crate::store::Change;
 
-/// Until the pool stops, or there is nothing to hear.
+/// Runs until the pool stops, or the database has no notifications.
 pub(super) async fn run(context: Arc<Context>) {
     let mut changes = context.parts.store.changes();
     while let Some(Some(change)) = context.stop.run_until_cancelled(changes.next()).await {

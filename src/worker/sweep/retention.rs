@@ -14,19 +14,19 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Context;
 use crate::domain::job::{Job, JobError, JobId};
 use crate::domain::state::JobState;
 use crate::store::StoreError;
+use crate::worker::context::Context;
 
 /// Its time is when the job was first found to be unknown.
 const MARK: &str = "unknown-since";
 
 /// How long the files of an unknown job are kept.
-pub(super) const GRACE: Duration = Duration::from_hours(7 * 24);
+pub(in crate::worker) const RETENTION: Duration = Duration::from_hours(7 * 24);
 
-/// Whether the job whose directory this is has been unknown for longer than [`GRACE`]. The first call sets the mark.
-pub(super) fn is_over(directory: &Path, now: Timestamp) -> io::Result<bool> {
+/// Whether the job whose directory this is has been unknown for longer than [`RETENTION`]. The first call sets the mark.
+pub(in crate::worker) fn is_over(directory: &Path, now: Timestamp) -> io::Result<bool> {
     let mark = directory.join(MARK);
     match fs::metadata(&mark) {
         Ok(metadata) => {
@@ -41,13 +41,13 @@ pub(super) fn is_over(directory: &Path, now: Timestamp) -> io::Result<bool> {
     }
 }
 
-/// Whether what began then has lasted for longer than [`GRACE`].
-pub(super) fn is_past(since: Timestamp, now: Timestamp) -> bool {
-    Duration::try_from(now.duration_since(since)).is_ok_and(|age| age > GRACE)
+/// Whether what began then has lasted for longer than [`RETENTION`].
+pub(in crate::worker) fn is_past(since: Timestamp, now: Timestamp) -> bool {
+    Duration::try_from(now.duration_since(since)).is_ok_and(|age| age > RETENTION)
 }
 
 /// Takes the mark away: the job is known, or its files are gone.
-pub(super) fn end(directory: &Path) -> io::Result<()> {
+pub(in crate::worker) fn end(directory: &Path) -> io::Result<()> {
     match fs::remove_file(directory.join(MARK)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
@@ -55,15 +55,18 @@ pub(super) fn end(directory: &Path) -> io::Result<()> {
 }
 
 /// How long a job that failed can be tried again without starting over.
-const RETRY_GRACE: Duration = Duration::from_hours(24);
+const RETRY_RETENTION: Duration = Duration::from_hours(24);
 
 /// Whether a job that ended so may go on from where it was when it is tried again.
-pub(super) fn is_worth_a_retry(error: Option<&JobError>) -> bool {
+pub(in crate::worker) fn is_worth_a_retry(error: Option<&JobError>) -> bool {
     error.is_some_and(|error| error.failure.retryable)
 }
 
 /// Whether the files of a job that is over are kept for somebody who has it tried again.
-pub(super) async fn awaits_retry(context: &Context, id: JobId) -> Result<bool, StoreError> {
+pub(in crate::worker) async fn awaits_retry(
+    context: &Context,
+    id: JobId,
+) -> Result<bool, StoreError> {
     match context.parts.store.lookup_job(id).await {
         Ok(job) => Ok(job.is_some_and(|job| is_recent_failure(&job, context.now()))),
         // One that this version cannot read must not keep the files of the others.
@@ -74,7 +77,7 @@ pub(super) async fn awaits_retry(context: &Context, id: JobId) -> Result<bool, S
 
 fn is_recent_failure(job: &Job, now: Timestamp) -> bool {
     let age = |at| Duration::try_from(now.duration_since(at)).unwrap_or_default();
-    let is_recent = job.finished_at.is_some_and(|at| age(at) < RETRY_GRACE);
+    let is_recent = job.finished_at.is_some_and(|at| age(at) < RETRY_RETENTION);
     is_recent && job.state == JobState::Failed && is_worth_a_retry(job.error.as_ref())
 }
 
@@ -107,7 +110,7 @@ mod tests {
             .unwrap()
             .unwrap();
         let ended = job.finished_at.unwrap();
-        assert!(!is_recent_failure(&job, ended + RETRY_GRACE));
+        assert!(!is_recent_failure(&job, ended + RETRY_RETENTION));
         let mut refused = job;
         if let Some(error) = &mut refused.error {
             error.failure.retryable = false;
@@ -119,7 +122,7 @@ mod tests {
     fn the_grace_begins_when_a_job_is_first_unknown_and_again_after_it_was_known() {
         let directory = tempfile::tempdir().unwrap();
         let now = SystemClock.now();
-        let late = now + GRACE + Duration::from_mins(1);
+        let late = now + RETENTION + Duration::from_mins(1);
         assert!(!is_over(directory.path(), late).unwrap(), "first seen");
         assert!(!is_over(directory.path(), now).unwrap());
         assert!(is_over(directory.path(), late).unwrap());

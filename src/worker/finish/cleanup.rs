@@ -9,25 +9,26 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 
-use super::sweep::SweepError;
-use super::{Context, checkpoints};
 use crate::domain::JobState;
 use crate::domain::attempt::LOCK_FILE;
 use crate::domain::job::{Job, JobId};
-use crate::store::{Standing, StoreError};
+use crate::store::{JobStatus, StoreError};
+use crate::worker::attempt::{discard, remove};
+use crate::worker::context::Context;
+use crate::worker::sweep::SweepError;
 
 /// Ends the name of a directory that is being removed.
 const REMOVED: &str = "removed";
 
 /// For the slot whose attempt has brought the job into this state.
-pub(super) async fn clear_up(context: &Context, job: &Job, state: JobState) {
-    let standing = Standing {
+pub(super) async fn clean_up(context: &Context, job: &Job, state: JobState) {
+    let status = JobStatus {
         state,
         attempt: job.attempt,
     };
-    match remove_scratch(context, job.id, Some(standing), 1).await {
+    match remove_scratch(context, job.id, Some(status), 1).await {
         Ok(true) => {
-            let discarded = checkpoints::discard(context, job.id, job.attempt);
+            let discarded = discard(context, job.id, job.attempt);
             // A bucket that is away keeps no worker from stopping.
             context.stop.run_until_cancelled(discarded).await;
         }
@@ -43,10 +44,10 @@ pub(super) async fn clear_up(context: &Context, job: &Job, state: JobState) {
 
 /// Removes the scratch directory of a job that stands like this, if there is one; `false` where it does not any more, or
 /// where somebody besides the caller's `own` slots is at it.
-pub(super) async fn remove_scratch(
+pub(in crate::worker) async fn remove_scratch(
     context: &Context,
     id: JobId,
-    standing: Option<Standing>,
+    status: Option<JobStatus>,
     own: usize,
 ) -> Result<bool, SweepError> {
     let directory = context.scratch(id);
@@ -56,14 +57,14 @@ pub(super) async fn remove_scratch(
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error.into()),
     };
-    if !stands(context, id, standing).await? {
+    if !is_in_status(context, id, status).await? {
         return Ok(false);
     }
     if lock.is_none() {
         return Ok(true);
     }
     let aside = directory.with_extension(REMOVED);
-    checkpoints::remove(&aside).await?;
+    remove(&aside).await?;
     let moved = context
         .active
         .unless_others(id, own, || fs::rename(&directory, &aside));
@@ -73,22 +74,22 @@ pub(super) async fn remove_scratch(
         Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
         Some(moved) => moved?,
     }
-    checkpoints::remove(&aside).await?;
+    remove(&aside).await?;
     Ok(true)
 }
 
 /// Whether the job stands like this now; `None` = the database does not know it.
-pub(super) async fn stands(
+pub(in crate::worker) async fn is_in_status(
     context: &Context,
     id: JobId,
-    standing: Option<Standing>,
+    status: Option<JobStatus>,
 ) -> Result<bool, StoreError> {
-    let standings = context.parts.store.list_standings(&[id]).await?;
-    Ok(standings.get(&id).copied() == standing)
+    let statuses = context.parts.store.list_statuses(&[id]).await?;
+    Ok(statuses.get(&id).copied() == status)
 }
 
 /// Removes what lies aside: somebody died while removing it.
-pub(super) async fn finish(scratch_dir: &Path) -> io::Result<()> {
+pub(in crate::worker) async fn finish_removals(scratch_dir: &Path) -> io::Result<()> {
     let mut entries = match tokio::fs::read_dir(scratch_dir).await {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
@@ -98,7 +99,7 @@ pub(super) async fn finish(scratch_dir: &Path) -> io::Result<()> {
         let stem = path.file_stem().and_then(OsStr::to_str);
         let is_job = stem.is_some_and(|stem| stem.parse::<JobId>().is_ok());
         if is_job && path.extension() == Some(OsStr::new(REMOVED)) {
-            checkpoints::remove(&path).await?;
+            remove(&path).await?;
         }
     }
     Ok(())
@@ -149,7 +150,7 @@ mod tests {
         let job = failed(&context).await;
         let retried = context.parts.store.request(job.id, Action::Retry, None);
         assert!(retried.await.unwrap().is_some());
-        clear_up(&context, &job, JobState::Failed).await;
+        clean_up(&context, &job, JobState::Failed).await;
         assert!(is_there(&context.scratch(job.id).join("artifact")));
     }
 
@@ -162,14 +163,14 @@ mod tests {
         let _own = context.active.begin(job.id);
 
         let process = lock(&scratch).unwrap().unwrap();
-        clear_up(&context, &job, JobState::Failed).await;
+        clean_up(&context, &job, JobState::Failed).await;
         assert!(is_there(&scratch.join("artifact")), "a process is at it");
         drop(process);
         let other = context.active.begin(job.id);
-        clear_up(&context, &job, JobState::Failed).await;
+        clean_up(&context, &job, JobState::Failed).await;
         assert!(is_there(&scratch.join("artifact")), "a slot is at it");
         drop(other);
-        clear_up(&context, &job, JobState::Failed).await;
+        clean_up(&context, &job, JobState::Failed).await;
         let left = fs::read_dir(&context.settings.scratch_dir).unwrap();
         assert_eq!(left.count(), 0);
     }
@@ -177,7 +178,7 @@ mod tests {
     #[tokio::test]
     async fn a_removal_that_was_cut_short_is_finished() {
         let home = tempfile::tempdir().unwrap();
-        finish(&home.path().join("nothing")).await.unwrap();
+        finish_removals(&home.path().join("nothing")).await.unwrap();
         let id = "job_019abcde0123789a8bcdef0123456789";
         for name in [
             format!("{id}.{REMOVED}"),
@@ -186,7 +187,7 @@ mod tests {
         ] {
             fs::create_dir_all(home.path().join(name).join("artifact")).unwrap();
         }
-        finish(home.path()).await.unwrap();
+        finish_removals(home.path()).await.unwrap();
         let exists = |name: &str| is_there(&home.path().join(name));
         assert!(exists(id) && exists("x.removed"));
         assert!(!exists(&format!("{id}.{REMOVED}")));

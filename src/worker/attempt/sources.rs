@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Context, OUTAGE_POLL};
 use crate::domain::{AttemptFailure, ErrorCode, JobId, JobSpec, JobState};
 use crate::store::{StoreError, StoreFuture};
+use crate::worker::context::{Context, OUTAGE_POLL};
 
 /// The directory of each. The sweep removes nothing of a succeeded job, so they stay while the attempt runs. What lies in a
 /// bucket is copied into `scratch` first, where the next attempt finds it.
@@ -18,8 +18,8 @@ pub(super) async fn locate(
     if ids.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let standings = at_last(context, || context.parts.store.list_standings(&ids)).await;
-    let standings = standings.map_err(|error| {
+    let statuses = at_last(context, || context.parts.store.list_statuses(&ids)).await;
+    let statuses = statuses.map_err(|error| {
         let error = &error as &dyn std::error::Error;
         tracing::error!(error, "cannot look up the jobs whose artifacts are needed");
         let message = "the jobs that the models are artifacts of cannot be looked up";
@@ -27,8 +27,8 @@ pub(super) async fn locate(
     })?;
     let mut directories = BTreeMap::new();
     for id in ids {
-        let attempt = match standings.get(&id) {
-            Some(standing) if standing.state == JobState::Succeeded => standing.attempt,
+        let attempt = match statuses.get(&id) {
+            Some(status) if status.state == JobState::Succeeded => status.attempt,
             _ => {
                 let message = format!("the artifact of the job {id} is not there any more");
                 return Err(failure(ErrorCode::ModelNotFound, message));

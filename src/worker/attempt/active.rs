@@ -1,4 +1,4 @@
-//! The jobs that the slots of this pool are at.
+//! The jobs that the slots of this pool work on.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,42 +7,42 @@ use tokio::sync::{RwLock, RwLockReadGuard};
 
 use crate::domain::JobId;
 
-/// Never reaped, however late their heartbeat is.
+/// ActiveJob jobs are never reaped, however late their heartbeat is.
 #[derive(Debug, Default)]
-pub(super) struct ActiveJobs {
+pub(in crate::worker) struct ActiveJobs {
     /// How many slots are at each: one may begin with a job that is tried again while another clears up after it.
     slots: Mutex<HashMap<JobId, usize>>,
-    /// Held from before a claim until its job is active.
+    /// LeaseCheck from before a claim until its job is active.
     claims: RwLock<()>,
 }
 
 impl ActiveJobs {
     /// To be held from before a claim until its job is active.
-    pub(super) async fn claiming(&self) -> RwLockReadGuard<'_, ()> {
+    pub(in crate::worker) async fn claiming(&self) -> RwLockReadGuard<'_, ()> {
         self.claims.read().await
     }
 
-    /// Whether a job may have been claimed that is not active yet.
-    pub(super) fn is_claiming(&self) -> bool {
+    /// Whether a claimed job may not be active yet.
+    pub(in crate::worker) fn is_claiming(&self) -> bool {
         self.claims.try_write().is_err()
     }
 
-    /// A slot is at the job for as long as what this gives exists.
-    pub(super) fn begin(self: &Arc<Self>, id: JobId) -> Active {
+    /// Marks the job as active in one more slot.
+    pub(in crate::worker) fn begin(self: &Arc<Self>, id: JobId) -> ActiveJob {
         *self.slots().entry(id).or_default() += 1;
-        Active {
+        ActiveJob {
             jobs: Arc::clone(self),
             id,
         }
     }
 
-    pub(super) fn contains(&self, id: JobId) -> bool {
+    pub(in crate::worker) fn contains(&self, id: JobId) -> bool {
         self.slots().contains_key(&id)
     }
 
     /// Does something quick that no slot may begin with the job meanwhile; `None` where more slots than the caller's
     /// `own` are at it.
-    pub(super) fn unless_others<T>(
+    pub(in crate::worker) fn unless_others<T>(
         &self,
         id: JobId,
         own: usize,
@@ -58,14 +58,14 @@ impl ActiveJobs {
     }
 }
 
-/// Marks a job as being worked on by this pool.
+/// Marks a job as active until it is dropped.
 #[derive(Debug)]
-pub(super) struct Active {
+pub(in crate::worker) struct ActiveJob {
     jobs: Arc<ActiveJobs>,
     id: JobId,
 }
 
-impl Drop for Active {
+impl Drop for ActiveJob {
     fn drop(&mut self) {
         let mut slots = self.jobs.slots();
         match slots.get_mut(&self.id) {

@@ -1,19 +1,19 @@
-//! Tells the others that this worker lives, also while it has nothing to do.
+//! Registers the worker in the database and keeps it there while it lives.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Context;
+use super::context::Context;
 
-/// Again and again until the pool stops. Before its first word the worker is not listed, and works all the same.
+/// Repeats the registration until the pool stops. Without one the worker is not listed, but works all the same.
 pub(super) async fn run(context: Arc<Context>) {
     let mut was_draining = false;
     while !context.stop.is_cancelled() {
-        if let Some(draining) = announce(&context).await {
+        if let Some(draining) = register(&context).await {
             if draining && !was_draining {
                 tracing::info!(
                     worker.id = context.worker_id(),
-                    "worker drains, it claims nothing more"
+                    "worker is draining, it claims no more jobs"
                 );
             } else if was_draining && !draining {
                 tracing::info!(worker.id = context.worker_id(), "worker claims again");
@@ -24,8 +24,8 @@ pub(super) async fn run(context: Arc<Context>) {
     }
 }
 
-/// One word; `None` where the database did not take it.
-async fn announce(context: &Context) -> Option<bool> {
+/// Registers once and says whether the worker is draining; `None` where the database is away.
+async fn register(context: &Context) -> Option<bool> {
     let announced = context
         .parts
         .store
@@ -46,12 +46,12 @@ async fn announce(context: &Context) -> Option<bool> {
     }
 }
 
-/// For a worker that stopped. It counts as lost in a while where this does not work.
-pub(super) async fn dismiss(context: &Context) {
+/// Removes a worker that stopped. Where this fails it counts as lost after a while.
+pub(super) async fn remove(context: &Context) {
     /// A stop does not wait longer for a database that is away.
-    const PATIENCE: Duration = Duration::from_secs(2);
+    const TIMEOUT: Duration = Duration::from_secs(2);
     let dismissed = context.parts.store.dismiss_worker(context.worker_id());
-    match tokio::time::timeout(PATIENCE, dismissed).await {
+    match tokio::time::timeout(TIMEOUT, dismissed).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             let error = &error as &dyn std::error::Error;

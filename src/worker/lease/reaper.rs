@@ -1,72 +1,71 @@
-//! Ends leases in the name of holders that cannot: of dead workers, of those that are not heard of, and what this worker
-//! holds without knowing it.
+//! The reaper: ends the leases of dead workers, expired leases, and this worker's own without a slot.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::presence::Dead;
-use super::record::count;
-use super::supervise::RENEW_AGAIN;
-use super::suspects::Suspects;
-use super::sweep::{SweepError, tell};
-use super::{Context, jittered};
+use super::RENEW_RETRY;
+use super::lost::LostLeases;
 use crate::domain::job::JobError;
-use crate::store::{Ending, Leased, StoreError};
+use crate::store::{Ending, LeaseInfo, StoreError};
+use crate::worker::context::{Context, jittered};
+use crate::worker::finish::count;
+use crate::worker::lock_file::DeadWorkers;
+use crate::worker::sweep::{SweepError, log_failure};
 
-/// Looks over all leases again and again.
+/// Checks all leases again and again.
 #[derive(Debug, Default)]
-pub(super) struct Reaper {
-    /// Leases that are over, and not yet taken for lost.
-    suspects: Suspects,
-    /// Leases of this worker that none of its slots is at: a claim was committed, and its answer did not arrive.
-    unheard: Suspects,
+pub(in crate::worker) struct Reaper {
+    /// Expired leases that are not confirmed as lost yet.
+    expired: LostLeases,
+    /// Leases of this worker without an active slot: a claim was committed, and its answer was lost.
+    unclaimed: LostLeases,
 }
 
 impl Reaper {
-    /// Until the pool stops.
-    pub(super) async fn run(mut self, context: Arc<Context>) {
+    /// Runs until the pool stops.
+    pub(in crate::worker) async fn run(mut self, context: Arc<Context>) {
         loop {
             context.pause(self.interval(&context)).await;
             if context.stop.is_cancelled() {
                 return;
             }
-            self.look(&context).await;
+            self.reap(&context).await;
         }
     }
 
-    /// A lease that was noted is looked at again soon.
+    /// The time until the next round; short while a lease waits to be confirmed as lost.
     fn interval(&self, context: &Context) -> Duration {
         let sweep = jittered(context.settings.sweep);
-        if self.suspects.is_empty() && self.unheard.is_empty() {
+        if self.expired.is_empty() && self.unclaimed.is_empty() {
             sweep
         } else {
             sweep.min(context.settings.heartbeat)
         }
     }
 
-    /// One look.
-    pub(super) async fn look(&mut self, context: &Context) {
-        tell("leases", self.reap_leases(context).await);
+    /// Runs one round.
+    pub(in crate::worker) async fn reap(&mut self, context: &Context) {
+        log_failure("leases", self.reap_leases(context).await);
     }
 
-    /// One lease that cannot be ended does not keep the others.
+    /// Checks every lease; one that cannot be ended does not stop the others.
     async fn reap_leases(&mut self, context: &Context) -> Result<(), SweepError> {
-        // Before the leases: what a worker held that died after this is for the next round, and so is its file.
-        let dead = Dead::list(&context.settings.workers_dir)?;
-        let found = context.parts.store.list_leased().await;
+        // Before the leases: a worker that dies after this is left to the next round, with its file.
+        let dead = DeadWorkers::list(&context.settings.workers_dir)?;
+        let found = context.parts.store.list_leases().await;
         let found = found.inspect_err(|_| self.forget_all())?;
-        // After the leases: whatever claim took one of them has ended by now, or is still under way.
+        // After the leases: a claim that took one of them has ended by now, or is still under way.
         let is_claiming = context.active.is_claiming();
-        self.suspects.retain(&found, |leased| leased.is_over);
+        self.expired.retain(&found, |leased| leased.is_over);
         if found.iter().any(|leased| leased.is_over)
             && let Err(error) = write(context).await
         {
-            // It can be read, and nobody can write: whoever holds a lease tries to renew it in vain.
-            tell("leases", Err(error.into()));
-            self.suspects.forget_all();
+            // The database can be read but not written: no holder can renew its lease.
+            log_failure("leases", Err(error.into()));
+            self.expired.forget_all();
         }
-        self.unheard
-            .retain(&found, |leased| is_unheard(context, leased));
+        self.unclaimed
+            .retain(&found, |leased| is_unclaimed(context, leased));
         let mut result = Ok(());
         for leased in &found {
             if context.stop.is_cancelled() {
@@ -87,57 +86,60 @@ impl Reaper {
         Ok(dead.remove()?)
     }
 
-    /// How a lease shall end, and why; `None` where it stays.
+    /// How a lease must end, and why; `None` where it stays.
     fn judge(
         &mut self,
         context: &Context,
-        dead: &Dead,
-        leased: &Leased,
+        dead: &DeadWorkers,
+        leased: &LeaseInfo,
         is_claiming: bool,
     ) -> Option<(Ending, &'static str)> {
         let heartbeat = context.settings.heartbeat;
         if leased.lease.owner == context.worker_id() {
-            let is_lost = is_unheard(context, leased)
+            let is_lost = is_unclaimed(context, leased)
                 && !is_claiming
-                && self.unheard.is_confirmed(leased, heartbeat);
+                && self.unclaimed.is_confirmed(leased, heartbeat);
             return is_lost.then_some((Ending::Released, "the answer to its claim was lost"));
         }
         if dead.contains(&leased.lease.owner) {
             return Some(crash(leased, "the worker died"));
         }
-        let is_lost = leased.is_over && self.suspects.is_confirmed(leased, grace(heartbeat));
+        let is_lost = leased.is_over
+            && self
+                .expired
+                .is_confirmed(leased, confirmation_period(heartbeat));
         is_lost.then(|| crash(leased, "the worker did not renew its lease"))
     }
 
-    /// The database was away: nobody can be blamed for anything before this.
+    /// Starts over after an outage: nobody could renew until now.
     fn forget_all(&mut self) {
-        self.suspects.forget_all();
-        self.unheard.forget_all();
+        self.expired.forget_all();
+        self.unclaimed.forget_all();
     }
 }
 
-/// Anything: that this worker lives.
+/// Writes something harmless: the registration of this worker.
 async fn write(context: &Context) -> Result<(), StoreError> {
     let (store, lease) = (&context.parts.store, context.settings.lease);
     store.announce_worker(&context.profile, lease).await?;
     Ok(())
 }
 
-/// In which a holder that is alive renews its lease, also when it fails to once.
-fn grace(heartbeat: Duration) -> Duration {
-    2 * heartbeat.max(2 * RENEW_AGAIN)
+/// The period in which a living holder renews its lease, even if one renewal fails.
+fn confirmation_period(heartbeat: Duration) -> Duration {
+    2 * heartbeat.max(2 * RENEW_RETRY)
 }
 
-/// Whether this worker holds it, and no slot knows of it.
-fn is_unheard(context: &Context, leased: &Leased) -> bool {
+/// Whether this worker holds the lease without an active slot.
+fn is_unclaimed(context: &Context, leased: &LeaseInfo) -> bool {
     let lease = &leased.lease;
     lease.owner == context.worker_id() && !context.active.contains(lease.job_id)
 }
 
-/// In the holder's name, and only if it has not been heard of meanwhile.
+/// Ends a lease for its holder, unless it was renewed meanwhile.
 async fn reap(
     context: &Context,
-    leased: &Leased,
+    leased: &LeaseInfo,
     ending: &Ending,
     reason: &str,
 ) -> Result<(), StoreError> {
@@ -157,7 +159,7 @@ async fn reap(
     Ok(())
 }
 
-fn crash(leased: &Leased, reason: &'static str) -> (Ending, &'static str) {
+fn crash(leased: &LeaseInfo, reason: &'static str) -> (Ending, &'static str) {
     let error = JobError::crash(leased.lease.attempt, leased.phase, reason.to_owned());
     let ending = if leased.is_last_attempt {
         Ending::Failed {
@@ -197,13 +199,13 @@ mod tests {
         // Another worker looks.
         let mut other = crate::worker::fixture::context(home.path()).await;
         other.settings.heartbeat = HEARTBEAT;
-        let grace = grace(HEARTBEAT);
+        let period = confirmation_period(HEARTBEAT);
         let mut reaper = Reaper::default();
         let mut look = async |after: Duration| {
             tokio::time::pause();
             tokio::time::advance(after).await;
             tokio::time::resume();
-            reaper.look(&other).await;
+            reaper.reap(&other).await;
             let job = other.parts.store.lookup_job(job.id).await.unwrap();
             job.unwrap().state
         };
@@ -211,10 +213,10 @@ mod tests {
         let options = SqliteConnectOptions::new().filename(home.path().join("test.db"));
         let mut writer = options.connect().await.unwrap();
         let transaction = writer.begin_with("begin immediate").await.unwrap();
-        assert_eq!(look(grace / 2).await, JobState::Running, "locked");
+        assert_eq!(look(period / 2).await, JobState::Running, "locked");
         transaction.rollback().await.unwrap();
-        assert_eq!(look(grace / 2).await, JobState::Running, "free again");
-        assert_eq!(look(grace).await, JobState::Queued, "free for long enough");
+        assert_eq!(look(period / 2).await, JobState::Running, "free again");
+        assert_eq!(look(period).await, JobState::Queued, "free for long enough");
     }
 
     /// Its claim was committed, and no slot was told.
@@ -226,7 +228,7 @@ mod tests {
         let job = claimed(&context).await;
         let mut reaper = Reaper::default();
         let mut look = async || {
-            reaper.look(&context).await;
+            reaper.reap(&context).await;
             tokio::time::sleep(HEARTBEAT).await;
             let (job, attempts) = context
                 .parts

@@ -12,29 +12,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use uuid::Uuid;
 
-/// Ends the name of a worker's file.
+/// The extension of a worker's lock file.
 const LOCK: &str = "lock";
 
-/// Ends it while the file is not locked yet.
-const UNNAMED: &str = "new";
+/// The extension while the file is not locked yet.
+const UNLOCKED: &str = "new";
 
-/// A worker's sign of life, for as long as this value exists.
+/// The lock of a living worker; dropping it releases it.
 #[derive(Debug)]
-pub(super) struct Presence {
+pub(super) struct WorkerLock {
     worker_id: String,
     path: PathBuf,
-    /// Whether a lease is left that this worker could not end.
-    leaves_a_lease: AtomicBool,
+    /// Whether the file stays, because the worker still holds a lease.
+    is_left_behind: AtomicBool,
     /// Holds the lock.
     _file: File,
 }
 
-impl Presence {
-    /// Takes a fresh id and locks its file.
-    pub(super) fn announce(directory: &Path) -> io::Result<Self> {
+impl WorkerLock {
+    /// Takes a new id and locks its file.
+    pub(super) fn acquire(directory: &Path) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
         loop {
-            match Self::announce_once(directory) {
+            match Self::acquire_once(directory) {
                 // Another worker came between creating and locking, and took the file for a dead one's.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && directory.is_dir() => {}
                 other => return other,
@@ -42,18 +42,18 @@ impl Presence {
         }
     }
 
-    fn announce_once(directory: &Path) -> io::Result<Self> {
+    fn acquire_once(directory: &Path) -> io::Result<Self> {
         let worker_id = format!("worker_{}", Uuid::now_v7().simple());
         let path = lock_path(directory, &worker_id);
         // Locked before it has its name: nobody can find it unlocked while it lives.
-        let unnamed = path.with_extension(UNNAMED);
-        let file = File::create(&unnamed)?;
+        let unlocked = path.with_extension(UNLOCKED);
+        let file = File::create(&unlocked)?;
         file.lock()?;
-        fs::rename(&unnamed, &path)?;
+        fs::rename(&unlocked, &path)?;
         Ok(Self {
             worker_id,
             path,
-            leaves_a_lease: AtomicBool::new(false),
+            is_left_behind: AtomicBool::new(false),
             _file: file,
         })
     }
@@ -62,16 +62,16 @@ impl Presence {
         &self.worker_id
     }
 
-    /// Leaves the file behind, without its lock: the next worker takes this one for dead, as it is, and its jobs over at
-    /// once. Without the file they would wait for their leases to run out.
-    pub(super) fn leave_a_lease(&self) {
-        self.leaves_a_lease.store(true, Ordering::Relaxed);
+    /// Leaves the unlocked file behind, so that the next worker reclaims this one's jobs at once instead of waiting for
+    /// their leases to run out.
+    pub(super) fn leave_behind(&self) {
+        self.is_left_behind.store(true, Ordering::Relaxed);
     }
 }
 
-impl Drop for Presence {
+impl Drop for WorkerLock {
     fn drop(&mut self) {
-        if self.leaves_a_lease.load(Ordering::Relaxed) {
+        if self.is_left_behind.load(Ordering::Relaxed) {
             return;
         }
         if let Err(error) = fs::remove_file(&self.path) {
@@ -80,15 +80,15 @@ impl Drop for Presence {
     }
 }
 
-/// Workers that ran on this machine and are gone.
+/// The workers of this machine that are dead.
 #[derive(Debug, Default)]
-pub(super) struct Dead {
+pub(super) struct DeadWorkers {
     worker_ids: HashSet<String>,
     files: Vec<PathBuf>,
 }
 
-impl Dead {
-    /// Looks them up. A lease that one of them took can be listed afterwards: it takes no more.
+impl DeadWorkers {
+    /// Finds them. None of them claims a job after this.
     pub(super) fn list(directory: &Path) -> io::Result<Self> {
         let mut dead = Self::default();
         for entry in fs::read_dir(directory)? {
@@ -96,7 +96,7 @@ impl Dead {
             let is_announced = match path.extension().and_then(OsStr::to_str) {
                 Some(LOCK) => true,
                 // Of a worker that died before it had a name.
-                Some(UNNAMED) => false,
+                Some(UNLOCKED) => false,
                 _ => continue,
             };
             if !is_unlocked(&path) {
@@ -112,17 +112,17 @@ impl Dead {
         Ok(dead)
     }
 
-    /// `false` also where nothing is known of the worker.
+    /// Whether this worker is known to be dead.
     pub(super) fn contains(&self, worker_id: &str) -> bool {
         self.worker_ids.contains(worker_id)
     }
 
-    /// Those that had a name.
+    /// The ids of the dead workers.
     pub(super) fn worker_ids(&self) -> impl Iterator<Item = &str> {
         self.worker_ids.iter().map(String::as_str)
     }
 
-    /// Removes their files, and nobody else's: who died since may hold a lease that was not looked at.
+    /// Removes the files of these workers only: others that died since may hold leases that were not checked.
     pub(super) fn remove(&self) -> io::Result<()> {
         for path in &self.files {
             match fs::remove_file(path) {
@@ -160,13 +160,13 @@ mod tests {
     #[test]
     fn a_worker_is_dead_when_its_lock_is_gone_and_its_file_is_not() {
         let directory = tempfile::tempdir().unwrap();
-        let presence = Presence::announce(directory.path()).unwrap();
+        let lock = WorkerLock::acquire(directory.path()).unwrap();
         for name in ["worker_killed.lock", "worker_starting.new", "notes.txt"] {
             File::create(directory.path().join(name)).unwrap();
         }
-        let dead = Dead::list(directory.path()).unwrap();
+        let dead = DeadWorkers::list(directory.path()).unwrap();
         let found = [
-            presence.worker_id(),
+            lock.worker_id(),
             "worker_killed",
             "worker_starting",
             "worker_of_another_machine",
@@ -183,7 +183,7 @@ mod tests {
             .collect();
         left.sort();
         let mut expected = vec![
-            presence.path.clone(),
+            lock.path.clone(),
             directory.path().join("notes.txt"),
             directory.path().join("worker_later.lock"),
         ];
@@ -192,17 +192,17 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_leaves_a_lease_counts_as_dead_when_it_has_stopped() {
+    fn a_worker_that_is_left_behind_counts_as_dead_when_it_has_stopped() {
         let directory = tempfile::tempdir().unwrap();
-        for leaves_a_lease in [false, true] {
-            let presence = Presence::announce(directory.path()).unwrap();
-            if leaves_a_lease {
-                presence.leave_a_lease();
+        for is_left_behind in [false, true] {
+            let lock = WorkerLock::acquire(directory.path()).unwrap();
+            if is_left_behind {
+                lock.leave_behind();
             }
-            let worker_id = presence.worker_id().to_owned();
-            drop(presence);
-            let dead = Dead::list(directory.path()).unwrap();
-            assert_eq!(dead.contains(&worker_id), leaves_a_lease);
+            let worker_id = lock.worker_id().to_owned();
+            drop(lock);
+            let dead = DeadWorkers::list(directory.path()).unwrap();
+            assert_eq!(dead.contains(&worker_id), is_left_behind);
         }
     }
 }

@@ -6,36 +6,31 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio::time::Instant;
 use tracing::{Instrument as _, field};
 
-use super::calls::{Call, Calls};
-use super::checkpoints::{self, Uploader};
 use super::child::{self, Child};
-use super::holding::{Limit, while_held};
-use super::{Context, sources};
+use super::upload::Uploader;
+use super::{resume, sources};
 use crate::domain::attempt::{Phase, Step};
 use crate::domain::job::{Job, JobId};
 use crate::domain::{AttemptFailure, AttemptMessage, AttemptSpec, ErrorCode, JobReport};
-use crate::store::{Held, Lease, Report, StoreError};
+use crate::store::{Lease, LeaseCheck, Report};
 use crate::traces;
+use crate::worker::context::Context;
+use crate::worker::lease::{
+    CHECK_INTERVAL, LeaseClient, Limit, every, log_failed_call, until, while_leased,
+};
 
 /// Progress is written down at most this often.
-const PROGRESS_EVERY: Duration = Duration::from_millis(500);
-
-/// How often the database is asked whether something is asked of the job: whoever was asked may be another process.
-pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// How long a lease that could not be renewed waits for the next try, however seldom it is renewed otherwise: the sooner
-/// after an outage, the less others take its holder for dead.
-pub(super) const RENEW_AGAIN: Duration = Duration::from_secs(1);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long a child may take to its next checkpoint when it shall pause. Blocks of the largest models take minutes.
-const PAUSE_PATIENCE: Duration = Duration::from_mins(15);
+const PAUSE_TIMEOUT: Duration = Duration::from_mins(15);
 
 /// How an attempt's process ended.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(in crate::worker) enum Ended {
     /// Its artifact lies in the scratch directory.
     Succeeded(JobReport),
     /// It said why, or could not be started.
@@ -59,13 +54,13 @@ pub(super) enum Ended {
 
 /// When a job that was claimed just now must be over. Both times are the database's: the job changed last when it was
 /// claimed.
-pub(super) fn deadline(job: &Job) -> Option<Instant> {
+pub(in crate::worker) fn deadline(job: &Job) -> Option<Instant> {
     let left = job.scheduling.deadline_at?.duration_since(job.updated_at);
     Some(Instant::now() + Duration::try_from(left).unwrap_or_default())
 }
 
 /// Runs one attempt. When this returns, its process does not exist any more.
-pub(super) async fn supervise(
+pub(in crate::worker) async fn supervise(
     context: &Context,
     job: &Job,
     device: &str,
@@ -85,13 +80,13 @@ pub(super) async fn supervise(
         }
         let fetched = async {
             let located = sources::locate(context, &job.spec, &scratch).await?;
-            Ok((located, checkpoints::receive(context, job).await))
+            Ok((located, resume::receive(context, job).await))
         };
         let limit = Limit {
             deadline,
             phase: None,
         };
-        let (job_artifacts, received) = match while_held(context, &lease, limit, fetched).await {
+        let (job_artifacts, received) = match while_leased(context, &lease, limit, fetched).await {
             Ok(Ok(fetched)) => fetched,
             Ok(Err(failure)) => return Ended::Failed(failure),
             Err(ended) => return ended,
@@ -109,7 +104,7 @@ pub(super) async fn supervise(
                     uploader.end(&ended).await;
                 }
                 if let Some(received) = received {
-                    drop(checkpoints::remove(&received.directory).await);
+                    drop(resume::remove(&received.directory).await);
                 }
                 ended
             }
@@ -179,7 +174,7 @@ struct Watch<'c> {
     context: &'c Context,
     uploader: Option<&'c Uploader>,
     /// To the database.
-    calls: Calls<'c>,
+    client: LeaseClient<'c>,
     job_id: JobId,
     phase: Option<(Phase, Instant)>,
     /// When the job must be over.
@@ -202,7 +197,7 @@ impl<'c> Watch<'c> {
             context,
             uploader,
             job_id: lease.job_id,
-            calls: Calls::new(context, lease),
+            client: LeaseClient::new(context, lease),
             phase: None,
             deadline,
             pausing_until: None,
@@ -216,14 +211,14 @@ impl<'c> Watch<'c> {
         // The process has said everything, and only has to be written down.
         let mut is_over = false;
         let mut heartbeat = every(self.context.settings.heartbeat);
-        let mut flush = every(PROGRESS_EVERY);
-        let mut look = every(LOOK_EVERY);
+        let mut flush = every(PROGRESS_INTERVAL);
+        let mut check = every(CHECK_INTERVAL);
         loop {
-            if is_over && self.calls.is_told() {
+            if is_over && self.client.is_flushed() {
                 return self.conclude(child).await;
             }
             let stop = tokio::select! {
-                message = child.next_message(), if !is_over && self.calls.has_room() => {
+                message = child.next_message(), if !is_over && self.client.has_capacity() => {
                     if let Some(message) = message {
                         self.hear(message)
                     } else {
@@ -231,30 +226,30 @@ impl<'c> Watch<'c> {
                         None
                     }
                 }
-                (call, answer) = self.calls.answered() => match answer {
-                    Ok(held) => stop_unless_held(held),
+                (call, answer) = self.client.answer() => match answer {
+                    Ok(check) => stop_unless_valid(check),
                     Err(error) => {
-                        unanswered(call, &error, &mut heartbeat);
+                        log_failed_call(call, &error, &mut heartbeat);
                         None
                     }
                 },
                 _ = heartbeat.tick() => {
-                    self.calls.renew();
+                    self.client.renew();
                     None
                 }
                 _ = flush.tick() => {
                     self.flush();
                     None
                 }
-                _ = look.tick() => {
-                    self.calls.look();
+                _ = check.tick() => {
+                    self.client.check();
                     None
                 }
                 about = asked.recv() => {
                     match about {
                         Ok(id) if id != self.job_id => {}
                         // Too many at once, or nobody left to send any: the database knows.
-                        Ok(_) | Err(RecvError::Lagged(_) | RecvError::Closed) => self.calls.look(),
+                        Ok(_) | Err(RecvError::Lagged(_) | RecvError::Closed) => self.client.check(),
                     }
                     None
                 }
@@ -268,7 +263,7 @@ impl<'c> Watch<'c> {
                 Some(_) if is_over => return self.conclude(child).await,
                 Some(Stop::AtCheckpoint) if self.pausing_until.is_some() => {}
                 Some(Stop::AtCheckpoint) if self.has_checkpoints() => {
-                    self.pausing_until = Some(Instant::now() + PAUSE_PATIENCE);
+                    self.pausing_until = Some(Instant::now() + PAUSE_TIMEOUT);
                     child.pause().await;
                 }
                 Some(Stop::AtCheckpoint) => {
@@ -290,9 +285,9 @@ impl<'c> Watch<'c> {
                 self.phase = Some((phase, Instant::now()));
                 self.unwritten = None;
                 // Of the phase before.
-                self.calls.step(None);
+                self.client.step(None);
                 tracing::info!(phase = phase.as_str(), "phase began");
-                self.calls.report(Report::Phase(phase));
+                self.client.report(Report::Phase(phase));
                 // The last checkpoint is behind it.
                 let is_late = self.pausing_until.is_some() && !self.has_checkpoints();
                 is_late.then_some(Stop::Now(Ended::Paused))
@@ -303,7 +298,7 @@ impl<'c> Watch<'c> {
             }
             AttemptMessage::Resumed { block, blocks } => {
                 tracing::info!(block, blocks, "attempt goes on from a checkpoint");
-                self.calls.report(Report::Resumed { block, blocks });
+                self.client.report(Report::Resumed { block, blocks });
                 None
             }
             AttemptMessage::Saved { checkpoint } => {
@@ -347,7 +342,7 @@ impl<'c> Watch<'c> {
 
     fn flush(&mut self) {
         if let Some(step) = self.unwritten.take() {
-            self.calls.step(Some(step));
+            self.client.step(Some(step));
         }
     }
 
@@ -364,40 +359,11 @@ impl<'c> Watch<'c> {
     }
 }
 
-/// A database that does not answer is no reason to stop: the fence decides in the end. Progress that cannot be written is
-/// lost, the attempt is not.
-pub(super) fn unanswered(call: Call, error: &StoreError, heartbeat: &mut Interval) {
-    let error = error as &dyn std::error::Error;
-    match call {
-        Call::Renew => {
-            metrics::counter!("secateur_heartbeat_errors_total").increment(1);
-            tracing::warn!(error, "cannot renew the lease");
-            heartbeat.reset_after(RENEW_AGAIN.min(heartbeat.period()));
-        }
-        Call::Look => tracing::warn!(error, "cannot look up the lease"),
-        Call::Report => tracing::warn!(error, "cannot write progress"),
+fn stop_unless_valid(check: LeaseCheck) -> Option<Stop> {
+    match check {
+        LeaseCheck::Valid => None,
+        LeaseCheck::CancelRequested => Some(Stop::Now(Ended::Cancelled)),
+        LeaseCheck::PauseRequested => Some(Stop::AtCheckpoint),
+        LeaseCheck::Lost => Some(Stop::Now(Ended::Lost)),
     }
-}
-
-fn stop_unless_held(held: Held) -> Option<Stop> {
-    match held {
-        Held::Yes => None,
-        Held::CancelRequested => Some(Stop::Now(Ended::Cancelled)),
-        Held::PauseRequested => Some(Stop::AtCheckpoint),
-        Held::Lost => Some(Stop::Now(Ended::Lost)),
-    }
-}
-
-/// Never where there is no such time.
-pub(super) async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
-    }
-}
-
-pub(super) fn every(period: Duration) -> Interval {
-    let mut interval = tokio::time::interval_at(Instant::now() + period, period);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    interval
 }

@@ -11,7 +11,7 @@ mod listener;
     clippy::duplicate_mod,
     reason = "compiled once more, with the types of this driver"
 )]
-#[path = "shared/mod.rs"]
+#[path = "../shared/mod.rs"]
 mod shared;
 
 use sqlx::Postgres as Driver;

@@ -15,7 +15,7 @@ use crate::domain::attempt::PAUSE;
 use crate::domain::{AttemptMessage, AttemptSpec};
 
 /// How long a child may live on after it has closed its output.
-const EXIT_GRACE: Duration = Duration::from_secs(5);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The beginnings of the variables that may hold the keys to the database, to the artifacts, and to where traces go.
 const KEYS: [&str; 4] = ["SECATEUR_DATABASE_URL", "PG", "AWS_", "OTEL_"];
@@ -96,7 +96,7 @@ impl Child {
 
     /// Waits for the end of a child that has closed its output.
     pub(super) async fn exit_status(mut self) -> io::Result<ExitStatus> {
-        match tokio::time::timeout(EXIT_GRACE, self.process.wait()).await {
+        match tokio::time::timeout(EXIT_TIMEOUT, self.process.wait()).await {
             Ok(status) => status,
             Err(_elapsed) => {
                 self.signal_group();

@@ -1,0 +1,58 @@
+//! Keeps a lease alive while the worker itself works for an attempt, without a process.
+
+use tokio::time::Instant;
+
+use super::client::LeaseClient;
+use super::{CHECK_INTERVAL, every, log_failed_call, until};
+use crate::domain::attempt::Phase;
+use crate::store::{Lease, LeaseCheck};
+use crate::worker::attempt::Ended;
+use crate::worker::context::Context;
+
+/// When the work must be over, and the phase that an error names then.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::worker) struct Limit {
+    pub(in crate::worker) deadline: Option<Instant>,
+    pub(in crate::worker) phase: Option<Phase>,
+}
+
+/// Runs `work` while it renews the lease; drops it where the attempt must end. A slow database does not stop it.
+pub(in crate::worker) async fn while_leased<T>(
+    context: &Context,
+    lease: &Lease,
+    limit: Limit,
+    work: impl Future<Output = T>,
+) -> Result<T, Ended> {
+    let mut client = LeaseClient::new(context, lease.clone());
+    let mut heartbeat = every(context.settings.heartbeat);
+    let mut check = every(CHECK_INTERVAL);
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            // What is done counts, whatever is asked at the same moment.
+            biased;
+            done = &mut work => return Ok(done),
+            () = until(limit.deadline) => return Err(Ended::Overdue { phase: limit.phase }),
+            () = context.stop.cancelled() => return Err(Ended::Stopped),
+            (call, answer) = client.answer() => match answer {
+                Ok(check) => {
+                    if let Some(ended) = end(check) {
+                        return Err(ended);
+                    }
+                }
+                Err(error) => log_failed_call(call, &error, &mut heartbeat),
+            },
+            _ = heartbeat.tick() => client.renew(),
+            _ = check.tick() => client.check(),
+        }
+    }
+}
+
+fn end(check: LeaseCheck) -> Option<Ended> {
+    match check {
+        LeaseCheck::Valid => None,
+        LeaseCheck::PauseRequested => Some(Ended::Paused),
+        LeaseCheck::CancelRequested => Some(Ended::Cancelled),
+        LeaseCheck::Lost => Some(Ended::Lost),
+    }
+}
