@@ -108,7 +108,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         received: None,
     };
     let mut bars = Bars::new(interrupt);
-    let manifest = pipeline::run(&plan, &workspace, &mut bars)
+    let manifest = pipeline::prune_job(&plan, &workspace, &mut bars)
         .map_err(|error| anyhow::anyhow!("{}: {}", error.code(), error.chain()))?;
     drop(bars);
     fs::rename(&workspace.artifact, &args.out)

@@ -90,7 +90,7 @@ fn work(attempt: &AttemptSpec, speaker: &mut Speaker) -> Result<JobReport, Pipel
                 is_portable: attempt.portable_checkpoints,
                 received: attempt.received.clone(),
             };
-            let manifest = pipeline::run(&plan, &workspace, speaker)?;
+            let manifest = pipeline::prune_job(&plan, &workspace, speaker)?;
             Ok(JobReport::Prune(Box::new(manifest)))
         }
         JobSpec::Evaluate(spec) => {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::error::FormatError;
-use super::python_random::PythonRandom;
+use super::python::PythonRandom;
 use super::row::Row;
 use super::task::{Draw, Task};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::gsm8k;
+use super::format::gsm8k;
 use super::row::Row;
 
 /// The documents of a task, ready for a model.

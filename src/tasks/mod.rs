@@ -5,12 +5,10 @@
 
 mod error;
 mod examples;
-mod gsm8k;
-mod hellaswag;
+mod format;
 mod item;
 mod metric;
-mod python_random;
-mod python_text;
+mod python;
 mod registry;
 mod row;
 mod score;
@@ -18,14 +16,13 @@ mod split;
 mod task;
 #[cfg(test)]
 mod tests;
-mod wikitext;
 
 pub use error::FormatError;
 pub use examples::Shots;
 pub use item::{Documents, Item, Page, Prompt, Request};
 pub use metric::Metric;
-pub(crate) use python_random::PythonRandom;
-pub use python_text::move_trailing_space;
+pub(crate) use python::PythonRandom;
+pub use python::move_trailing_space;
 pub use score::{acc, acc_norm};
 pub use split::{HubSplit, Split};
 pub use task::{Draw, Examples, Task};

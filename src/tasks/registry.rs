@@ -1,16 +1,16 @@
 //! Every task, as one declaration each. Texts and versions are those of lm-evaluation-harness 0.4.13.
 
 use super::error::FormatError;
+use super::format::{hellaswag, wikitext};
 use super::item::Question;
 use super::metric::Metric::{
     Acc, AccNorm, BitsPerByte, BytePerplexity, ExactMatchFlexible, ExactMatchStrict, Perplexity,
     WordPerplexity,
 };
-use super::python_text::{capitalize, strip};
+use super::python::{capitalize, strip};
 use super::row::Row;
 use super::split::{HubSplit, Split};
 use super::task::{Draw, Examples, Format, Task};
-use super::{hellaswag, wikitext};
 
 /// The seven tasks of the Wanda paper's table.
 pub(super) const SEVEN: [&str; 7] = [

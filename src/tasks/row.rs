@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::error::FormatError;
-use super::python_text::is_space;
+use super::python::is_space;
 
 /// A row, with what an error about it must tell.
 #[derive(Debug, Clone, Copy)]

@@ -8,7 +8,7 @@ use secateur::domain::attempt::{Phase, Step};
 use secateur::engine::{PortableState, Saliency, Sparsity};
 use secateur::pipeline::{
     CalibrationPlan, Corpus, DeviceName, EvaluationPlan, Listener, ModelSource, PipelineError,
-    Plan, Workspace, run,
+    Plan, Workspace, prune_job,
 };
 use tempfile::TempDir;
 
@@ -94,7 +94,7 @@ impl Work {
             is_portable: witness.is_portable,
             received: witness.received.clone(),
         };
-        run(&plan, &workspace, witness)
+        prune_job(&plan, &workspace, witness)
     }
 
     fn undisturbed(&self) -> Manifest {

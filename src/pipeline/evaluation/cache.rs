@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
-use super::super::PipelineError;
+use crate::pipeline::PipelineError;
 
 /// Entries that are kept; beyond that the oldest go.
 const MAX_ENTRIES: usize = 1000;

@@ -5,8 +5,6 @@ use std::path::Path;
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
-use super::super::tokenizer::ModelTokenizer;
-use super::super::{Listener, PipelineError, memory};
 use super::cache::{Key, KeyBuilder, ScoreCache};
 use super::prepare::{Prepared, PreparedText};
 use super::progress::Tally;
@@ -15,6 +13,8 @@ use crate::engine::{
     Checkpoint, Decoder, GenerateOptions, Observer, ResidentBlocks, divergence, generate,
     log_likelihoods, perplexity,
 };
+use crate::pipeline::text::ModelTokenizer;
+use crate::pipeline::{Listener, PipelineError, memory};
 use crate::tasks::Prompt;
 
 /// Share of the available memory that the blocks of one model may take to be kept between measurements.
@@ -24,13 +24,13 @@ const RESIDENT_SHARE: u64 = 4;
 const CACHE_BYTES: u64 = 512 << 20;
 
 /// A model on disk.
-pub(in super::super) struct Subject<'a> {
+pub(in crate::pipeline) struct Subject<'a> {
     /// Its directory.
-    pub(in super::super) dir: &'a Path,
+    pub(in crate::pipeline) dir: &'a Path,
     /// Stands for its weights and its configuration.
-    pub(in super::super) fingerprint: String,
+    pub(in crate::pipeline) fingerprint: String,
     /// `dense`, `pruned`, …: what progress calls it.
-    pub(in super::super) name: &'static str,
+    pub(in crate::pipeline) name: &'static str,
 }
 
 /// Mean loss of each window, of one or two models, and how far these lie apart.

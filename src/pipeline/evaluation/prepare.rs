@@ -2,18 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::PipelineError;
-use super::super::calibration::window_sha256;
-use super::super::corpora::{LocalFiles, TaskFiles};
-use super::super::plan::{DeviceName, EvaluationPlan, EvaluationText, TaskPlan, window_len};
-use super::super::text::{Excerpt, Text};
-use super::super::tokenizer::ModelTokenizer;
 use super::encode::Encoder;
 use super::task::{PreparedTask, Work};
 use crate::datasets::Documents;
 use crate::domain::ErrorCode;
 use crate::domain::protocol::{PerplexityProtocol, Protocol, ProtocolFields, comparable};
 use crate::engine::{ModelConfig, TokenWindows};
+use crate::pipeline::PipelineError;
+use crate::pipeline::calibrate::window_sha256;
+use crate::pipeline::plan::{DeviceName, EvaluationPlan, EvaluationText, TaskPlan, window_len};
+use crate::pipeline::resolve::{LocalFiles, TaskFiles};
+use crate::pipeline::text::ModelTokenizer;
+use crate::pipeline::text::{Excerpt, Text};
 use crate::tasks::Shots;
 
 /// What a model writes after these shows whether it still writes.
@@ -27,7 +27,7 @@ const PROMPTS: [&str; 3] = [
 const NEW_TOKENS: usize = 48;
 
 /// Everything that is measured, for one tokenizer.
-pub(in super::super) struct Prepared {
+pub(in crate::pipeline) struct Prepared {
     pub(super) texts: Vec<PreparedText>,
     pub(super) tasks: Vec<PreparedTask>,
     pub(super) prompts: Vec<PreparedPrompt>,
@@ -78,7 +78,7 @@ impl Prepared {
     }
 
     /// Reads, tokenises and cuts everything that `plan` names.
-    pub(in super::super) fn new(
+    pub(in crate::pipeline) fn new(
         plan: &EvaluationPlan,
         files: &LocalFiles,
         model_dir: &Path,
@@ -131,7 +131,7 @@ impl Prepared {
     }
 
     /// Two models can be compared where both are given the same tokens.
-    pub(super) fn ensure_same_tokens(&self, other: &Self) -> Result<(), PipelineError> {
+    pub(in crate::pipeline) fn ensure_same_tokens(&self, other: &Self) -> Result<(), PipelineError> {
         for (own, others) in self.texts.iter().zip(&other.texts) {
             let (own_len, len) = (own.windows.seq_len(), others.windows.seq_len());
             if own_len != len {

@@ -1,8 +1,8 @@
 //! One count over all measurements of a job, so that what is left can be foreseen.
 
-use super::super::Listener;
 use crate::domain::attempt::Step;
 use crate::engine::{Observer, Progress};
+use crate::pipeline::Listener;
 
 /// Counts token-blocks over all measurements.
 pub(super) struct Tally<'a> {

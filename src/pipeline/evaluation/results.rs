@@ -1,6 +1,5 @@
 //! From the scores of documents to what is reported: means, paired differences, warnings.
 
-use super::super::PipelineError;
 use super::measure::{Measured, ModelScores, TextScore};
 use super::prepare::{Prepared, PreparedText};
 use super::task::{DocumentScore, PreparedTask};
@@ -17,6 +16,7 @@ use crate::domain::results::{
     Generation, GenerationResult, MeanResult, MetricResult, PerplexityResult, Results,
     SubjectResult, TaskResult, Warning, WarningCode,
 };
+use crate::pipeline::PipelineError;
 use crate::tasks::Metric;
 
 /// Everything that is reported of `measured`.

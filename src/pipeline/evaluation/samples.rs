@@ -6,10 +6,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::super::PipelineError;
 use super::measure::{Measured, ModelScores};
 use super::prepare::Prepared;
 use super::task::DocumentScore;
+use crate::pipeline::PipelineError;
 
 /// One document, scored by one model.
 #[derive(Serialize)]

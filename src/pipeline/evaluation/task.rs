@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::PipelineError;
-use super::super::tokenizer::ModelTokenizer;
 use super::encode::Encoder;
 use crate::domain::ErrorCode;
 use crate::domain::protocol::Protocol;
 use crate::engine::{LogLikelihood, ScoredSequence};
+use crate::pipeline::PipelineError;
+use crate::pipeline::text::ModelTokenizer;
 use crate::tasks::{self, Documents, FormatError, Item, Metric, Page, Prompt, Task};
 
 /// A task with its documents as token sequences.

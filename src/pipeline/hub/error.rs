@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use hf_hub::HFError;
 
-use super::super::disk::DiskError;
 use super::verify::Mismatch;
 use crate::domain::ErrorCode;
+use crate::pipeline::disk::DiskError;
 
 /// Why a model could not be fetched.
 #[derive(Debug, thiserror::Error)]

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use hf_hub::{HFClient, HFError, HFRepository, RepoType};
 
-use super::super::disk;
 use super::HubOptions;
 use super::cache::RepoCache;
 use super::error::HubError;
 use super::listing::ListedFile;
 use crate::domain::attempt::Step;
 use crate::domain::manifest::FileEntry;
+use crate::pipeline::disk;
 
 /// A repository of the hub.
 #[derive(Debug)]

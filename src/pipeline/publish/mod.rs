@@ -7,15 +7,15 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
+use super::PipelineError;
 use super::memory::peak_rss_bytes;
 use super::plan::Plan;
+use super::prune_job::Outcome;
 use super::resolve::ResolvedModel;
 use super::stopwatch::Stopwatch;
-use super::{Outcome, PipelineError};
 use crate::domain::manifest::{
-    Calibration, FileEntry, LinearReport, MANIFEST_VERSION, Manifest, ModelProvenance, Sparsity,
+    Calibration, FileEntry, MANIFEST_VERSION, Manifest, ModelProvenance, Sparsity,
 };
-use crate::engine::model::LinearKind;
 use crate::engine::{Checkpoint, ModelConfig};
 
 /// Name of the manifest in an artifact.
@@ -94,27 +94,6 @@ fn weights_digest(files: &[FileEntry]) -> String {
         digest.update(format!("{} {}\n", file.sha256, file.name));
     }
     hex::encode(digest.finalize())
-}
-
-/// Every pruned linear with its zeros, counted in the files that are delivered.
-pub(super) fn count_zeros(
-    dir: &Path,
-    config: &ModelConfig,
-) -> Result<Vec<LinearReport>, PipelineError> {
-    let delivered = Checkpoint::open(dir)?;
-    let linears = (0..config.blocks).flat_map(|block| LinearKind::ALL.map(|kind| (block, kind)));
-    let reports = linears.map(|(block, kind)| {
-        let name = kind.name(block);
-        let (rows, cols) = kind.shape(config);
-        let zeros = delivered.read(&format!("{name}.weight"))?.count_zeros();
-        Ok(LinearReport {
-            name,
-            rows,
-            cols,
-            zeros,
-        })
-    });
-    reports.collect()
 }
 
 /// Writes `secateur.json`, waits until the directory is on disk, and returns the manifest.

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::{PipelineError, Workspace, disk};
 use crate::engine::{Decoder, Journal, PrunedCopy, TokenWindows};
+use crate::pipeline::{PipelineError, Workspace, disk};
 
 /// The copy that an earlier attempt left, if the journal speaks of it; one made anew from a journal that came from another
 /// machine, if that is further; a fresh one otherwise. A journal without its copy (which may have been published, its
@@ -53,7 +53,7 @@ pub(super) fn open(
 }
 
 /// An empty directory, whatever an earlier attempt left there.
-pub(super) fn fresh_directory(dir: &Path) -> Result<(), PipelineError> {
+pub(in crate::pipeline) fn fresh_directory(dir: &Path) -> Result<(), PipelineError> {
     match std::fs::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(PipelineError::io("remove", dir, error));

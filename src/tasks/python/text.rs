@@ -1,17 +1,17 @@
 //! What Python's strings do where Rust's do something else.
 
 /// `str.isspace` of one character: Unicode's white space and the four separators U+001C to U+001F.
-pub(super) fn is_space(c: char) -> bool {
+pub(in crate::tasks) fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
 /// `str.strip()`.
-pub(super) fn strip(text: &str) -> &str {
+pub(in crate::tasks) fn strip(text: &str) -> &str {
     text.trim_matches(is_space)
 }
 
 /// `str.capitalize()`, but for the four letters such as `ǆ` that have a form of their own for titles.
-pub(super) fn capitalize(text: &str) -> String {
+pub(in crate::tasks) fn capitalize(text: &str) -> String {
     let Some(first) = text.chars().next() else {
         return String::new();
     };
@@ -25,7 +25,7 @@ pub(super) fn capitalize(text: &str) -> String {
 }
 
 /// `len(re.split(r"\s+", text))`: one more than the runs of white space.
-pub(super) fn count_words(text: &str) -> usize {
+pub(in crate::tasks) fn count_words(text: &str) -> usize {
     let mut within_space = false;
     let runs = text.chars().filter(|&c| {
         let starts = is_space(c) && !within_space;

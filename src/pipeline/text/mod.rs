@@ -5,6 +5,8 @@
 //! - `.jsonl`, `.jsonl.gz`, `.json.gz`: one document per line, in the field `text`.
 //! - Anything else: text, taken as it is.
 
+mod tokenizer;
+
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +17,8 @@ use super::PipelineError;
 use crate::datasets::read_rows;
 use crate::domain::ErrorCode;
 use crate::domain::spec::DatasetRef;
+
+pub(super) use tokenizer::ModelTokenizer;
 
 /// What stands between the rows or documents of a text that is drawn from.
 pub(super) const CALIBRATION_SEPARATOR: &str = " ";

@@ -2,33 +2,34 @@
 
 use std::path::PathBuf;
 
-use super::hub::{HubOptions, fetch_split};
-use super::plan::{Corpus, EvaluationPlan};
-use super::stopwatch::Stopwatch;
-use super::{Listener, PipelineError, download};
+use super::download;
 use crate::datasets::Place;
 use crate::domain::attempt::Phase;
+use crate::pipeline::hub::{HubOptions, fetch_split};
+use crate::pipeline::plan::{Corpus, EvaluationPlan};
+use crate::pipeline::stopwatch::Stopwatch;
+use crate::pipeline::{Listener, PipelineError};
 
 /// The files of a plan's texts and tasks.
-pub(super) struct LocalFiles {
+pub(in crate::pipeline) struct LocalFiles {
     /// Of the calibration text; none where the windows are given.
-    pub(super) calibration: Vec<PathBuf>,
+    pub(in crate::pipeline) calibration: Vec<PathBuf>,
     /// Of each evaluation text.
-    pub(super) texts: Vec<Vec<PathBuf>>,
+    pub(in crate::pipeline) texts: Vec<Vec<PathBuf>>,
     /// Of each task.
-    pub(super) tasks: Vec<TaskFiles>,
+    pub(in crate::pipeline) tasks: Vec<TaskFiles>,
 }
 
 /// The files of a task.
-pub(super) struct TaskFiles {
+pub(in crate::pipeline) struct TaskFiles {
     /// Its documents.
-    pub(super) documents: Vec<PathBuf>,
+    pub(in crate::pipeline) documents: Vec<PathBuf>,
     /// Its worked examples, if it is run with any.
-    pub(super) examples: Vec<PathBuf>,
+    pub(in crate::pipeline) examples: Vec<PathBuf>,
 }
 
 /// Fetches what is not on this machine yet. `calibration` is `None` for work that draws no windows.
-pub(super) fn fetch(
+pub(in crate::pipeline) fn fetch(
     calibration: Option<&Corpus>,
     evaluation: &EvaluationPlan,
     stopwatch: &mut Stopwatch,

@@ -1,12 +1,12 @@
 //! WikiText as pages: cut at the titles of articles, and the traces of its tokenization removed.
 
-use super::error::FormatError;
-use super::item::Page;
-use super::python_text::{count_words, strip};
-use super::row::Row;
+use crate::tasks::error::FormatError;
+use crate::tasks::item::Page;
+use crate::tasks::python::{count_words, strip};
+use crate::tasks::row::Row;
 
 /// The pages of a split whose rows are its lines: `text`, one line each, empty where the line is blank.
-pub(super) fn pages(rows: &[Row<'_>]) -> Result<Vec<Page>, FormatError> {
+pub(in crate::tasks) fn pages(rows: &[Row<'_>]) -> Result<Vec<Page>, FormatError> {
     let mut pages = Vec::new();
     let mut lines = Vec::new();
     for row in rows {

@@ -1,9 +1,9 @@
 //! HellaSwag's texts without the marks of the site that half of them come from.
 
-use super::python_text::strip;
+use crate::tasks::python::strip;
 
 /// A context or an ending as it is shown to a model. Never trimmed at the end: an ending can start with a space.
-pub(super) fn clean(text: &str) -> String {
+pub(in crate::tasks) fn clean(text: &str) -> String {
     let text = strip(text).replace(" [title]", ". ");
     without_brackets(&text).replace("  ", " ")
 }

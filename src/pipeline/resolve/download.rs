@@ -4,22 +4,22 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
-use super::hub::HubError;
-use super::{Listener, PipelineError};
 use crate::domain::attempt::Step;
 use crate::engine::EngineError;
+use crate::pipeline::hub::HubError;
+use crate::pipeline::{Listener, PipelineError};
 
 /// How often a download looks whether it shall stop.
 const STOP_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What the network needs to move.
-pub(super) fn runtime() -> Result<Runtime, PipelineError> {
+pub(in crate::pipeline) fn runtime() -> Result<Runtime, PipelineError> {
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.map_err(|source| PipelineError::io("start", "the network runtime".as_ref(), source))
 }
 
 /// Waits for a download, tells the listener its steps, and drops it when the listener says so.
-pub(super) fn watched<T>(
+pub(in crate::pipeline) fn watched<T>(
     runtime: &Runtime,
     listener: &mut dyn Listener,
     download: impl AsyncFnOnce(&mut (dyn FnMut(Step) + Send)) -> Result<T, HubError>,

@@ -4,7 +4,7 @@
 const INVALID: &str = "[invalid]";
 
 /// The first number in the form of the examples, `#### 18`: the match of `#### (-?[0-9.,]+)`.
-pub(super) fn strict(answer: &str) -> &str {
+pub(in crate::tasks) fn strict(answer: &str) -> &str {
     let is_part = |c: char| matches!(c, '0'..='9' | '.' | ',');
     let found = answer.match_indices("#### ").find_map(|(at, mark)| {
         let rest = &answer[at + mark.len()..];
@@ -16,7 +16,7 @@ pub(super) fn strict(answer: &str) -> &str {
 }
 
 /// The last number in any form: the last match of `-?[$0-9.,]{2,}`, or where that does not match of `-?[0-9]+`.
-pub(super) fn flexible(answer: &str) -> &str {
+pub(in crate::tasks) fn flexible(answer: &str) -> &str {
     let is_part = |c: char| matches!(c, '$' | '0'..='9' | '.' | ',');
     let mut last = INVALID;
     let mut at = 0;
@@ -41,7 +41,7 @@ fn run(text: &str, is_part: impl Fn(char) -> bool) -> usize {
 
 /// Whether an answer is the right one: case, thousands separators, dollars, a full stop at the end and all up to the
 /// last `#### ` do not count.
-pub(super) fn equal(answer: &str, target: &str) -> bool {
+pub(in crate::tasks) fn equal(answer: &str, target: &str) -> bool {
     normal(answer) == normal(target)
 }
 

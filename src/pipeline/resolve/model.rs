@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::hub::{HubModel, HubOptions};
-use super::plan::ModelSource;
-use super::stopwatch::Stopwatch;
-use super::{Listener, PipelineError, download};
+use super::download;
 use crate::domain::attempt::Phase;
 use crate::engine::ModelConfig;
+use crate::pipeline::hub::{HubModel, HubOptions};
+use crate::pipeline::plan::ModelSource;
+use crate::pipeline::stopwatch::Stopwatch;
+use crate::pipeline::{Listener, PipelineError};
 
 /// A model on this machine.
 #[derive(Debug, Clone)]
@@ -22,7 +23,7 @@ pub struct ResolvedModel {
     pub commit: Option<String>,
 }
 
-pub(super) fn resolve(
+pub(in crate::pipeline) fn resolve(
     model: &ModelSource,
     stopwatch: &mut Stopwatch,
     listener: &mut dyn Listener,

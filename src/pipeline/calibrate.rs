@@ -6,8 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::PipelineError;
 use super::plan::{CalibrationPlan, Corpus, window_len};
-use super::text::{CALIBRATION_SEPARATOR, Text};
-use super::tokenizer::ModelTokenizer;
+use super::text::{CALIBRATION_SEPARATOR, ModelTokenizer, Text};
 use crate::domain::ErrorCode;
 use crate::domain::manifest::Calibration;
 use crate::engine::{ModelConfig, TokenWindows};

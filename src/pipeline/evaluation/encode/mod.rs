@@ -1,10 +1,10 @@
 //! Text of tasks → token sequences, as lm-evaluation-harness does it.
 
-use super::super::PipelineError;
-use super::super::tokenizer::ModelTokenizer;
 use crate::domain::ErrorCode;
 use crate::domain::evaluation::BosRule;
 use crate::engine::ScoredSequence;
+use crate::pipeline::PipelineError;
+use crate::pipeline::text::ModelTokenizer;
 use crate::tasks::move_trailing_space;
 
 /// Turns texts of tasks into token sequences for one model.

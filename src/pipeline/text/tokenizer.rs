@@ -6,11 +6,11 @@ use std::path::Path;
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
-use super::PipelineError;
 use crate::domain::ErrorCode;
+use crate::pipeline::PipelineError;
 
 /// A model's tokenizer, without truncation or padding.
-pub(super) struct ModelTokenizer {
+pub(in crate::pipeline) struct ModelTokenizer {
     tokenizer: Tokenizer,
     vocab: usize,
     bos: Option<u32>,
@@ -19,7 +19,7 @@ pub(super) struct ModelTokenizer {
 
 impl ModelTokenizer {
     /// Loads `tokenizer.json` of a model whose embedding has `vocab` rows.
-    pub(super) fn load(model_dir: &Path, vocab: usize) -> Result<Self, PipelineError> {
+    pub(in crate::pipeline) fn load(model_dir: &Path, vocab: usize) -> Result<Self, PipelineError> {
         let path = model_dir.join("tokenizer.json");
         let bytes = fs::read(&path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => PipelineError::refused(
@@ -44,12 +44,12 @@ impl ModelTokenizer {
     }
 
     /// Token ids with the tokenizer's default special tokens.
-    pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>, PipelineError> {
+    pub(in crate::pipeline) fn encode(&self, text: &str) -> Result<Vec<u32>, PipelineError> {
         self.encode_with(text, true)
     }
 
     /// Token ids, with or without the special tokens that the tokenizer adds by itself.
-    pub(super) fn encode_with(
+    pub(in crate::pipeline) fn encode_with(
         &self,
         text: &str,
         add_special_tokens: bool,
@@ -69,19 +69,19 @@ impl ModelTokenizer {
     }
 
     /// The text of token ids, special tokens included.
-    pub(super) fn decode(&self, ids: &[u32]) -> Result<String, PipelineError> {
+    pub(in crate::pipeline) fn decode(&self, ids: &[u32]) -> Result<String, PipelineError> {
         self.tokenizer
             .decode(ids, false)
             .map_err(|error| invalid(format!("token ids cannot be turned into text: {error}")))
     }
 
     /// What stands before a text that has nothing before it: the token for the beginning of text, or else for its end.
-    pub(super) fn prefix_token(&self) -> Option<u32> {
+    pub(in crate::pipeline) fn prefix_token(&self) -> Option<u32> {
         self.bos.or(self.eos)
     }
 
     /// The token that ends a text.
-    pub(super) fn end_token(&self) -> Option<u32> {
+    pub(in crate::pipeline) fn end_token(&self) -> Option<u32> {
         self.eos
     }
 }

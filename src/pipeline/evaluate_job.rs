@@ -1,0 +1,152 @@
+//! A job of the type `evaluate`: resolve → evaluate → publish.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+
+use super::evaluation::{Prepared, Run, Subject};
+use super::plan::{DeviceName, EvaluationPlan, ModelSource};
+use super::prune::fresh_directory;
+use super::resolve::{LocalFiles, ResolvedModel, fetch, resolve};
+use super::stopwatch::Stopwatch;
+use super::{Listener, PipelineError, peak_rss_bytes, publish};
+use crate::domain::AttemptSpec;
+use crate::domain::attempt::Phase;
+use crate::domain::manifest::{EvaluationReport, ModelProvenance};
+use crate::domain::spec::EvaluateSpec;
+use crate::engine::{Checkpoint, Decoder, ModelConfig};
+
+/// Name of the report in the directory.
+const REPORT_FILE: &str = "evaluation.json";
+
+/// Name of the scores of single documents beside it.
+const SAMPLES_FILE: &str = "samples.jsonl";
+
+/// A measurement without pruning.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    /// The model.
+    pub model: ModelSource,
+    /// What it is compared with.
+    pub baseline: Option<ModelSource>,
+    /// What is measured.
+    pub plan: EvaluationPlan,
+    /// Where it is computed.
+    pub device: DeviceName,
+    /// Where the scores of single documents go.
+    pub samples: Option<PathBuf>,
+}
+
+/// Does the whole job. When it returns, its files lie complete and synced in `dir`.
+pub fn evaluate_job(
+    attempt: &AttemptSpec,
+    spec: &EvaluateSpec,
+    dir: &Path,
+    listener: &mut dyn Listener,
+) -> Result<EvaluationReport, PipelineError> {
+    let of_attempt = |model| ModelSource::of_attempt(attempt, model);
+    fresh_directory(dir)?;
+    let request = Evaluation {
+        model: of_attempt(&spec.model)?,
+        baseline: spec.baseline.as_ref().map(of_attempt).transpose()?,
+        plan: EvaluationPlan::of_attempt(attempt, &spec.evaluation)?,
+        device: DeviceName::of_attempt(attempt)?,
+        samples: (!spec.evaluation.tasks.is_empty()).then(|| dir.join(SAMPLES_FILE)),
+    };
+    let report = evaluate(&request, listener)?;
+    let path = dir.join(REPORT_FILE);
+    write(&path, &report).map_err(|error| PipelineError::io("write", &path, error))?;
+    Ok(report)
+}
+
+fn write(path: &Path, report: &EvaluationReport) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(&serde_json::to_vec_pretty(report)?)?;
+    file.write_all(b"\n")?;
+    file.sync_all()
+}
+
+/// Measures a model that is not pruned here.
+pub fn evaluate(
+    request: &Evaluation,
+    listener: &mut dyn Listener,
+) -> Result<EvaluationReport, PipelineError> {
+    let mut stopwatch = Stopwatch::start();
+    stopwatch.enter(Phase::Resolving, listener);
+    let device = request.device.open()?;
+    let model = resolve(&request.model, &mut stopwatch, listener)?;
+    let baseline = request
+        .baseline
+        .as_ref()
+        .map(|baseline| resolve(baseline, &mut stopwatch, listener))
+        .transpose()?;
+    let files = fetch(None, &request.plan, &mut stopwatch, listener)?;
+    let model = Opened::new(&model, request, &files, &device)?;
+    let baseline = baseline
+        .map(|baseline| Opened::new(&baseline, request, &files, &device))
+        .transpose()?;
+    if let Some(baseline) = &baseline {
+        model.prepared.ensure_same_tokens(&baseline.prepared)?;
+    }
+
+    stopwatch.enter(Phase::Evaluating, listener);
+    let run = Run {
+        plan: &request.plan,
+        prepared: &model.prepared,
+        device: &device,
+        samples: request.samples.as_deref(),
+    };
+    let before = baseline
+        .as_ref()
+        .map(|baseline| baseline.subject("baseline"));
+    let results = run.results(before.as_ref(), &model.subject("model"), listener)?;
+    Ok(EvaluationReport {
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        model: model.provenance,
+        baseline: baseline.map(|baseline| baseline.provenance),
+        results,
+        device: request.device.name(),
+        compute_dtype: "f32".to_owned(),
+        timings_s: stopwatch.stop(),
+        peak_rss_bytes: peak_rss_bytes(),
+    })
+}
+
+/// A model that has been looked at, with what it shall be measured on.
+struct Opened {
+    dir: PathBuf,
+    fingerprint: String,
+    provenance: ModelProvenance,
+    prepared: Prepared,
+}
+
+impl Opened {
+    fn new(
+        model: &ResolvedModel,
+        request: &Evaluation,
+        files: &LocalFiles,
+        device: &Device,
+    ) -> Result<Self, PipelineError> {
+        let checkpoint = Checkpoint::open(&model.dir)?;
+        Decoder::open(&checkpoint, device)?;
+        let config = ModelConfig::read(&model.dir)?;
+        let prepared = Prepared::new(&request.plan, files, &model.dir, &config, &request.device)?;
+        let provenance = publish::provenance(model, &checkpoint, &config)?;
+        Ok(Self {
+            dir: model.dir.clone(),
+            fingerprint: publish::model_fingerprint(&provenance.files, &config),
+            provenance,
+            prepared,
+        })
+    }
+
+    fn subject(&self, name: &'static str) -> Subject<'_> {
+        Subject {
+            dir: &self.dir,
+            fingerprint: self.fingerprint.clone(),
+            name,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Pruning: into a copy of the model, block by block, going on where an earlier attempt stopped.
+
+mod target;
+
+use std::path::Path;
+
+use super::listener::EngineObserver;
+use super::plan::Plan;
+use super::{Listener, PipelineError, Workspace};
+use crate::domain::manifest::LinearReport;
+use crate::engine::model::LinearKind;
+use crate::engine::{Checkpoint, Decoder, Journal, ModelConfig, PruneOptions, TokenWindows, prune};
+pub(super) use target::fresh_directory;
+
+/// Prunes into the artifact's directory, from where an earlier attempt stopped; counts the zeros that were written.
+pub(super) fn prune_into(
+    decoder: &Decoder<'_>,
+    plan: &Plan,
+    workspace: &Workspace,
+    fingerprint: &str,
+    windows: Option<&TokenWindows>,
+    listener: &mut dyn Listener,
+) -> Result<Vec<LinearReport>, PipelineError> {
+    let journal = workspace
+        .journal
+        .as_deref()
+        .map(|dir| Journal::open(dir, fingerprint))
+        .transpose()?
+        .map(|journal| {
+            if workspace.is_portable {
+                journal.portable()
+            } else {
+                journal
+            }
+        });
+    let target = target::open(decoder, workspace, journal.as_ref(), windows)?;
+    let options = PruneOptions {
+        saliency: plan.saliency,
+        sparsity: plan.sparsity,
+        windows,
+        journal: journal.as_ref(),
+    };
+    prune(
+        decoder,
+        &target,
+        &options,
+        &mut EngineObserver(listener),
+        None,
+    )?;
+    count_zeros(&workspace.artifact, decoder.config())
+}
+
+/// Every pruned linear with its zeros, counted in the files that are delivered.
+fn count_zeros(dir: &Path, config: &ModelConfig) -> Result<Vec<LinearReport>, PipelineError> {
+    let delivered = Checkpoint::open(dir)?;
+    let linears = (0..config.blocks).flat_map(|block| LinearKind::ALL.map(|kind| (block, kind)));
+    let reports = linears.map(|(block, kind)| {
+        let name = kind.name(block);
+        let (rows, cols) = kind.shape(config);
+        let zeros = delivered.read(&format!("{name}.weight"))?.count_zeros();
+        Ok(LinearReport {
+            name,
+            rows,
+            cols,
+            zeros,
+        })
+    });
+    reports.collect()
+}

@@ -1,0 +1,98 @@
+//! A job of the type `prune`: resolve → calibrate → prune → evaluate → publish.
+
+use super::plan::Plan;
+use super::prune::prune_into;
+use super::resolve::{fetch, resolve};
+use super::stopwatch::Stopwatch;
+use super::{Listener, PipelineError, Workspace, calibrate, evaluation, publish};
+use crate::domain::attempt::Phase;
+use crate::domain::manifest::{Calibration, FileEntry, LinearReport, Manifest, ModelProvenance};
+use crate::domain::results::Results;
+use crate::engine::{Checkpoint, Decoder, Saliency};
+
+/// Does the whole job. When it returns, the artifact lies complete and synced in `workspace.artifact`.
+pub fn prune_job(
+    plan: &Plan,
+    workspace: &Workspace,
+    listener: &mut dyn Listener,
+) -> Result<Manifest, PipelineError> {
+    let mut stopwatch = Stopwatch::start();
+    stopwatch.enter(Phase::Resolving, listener);
+    let device = plan.device.open()?;
+    let model = resolve(&plan.model, &mut stopwatch, listener)?;
+    let needs_calibration = plan.saliency == Saliency::Wanda;
+    let corpus = needs_calibration.then_some(&plan.calibration.corpus);
+    let files = fetch(corpus, &plan.evaluation, &mut stopwatch, listener)?;
+    stopwatch.enter(Phase::Calibrating, listener);
+    let source = Checkpoint::open(&model.dir)?;
+    let decoder = Decoder::open(&source, &device)?;
+    decoder.config().check_pattern(plan.sparsity)?;
+    let prepared = evaluation::Prepared::new(
+        &plan.evaluation,
+        &files,
+        &model.dir,
+        decoder.config(),
+        &plan.device,
+    )?;
+    let calibration = match plan.saliency {
+        Saliency::Magnitude => None,
+        Saliency::Wanda => Some(calibrate::windows(
+            &plan.calibration,
+            &files.calibration,
+            &model.dir,
+            decoder.config(),
+        )?),
+    };
+
+    stopwatch.enter(Phase::Pruning, listener);
+    let provenance = publish::provenance(&model, &source, decoder.config())?;
+    let fingerprint = publish::fingerprint(
+        &provenance,
+        decoder.config(),
+        plan,
+        calibration.as_ref().map(|c| &c.record),
+    );
+    let windows = calibration.as_ref().map(|c| &c.windows);
+    let linears = prune_into(&decoder, plan, workspace, &fingerprint, windows, listener)?;
+
+    stopwatch.enter(Phase::Evaluating, listener);
+    let weights = publish::weight_files(&workspace.artifact, &provenance)?;
+    let samples = workspace.artifact.join(publish::SAMPLES_FILE);
+    let run = evaluation::Run {
+        plan: &plan.evaluation,
+        prepared: &prepared,
+        device: &device,
+        samples: (!plan.evaluation.tasks.is_empty()).then_some(&samples),
+    };
+    let subject = |dir, files, name| evaluation::Subject {
+        dir,
+        fingerprint: publish::model_fingerprint(files, decoder.config()),
+        name,
+    };
+    let results = run.results(
+        Some(&subject(&model.dir, &provenance.files, "dense")),
+        &subject(&workspace.artifact, &weights, "pruned"),
+        listener,
+    )?;
+
+    stopwatch.enter(Phase::Publishing, listener);
+    let calibration = calibration.map(|c| c.record);
+    let outcome = Outcome {
+        provenance,
+        calibration,
+        linears,
+        weights,
+        results,
+    };
+    publish::finish(plan, outcome, &workspace.artifact, stopwatch)
+}
+
+/// What the manifest is made of.
+pub(super) struct Outcome {
+    pub(super) provenance: ModelProvenance,
+    pub(super) calibration: Option<Calibration>,
+    pub(super) linears: Vec<LinearReport>,
+    /// The weight files of the artifact.
+    pub(super) weights: Vec<FileEntry>,
+    pub(super) results: Results,
+}
