@@ -12,7 +12,7 @@ use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::artifacts::Artifacts;
+use crate::artifacts::{self, ArtifactStore};
 use crate::bundled;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ServerConfig, StorageArgs, WebhookArgs, WorkerArgs};
@@ -45,7 +45,7 @@ const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 struct Foundation {
     store: Arc<dyn Store>,
-    artifacts: Arc<Artifacts>,
+    artifacts: Arc<dyn ArtifactStore>,
     clock: Arc<dyn Clock>,
     signals: Signals,
 }
@@ -267,7 +267,7 @@ impl Foundation {
         bundled::unpack(&bundled)
             .with_context(|| format!("cannot unpack into {}", bundled.display()))?;
         let store = store::open(&storage.database(), time).await?;
-        let artifacts = Artifacts::open(&storage.artifacts(), &storage.bucket.settings()).await?;
+        let artifacts = artifacts::open(&storage.artifacts(), &storage.bucket.settings()).await?;
         let (asked, _) = broadcast::channel(ASKED_BACKLOG);
         let signals = Signals {
             wake: Arc::new(Notify::new()),
@@ -276,7 +276,7 @@ impl Foundation {
         };
         Ok(Self {
             store,
-            artifacts: Arc::new(artifacts),
+            artifacts,
             clock,
             signals,
         })

@@ -3,19 +3,18 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt};
-use jiff::Timestamp;
+use futures::future::BoxFuture;
 use object_store::local::LocalFileSystem;
-use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 use tokio_util::sync::CancellationToken;
 
 use super::error::{local_error, object_error};
-use super::keys::{ATTEMPTS, JOBS, Root, UNKNOWN_SINCE};
-use super::{ArtifactError, ByteStream, Stored, fetch};
+use super::keys::{ATTEMPTS, JOBS, Root};
+use super::objects::Objects;
+use super::{ArtifactError, ArtifactFuture, ArtifactStore, Stored};
 use crate::domain::JobId;
 use crate::domain::manifest::FileEntry;
 
@@ -23,8 +22,7 @@ use crate::domain::manifest::FileEntry;
 #[derive(Debug)]
 pub(super) struct Folder {
     root: PathBuf,
-    store: LocalFileSystem,
-    keys: Root,
+    objects: Objects,
 }
 
 impl Folder {
@@ -37,183 +35,106 @@ impl Folder {
         fs::create_dir_all(root).map_err(|source| error(source.into()))?;
         let store =
             LocalFileSystem::new_with_prefix(root).map_err(|source| error(source.into()))?;
+        let objects = Objects::new(
+            Arc::new(store.with_fsync(true)),
+            Root::default(),
+            |operation, key, source| object_error(operation, key)(source),
+        );
         Ok(Self {
             // The processes that are given a directory need not share our working directory.
             root: std::path::absolute(root).map_err(|source| error(source.into()))?,
-            store: store.with_fsync(true),
-            keys: Root::default(),
+            objects,
         })
-    }
-
-    /// Takes a finished directory in as the attempt's artifact; the directory stays. What an interrupted call left in
-    /// the store is replaced. A call that is dropped ends after the file it is at.
-    pub(super) async fn publish(
-        &self,
-        job: JobId,
-        attempt: u32,
-        directory: &Path,
-    ) -> Result<(), ArtifactError> {
-        self.delete_attempt(job, attempt).await?;
-        let target = self.directory(job, attempt);
-        let source = directory.to_path_buf();
-        let given_up = CancellationToken::new();
-        let _guard = given_up.clone().drop_guard();
-        let store = move || store_directory(&source, &target, &given_up);
-        let stored = tokio::task::spawn_blocking(store).await;
-        let stored = stored.unwrap_or_else(|panic| Err(io::Error::other(panic)));
-        stored.map_err(|source| ArtifactError::Publish {
-            path: directory.to_path_buf(),
-            source,
-        })
-    }
-
-    /// Where the files of a published attempt can be read.
-    pub(super) fn directory(&self, job: JobId, attempt: u32) -> PathBuf {
-        self.root.join(self.keys.dense(job, attempt).as_ref())
-    }
-
-    /// Length of a file; `None` when it is not there.
-    pub(super) async fn size(
-        &self,
-        job: JobId,
-        attempt: u32,
-        name: &str,
-    ) -> Result<Option<u64>, ArtifactError> {
-        let key = self.keys.file(job, attempt, name);
-        match self.store.head(&key).await {
-            Ok(meta) => Ok(Some(meta.size)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(source) => Err(object_error("look up", &key)(source)),
-        }
-    }
-
-    /// The bytes of a file within `range`.
-    pub(super) async fn read(
-        &self,
-        job: JobId,
-        attempt: u32,
-        name: &str,
-        range: Range<u64>,
-    ) -> Result<ByteStream, ArtifactError> {
-        if range.is_empty() {
-            return Ok(futures::stream::empty().boxed());
-        }
-        let key = self.keys.file(job, attempt, name);
-        let options = GetOptions {
-            range: Some(GetRange::Bounded(range)),
-            ..GetOptions::default()
-        };
-        let found = self
-            .store
-            .get_opts(&key, options)
-            .await
-            .map_err(object_error("read", &key))?;
-        Ok(found.into_stream().map_err(io::Error::other).boxed())
-    }
-
-    /// Removes everything under an attempt's prefix.
-    pub(super) async fn delete_attempt(
-        &self,
-        job: JobId,
-        attempt: u32,
-    ) -> Result<(), ArtifactError> {
-        let prefix = self.keys.attempt(job, attempt);
-        let keys = self
-            .store
-            .list(Some(&prefix))
-            .map_ok(|meta| meta.location)
-            .boxed();
-        let deleted = self
-            .store
-            .delete_stream(keys)
-            .try_for_each(|_| std::future::ready(Ok(())))
-            .await;
-        deleted.map_err(object_error("delete", &prefix))?;
-        // A file system has folders besides the objects.
-        let folder = self.root.join(prefix.as_ref());
-        match tokio::fs::remove_dir_all(&folder).await {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(ArtifactError::Publish {
-                    path: folder,
-                    source,
-                })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Every job that has a folder.
-    pub(super) async fn list(&self) -> Result<BTreeMap<JobId, Stored>, ArtifactError> {
-        let jobs = self.root.join(JOBS);
-        let mut found = BTreeMap::new();
-        let listed = entries(&jobs).await.map_err(local_error("list", &jobs))?;
-        for job in listed {
-            let attempts = self.job(job).join(ATTEMPTS);
-            let listed = entries(&attempts).await;
-            let stored = Stored {
-                attempts: listed
-                    .map_err(local_error("list", &attempts))?
-                    .into_iter()
-                    .collect(),
-                has_checkpoints: false,
-                unknown_since: self.unknown_since(job).await?,
-            };
-            found.insert(job, stored);
-        }
-        Ok(found)
-    }
-
-    async fn unknown_since(&self, job: JobId) -> Result<Option<Timestamp>, ArtifactError> {
-        let mark = self.job(job).join(UNKNOWN_SINCE);
-        let error = local_error("look up", &mark);
-        let modified = match tokio::fs::metadata(&mark).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            metadata => metadata.and_then(|metadata| metadata.modified()),
-        };
-        let since = modified.and_then(|time| Timestamp::try_from(time).map_err(io::Error::other));
-        since.map(Some).map_err(error)
-    }
-
-    /// The mark's time is when it was made; one that is there stays.
-    pub(super) async fn mark_unknown(&self, job: JobId) -> Result<(), ArtifactError> {
-        let mark = self.job(job).join(UNKNOWN_SINCE);
-        match tokio::fs::File::create_new(&mark).await {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            created => created.map(drop).map_err(local_error("create", &mark)),
-        }
-    }
-
-    pub(super) async fn unmark_unknown(&self, job: JobId) -> Result<(), ArtifactError> {
-        let mark = self.job(job).join(UNKNOWN_SINCE);
-        match tokio::fs::remove_file(&mark).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed.map_err(local_error("remove", &mark)),
-        }
     }
 
     fn job(&self, job: JobId) -> PathBuf {
-        self.root.join(self.keys.job(job).as_ref())
+        self.root.join(self.objects.keys.job(job).as_ref())
     }
 
-    /// Copies a file out, checked on the way.
-    pub(super) async fn fetch(
-        &self,
+    fn dense(&self, job: JobId, attempt: u32) -> PathBuf {
+        self.root
+            .join(self.objects.keys.dense(job, attempt).as_ref())
+    }
+
+    async fn stored(&self, job: JobId) -> Result<Stored, ArtifactError> {
+        let attempts = self.job(job).join(ATTEMPTS);
+        let listed = entries(&attempts).await;
+        let listed: Vec<u32> = listed.map_err(local_error("list", &attempts))?;
+        let mark = self.objects.keys.unknown_since(job);
+        Ok(Stored {
+            attempts: listed.into_iter().collect(),
+            has_resume_state: false,
+            unknown_since: self.objects.written_at(&mark).await?,
+        })
+    }
+}
+
+impl ArtifactStore for Folder {
+    fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// A call that is dropped ends after the file it is at.
+    fn publish<'a>(
+        &'a self,
         job: JobId,
         attempt: u32,
-        file: &FileEntry,
-        target: &Path,
-    ) -> Result<(), ArtifactError> {
-        let read = || self.read(job, attempt, &file.name, 0..file.size_bytes);
-        fetch::fetch(read, file, target).await
+        directory: &'a Path,
+        _files: &'a [FileEntry],
+    ) -> ArtifactFuture<'a, ()> {
+        Box::pin(async move {
+            self.delete_attempt(job, attempt).await?;
+            let target = self.dense(job, attempt);
+            let source = directory.to_path_buf();
+            let given_up = CancellationToken::new();
+            let _guard = given_up.clone().drop_guard();
+            let store = move || store_directory(&source, &target, &given_up);
+            let stored = tokio::task::spawn_blocking(store).await;
+            let stored = stored.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+            stored.map_err(|source| ArtifactError::Publish {
+                path: directory.to_path_buf(),
+                source,
+            })
+        })
     }
 
-    /// Removes the folder of a job without attempts; for jobs that get no more of them.
-    pub(super) async fn remove_empty(&self, job: JobId) {
+    fn directory(&self, job: JobId, attempt: u32) -> Option<PathBuf> {
+        Some(self.dense(job, attempt))
+    }
+
+    fn delete_attempt(&self, job: JobId, attempt: u32) -> ArtifactFuture<'_, ()> {
+        let folder = self
+            .root
+            .join(self.objects.keys.attempt(job, attempt).as_ref());
+        Box::pin(async move {
+            match tokio::fs::remove_dir_all(&folder).await {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed.map_err(local_error("delete", &folder)),
+            }
+        })
+    }
+
+    /// Every job that has a folder.
+    fn list(&self) -> ArtifactFuture<'_, BTreeMap<JobId, Stored>> {
+        Box::pin(async move {
+            let jobs = self.root.join(JOBS);
+            let mut found = BTreeMap::new();
+            let listed = entries(&jobs).await.map_err(local_error("list", &jobs))?;
+            for job in listed {
+                found.insert(job, self.stored(job).await?);
+            }
+            Ok(found)
+        })
+    }
+
+    fn remove_empty(&self, job: JobId) -> BoxFuture<'_, ()> {
         let folder = self.job(job);
-        for path in [folder.join(ATTEMPTS), folder] {
-            // One that is gone, or is not empty after all, is fine.
-            drop(tokio::fs::remove_dir(path).await);
-        }
+        Box::pin(async move {
+            for path in [folder.join(ATTEMPTS), folder] {
+                // One that is gone, or is not empty after all, is fine.
+                drop(tokio::fs::remove_dir(path).await);
+            }
+        })
     }
 }
 
@@ -312,6 +233,9 @@ fn sync(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::ops::Range;
+
+    use futures::TryStreamExt as _;
 
     use super::*;
 
@@ -324,7 +248,7 @@ mod tests {
         let finished = root.join("finished");
         fs::create_dir(&finished).unwrap();
         fs::write(finished.join("model.safetensors"), b"0123456789").unwrap();
-        artifacts.publish(job(), 2, &finished).await.unwrap();
+        artifacts.publish(job(), 2, &finished, &[]).await.unwrap();
         artifacts
     }
 
@@ -375,7 +299,7 @@ mod tests {
         let finished = root.path().join("again");
         fs::create_dir(&finished).unwrap();
         fs::write(finished.join("config.json"), b"{}").unwrap();
-        artifacts.publish(job(), 2, &finished).await.unwrap();
+        artifacts.publish(job(), 2, &finished, &[]).await.unwrap();
         assert_eq!(
             artifacts.size(job(), 2, "model.safetensors").await.unwrap(),
             None

@@ -13,10 +13,10 @@ pub(super) const JOBS: &str = "jobs";
 /// The folder of a job's attempts.
 pub(super) const ATTEMPTS: &str = "attempts";
 
-/// The folder of a job's checkpoints.
-pub(super) const CHECKPOINTS: &str = "checkpoints";
+/// The folder of a job's resume state.
+pub(super) const RESUME_STATE: &str = "checkpoints";
 
-/// What names the files of an attempt's checkpoint.
+/// The name of the index of an attempt's resume state.
 pub(super) const INDEX: &str = "checkpoint.json";
 
 /// The folder of notes on uploads in progress, beside the folder that is uploaded to.
@@ -52,17 +52,17 @@ impl Root {
         self.dense(job, attempt).join(name)
     }
 
-    pub(super) fn checkpoints(&self, job: JobId) -> Key {
-        self.job(job).join(CHECKPOINTS)
+    pub(super) fn resume_state(&self, job: JobId) -> Key {
+        self.job(job).join(RESUME_STATE)
     }
 
-    pub(super) fn checkpoint_files(&self, job: JobId, attempt: u32) -> Key {
-        let attempt = self.checkpoints(job).join(attempt.to_string());
+    pub(super) fn resume_files(&self, job: JobId, attempt: u32) -> Key {
+        let attempt = self.resume_state(job).join(attempt.to_string());
         attempt.join("files")
     }
 
-    pub(super) fn checkpoint_index(&self, job: JobId, attempt: u32) -> Key {
-        let attempt = self.checkpoints(job).join(attempt.to_string());
+    pub(super) fn resume_index(&self, job: JobId, attempt: u32) -> Key {
+        let attempt = self.resume_state(job).join(attempt.to_string());
         attempt.join(INDEX)
     }
 

@@ -1,8 +1,8 @@
 //! Writes one file into a bucket.
 //!
 //! A large one goes up in parts. Parts of an upload that never ends are kept, and paid for, and no listing shows them;
-//! so a note with the upload's id is left in the bucket first, and whoever removes the files beside the note ends the
-//! upload too.
+//! so a note with the upload's id is left in the bucket first, and removing the files beside the note aborts the upload
+//! too. (The `MultipartUpload` of `object_store` would be simpler, but it keeps the id to itself.)
 
 use std::fs::File;
 use std::io::Read as _;
@@ -177,8 +177,8 @@ fn note_key(folder: &Key, name: &str) -> Key {
     Key::from(beside).join(UPLOADS).join(name)
 }
 
-/// Ends the upload that a note speaks of, if that has not happened. Other keys are left alone.
-pub(super) async fn end_noted(store: &AmazonS3, key: &Key) -> Result<(), ArtifactError> {
+/// Aborts the upload that a note names, if it is still open. Other keys are left alone.
+pub(super) async fn abort_noted(store: &AmazonS3, key: &Key) -> Result<(), ArtifactError> {
     let folder = key.parts().rev().nth(1);
     if folder.is_none_or(|folder| folder.as_ref() != UPLOADS) {
         return Ok(());

@@ -19,7 +19,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, broadcast};
 use uuid::{ContextV7, Uuid};
 
-use crate::artifacts::{ArtifactError, Artifacts};
+use crate::artifacts::{ArtifactError, ArtifactStore};
 use crate::clock::Clock;
 use crate::datasets::{DataRoots, Use};
 use crate::domain::history::{Attempt, Event};
@@ -151,7 +151,7 @@ pub struct Parts {
     /// The database.
     pub store: Arc<dyn Store>,
     /// The artifacts.
-    pub artifacts: Arc<Artifacts>,
+    pub artifacts: Arc<dyn ArtifactStore>,
     /// Where local models lie.
     pub models: ModelLibrary,
     /// Where data sets lie. The workers read the same directories.

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, broadcast};
 use super::context::Context;
 use super::lock_file::WorkerLock;
 use super::{WorkerParts, WorkerSettings};
-use crate::artifacts::Artifacts;
+use crate::artifacts;
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::JobReport;
 use crate::domain::job::{Job, JobId};
@@ -40,7 +40,7 @@ pub(super) async fn context(home: &Path) -> Context {
                 .await
                 .unwrap(),
         ),
-        artifacts: Arc::new(Artifacts::folder(&home.join("artifacts")).unwrap()),
+        artifacts: artifacts::open_folder(&home.join("artifacts")).unwrap(),
         clock: Arc::new(SystemClock),
         wake: Arc::new(Notify::new()),
         asked: broadcast::channel(1).0,

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast};
 
-use crate::artifacts::Artifacts;
+use crate::artifacts::ArtifactStore;
 use crate::clock::Clock;
 use crate::domain::job::JobId;
 use crate::store::Store;
@@ -70,7 +70,7 @@ pub struct WorkerParts {
     /// The database.
     pub store: Arc<dyn Store>,
     /// The artifacts.
-    pub artifacts: Arc<Artifacts>,
+    pub artifacts: Arc<dyn ArtifactStore>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The signal that a job was queued.

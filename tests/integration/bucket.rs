@@ -1,11 +1,12 @@
 //! The artifact store in a bucket: what is stored is what comes back, whatever happens on the way.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use hyper::{Method, StatusCode};
-use secateur::artifacts::{ArtifactError, Artifacts, StoredCheckpoint};
+use secateur::artifacts::{self, ArtifactError, ArtifactStore, StoredState};
 use secateur::domain::JobId;
 use secateur::domain::manifest::FileEntry;
 use sha2::{Digest as _, Sha256};
@@ -22,7 +23,7 @@ const DENIED: Fault = Fault::Status(StatusCode::FORBIDDEN, "AccessDenied");
 
 struct Bucket {
     server: S3Server,
-    artifacts: Artifacts,
+    artifacts: Arc<dyn ArtifactStore>,
     local: TempDir,
     files: Vec<FileEntry>,
 }
@@ -32,7 +33,7 @@ impl Bucket {
     async fn open() -> Self {
         let server = S3Server::start();
         let settings = server.settings();
-        let artifacts = Artifacts::open(&S3Server::place(), &settings).await;
+        let artifacts = artifacts::open(&S3Server::place(), &settings).await;
         let artifacts = artifacts.unwrap();
         let local = tempfile::tempdir().unwrap();
         let large: Vec<u8> = (0..LARGE as u32)
@@ -220,10 +221,10 @@ async fn a_broken_download_is_repeated_and_one_that_stays_broken_is_refused() {
 async fn a_bucket_that_is_not_there_or_not_ours_is_not_opened() {
     let server = S3Server::start();
     let other = "s3://nowhere".parse().unwrap();
-    assert!(Artifacts::open(&other, &server.settings()).await.is_err());
+    assert!(artifacts::open(&other, &server.settings()).await.is_err());
     let mut settings = server.settings();
     settings.credentials.as_mut().unwrap().secret_access_key = "wrong".to_owned();
-    let refused = Artifacts::open(&S3Server::place(), &settings).await;
+    let refused = artifacts::open(&S3Server::place(), &settings).await;
     assert!(refused.is_err());
 }
 
@@ -245,9 +246,9 @@ async fn the_mark_of_an_unknown_job_lies_in_the_bucket() {
 #[tokio::test(flavor = "multi_thread")]
 async fn checkpoints_of_later_attempts_stay() {
     let bucket = Bucket::open().await;
-    let checkpoints = bucket.artifacts.checkpoints().unwrap();
+    let checkpoints = bucket.artifacts.resume_states().unwrap();
     for attempt in [1, 2, 10] {
-        let empty = StoredCheckpoint::new(1, "{}".to_owned(), Vec::new());
+        let empty = StoredState::new(1, "{}".to_owned(), Vec::new());
         checkpoints.write(job(), attempt, &empty).await.unwrap();
     }
     checkpoints.delete_until(job(), 2).await.unwrap();

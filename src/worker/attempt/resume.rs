@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::artifacts::{ArtifactError, Checkpoints, StoredCheckpoint, StoredFile};
+use crate::artifacts::{ArtifactError, ResumeStates, StoredFile, StoredState};
 use crate::domain::attempt::{JOURNAL_DIR, JOURNAL_STATE_FILE};
 use crate::domain::job::{Job, JobId};
 use crate::worker::context::Context;
@@ -25,7 +25,7 @@ pub(super) struct Received {
 /// fits. Before another attempt than the first a bucket that is away is waited for: without it hours of work might be done
 /// again.
 pub(super) async fn receive(context: &Context, job: &Job) -> Option<Received> {
-    let checkpoints = context.parts.artifacts.checkpoints()?;
+    let checkpoints = context.parts.artifacts.resume_states()?;
     let scratch = context.scratch(job.id);
     let directory = scratch.join(format!("received-{}", job.attempt));
     let local = local_block(&scratch).await;
@@ -73,9 +73,9 @@ pub(super) async fn receive(context: &Context, job: &Job) -> Option<Received> {
 }
 
 async fn copy(
-    checkpoints: &Checkpoints,
+    checkpoints: &ResumeStates,
     job: JobId,
-    checkpoint: &StoredCheckpoint,
+    checkpoint: &StoredState,
     directory: &Path,
 ) -> Result<(), ArtifactError> {
     let failed = |source| ArtifactError::Local {
@@ -118,7 +118,7 @@ async fn local_block(scratch: &Path) -> usize {
 
 /// Removes a finished job's checkpoints, up to those of its last attempt: the next one may be storing its own.
 pub(in crate::worker) async fn discard(context: &Context, job: JobId, last: u32) {
-    let Some(checkpoints) = context.parts.artifacts.checkpoints() else {
+    let Some(checkpoints) = context.parts.artifacts.resume_states() else {
         return;
     };
     if let Err(error) = checkpoints.delete_until(job, last).await {

@@ -15,7 +15,7 @@ use tracing::Instrument as _;
 
 use super::resume::Received;
 use super::supervisor::Ended;
-use crate::artifacts::{ArtifactError, Checkpoints, StoredCheckpoint, StoredFile};
+use crate::artifacts::{ArtifactError, ResumeStates, StoredFile, StoredState};
 use crate::domain::attempt::{CheckpointFile, JOURNAL_DIR, PortableCheckpoint};
 use crate::domain::job::{Job, JobId};
 use crate::worker::context::Context;
@@ -43,7 +43,7 @@ struct Offer {
 impl Uploader {
     /// `None` where no other machine would see the checkpoints. `received` is stored already.
     pub(super) fn start(context: &Context, job: &Job, received: Option<&Received>) -> Option<Self> {
-        let checkpoints = context.parts.artifacts.checkpoints()?;
+        let checkpoints = context.parts.artifacts.resume_states()?;
         let (offers, offered) = watch::channel(None);
         let upload = Upload {
             checkpoints,
@@ -102,7 +102,7 @@ impl Uploader {
 
 /// What the task of an [`Uploader`] knows.
 struct Upload {
-    checkpoints: Checkpoints,
+    checkpoints: ResumeStates,
     job: JobId,
     attempt: u32,
     /// Files that need not be stored again.
@@ -154,7 +154,7 @@ impl Upload {
         let PortableCheckpoint {
             next_block, state, ..
         } = &offer.checkpoint;
-        let checkpoint = StoredCheckpoint::new(*next_block, state.clone(), files);
+        let checkpoint = StoredState::new(*next_block, state.clone(), files);
         self.checkpoints.write(job, attempt, &checkpoint).await?;
         let (named, overtaken) = self
             .stored

@@ -163,7 +163,7 @@ impl Sweeper {
         }
         if status.is_none_or(|status| status.state.is_terminal()) {
             // The next attempt may begin with them, or has begun meanwhile.
-            if stored.has_checkpoints
+            if stored.has_resume_state
                 && !retention::awaits_retry(context, id).await?
                 && finish::is_in_status(context, id, status).await?
             {

@@ -1,4 +1,4 @@
-//! Checkpoints of running jobs in a bucket, so that another machine can go on.
+//! Resume state of running jobs in a bucket, so that another machine can go on.
 //!
 //! Each attempt writes below a prefix of its own, `jobs/<job>/checkpoints/<attempt>/`: its files once, then the index that
 //! names them, with digests. The index may name files of earlier attempts. So an attempt that only seemed dead spoils
@@ -6,14 +6,15 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
 
+use bytes::Bytes;
+use object_store::ObjectStoreExt as _;
 use object_store::path::Path as Key;
 use serde::{Deserialize, Serialize};
 
-use super::ArtifactError;
 use super::bucket::Bucket;
-use super::fetch;
+use super::keys::INDEX;
+use super::{ArtifactError, ArtifactStore as _, fetch};
 use crate::domain::JobId;
 use crate::domain::attempt::CheckpointFile;
 use crate::domain::manifest::FileEntry;
@@ -21,23 +22,23 @@ use crate::domain::manifest::FileEntry;
 /// Changes when the meaning of an index changes.
 const FORMAT: u32 = 1;
 
-/// The checkpoints in a bucket. Cheap to clone.
+/// The resume state of all jobs in a bucket. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Checkpoints(pub(super) Arc<Bucket>);
+pub struct ResumeStates(pub(super) Bucket);
 
-/// What one attempt has stored last.
+/// The state that one attempt has stored last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredCheckpoint {
+pub struct StoredState {
     format: u32,
     /// The block that comes next.
     pub next_block: usize,
-    /// What says which the files are, for the process that goes on.
+    /// Names the files, for the process that goes on.
     pub state: String,
     /// The files.
     pub files: Vec<StoredFile>,
 }
 
-/// One file of a checkpoint.
+/// One file of a state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredFile {
     /// The attempt that stored it.
@@ -47,8 +48,8 @@ pub struct StoredFile {
     pub entry: FileEntry,
 }
 
-impl StoredCheckpoint {
-    /// One of these files.
+impl StoredState {
+    /// A state of these files.
     pub fn new(next_block: usize, state: String, files: Vec<StoredFile>) -> Self {
         Self {
             format: FORMAT,
@@ -77,20 +78,39 @@ impl StoredFile {
     }
 }
 
-impl Checkpoints {
+impl ResumeStates {
     /// What the attempts have stored, the furthest first. What cannot be read is left out.
-    pub async fn list(&self, job: JobId) -> Result<Vec<StoredCheckpoint>, ArtifactError> {
+    pub async fn list(&self, job: JobId) -> Result<Vec<StoredState>, ArtifactError> {
         let mut found = Vec::new();
-        for (attempt, bytes) in self.0.checkpoint_indexes(job).await? {
-            match StoredCheckpoint::parse(&bytes) {
-                Some(checkpoint) => found.push((checkpoint.next_block, attempt, checkpoint)),
+        for (attempt, bytes) in self.indexes(job).await? {
+            match StoredState::parse(&bytes) {
+                Some(state) => found.push((state.next_block, attempt, state)),
                 None => {
-                    tracing::warn!(job.id = %job, job.attempt = attempt, "a checkpoint in the bucket cannot be read");
+                    tracing::warn!(job.id = %job, job.attempt = attempt, "a resume state in the bucket cannot be read");
                 }
             }
         }
         found.sort_by_key(|(next_block, attempt, _)| std::cmp::Reverse((*next_block, *attempt)));
         Ok(found.into_iter().map(|(_, _, found)| found).collect())
+    }
+
+    /// The index of each attempt that has one.
+    async fn indexes(&self, job: JobId) -> Result<Vec<(u32, Bytes)>, ArtifactError> {
+        let objects = self.0.objects();
+        let folder = objects.keys.resume_state(job);
+        let error = || objects.failed("read", &folder);
+        let mut found = Vec::new();
+        for key in objects.keys_below(&folder).await? {
+            let parts: Vec<_> = key.parts().collect();
+            if let [.., attempt, name] = &parts[..]
+                && let Ok(attempt) = attempt.as_ref().parse()
+                && name.as_ref() == INDEX
+            {
+                let index = objects.store.get(&key).await.map_err(error())?;
+                found.push((attempt, index.bytes().await.map_err(error())?));
+            }
+        }
+        Ok(found)
     }
 
     /// Copies a file to `target`, and checks that it is what was stored.
@@ -100,10 +120,8 @@ impl Checkpoints {
         file: &StoredFile,
         target: &Path,
     ) -> Result<(), ArtifactError> {
-        let folder = self.0.keys().checkpoint_files(job, file.attempt);
-        let key = folder.join(file.entry.name.as_str());
-        let read = || self.0.read_key(key.clone(), 0..file.entry.size_bytes);
-        fetch::fetch(read, &file.entry, target).await
+        let key = self.key(job, file);
+        self.0.objects().fetch(&key, &file.entry, target).await
     }
 
     /// Stores a file that was opened just now, and checks that it is the one that was announced.
@@ -114,7 +132,7 @@ impl Checkpoints {
         announced: &CheckpointFile,
         file: File,
     ) -> Result<StoredFile, ArtifactError> {
-        let folder = self.0.keys().checkpoint_files(job, attempt);
+        let folder = self.0.objects().keys.resume_files(job, attempt);
         let name = &announced.name;
         let entry = self.0.upload(&folder, name, file, |entry| {
             let announced = FileEntry {
@@ -129,36 +147,41 @@ impl Checkpoints {
         })
     }
 
-    /// Makes this the attempt's checkpoint. Its files must be there.
+    /// Makes this the attempt's state. Its files must be there.
     pub async fn write(
         &self,
         job: JobId,
         attempt: u32,
-        checkpoint: &StoredCheckpoint,
+        state: &StoredState,
     ) -> Result<(), ArtifactError> {
-        let key = self.0.keys().checkpoint_index(job, attempt);
-        let bytes = serde_json::to_vec(checkpoint).map_err(|error| ArtifactError::Local {
+        let objects = self.0.objects();
+        let key = objects.keys.resume_index(job, attempt);
+        let bytes = serde_json::to_vec(state).map_err(|error| ArtifactError::Local {
             operation: "write",
             path: key.as_ref().into(),
             source: error.into(),
         })?;
-        self.0.put(&key, bytes).await
+        objects.put(&key, bytes).await
     }
 
-    /// Removes a file that no checkpoint names any more.
+    /// Removes a file that no state names any more.
     pub async fn delete_file(&self, job: JobId, file: &StoredFile) -> Result<(), ArtifactError> {
-        let folder = self.0.keys().checkpoint_files(job, file.attempt);
-        self.0.delete(&folder.join(file.entry.name.as_str())).await
+        self.0.objects().delete(&self.key(job, file)).await
     }
 
-    /// Removes the checkpoints of a job's attempts up to this one.
+    /// Removes the states of a job's attempts up to this one.
     pub async fn delete_until(&self, job: JobId, attempt: u32) -> Result<(), ArtifactError> {
-        let folder = self.0.keys().checkpoints(job);
+        let folder = self.0.objects().keys.resume_state(job);
         let is_later = |key: &Key| {
             let of = key.prefix_match(&folder).and_then(|mut parts| parts.next());
             let of = of.and_then(|of| of.as_ref().parse().ok());
             of.is_some_and(|of: u32| of > attempt)
         };
         self.0.delete_below(&folder, |key| !is_later(key)).await
+    }
+
+    fn key(&self, job: JobId, file: &StoredFile) -> Key {
+        let folder = self.0.objects().keys.resume_files(job, file.attempt);
+        folder.join(file.entry.name.as_str())
     }
 }
