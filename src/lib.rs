@@ -13,6 +13,8 @@
 //!                 └────── domain ◄┴─────┘      clock: used by jobs, worker, app
 //!                          │                   models, datasets: find their files, used by jobs, pipeline
 //!                          │                   machine: memory and free space, used by jobs, worker, pipeline
+//!                          │                   request: reads bodies, used by jobs, webhooks, http
+//!                          │                   statistics: intervals and differences, used by pipeline
 //!                        engine                bottom: candle + safetensors only; no tokio, no HTTP, no SQL
 //!                        tasks                 beside it: the formats of zero-shot tasks, pure text
 //! ```
@@ -34,7 +36,9 @@ pub mod jobs;
 pub mod machine;
 pub mod models;
 pub mod pipeline;
+pub mod request;
 pub mod server;
+pub mod statistics;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;

@@ -20,7 +20,7 @@ use super::objects::{Objects, written_at};
 use super::resume_state::ResumeStates;
 use super::{ArtifactError, ArtifactFuture, ArtifactStore, Fault, Stored, fetch, upload};
 use crate::domain::JobId;
-use crate::domain::manifest::FileEntry;
+use crate::domain::report::manifest::FileEntry;
 
 /// How long a probe waits for an answer.
 const PROBE: Duration = Duration::from_secs(10);

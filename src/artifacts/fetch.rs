@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::error::local_error;
 use super::{ArtifactError, ByteStream};
-use crate::domain::manifest::FileEntry;
+use crate::domain::report::manifest::FileEntry;
 
 /// How often a file that came in pieces or broken is asked for.
 const TRIES: u32 = 3;

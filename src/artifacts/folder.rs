@@ -16,7 +16,7 @@ use super::keys::{ATTEMPTS, JOBS, Root};
 use super::objects::Objects;
 use super::{ArtifactError, ArtifactFuture, ArtifactStore, Stored};
 use crate::domain::JobId;
-use crate::domain::manifest::FileEntry;
+use crate::domain::report::manifest::FileEntry;
 
 /// A folder of artifacts.
 #[derive(Debug)]

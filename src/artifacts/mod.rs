@@ -27,7 +27,7 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 
 use crate::domain::JobId;
-use crate::domain::manifest::FileEntry;
+use crate::domain::report::manifest::FileEntry;
 use bucket::Bucket;
 pub use bucket_client::{BucketSettings, Credentials};
 pub use error::{ArtifactError, Fault};

@@ -13,7 +13,7 @@ use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt
 
 use super::keys::Root;
 use super::{ArtifactError, ByteStream, fetch};
-use crate::domain::manifest::FileEntry;
+use crate::domain::report::manifest::FileEntry;
 
 /// Makes our error of what was tried, on which object, and what the store said.
 type Failed = fn(&'static str, &Key, object_store::Error) -> ArtifactError;

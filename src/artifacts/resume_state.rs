@@ -17,7 +17,7 @@ use super::keys::INDEX;
 use super::{ArtifactError, ArtifactStore as _, fetch};
 use crate::domain::JobId;
 use crate::domain::attempt::CheckpointFile;
-use crate::domain::manifest::FileEntry;
+use crate::domain::report::manifest::FileEntry;
 
 /// Changes when the meaning of an index changes.
 const FORMAT: u32 = 1;

@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use super::ArtifactError;
 use super::error::bucket_error;
 use super::keys::UPLOADS;
-use crate::domain::manifest::FileEntry;
+use crate::domain::report::manifest::FileEntry;
 
 /// Length of the parts, unless that would be too many of them.
 const PART: u64 = 16 << 20;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::interrupt::Interrupt;
-use crate::domain::attempt::{Phase, Step};
+use crate::domain::job::progress::{Phase, Step};
 use crate::pipeline::Listener;
 
 const COUNTING: &str = "{msg:32!} {wide_bar:.green/dim} {percent:>3} %  {rate:>16}  ETA {eta:>4}";

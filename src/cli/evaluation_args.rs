@@ -9,8 +9,8 @@ use super::model_argument::ModelArgument;
 use crate::bundled;
 use crate::datasets::{DataRoots, Place, Use};
 use crate::domain::HubReach;
-use crate::domain::evaluation::{BosRule, Guard};
 use crate::domain::spec::DatasetRef;
+use crate::domain::spec::{BosRule, Guard};
 use crate::pipeline::{EvaluationPlan, EvaluationText, Excerpt, TaskPlan};
 use crate::tasks::Task;
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::domain::attempt::Step;
+use crate::domain::job::progress::Step;
 
 /// A step is foreseen once it has gone on for this long.
 const WARM_UP: Duration = Duration::from_secs(2);

@@ -13,7 +13,7 @@ use super::model_argument::ModelArgument;
 use super::{table, use_threads};
 use crate::bundled;
 use crate::datasets::Place;
-use crate::domain::Manifest;
+use crate::domain::report::manifest::Manifest;
 use crate::domain::spec::{Method, Pattern};
 use crate::pipeline::{
     self, CalibrationPlan, Corpus, DeviceName, Plan, Workspace, saliency, sparsity,

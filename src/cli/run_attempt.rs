@@ -15,12 +15,15 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::pace::Pace;
 use super::use_threads;
+use crate::domain::ErrorCode;
 use crate::domain::attempt::{
-    AttemptFailure, AttemptMessage, AttemptSpec, CheckpointFile, JOURNAL_DIR, LOCK_FILE, PAUSE,
-    Phase, PortableCheckpoint, Step,
+    AttemptMessage, AttemptSpec, CheckpointFile, JOURNAL_DIR, LOCK_FILE, PAUSE, PortableCheckpoint,
 };
+use crate::domain::job::failure::AttemptFailure;
+use crate::domain::job::progress::{Phase, Step};
 use crate::domain::redact::HiddenDirs;
-use crate::domain::{ErrorCode, JobReport, JobSpec};
+use crate::domain::report::manifest::JobReport;
+use crate::domain::spec::JobSpec;
 use crate::engine::{EngineError, PortableState};
 use crate::pipeline::hub::cache_dirs;
 use crate::pipeline::{self, Listener, PipelineError, Plan, Workspace};

@@ -1,7 +1,7 @@
 //! Results as a table for people.
 
-use crate::domain::Manifest;
-use crate::domain::results::{Difference, Estimate, Results};
+use crate::domain::report::manifest::Manifest;
+use crate::domain::report::results::{Difference, Estimate, Results};
 
 /// Columns as wide as their widest cell; numbers to the right.
 pub(super) fn columns(rows: &[Vec<String>]) -> String {

@@ -1,9 +1,10 @@
 //! What a job needs and cannot have, before it runs.
 
 use super::{DataRoots, DatasetNotFound, Use};
-use crate::domain::evaluation::TaskRef;
+use crate::domain::spec::JobSpec;
 use crate::domain::spec::Method;
-use crate::domain::{ErrorCode, JobSpec, Refusal};
+use crate::domain::spec::TaskRef;
+use crate::domain::{ErrorCode, Refusal};
 use crate::tasks::{Split, Task};
 
 impl DataRoots {

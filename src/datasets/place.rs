@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::DatasetNotFound;
 use crate::domain::HubReach;
-use crate::domain::hub_name;
+use crate::domain::spec::hub_name;
 use crate::tasks::HubSplit;
 
 /// Where the rows of a data set are to be had.

@@ -11,10 +11,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::code::ErrorCode;
-use super::job::JobId;
-use super::job_spec::JobSpec;
-use super::manifest::JobReport;
+use super::id::JobId;
+use super::job::failure::AttemptFailure;
+use super::job::progress::{Phase, Step};
+use super::report::manifest::JobReport;
+use super::spec::JobSpec;
 
 /// One attempt at one job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -76,67 +77,6 @@ pub struct CheckpointFile {
     pub name: String,
     /// Its SHA-256, in hexadecimal.
     pub sha256: String,
-}
-
-/// What the job is doing now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// Finding the model and checking that it can be pruned.
-    Resolving,
-    /// Fetching files from the hub.
-    Downloading,
-    /// Drawing the calibration windows.
-    Calibrating,
-    /// Observing and pruning, block by block.
-    Pruning,
-    /// Measuring perplexity and tasks.
-    Evaluating,
-    /// Storing the artifact.
-    Publishing,
-}
-
-impl Phase {
-    /// The word on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Resolving => "resolving",
-            Self::Downloading => "downloading",
-            Self::Calibrating => "calibrating",
-            Self::Pruning => "pruning",
-            Self::Evaluating => "evaluating",
-            Self::Publishing => "publishing",
-        }
-    }
-}
-
-/// How far one step of a phase is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Step {
-    /// Such as `blocks`, `dense perplexity`, or a file name.
-    pub name: String,
-    /// Units done.
-    pub finished: u64,
-    /// Units in all.
-    pub total: u64,
-    /// `blocks`, `tokens` or `bytes`.
-    pub unit: String,
-    /// Seconds until it will be done at the speed it had so far; `null` while that cannot be said.
-    #[serde(default)]
-    pub eta_seconds: Option<u64>,
-}
-
-/// Why an attempt failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct AttemptFailure {
-    /// The stable reason.
-    pub code: ErrorCode,
-    /// What failed, for which input.
-    pub message: String,
-    /// Where it failed; `null` before the first phase.
-    pub phase: Option<Phase>,
-    /// Whether another attempt may succeed.
-    pub retryable: bool,
 }
 
 /// What a worker may write after the [`AttemptSpec`], as a line of its own.

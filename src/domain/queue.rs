@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::job::Job;
-use super::scheduling::DeviceKind;
-use super::state::JobState;
+use super::job::scheduling::DeviceKind;
+use super::job::state::JobState;
 use super::worker::{Device, Worker};
 
 /// What decides who may start, at one moment of the database.

@@ -1,6 +1,6 @@
 //! Why a submission that is well-formed is not accepted.
 
-use super::ErrorCode;
+use super::error_code::ErrorCode;
 
 /// Why a job cannot be accepted, and which field of its body is to blame.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::history::EventKind;
-use super::job::JobId;
-use super::state::JobState;
+use super::id::JobId;
+use super::job::event::EventKind;
+use super::job::state::JobState;
 
 /// Most registered webhooks: each of them is a row to write whenever a job's state changes.
 pub const MAX_WEBHOOKS: u32 = 50;

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::job::JobId;
-use super::scheduling::DeviceKind;
+use super::id::JobId;
+use super::job::scheduling::DeviceKind;
 
 /// One device of a worker: it runs one attempt at a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

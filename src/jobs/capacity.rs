@@ -2,7 +2,7 @@
 
 use super::{Error, Jobs};
 use crate::domain::JobId;
-use crate::domain::state::{Action, JobState};
+use crate::domain::job::state::{Action, JobState};
 use crate::machine;
 
 /// Below this the database may fail to take a job.

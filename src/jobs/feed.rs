@@ -11,8 +11,9 @@ use futures::StreamExt as _;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::history::{Event, Numbered};
-use crate::domain::{JobId, JobState};
+use crate::domain::JobId;
+use crate::domain::job::event::{Event, Numbered};
+use crate::domain::job::state::JobState;
 use crate::store::{Store, StoreError};
 
 /// Events that a follower may be behind by before it reads them from the database.
@@ -237,8 +238,8 @@ mod tests {
 
     use super::*;
     use crate::clock::{Clock as _, SystemClock};
-    use crate::domain::Job;
-    use crate::domain::request::{Defaults, JobRequest};
+    use crate::domain::job::Job;
+    use crate::request::{Defaults, JobRequest};
     use crate::store::{SqliteStore, Time};
 
     /// More than the channel holds.

@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::feed::{Entry, Follower, Scope};
 use super::watch::Seen;
 use super::{Error, Jobs};
-use crate::domain::{Job, JobId, JobState};
+use crate::domain::JobId;
+use crate::domain::job::Job;
+use crate::domain::job::state::JobState;
 
 /// Wait after a job's progress was told before it is told again.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(500);

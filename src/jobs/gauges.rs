@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{Error, Jobs};
+use crate::domain::job::scheduling::DeviceKind;
 use crate::domain::queue::ClusterState;
-use crate::domain::scheduling::DeviceKind;
 use crate::machine;
 
 impl Jobs {

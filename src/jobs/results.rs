@@ -7,8 +7,9 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::{Error, Jobs};
 use crate::artifacts::ByteStream;
-use crate::domain::job::{JobId, Publication};
-use crate::domain::manifest::FileEntry;
+use crate::domain::JobId;
+use crate::domain::job::Publication;
+use crate::domain::report::manifest::FileEntry;
 
 /// A file of a succeeded job.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::{Error, Parts};
-use crate::domain::{ErrorCode, JobId, JobSpec, JobState, JobType, Refusal};
+use crate::domain::job::state::JobState;
+use crate::domain::spec::{JobSpec, JobType};
+use crate::domain::{ErrorCode, JobId, Refusal};
 use crate::models::{CheckError, Checked};
 use crate::store::StoreError;
 

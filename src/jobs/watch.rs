@@ -8,8 +8,9 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::watch;
 
 use super::feed::Feed;
-use crate::domain::history::Numbered;
-use crate::domain::{Job, JobId};
+use crate::domain::JobId;
+use crate::domain::job::Job;
+use crate::domain::job::event::Numbered;
 use crate::store::Store;
 
 /// How often a job is looked at: its progress is not in the log.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::ModelLibrary;
-use crate::domain::memory;
 use crate::domain::redact::HiddenDirs;
 use crate::domain::spec::ModelRef;
-use crate::domain::{ErrorCode, JobId, JobSpec, Pattern, PruneSpec, Refusal};
+use crate::domain::spec::memory;
+use crate::domain::spec::{JobSpec, Pattern, PruneSpec};
+use crate::domain::{ErrorCode, JobId, Refusal};
 use crate::engine::{EngineError, ModelConfig, Sparsity};
 
 /// Why a model could not be checked.

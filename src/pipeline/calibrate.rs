@@ -8,7 +8,7 @@ use super::PipelineError;
 use super::plan::{CalibrationPlan, Corpus, window_len};
 use super::text::{CALIBRATION_SEPARATOR, ModelTokenizer, Text};
 use crate::domain::ErrorCode;
-use crate::domain::manifest::Calibration;
+use crate::domain::report::manifest::Calibration;
 use crate::engine::{ModelConfig, TokenWindows};
 use crate::tasks::PythonRandom;
 

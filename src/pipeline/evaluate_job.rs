@@ -12,9 +12,9 @@ use super::prune::fresh_directory;
 use super::resolve::{LocalFiles, ResolvedModel, fetch, resolve};
 use super::stopwatch::Stopwatch;
 use super::{Listener, PipelineError, peak_rss_bytes, publish};
-use crate::domain::AttemptSpec;
-use crate::domain::attempt::Phase;
-use crate::domain::manifest::{EvaluationReport, ModelProvenance};
+use crate::domain::attempt::AttemptSpec;
+use crate::domain::job::progress::Phase;
+use crate::domain::report::manifest::{EvaluationReport, ModelProvenance};
 use crate::domain::spec::EvaluateSpec;
 use crate::engine::{Checkpoint, Decoder, ModelConfig};
 

@@ -1,6 +1,6 @@
 //! How a job tells how far it is.
 
-use crate::domain::attempt::{Phase, Step};
+use crate::domain::job::progress::{Phase, Step};
 use crate::engine::{Observer, PortableState, Progress};
 
 /// Hears of a job's progress.

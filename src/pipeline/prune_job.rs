@@ -5,9 +5,11 @@ use super::prune::prune_into;
 use super::resolve::{fetch, resolve};
 use super::stopwatch::Stopwatch;
 use super::{Listener, PipelineError, Workspace, calibrate, evaluation, publish};
-use crate::domain::attempt::Phase;
-use crate::domain::manifest::{Calibration, FileEntry, LinearReport, Manifest, ModelProvenance};
-use crate::domain::results::Results;
+use crate::domain::job::progress::Phase;
+use crate::domain::report::manifest::{
+    Calibration, FileEntry, LinearReport, Manifest, ModelProvenance,
+};
+use crate::domain::report::results::Results;
 use crate::engine::{Checkpoint, Decoder, Saliency};
 
 /// Does the whole job. When it returns, the artifact lies complete and synced in `workspace.artifact`.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::Listener;
-use crate::domain::attempt::Phase;
+use crate::domain::job::progress::Phase;
 
 /// Measures phases that follow one another.
 pub(crate) struct Stopwatch {

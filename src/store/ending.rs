@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::history::{AttemptOutcome, EventKind};
-use crate::domain::job::{JobError, Publication};
-use crate::domain::state::JobState;
+use crate::domain::job::Publication;
+use crate::domain::job::event::{AttemptOutcome, EventKind};
+use crate::domain::job::failure::JobError;
+use crate::domain::job::state::JobState;
 
 /// How an attempt ends.
 #[derive(Debug, Clone, PartialEq)]

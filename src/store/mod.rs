@@ -23,11 +23,12 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 
-use crate::domain::attempt::{Phase, Step};
-use crate::domain::history::{Attempt, Event, Numbered};
+use crate::domain::JobId;
 use crate::domain::idempotency::{KeyedRequest, Reply};
-use crate::domain::job::{Job, JobFilter, JobId, Publication};
-use crate::domain::state::{Action, JobState};
+use crate::domain::job::event::{Attempt, Event, Numbered};
+use crate::domain::job::progress::{Phase, Step};
+use crate::domain::job::state::{Action, JobState};
+use crate::domain::job::{Job, JobFilter, Publication};
 use crate::domain::worker::Device;
 
 pub use ending::{Ending, Settled};

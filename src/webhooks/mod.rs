@@ -18,8 +18,8 @@ use tokio::sync::Notify;
 use uuid::{NoContext, Uuid};
 
 use crate::clock::Clock;
-use crate::domain::request::{FieldError, WebhookRequest};
 use crate::domain::webhook::{Delivery, MAX_WEBHOOKS, Secret, Webhook, WebhookId};
+use crate::request::{FieldError, WebhookRequest};
 use crate::store::{Asked, NewWebhook, Store, StoreError};
 
 pub use client::{Client, ClientError};

@@ -12,9 +12,10 @@ use super::lock_file::WorkerLock;
 use super::{WorkerParts, WorkerSettings};
 use crate::artifacts;
 use crate::clock::{Clock as _, SystemClock};
-use crate::domain::JobReport;
-use crate::domain::job::{Job, JobId};
-use crate::domain::request::{Defaults, JobRequest};
+use crate::domain::JobId;
+use crate::domain::job::Job;
+use crate::domain::report::manifest::JobReport;
+use crate::request::{Defaults, JobRequest};
 use crate::store::{SqliteStore, Time};
 
 pub(super) async fn context(home: &Path) -> Context {

@@ -26,7 +26,7 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::artifacts::ArtifactStore;
 use crate::clock::Clock;
-use crate::domain::job::JobId;
+use crate::domain::JobId;
 use crate::store::Store;
 
 pub use pool::{StartError, WorkerPool};

@@ -9,7 +9,8 @@ use tracing::Instrument as _;
 use super::attempt::{ActiveJob, deadline, supervise};
 use super::context::{Context, jittered};
 use super::finish::record;
-use crate::domain::job::{Job, JobId};
+use crate::domain::JobId;
+use crate::domain::job::Job;
 use crate::domain::worker::Device;
 use crate::store::{Claim, StoreError};
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use secateur::domain::ErrorCode;
-use secateur::domain::attempt::AttemptFailure;
-use secateur::domain::job::JobError;
+use secateur::domain::job::failure::AttemptFailure;
+use secateur::domain::job::failure::JobError;
 use secateur::store::Ending;
 use serde_json::{Value, json};
 

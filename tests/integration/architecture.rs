@@ -1,12 +1,14 @@
 //! Which module may use which: reads the `use crate::` lines and the `crate::` paths of every source file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Everything a module may use besides itself. `app`, `cli` and `main` may use everything.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("domain", &["engine", "tasks"]),
+    ("request", &["domain", "tasks"]),
+    ("statistics", &["domain"]),
     ("clock", &[]),
     ("machine", &[]),
     (
@@ -24,12 +26,21 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("datasets", &["domain", "bundled", "tasks"]),
     (
         "pipeline",
-        &["engine", "domain", "machine", "models", "datasets", "tasks"],
+        &[
+            "engine",
+            "domain",
+            "statistics",
+            "machine",
+            "models",
+            "datasets",
+            "tasks",
+        ],
     ),
     (
         "jobs",
         &[
             "domain",
+            "request",
             "store",
             "artifacts",
             "models",
@@ -51,8 +62,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "traces",
         ],
     ),
-    ("webhooks", &["domain", "store", "clock"]),
-    ("http", &["jobs", "webhooks", "domain", "traces"]),
+    ("webhooks", &["domain", "request", "store", "clock"]),
+    ("http", &["jobs", "webhooks", "request", "domain", "traces"]),
 ];
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
@@ -124,6 +135,64 @@ fn no_module_uses_what_lies_above_it() {
             assert!(is_allowed, "{} uses crate::{used}", relative.display());
         }
     }
+}
+
+/// The files of `domain` that a file's `use` lines name, tests left out.
+fn used_files(file: &Path, root: &Path) -> BTreeSet<PathBuf> {
+    let text = fs::read_to_string(file).unwrap();
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let here = if file.ends_with("mod.rs") {
+        file.parent().unwrap().to_path_buf()
+    } else {
+        file.with_extension("")
+    };
+    let uses = code.split("use ").skip(1).filter_map(|rest| {
+        let path = rest.split([';', '{']).next()?;
+        let (start, rest) = match path.split_once("::")? {
+            ("super", rest) => (here.parent().unwrap().to_path_buf(), rest),
+            ("self", rest) => (here.clone(), rest),
+            ("crate", rest) => (root.join("src"), rest),
+            _ => return None,
+        };
+        let mut found = start.clone();
+        for part in rest.split("::").filter(|part| !part.is_empty()) {
+            let next = found.join(part);
+            if next.with_extension("rs").is_file() {
+                return Some(next.with_extension("rs"));
+            }
+            if !next.is_dir() {
+                break;
+            }
+            found = next;
+        }
+        Some(found.join("mod.rs"))
+    });
+    uses.filter(|used| used.starts_with(root.join("src/domain")) && used != file)
+        .collect()
+}
+
+#[test]
+fn no_two_files_of_the_domain_need_each_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    sources(&root.join("src/domain"), &mut files);
+    let mut edges: BTreeMap<_, _> = files
+        .into_iter()
+        .map(|file| (file.clone(), used_files(&file, root)))
+        .collect();
+    assert!(edges.values().map(BTreeSet::len).sum::<usize>() > 30);
+    // Takes away what needs nothing that is left; what stays stands in a circle, or needs one.
+    while let Some(free) = edges
+        .iter()
+        .find(|(_, used)| used.is_empty())
+        .map(|(file, _)| file.clone())
+    {
+        edges.remove(&free);
+        for used in edges.values_mut() {
+            used.remove(&free);
+        }
+    }
+    assert!(edges.is_empty(), "{edges:#?}");
 }
 
 /// The times in the database are read in one place, where tests put another clock.

@@ -8,7 +8,7 @@ use futures::TryStreamExt as _;
 use hyper::{Method, StatusCode};
 use secateur::artifacts::{self, ArtifactError, ArtifactStore, StoredState};
 use secateur::domain::JobId;
-use secateur::domain::manifest::FileEntry;
+use secateur::domain::report::manifest::FileEntry;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 

@@ -11,10 +11,11 @@ use secateur::config::{
     BucketArgs, ListenArgs, MAX_QUEUED, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs,
 };
 use secateur::domain::job::Publication;
-use secateur::domain::manifest::EvaluationReport;
-use secateur::domain::scheduling::DeviceKind;
+use secateur::domain::job::scheduling::DeviceKind;
+use secateur::domain::report::manifest::EvaluationReport;
+use secateur::domain::report::manifest::{JobReport, Manifest};
 use secateur::domain::worker::Device;
-use secateur::domain::{HubReach, JobId, JobReport, Manifest};
+use secateur::domain::{HubReach, JobId};
 use secateur::http;
 use secateur::server;
 use secateur::store::{Claim, Ending, Lease, SqliteStore, Store, Time};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use secateur::domain::ErrorCode;
-use secateur::domain::attempt::Step;
+use secateur::domain::job::progress::Step;
 use secateur::pipeline::hub::{FetchedModel, HubError, HubModel, HubOptions, HubToken};
 use tempfile::TempDir;
 

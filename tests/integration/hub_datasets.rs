@@ -12,7 +12,7 @@ use parquet::schema::parser::parse_message_type;
 use reqwest::StatusCode;
 use secateur::datasets::Documents;
 use secateur::domain::ErrorCode;
-use secateur::domain::attempt::Step;
+use secateur::domain::job::progress::Step;
 use secateur::pipeline::hub::{HubError, HubOptions, fetch_split};
 use secateur::tasks::HubSplit;
 use serde_json::{Value, json};

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use secateur::domain::Manifest;
-use secateur::domain::attempt::{Phase, Step};
+use secateur::domain::job::progress::{Phase, Step};
+use secateur::domain::report::manifest::Manifest;
 use secateur::engine::{PortableState, Saliency, Sparsity};
 use secateur::pipeline::{
     CalibrationPlan, Corpus, DeviceName, EvaluationPlan, Listener, ModelSource, PipelineError,

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use secateur::domain::manifest::FileEntry;
+use secateur::domain::report::manifest::FileEntry;
 use secateur::store::{Claim, Ending, Lease, SqliteStore, Store, Time};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -5,7 +5,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use secateur::domain::comparison::Answers;
+use secateur::statistics::Answers;
 use secateur::tasks::{acc, acc_norm};
 use serde_json::Value;
 

@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use secateur::domain::attempt::{AttemptFailure, Phase, Step};
-use secateur::domain::history::{Attempt, AttemptOutcome, EventKind};
-use secateur::domain::job::{Job, JobError, JobFilter, JobId, MAX_ATTEMPTS};
-use secateur::domain::state::{Action, JobState};
-use secateur::domain::{ErrorCode, JobType};
+use secateur::domain::ErrorCode;
+use secateur::domain::JobId;
+use secateur::domain::job::event::{Attempt, AttemptOutcome, EventKind};
+use secateur::domain::job::failure::AttemptFailure;
+use secateur::domain::job::failure::JobError;
+use secateur::domain::job::progress::{Phase, Step};
+use secateur::domain::job::state::{Action, JobState};
+use secateur::domain::job::{Job, JobFilter, MAX_ATTEMPTS};
+use secateur::domain::spec::JobType;
 use secateur::store::{
     Claim, Ending, Lease, LeaseCheck, LeaseInfo, Report, Requested, Store, StoreError, Time,
 };

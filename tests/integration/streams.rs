@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use secateur::domain::attempt::{Phase, Step};
+use secateur::domain::job::progress::{Phase, Step};
 use secateur::store::{Ending, Report, Store};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};

@@ -92,7 +92,8 @@ async fn a_job_that_kills_its_worker_every_time_fails() {
     };
     for attempt in 1..3 {
         let lease = crash(attempt).await;
-        let error = secateur::domain::job::JobError::crash(attempt, None, "gone".to_owned());
+        let error =
+            secateur::domain::job::failure::JobError::crash(attempt, None, "gone".to_owned());
         app.finish(
             &lease,
             &Ending::Retry {

@@ -5,7 +5,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::domain::evaluation::{Guard, task_names};
+use crate::domain::spec::{Guard, task_names};
 
 /// The body of a submission.
 pub(in crate::http) struct JobBody;

@@ -7,14 +7,16 @@ use serde::Serialize;
 
 use super::results::ResultsView;
 use super::turn::{self, TurnView};
-use crate::domain::attempt::Phase;
-use crate::domain::history::Attempt;
-use crate::domain::job::{Job, JobError, Progress};
+use crate::domain::job::Job;
+use crate::domain::job::Metadata;
+use crate::domain::job::event::Attempt;
+use crate::domain::job::failure::JobError;
+use crate::domain::job::progress::Phase;
+use crate::domain::job::progress::Progress;
+use crate::domain::job::state::JobState;
 use crate::domain::queue::Waiting;
-use crate::domain::results::Warning;
-use crate::domain::spec::Metadata;
-use crate::domain::state::JobState;
-use crate::domain::{JobSpec, JobType};
+use crate::domain::report::results::Warning;
+use crate::domain::spec::{JobSpec, JobType};
 
 /// A job.
 #[derive(Debug, Serialize, utoipa::ToSchema)]

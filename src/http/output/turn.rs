@@ -5,8 +5,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::domain::job::Job;
+use crate::domain::job::scheduling::DeviceKind;
 use crate::domain::queue::{WaitReason, Waiting};
-use crate::domain::scheduling::DeviceKind;
 
 /// When the job's turn is, and why it is not now.
 #[derive(Debug, Serialize, utoipa::ToSchema)]

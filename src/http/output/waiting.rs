@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::domain::history::Attempt;
-use crate::domain::{Job, JobId};
+use crate::domain::JobId;
+use crate::domain::job::Job;
+use crate::domain::job::event::Attempt;
 use crate::http::HttpState;
 
 /// Waits until the job is as wanted or gone, the time is up, or the server stops; not at all where as many wait as may. Gives

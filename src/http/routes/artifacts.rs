@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::domain::manifest::FileEntry;
+use crate::domain::report::manifest::FileEntry;
 use crate::http::HttpState;
 use crate::http::error::ApiError;
 use crate::http::input::conditional::{Part, is_unchanged, part, quoted};

@@ -4,14 +4,14 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use crate::domain::JobType;
-use crate::domain::evaluation::{BosRule, Guard};
-use crate::domain::request::limits;
+use crate::domain::spec::JobType;
+use crate::domain::spec::{BosRule, Guard};
 use crate::domain::spec::{DatasetRef, MAX_GROUP, SUPPORTED_ARCHITECTURES};
 use crate::domain::task_info::TaskInfo;
 use crate::http::error::ApiError;
 use crate::http::input::extract::NoParameters;
 use crate::http::{BODY_LIMIT, HttpState};
+use crate::request::limits;
 
 /// What this server can do.
 #[derive(Debug, Serialize, utoipa::ToSchema)]

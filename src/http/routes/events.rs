@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use crate::domain::history::Event;
+use crate::domain::job::event::Event;
 use crate::http::HttpState;
 use crate::http::error::ApiError;
 use crate::http::input::extract::{JobPath, Parameters};

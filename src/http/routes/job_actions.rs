@@ -6,7 +6,7 @@ use axum::response::Response;
 
 use super::jobs::whole_job;
 use crate::domain::JobId;
-use crate::domain::state::Action;
+use crate::domain::job::state::Action;
 use crate::http::HttpState;
 use crate::http::error::ApiError;
 use crate::http::input::conditional::expected_version;

@@ -8,11 +8,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
-use crate::domain::history::Attempt;
+use crate::domain::JobId;
 use crate::domain::idempotency::{IdempotencyKey, KeyedRequest, Reply};
+use crate::domain::job::Job;
 use crate::domain::job::JobFilter;
+use crate::domain::job::event::Attempt;
 use crate::domain::queue::ClusterState;
-use crate::domain::{Job, JobId, Method};
+use crate::domain::spec::Method;
 use crate::http::HttpState;
 use crate::http::error::ApiError;
 use crate::http::input::body_schema::JobBody;

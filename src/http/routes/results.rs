@@ -4,8 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use crate::domain::JobReport;
-use crate::domain::manifest::{EvaluationReport, Manifest};
+use crate::domain::report::manifest::JobReport;
+use crate::domain::report::manifest::{EvaluationReport, Manifest};
 use crate::http::HttpState;
 use crate::http::error::ApiError;
 use crate::http::input::extract::{JobPath, NoParameters};

@@ -18,7 +18,7 @@ use candle_core::Device;
 
 use super::plan::EvaluationPlan;
 use super::{Listener, PipelineError};
-use crate::domain::results::Results;
+use crate::domain::report::results::Results;
 use cache::ScoreCache;
 pub(super) use measure::Subject;
 pub(super) use prepare::Prepared;

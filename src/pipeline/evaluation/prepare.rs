@@ -6,7 +6,7 @@ use super::encode::Encoder;
 use super::task::{PreparedTask, Work};
 use crate::datasets::Documents;
 use crate::domain::ErrorCode;
-use crate::domain::protocol::{PerplexityProtocol, Protocol, ProtocolFields, comparable};
+use crate::domain::report::protocol::{PerplexityProtocol, Protocol, ProtocolFields, comparable};
 use crate::engine::{ModelConfig, TokenWindows};
 use crate::pipeline::PipelineError;
 use crate::pipeline::calibrate::window_sha256;
@@ -131,7 +131,10 @@ impl Prepared {
     }
 
     /// Two models can be compared where both are given the same tokens.
-    pub(in crate::pipeline) fn ensure_same_tokens(&self, other: &Self) -> Result<(), PipelineError> {
+    pub(in crate::pipeline) fn ensure_same_tokens(
+        &self,
+        other: &Self,
+    ) -> Result<(), PipelineError> {
         for (own, others) in self.texts.iter().zip(&other.texts) {
             let (own_len, len) = (own.windows.seq_len(), others.windows.seq_len());
             if own_len != len {

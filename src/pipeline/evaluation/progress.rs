@@ -1,6 +1,6 @@
 //! One count over all measurements of a job, so that what is left can be foreseen.
 
-use crate::domain::attempt::Step;
+use crate::domain::job::progress::Step;
 use crate::engine::{Observer, Progress};
 use crate::pipeline::Listener;
 
@@ -71,7 +71,7 @@ impl Observer for Part<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::attempt::Phase;
+    use crate::domain::job::progress::Phase;
 
     #[derive(Default)]
     struct Steps(Vec<(String, u64, u64)>);

@@ -4,19 +4,19 @@ use super::measure::{Measured, ModelScores, TextScore};
 use super::prepare::{Prepared, PreparedText};
 use super::task::{DocumentScore, PreparedTask};
 use crate::domain::ErrorCode;
-use crate::domain::comparison::{
-    Answers, Loss, PairedAnswers, PairedLosses, Scale, Scored, divergence, losses_estimate,
-    mean_of_one, mean_of_pairs,
-};
-use crate::domain::evaluation::Guard;
-use crate::domain::guard;
-use crate::domain::protocol::ProtocolMismatch;
-use crate::domain::repetition::repetition;
-use crate::domain::results::{
+use crate::domain::report::protocol::ProtocolMismatch;
+use crate::domain::report::results::{
     Generation, GenerationResult, MeanResult, MetricResult, PerplexityResult, Results,
     SubjectResult, TaskResult, Warning, WarningCode,
 };
+use crate::domain::spec::Guard;
 use crate::pipeline::PipelineError;
+use crate::statistics::guard;
+use crate::statistics::repetition;
+use crate::statistics::{
+    Answers, Loss, PairedAnswers, PairedLosses, Scale, Scored, divergence, losses_estimate,
+    mean_of_one, mean_of_pairs,
+};
 use crate::tasks::Metric;
 
 /// Everything that is reported of `measured`.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::encode::Encoder;
 use crate::domain::ErrorCode;
-use crate::domain::protocol::Protocol;
+use crate::domain::report::protocol::Protocol;
 use crate::engine::{LogLikelihood, ScoredSequence};
 use crate::pipeline::PipelineError;
 use crate::pipeline::text::ModelTokenizer;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::error::HubError;
 use super::listing::{ListedFile, Listing};
 use super::verify::{self, Digest, Mismatch};
-use crate::domain::manifest::FileEntry;
+use crate::domain::report::manifest::FileEntry;
 
 /// How often a process that waits for another one's download looks again.
 const LOCK_POLL: Duration = Duration::from_millis(200);

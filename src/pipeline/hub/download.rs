@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 use super::error::HubError;
 use super::listing::ListedFile;
 use super::repository::Repository;
-use crate::domain::manifest::FileEntry;
+use crate::domain::report::manifest::FileEntry;
 
 /// How often one file is fetched before the job fails.
 const MAX_ATTEMPTS: u32 = 3;

@@ -23,9 +23,9 @@ use hf_hub::RepoTypeModel;
 
 use self::listing::{CONFIG, INDEX, Listing};
 use self::repository::Repository;
-use crate::domain::attempt::Step;
-use crate::domain::hub_name;
-use crate::domain::manifest::FileEntry;
+use crate::domain::job::progress::Step;
+use crate::domain::report::manifest::FileEntry;
+use crate::domain::spec::hub_name;
 
 pub use self::dataset::fetch_split;
 pub use self::error::HubError;

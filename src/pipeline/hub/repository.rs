@@ -8,8 +8,8 @@ use super::HubOptions;
 use super::cache::RepoCache;
 use super::error::HubError;
 use super::listing::ListedFile;
-use crate::domain::attempt::Step;
-use crate::domain::manifest::FileEntry;
+use crate::domain::job::progress::Step;
+use crate::domain::report::manifest::FileEntry;
 use crate::pipeline::disk;
 
 /// A repository of the hub.

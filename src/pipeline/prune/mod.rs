@@ -7,7 +7,7 @@ use std::path::Path;
 use super::listener::EngineObserver;
 use super::plan::Plan;
 use super::{Listener, PipelineError, Workspace};
-use crate::domain::manifest::LinearReport;
+use crate::domain::report::manifest::LinearReport;
 use crate::engine::model::LinearKind;
 use crate::engine::{Checkpoint, Decoder, Journal, ModelConfig, PruneOptions, TokenWindows, prune};
 pub(super) use target::fresh_directory;

@@ -13,7 +13,7 @@ use super::plan::Plan;
 use super::prune_job::Outcome;
 use super::resolve::ResolvedModel;
 use super::stopwatch::Stopwatch;
-use crate::domain::manifest::{
+use crate::domain::report::manifest::{
     Calibration, FileEntry, MANIFEST_VERSION, Manifest, ModelProvenance, Sparsity,
 };
 use crate::engine::{Checkpoint, ModelConfig};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::download;
 use crate::datasets::Place;
-use crate::domain::attempt::Phase;
+use crate::domain::job::progress::Phase;
 use crate::pipeline::hub::{HubOptions, fetch_split};
 use crate::pipeline::plan::{Corpus, EvaluationPlan};
 use crate::pipeline::stopwatch::Stopwatch;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
-use crate::domain::attempt::Step;
+use crate::domain::job::progress::Step;
 use crate::engine::EngineError;
 use crate::pipeline::hub::HubError;
 use crate::pipeline::{Listener, PipelineError};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::download;
-use crate::domain::attempt::Phase;
+use crate::domain::job::progress::Phase;
 use crate::engine::ModelConfig;
 use crate::pipeline::hub::{HubModel, HubOptions};
 use crate::pipeline::plan::ModelSource;

@@ -23,10 +23,11 @@ use jiff::Timestamp;
 use sqlx::Transaction;
 
 use super::{Connection, Connections, Database, Driver, Pool, Row, dialect};
-use crate::domain::history::{Attempt, Event, Numbered};
+use crate::domain::JobId;
 use crate::domain::idempotency::KeyedRequest;
-use crate::domain::job::{Job, JobFilter, JobId, Publication};
-use crate::domain::state::{Action, JobState};
+use crate::domain::job::event::{Attempt, Event, Numbered};
+use crate::domain::job::state::{Action, JobState};
+use crate::domain::job::{Job, JobFilter, Publication};
 use crate::store::{
     Answer, Change, Claim, Earlier, Ending, Inserted, JobStatus, Lease, LeaseCheck, LeaseInfo,
     Report, Requested, Settled, Store, StoreError, StoreFuture, Time, failed,

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::row::{Columns, to_json};
 use super::{Connection, Connections, Database, Row, Writing, delivery, signed, sql};
-use crate::domain::history::EventKind;
-use crate::domain::job::JobId;
+use crate::domain::JobId;
+use crate::domain::job::event::EventKind;
 use crate::domain::webhook::{
     self, Delivery, JobMark, MAX_WEBHOOKS, Secret, Sent, Webhook, WebhookEvent, WebhookId,
 };

@@ -5,8 +5,9 @@ use sqlx::Row as _;
 
 use super::row::{self, to_json};
 use super::{Connection, Pool, Row, dialect, signed, sql};
-use crate::domain::history::Attempt;
-use crate::domain::job::{Job, JobFilter, JobId};
+use crate::domain::JobId;
+use crate::domain::job::event::Attempt;
+use crate::domain::job::{Job, JobFilter};
 use crate::store::{StoreError, failed};
 
 /// The rows that can be read. One that cannot is logged and left out: it must not hide the others.

@@ -10,10 +10,12 @@ use super::row::{self, Columns, Core, to_json};
 use super::writes::append_event;
 use super::{Connection, dialect, sql};
 use crate::domain::ErrorCode;
-use crate::domain::attempt::AttemptFailure;
-use crate::domain::history::{Attempt, EventKind};
-use crate::domain::job::{Job, JobError, JobId};
-use crate::domain::state::{Action, JobState};
+use crate::domain::JobId;
+use crate::domain::job::Job;
+use crate::domain::job::event::{Attempt, EventKind};
+use crate::domain::job::failure::AttemptFailure;
+use crate::domain::job::failure::JobError;
+use crate::domain::job::state::{Action, JobState};
 use crate::store::{Requested, StoreError, failed};
 
 /// The job, which is nobody else's until the transaction ends.

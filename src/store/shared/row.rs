@@ -9,13 +9,15 @@ use serde::de::DeserializeOwned;
 use sqlx::{ColumnIndex, Decode, Row as _, Type};
 
 use super::{Driver, Row};
-use crate::domain::history::{Attempt, Event, Numbered};
-use crate::domain::job::{Job, JobId, Publication};
+use crate::domain::JobId;
+use crate::domain::job::event::{Attempt, Event, Numbered};
+use crate::domain::job::scheduling::Scheduling;
+use crate::domain::job::state::JobState;
+use crate::domain::job::{Job, Publication};
 use crate::domain::queue::{Group, Needs, SubmitterLoad};
-use crate::domain::scheduling::Scheduling;
-use crate::domain::state::JobState;
+use crate::domain::report::manifest::JobReport;
+use crate::domain::spec::{JobSpec, JobType};
 use crate::domain::worker::{Worker, WorkerProfile};
-use crate::domain::{JobReport, JobSpec, JobType};
 use crate::store::{JobStatus, Lease, LeaseInfo, StoreError};
 
 /// A row, and how to name it when a column cannot be read.

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 
 use super::row::{self, Columns, to_json};
 use super::{Connection, Connections, Database, Writing, dialect, now, reads, signed, sql};
-use crate::domain::job::{Job, JobId};
+use crate::domain::JobId;
+use crate::domain::job::Job;
 use crate::domain::queue::{ClusterState, QueueContent};
 use crate::domain::worker::WorkerProfile;
 use crate::store::{PoolUse, StoreError, StoreFuture, WorkerStore, failed};

@@ -8,12 +8,17 @@ use super::requests::lock;
 use super::row::{self, Columns, to_json};
 use super::workers::may_claim;
 use super::{Connection, Row, dialect, milliseconds, outbox, signed, sql};
-use crate::domain::attempt::AttemptFailure;
-use crate::domain::history::EventKind;
-use crate::domain::job::{Job, JobError, JobId, Progress, Publication};
-use crate::domain::scheduling::DeviceKind;
-use crate::domain::state::JobState;
-use crate::domain::{ErrorCode, JobReport, Method};
+use crate::domain::ErrorCode;
+use crate::domain::JobId;
+use crate::domain::job::event::EventKind;
+use crate::domain::job::failure::AttemptFailure;
+use crate::domain::job::failure::JobError;
+use crate::domain::job::progress::Progress;
+use crate::domain::job::scheduling::DeviceKind;
+use crate::domain::job::state::JobState;
+use crate::domain::job::{Job, Publication};
+use crate::domain::report::manifest::JobReport;
+use crate::domain::spec::Method;
 use crate::store::{Claim, Ending, Lease, LeaseCheck, Report, Settled, StoreError, failed};
 
 /// A job that is queued, and those whose artifacts it works on held until it can be seen: whoever deletes one of them
@@ -269,7 +274,7 @@ pub(super) async fn report(
         .bind(lease.job_id.to_string())
         .bind(i64::from(lease.attempt))
         .bind(&lease.owner)
-        .bind(phase.map(crate::domain::attempt::Phase::as_str))
+        .bind(phase.map(crate::domain::job::progress::Phase::as_str))
         .bind(progress.as_ref().map(to_json))
         .bind(now.as_millisecond())
         .fetch_optional(&mut *connection)

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::artifacts::{ArtifactError, ResumeStates, StoredFile, StoredState};
+use crate::domain::JobId;
 use crate::domain::attempt::{JOURNAL_DIR, JOURNAL_STATE_FILE};
-use crate::domain::job::{Job, JobId};
+use crate::domain::job::Job;
 use crate::worker::context::Context;
 
 /// How often a checkpoint is asked for, minutes in all, before the one before it is: the bucket may have lost one object

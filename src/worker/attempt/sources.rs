@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::domain::{AttemptFailure, ErrorCode, JobId, JobSpec, JobState};
+use crate::domain::job::failure::AttemptFailure;
+use crate::domain::job::state::JobState;
+use crate::domain::spec::JobSpec;
+use crate::domain::{ErrorCode, JobId};
 use crate::store::{StoreError, StoreFuture};
 use crate::worker::context::{Context, OUTAGE_POLL};
 
@@ -108,9 +111,9 @@ fn failure(code: ErrorCode, message: String) -> AttemptFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ModelRef;
     use crate::domain::job::Publication;
     use crate::domain::spec::EvaluateSpec;
+    use crate::domain::spec::ModelRef;
     use crate::store::{Ending, Lease};
     use crate::worker::fixture::{build_artifact, claimed, context};
 

@@ -16,8 +16,9 @@ use tracing::Instrument as _;
 use super::resume::Received;
 use super::supervisor::Ended;
 use crate::artifacts::{ArtifactError, ResumeStates, StoredFile, StoredState};
+use crate::domain::JobId;
 use crate::domain::attempt::{CheckpointFile, JOURNAL_DIR, PortableCheckpoint};
-use crate::domain::job::{Job, JobId};
+use crate::domain::job::Job;
 use crate::worker::context::Context;
 
 /// How long the last checkpoint of an attempt that will be tried again may take to the bucket; at most half a lease, which

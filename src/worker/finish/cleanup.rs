@@ -9,9 +9,10 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 
-use crate::domain::JobState;
+use crate::domain::JobId;
 use crate::domain::attempt::LOCK_FILE;
-use crate::domain::job::{Job, JobId};
+use crate::domain::job::Job;
+use crate::domain::job::state::JobState;
 use crate::store::{JobStatus, StoreError};
 use crate::worker::attempt::{discard, remove};
 use crate::worker::context::Context;
@@ -120,8 +121,8 @@ fn lock(scratch: &Path) -> io::Result<Option<File>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::job::JobError;
-    use crate::domain::state::Action;
+    use crate::domain::job::failure::JobError;
+    use crate::domain::job::state::Action;
     use crate::store::{Ending, Lease};
     use crate::worker::fixture::{build_artifact, claimed, context};
 

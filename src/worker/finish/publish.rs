@@ -14,10 +14,13 @@ use tokio::time::Instant;
 
 use super::record::STORE_RETRY;
 use crate::artifacts::ArtifactError;
-use crate::domain::attempt::{LOCK_FILE, Phase};
+use crate::domain::ErrorCode;
+use crate::domain::attempt::LOCK_FILE;
+use crate::domain::job::failure::AttemptFailure;
+use crate::domain::job::progress::Phase;
 use crate::domain::job::{Job, Publication};
-use crate::domain::manifest::FileEntry;
-use crate::domain::{AttemptFailure, ErrorCode, JobReport, Manifest};
+use crate::domain::report::manifest::FileEntry;
+use crate::domain::report::manifest::{JobReport, Manifest};
 use crate::store::{Lease, LeaseCheck};
 use crate::worker::attempt::Ended;
 use crate::worker::context::Context;
@@ -219,8 +222,8 @@ fn file_entry(name: String, content: &[u8]) -> FileEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::job::JobError;
-    use crate::domain::state::Action;
+    use crate::domain::job::failure::JobError;
+    use crate::domain::job::state::Action;
     use crate::store::Ending;
     use crate::worker::fixture::{build_artifact, claimed, context};
 

@@ -6,10 +6,13 @@ use tokio::time::Instant;
 
 use super::cleanup;
 use super::publish::publish;
-use crate::domain::attempt::Phase;
-use crate::domain::history::EventKind;
-use crate::domain::job::{Job, JobError};
-use crate::domain::{AttemptFailure, ErrorCode, JobState};
+use crate::domain::ErrorCode;
+use crate::domain::job::Job;
+use crate::domain::job::event::EventKind;
+use crate::domain::job::failure::AttemptFailure;
+use crate::domain::job::failure::JobError;
+use crate::domain::job::progress::Phase;
+use crate::domain::job::state::JobState;
 use crate::store::{Ending, Lease, Settled};
 use crate::worker::attempt::Ended;
 use crate::worker::context::{Context, jittered};
@@ -242,7 +245,7 @@ pub(in crate::worker) fn count(settled: &Settled) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::state::Action;
+    use crate::domain::job::state::Action;
     use crate::worker::fixture::{build_artifact, claimed, context};
 
     #[test]

@@ -8,7 +8,7 @@ use std::mem;
 
 use futures::future::BoxFuture;
 
-use crate::domain::attempt::Step;
+use crate::domain::job::progress::Step;
 use crate::store::{Lease, LeaseCheck, Report, StoreError};
 use crate::worker::context::Context;
 
@@ -119,7 +119,7 @@ impl<'c> LeaseClient<'c> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::attempt::Phase;
+    use crate::domain::job::progress::Phase;
     use crate::worker::fixture::{claimed, context};
 
     fn step(finished: u64) -> Step {

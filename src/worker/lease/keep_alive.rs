@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::client::LeaseClient;
 use super::{CHECK_INTERVAL, every, log_failed_call, until};
-use crate::domain::attempt::Phase;
+use crate::domain::job::progress::Phase;
 use crate::store::{Lease, LeaseCheck};
 use crate::worker::attempt::Ended;
 use crate::worker::context::Context;

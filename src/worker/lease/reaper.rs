@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::RENEW_RETRY;
 use super::lost::LostLeases;
-use crate::domain::job::JobError;
+use crate::domain::job::failure::JobError;
 use crate::store::{Ending, LeaseInfo, StoreError};
 use crate::worker::context::{Context, jittered};
 use crate::worker::finish::count;
@@ -182,8 +182,8 @@ mod tests {
     use sqlx::{ConnectOptions as _, Connection as _};
 
     use super::*;
-    use crate::domain::JobState;
-    use crate::domain::history::AttemptOutcome;
+    use crate::domain::job::event::AttemptOutcome;
+    use crate::domain::job::state::JobState;
     use crate::worker::fixture::{claimed, context};
 
     const HEARTBEAT: Duration = Duration::from_millis(20);

@@ -13,8 +13,8 @@ use super::attempt::discard;
 use super::context::{Context, jittered};
 use super::finish;
 use crate::artifacts::{ArtifactError, Stored};
-use crate::domain::job::JobId;
-use crate::domain::state::JobState;
+use crate::domain::JobId;
+use crate::domain::job::state::JobState;
 use crate::store::{JobStatus, StoreError};
 use retention::RETENTION;
 

@@ -14,8 +14,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::job::{Job, JobError, JobId};
-use crate::domain::state::JobState;
+use crate::domain::JobId;
+use crate::domain::job::Job;
+use crate::domain::job::failure::JobError;
+use crate::domain::job::state::JobState;
 use crate::store::StoreError;
 use crate::worker::context::Context;
 

@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use secateur::domain::request::{Defaults, JobRequest};
+use secateur::request::{Defaults, JobRequest};
 use secateur::store;
 use serde_json::json;
 use uuid::Uuid;

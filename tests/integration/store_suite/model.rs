@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use secateur::domain::history::Event;
-use secateur::domain::job::{Progress, Publication};
+use secateur::domain::job::Publication;
+use secateur::domain::job::event::Event;
+use secateur::domain::job::progress::Progress;
 
 use super::*;
 

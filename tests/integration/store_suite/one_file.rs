@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use reqwest::StatusCode;
-use secateur::domain::JobSpec;
-use secateur::domain::evaluation::Guard;
+use secateur::domain::spec::Guard;
+use secateur::domain::spec::JobSpec;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, SqliteConnection};

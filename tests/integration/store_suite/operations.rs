@@ -1,7 +1,7 @@
 //! What several workers and clients may do to a store, at random.
 
 use proptest::prelude::*;
-use secateur::domain::scheduling::{DeviceKind, Scheduling};
+use secateur::domain::job::scheduling::{DeviceKind, Scheduling};
 use secateur::domain::worker::Device;
 
 use super::*;

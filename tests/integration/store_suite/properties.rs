@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use proptest::test_runner::{Config, TestRunner};
 
-use secateur::domain::scheduling::Scheduling;
+use secateur::domain::job::scheduling::Scheduling;
 use secateur::domain::worker::{Device, WorkerProfile};
 
 use super::model::{Finished, Model};

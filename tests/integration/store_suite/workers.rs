@@ -1,7 +1,7 @@
 //! Who works, and who gets what.
 
+use secateur::domain::job::scheduling::{DeviceKind, Scheduling};
 use secateur::domain::queue::WaitReason;
-use secateur::domain::scheduling::{DeviceKind, Scheduling};
 use secateur::domain::worker::{Device, Worker, WorkerProfile, WorkerStatus};
 
 use super::*;

@@ -4,7 +4,9 @@ use axum::body::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::domain::{Job, JobId, JobState};
+use crate::domain::JobId;
+use crate::domain::job::Job;
+use crate::domain::job::state::JobState;
 use crate::http::output::job::ProgressView;
 use crate::jobs::Entry;
 
@@ -16,7 +18,7 @@ pub(super) const HEARTBEAT: Bytes = Bytes::from_static(b": nothing new\n\n");
 struct OfJob<'a> {
     job_id: JobId,
     #[serde(flatten)]
-    event: &'a crate::domain::history::Event,
+    event: &'a crate::domain::job::event::Event,
 }
 
 /// The beginning: how long to wait before connecting again, and where to go on if that happens before anything else.

@@ -1,7 +1,7 @@
 //! Text of tasks → token sequences, as lm-evaluation-harness does it.
 
 use crate::domain::ErrorCode;
-use crate::domain::evaluation::BosRule;
+use crate::domain::spec::BosRule;
 use crate::engine::ScoredSequence;
 use crate::pipeline::PipelineError;
 use crate::pipeline::text::ModelTokenizer;

@@ -1,0 +1,5 @@
+//! What came out of a job.
+
+pub mod manifest;
+pub mod protocol;
+pub mod results;

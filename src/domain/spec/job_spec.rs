@@ -1,0 +1,169 @@
+//! The kinds of jobs, and what is common to them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::dataset::DatasetRef;
+use super::evaluation::EvaluationSpec;
+use super::method::Method;
+use super::model::ModelRef;
+use super::pattern::Pattern;
+use crate::domain::JobId;
+
+/// The kind of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JobType {
+    /// Prunes a model and measures it before and after.
+    Prune,
+    /// Measures a model, or two against each other.
+    Evaluate,
+}
+
+impl JobType {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Prune, Self::Evaluate];
+
+    /// The word on the wire and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Prune => "prune",
+            Self::Evaluate => "evaluate",
+        }
+    }
+}
+
+impl FromStr for JobType {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        found.ok_or_else(|| format!("unknown type {text:?}, expected prune or evaluate"))
+    }
+}
+
+impl fmt::Display for JobType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Which token windows the activations are observed on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CalibrationSpec {
+    /// The corpus.
+    #[serde(flatten)]
+    pub dataset: DatasetRef,
+    /// Number of windows.
+    pub n_samples: usize,
+    /// Tokens per window; `null` = the smaller of the model's context and 2048.
+    pub seq_len: Option<usize>,
+    /// Seed of the sampler.
+    pub seed: u64,
+}
+
+/// Which model is pruned, how, and what is measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PruneSpec {
+    /// The model.
+    pub model: ModelRef,
+    /// How weights are ranked.
+    pub method: Method,
+    /// Fraction of zeros asked for, in [0, 1).
+    pub sparsity: f64,
+    /// Which positions may become zero.
+    #[schema(value_type = String, example = "2:4")]
+    pub pattern: Pattern,
+    /// The calibration windows.
+    pub calibration: CalibrationSpec,
+    /// What is measured.
+    pub evaluation: EvaluationSpec,
+}
+
+/// A measurement without pruning.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EvaluateSpec {
+    /// The model.
+    pub model: ModelRef,
+    /// What it is compared with.
+    pub baseline: Option<ModelRef>,
+    /// What is measured.
+    pub evaluation: EvaluationSpec,
+}
+
+/// A complete, checked job description, with every default filled in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum JobSpec {
+    /// Prune a model and measure it before and after.
+    Prune(PruneSpec),
+    /// Measure a model, or two against each other.
+    Evaluate(EvaluateSpec),
+}
+
+impl JobSpec {
+    /// Its kind.
+    pub fn job_type(&self) -> JobType {
+        match self {
+            Self::Prune(_) => JobType::Prune,
+            Self::Evaluate(_) => JobType::Evaluate,
+        }
+    }
+
+    /// The model that the job is about.
+    pub fn model(&self) -> &ModelRef {
+        match self {
+            Self::Prune(spec) => &spec.model,
+            Self::Evaluate(spec) => &spec.model,
+        }
+    }
+
+    /// Every model that the job reads, each with the JSON pointer of its field.
+    pub fn models(&self) -> Vec<(&'static str, &ModelRef)> {
+        let baseline = match self {
+            Self::Prune(_) => None,
+            Self::Evaluate(spec) => spec.baseline.as_ref(),
+        };
+        let baseline = baseline.map(|baseline| ("/baseline", baseline));
+        [("/model", self.model())]
+            .into_iter()
+            .chain(baseline)
+            .collect()
+    }
+
+    /// Every job whose artifact is read, each with the JSON pointer of its field.
+    pub fn source_jobs(&self) -> Vec<(&'static str, JobId)> {
+        let models = self.models().into_iter();
+        let jobs = models.filter_map(|(pointer, model)| match model {
+            ModelRef::Job { id } => Some((pointer, *id)),
+            ModelRef::Hub { .. } | ModelRef::Local { .. } => None,
+        });
+        jobs.collect()
+    }
+
+    /// What is measured.
+    pub fn evaluation(&self) -> &EvaluationSpec {
+        match self {
+            Self::Prune(spec) => &spec.evaluation,
+            Self::Evaluate(spec) => &spec.evaluation,
+        }
+    }
+
+    /// How weights are ranked, where any become zero.
+    pub fn method(&self) -> Option<Method> {
+        match self {
+            Self::Prune(spec) => Some(spec.method),
+            Self::Evaluate(_) => None,
+        }
+    }
+
+    /// Whether there are two models to compare, and so a `before` beside each `after`.
+    pub fn is_comparison(&self) -> bool {
+        match self {
+            Self::Prune(_) => true,
+            Self::Evaluate(spec) => spec.baseline.is_some(),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! How much memory a job is thought to need, so that it is not given to a worker that is too small for it.
+//!
+//! An estimate of what a job cannot do without, from the numbers of its models and of its windows; `docs/PERFORMANCE.md`
+//! compares it with what was measured. In bytes, everything in f32, as it is computed:
+//!
+//! ```text
+//! block       = 4 · (weights of a block's linears + weights of its largest linear)
+//! batch       = 4 · max(2048, seq_len) · (3 · intermediate + 4 · hidden)
+//! calibration = 4 · n_samples · seq_len · hidden                              wanda only
+//! wave        = min(256 MiB, 4 · tokens · hidden)                             of `windows`, or of the demo text
+//! head        = 4 · vocab · hidden + 32 MiB of logits                         where anything is measured
+//! measuring   = models · (wave + head)                                        models = 2 where two are compared
+//! estimate    = 9/8 · (64 MiB + block + batch + max(calibration, measuring))
+//! ```
+//!
+//! Blocks that a measurement keeps in memory because there is room for them are not counted.
+
+use super::dataset::DatasetRef;
+use super::evaluation::EvaluationSpec;
+use super::job_spec::JobSpec;
+use super::method::Method;
+use crate::engine::model::LinearKind;
+use crate::engine::{BATCH_TOKENS, LOGITS_BYTES, ModelConfig, WAVE_BYTES};
+
+/// The program, its tokenizer and its texts.
+const PROGRAM_BYTES: u64 = 64 << 20;
+
+/// The bundled text to measure on has so many bytes, and no token is shorter.
+const DEMO_TOKENS: u64 = 100_468;
+
+/// Bytes of a number.
+const F32: u64 = size_of::<f32>() as u64;
+
+/// Bytes that the job needs with models of these numbers; the largest counts. `None` without any.
+pub fn estimate(spec: &JobSpec, models: &[ModelConfig]) -> Option<u64> {
+    models.iter().map(|model| of_model(spec, model)).max()
+}
+
+fn of_model(spec: &JobSpec, model: &ModelConfig) -> u64 {
+    let evaluation = spec.evaluation();
+    let hidden = model.hidden as u64;
+    let (calibration, calibration_len) = match spec {
+        JobSpec::Prune(spec) => {
+            let seq_len = spec.calibration.seq_len.unwrap_or(model.default_seq_len()) as u64;
+            let tokens = spec.calibration.n_samples as u64 * seq_len;
+            match spec.method {
+                Method::Wanda => (F32 * tokens * hidden, seq_len),
+                Method::Magnitude => (0, 0),
+            }
+        }
+        JobSpec::Evaluate(_) => (0, 0),
+    };
+    let seq_len = evaluation.seq_len.unwrap_or(model.default_seq_len()) as u64;
+    let longest = (BATCH_TOKENS as u64).max(seq_len).max(calibration_len);
+    let batch = F32 * longest * (3 * model.intermediate as u64 + 4 * hidden);
+    let measuring = measuring(evaluation, spec.is_comparison(), model, seq_len);
+    let all = PROGRAM_BYTES + block(model) + batch + calibration.max(measuring);
+    all + all / 8
+}
+
+/// The linears of a block, and the one that is being pruned once more.
+fn block(model: &ModelConfig) -> u64 {
+    let weights = LinearKind::ALL.map(|kind| {
+        let (d_out, d_in) = kind.shape(model);
+        d_out as u64 * d_in as u64
+    });
+    let largest = weights.iter().max().copied().unwrap_or_default();
+    F32 * (weights.iter().sum::<u64>() + largest)
+}
+
+fn measuring(
+    evaluation: &EvaluationSpec,
+    is_comparison: bool,
+    model: &ModelConfig,
+    seq_len: u64,
+) -> u64 {
+    if evaluation.is_empty() {
+        return 0;
+    }
+    let hidden = model.hidden as u64;
+    let wave = match most_tokens(evaluation, seq_len) {
+        Some(tokens) => (F32 * hidden).saturating_mul(tokens).min(WAVE_BYTES as u64),
+        None => WAVE_BYTES as u64,
+    };
+    let head = F32 * model.vocab as u64 * hidden + LOGITS_BYTES as u64;
+    // Tasks are measured on one model after the other, texts on both at once.
+    let models = 1 + u64::from(is_comparison && !evaluation.perplexity.is_empty());
+    models * (wave + head)
+}
+
+/// Of one text; `None` where that is not known.
+fn most_tokens(evaluation: &EvaluationSpec, seq_len: u64) -> Option<u64> {
+    if !evaluation.tasks.is_empty() {
+        return None;
+    }
+    let mut texts = evaluation.perplexity.iter();
+    let demo = texts
+        .all(|text| *text == DatasetRef::Demo)
+        .then_some(DEMO_TOKENS);
+    let windows = evaluation
+        .windows
+        .map(|windows| (windows as u64).saturating_mul(seq_len));
+    windows.into_iter().chain(demo).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::request::{Defaults, JobRequest};
+
+    const MIB: u64 = 1 << 20;
+
+    fn smol_lm2() -> ModelConfig {
+        let config = json!({
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 576,
+            "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
+            "num_key_value_heads": 3, "vocab_size": 49152, "max_position_embeddings": 8192,
+            "tie_word_embeddings": true,
+        });
+        ModelConfig::parse(config.to_string().as_bytes()).unwrap()
+    }
+
+    fn estimate_mib(body: &Value) -> u64 {
+        let spec = JobRequest::parse(body, Defaults::CPU).unwrap().spec;
+        estimate(&spec, &[smol_lm2()]).unwrap() / MIB
+    }
+
+    fn pruned(method: &str, n_samples: u64, perplexity: &Value) -> Value {
+        json!({
+            "model": "org/name", "sparsity": 0.5, "method": method,
+            "calibration": {"n_samples": n_samples, "seq_len": 512},
+            "evaluation": {"perplexity": perplexity, "seq_len": 512, "windows": 60},
+        })
+    }
+
+    /// Measured: 173 MiB to prune, 362 to 374 MiB for the perplexity of one model (`docs/PERFORMANCE.md`).
+    #[test]
+    fn the_estimate_is_a_little_more_than_what_was_measured() {
+        let pruning = estimate_mib(&pruned("wanda", 32, &json!([])));
+        assert!((173..=230).contains(&pruning), "{pruning}");
+        let measuring = estimate_mib(&json!({
+            "type": "evaluate", "model": "org/name", "evaluation": {"seq_len": 512, "windows": 60},
+        }));
+        assert!((374..=450).contains(&measuring), "{measuring}");
+    }
+
+    #[test]
+    fn it_grows_with_what_has_to_be_there_at_once() {
+        let none = json!([]);
+        let few = estimate_mib(&pruned("wanda", 32, &none));
+        let many = estimate_mib(&pruned("wanda", 320, &none));
+        assert!(
+            many > few + 350,
+            "288 more windows of 1.1 MiB: {few}, {many}"
+        );
+        assert_eq!(
+            estimate_mib(&pruned("magnitude", 32, &none)),
+            estimate_mib(&pruned("magnitude", 320, &none)),
+            "magnitude reads no text"
+        );
+        let compared = estimate_mib(&pruned("wanda", 32, &json!(["wikitext2"])));
+        assert!(compared > 2 * 240, "two heads and two waves: {compared}");
+    }
+
+    #[test]
+    fn the_bundled_text_is_as_long_as_it_is() {
+        let text = include_bytes!("../../../assets/demo/test.txt");
+        assert_eq!(text.len() as u64, DEMO_TOKENS);
+        let measured = |text: &str| {
+            let body = json!({"type": "evaluate", "model": "org/name", "evaluation": {"perplexity": [text]}});
+            estimate_mib(&body)
+        };
+        assert!(measured("demo") < measured("wikitext2"));
+    }
+
+    #[test]
+    fn nothing_is_known_of_models_that_are_not_there() {
+        let spec = JobRequest::parse(&pruned("wanda", 32, &json!([])), Defaults::CPU);
+        assert_eq!(estimate(&spec.unwrap().spec, &[]), None);
+    }
+}

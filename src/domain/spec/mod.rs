@@ -1,0 +1,19 @@
+//! What a job shall do. A value of these types has been checked: it can't be out of range.
+//!
+//! Requests become a [`JobSpec`] in `request`, which reports every wrong field at once.
+
+mod dataset;
+mod evaluation;
+pub mod hub_name;
+mod job_spec;
+pub mod memory;
+mod method;
+mod model;
+mod pattern;
+
+pub use dataset::DatasetRef;
+pub use evaluation::{BosRule, EvaluationSpec, Guard, TaskRef, task_names};
+pub use job_spec::{CalibrationSpec, EvaluateSpec, JobSpec, JobType, PruneSpec};
+pub use method::Method;
+pub use model::{BUNDLED_MODEL, ModelRef, SUPPORTED_ARCHITECTURES};
+pub use pattern::{MAX_GROUP, Pattern};
