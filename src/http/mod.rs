@@ -2,7 +2,6 @@
 //!
 //! Knows nothing of workers and nothing of SQL: everything goes through [`Jobs`] and [`Webhooks`].
 
-mod error;
 mod input;
 mod limits;
 mod middleware;
@@ -22,10 +21,10 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::jobs::Jobs;
 use crate::webhooks::Webhooks;
-use error::ApiError;
 pub use limits::Limits;
 pub use middleware::origin::Hosts;
 pub use openapi::document;
+use output::problem::Problem;
 
 /// Bytes of a request body.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -71,8 +70,8 @@ pub fn router(state: HttpState) -> Router {
     documented
         .merge(aliases)
         .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi::completed(document)))
-        .fallback(async || ApiError::RouteNotFound)
-        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .fallback(async || Problem::route_not_found())
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .with_state(state)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(CatchPanicLayer::custom(middleware::request::panicked))
@@ -91,8 +90,8 @@ pub fn worker_router(state: HttpState) -> Router {
     let limits = state.limits;
     let (health, _) = routes::health_routes().split_for_parts();
     health
-        .fallback(async || ApiError::RouteNotFound)
-        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .fallback(async || Problem::route_not_found())
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .with_state(state)
         .layer(CatchPanicLayer::custom(middleware::request::panicked))
         .layer(axum::middleware::from_fn_with_state(

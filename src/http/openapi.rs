@@ -9,7 +9,7 @@ use utoipa::openapi::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
-use super::error::{Problem, status};
+use super::output::problem::{Problem, ProblemBody, status};
 use super::{HttpState, routes};
 use crate::domain::ErrorCode;
 
@@ -19,7 +19,7 @@ use crate::domain::ErrorCode;
         title = "Secateur",
         description = "Pruning as a service for large language models. Every error is a problem document (RFC 9457) with a stable `code`.\n\nEvery route below `/v1/jobs` is also served below `/jobs`.",
     ),
-    components(schemas(Problem)),
+    components(schemas(ProblemBody)),
     tags(
         (name = "jobs", description = "Submit, watch, and steer"),
         (name = "results", description = "Numbers and files"),
@@ -102,8 +102,9 @@ fn problem_content(response: &Response) -> Content {
         .copied();
     let code = code
         .unwrap_or_else(|| unreachable!("a test builds the document: {word:?} is no error code"));
-    let mut example = json!(Problem::new(code, "what went wrong this time".to_owned()));
-    example["request_id"] = json!("019abcde-0123-789a-8bcd-ef0123456789");
+    let problem = Problem::new(code, "what went wrong this time");
+    let request_id = "019abcde-0123-789a-8bcd-ef0123456789".to_owned();
+    let example = json!(ProblemBody::new(problem, request_id));
     ContentBuilder::new()
         .schema(Some(Ref::from_schema_name("Problem")))
         .example(Some(example))

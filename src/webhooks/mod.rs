@@ -4,6 +4,7 @@
 
 mod client;
 mod dispatcher;
+mod error;
 mod policy;
 mod schedule;
 mod signature;
@@ -18,47 +19,17 @@ use tokio::sync::Notify;
 use uuid::{NoContext, Uuid};
 
 use crate::clock::Clock;
-use crate::domain::webhook::{Delivery, MAX_WEBHOOKS, Secret, Webhook, WebhookId};
 use crate::request::{FieldError, WebhookRequest};
-use crate::store::{Asked, NewWebhook, Store, StoreError};
+use crate::domain::webhook::{Delivery, Secret, Webhook, WebhookId};
+use crate::store::{Asked, NewWebhook, Store};
 
 pub use client::{Client, ClientError};
 pub use dispatcher::Dispatcher;
+pub use error::Error;
 pub use policy::{Forbidden, Policy};
 
 /// How long messages are signed with the secret before, after it was replaced.
 const OVERLAP: Duration = Duration::from_hours(24);
-
-/// Why a use-case ended without what was asked for.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The body has wrong fields; all of them are listed.
-    #[error("the request has {} wrong {}", .0.len(), if .0.len() == 1 { "field" } else { "fields" })]
-    Invalid(Vec<FieldError>),
-    /// No such webhook.
-    #[error("no webhook has the id {0}")]
-    NotFound(WebhookId),
-    /// No such message to this webhook.
-    #[error("the webhook {webhook} has no delivery {message:?}")]
-    DeliveryNotFound {
-        /// The webhook.
-        webhook: WebhookId,
-        /// The message asked for.
-        message: String,
-    },
-    /// Nothing is sent there.
-    #[error("the webhook {0} is disabled, enable it first")]
-    Disabled(WebhookId),
-    /// There are as many as there may be.
-    #[error("there are {MAX_WEBHOOKS} webhooks already, delete one first")]
-    TooMany,
-    /// No secret could be made.
-    #[error("cannot read random bytes")]
-    Random(#[source] io::Error),
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// The use-cases. Cheap to clone.
 #[derive(Debug, Clone)]

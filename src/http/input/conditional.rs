@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use axum::http::{HeaderMap, HeaderName, header};
 
-use crate::http::error::{ApiError, FieldProblem};
+use crate::http::output::problem::{FieldProblem, Problem};
 
 /// An entity tag around `text`.
 pub(in crate::http) fn quoted(text: &str) -> String {
@@ -24,7 +24,7 @@ pub(in crate::http) fn is_unchanged(headers: &HeaderMap, etag: &str) -> bool {
 }
 
 /// The version of a job that `If-Match` asks for; `None` = any.
-pub(in crate::http) fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+pub(in crate::http) fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let mut values = headers.get_all(header::IF_MATCH).iter();
     let (value, further) = (values.next(), values.next());
     let Some(value) = value else { return Ok(None) };
@@ -32,7 +32,7 @@ pub(in crate::http) fn expected_version(headers: &HeaderMap) -> Result<Option<u6
     if further.is_some() || text.is_empty() || text.contains(',') {
         let detail = "expected one entity tag, or *".to_owned();
         let problem = FieldProblem::header(&header::IF_MATCH, "invalid_format", detail);
-        return Err(ApiError::Invalid(vec![problem]));
+        return Err(Problem::invalid(vec![problem]));
     }
     if text == "*" {
         return Ok(None);

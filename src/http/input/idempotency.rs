@@ -6,7 +6,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use crate::domain::idempotency::{IdempotencyKey, Reply};
-use crate::http::error::{ApiError, FieldProblem};
+use crate::http::output::problem::{FieldProblem, Problem};
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(in crate::http) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -15,12 +15,12 @@ pub(in crate::http) const REPLAYED: HeaderName = HeaderName::from_static("idempo
 pub(in crate::http) struct OptionalKey(pub(in crate::http) Option<IdempotencyKey>);
 
 impl<S: Send + Sync> FromRequestParts<S> for OptionalKey {
-    type Rejection = ApiError;
+    type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let wrong = |code, detail| {
             let problem = FieldProblem::header(&KEY, code, detail);
-            ApiError::Invalid(vec![problem])
+            Problem::invalid(vec![problem])
         };
         let mut values = parts.headers.get_all(KEY).iter();
         let Some(value) = values.next() else {

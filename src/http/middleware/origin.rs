@@ -13,7 +13,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use crate::http::error::ApiError;
+use crate::domain::ErrorCode;
+use crate::http::output::problem::Problem;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -58,7 +59,7 @@ pub(in crate::http) async fn guard(
     State(hosts): State<Hosts>,
     request: Request,
     next: Next,
-) -> Result<Response, ApiError> {
+) -> Result<Response, Problem> {
     let headers = request.headers();
     // Browsers always send one; a client without it is no browser.
     if !headers
@@ -66,10 +67,12 @@ pub(in crate::http) async fn guard(
         .iter()
         .all(|host| hosts.has(host))
     {
-        return Err(ApiError::MisdirectedRequest);
+        let detail = "this server does not answer for the host that the request names";
+        return Err(Problem::new(ErrorCode::MisdirectedRequest, detail));
     }
     if !request.method().is_safe() && is_foreign(headers) {
-        return Err(ApiError::CrossOrigin);
+        let detail = "the request comes from a page of another origin";
+        return Err(Problem::new(ErrorCode::CrossOrigin, detail));
     }
     Ok(next.run(request).await)
 }

@@ -9,9 +9,9 @@ use axum::response::{IntoResponse, Response};
 use tracing::{Instrument as _, Span, field};
 use uuid::Uuid;
 
-use crate::http::error::{ApiError, Problem};
 use crate::http::input::preferences;
 use crate::http::limits::Limits;
+use crate::http::output::problem::{Problem, ProblemBody};
 use crate::traces::{self, TRACEPARENT};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -49,7 +49,7 @@ pub(in crate::http) async fn around(
     let mut response = async {
         let deadline = limits.request + preferences::wait(request.headers()).unwrap_or_default();
         let answered = tokio::time::timeout(deadline, next.run(request)).await;
-        let response = answered.unwrap_or_else(|_elapsed| ApiError::Timeout.into_response());
+        let response = answered.unwrap_or_else(|_elapsed| Problem::timeout().into_response());
         let response = with_problem_body(response, &request_id);
         Span::current().record("http.response.status_code", response.status().as_u16());
         tracing::debug!(
@@ -102,10 +102,10 @@ fn with_problem_body(mut response: Response, request_id: &str) -> Response {
         .extensions_mut()
         .remove::<Problem>()
         .or_else(|| problem_of_others(&response));
-    let Some(mut problem) = problem else {
+    let Some(problem) = problem else {
         return response;
     };
-    request_id.clone_into(&mut problem.request_id);
+    let problem = ProblemBody::new(problem, request_id.to_owned());
     let (mut parts, _) = response.into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
@@ -124,9 +124,9 @@ fn problem_of_others(response: &Response) -> Option<Problem> {
         return None;
     }
     let error = match response.status() {
-        StatusCode::NOT_FOUND => ApiError::RouteNotFound,
-        StatusCode::METHOD_NOT_ALLOWED => ApiError::MethodNotAllowed,
-        status if status.is_server_error() => ApiError::Defect,
+        StatusCode::NOT_FOUND => Problem::route_not_found(),
+        StatusCode::METHOD_NOT_ALLOWED => Problem::method_not_allowed(),
+        status if status.is_server_error() => Problem::defect(),
         _ => return None,
     };
     error.into_response().extensions_mut().remove()
@@ -143,7 +143,7 @@ pub(in crate::http) fn panicked(panic: Box<dyn std::any::Any + Send>) -> Respons
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_default();
     tracing::error!(message, "a handler panicked");
-    ApiError::Defect.into_response()
+    Problem::defect().into_response()
 }
 
 #[cfg(test)]
@@ -201,13 +201,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_submission_has_the_code_of_its_first_reason() {
-        async fn refused() -> ApiError {
+        async fn refused() -> Problem {
             let refusal = |pointer, code| Refusal {
                 pointer: String::from(pointer),
                 code,
                 detail: "because".to_owned(),
             };
-            ApiError::Jobs(jobs::Error::Refused(vec![
+            Problem::from(jobs::Error::Refused(vec![
                 refusal("/model", ErrorCode::UnsupportedArchitecture),
                 refusal("/pattern", ErrorCode::PatternMismatch),
             ]))
@@ -225,9 +225,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_unreachable_database_is_told_without_its_reason() {
-        async fn away() -> ApiError {
+        async fn away() -> Problem {
             let source = sqlx::Error::Protocol("the secret cause".to_owned());
-            ApiError::Jobs(crate::jobs::Error::Store(
+            Problem::from(crate::jobs::Error::Store(
                 crate::store::StoreError::Statement {
                     operation: "x",
                     source,

@@ -9,11 +9,13 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::domain::ErrorCode;
 use crate::domain::report::manifest::FileEntry;
 use crate::http::HttpState;
-use crate::http::error::ApiError;
 use crate::http::input::conditional::{Part, is_unchanged, part, quoted};
-use crate::http::input::extract::{JobPath, NoParameters};
+use crate::http::input::path::JobPath;
+use crate::http::input::query::NoParameters;
+use crate::http::output::problem::Problem;
 use crate::jobs::ArtifactFile;
 
 /// The files of an artifact.
@@ -40,7 +42,7 @@ pub(super) async fn list_artifacts(
     _: NoParameters,
     State(state): State<HttpState>,
     JobPath(id): JobPath,
-) -> Result<Json<ArtifactsView>, ApiError> {
+) -> Result<Json<ArtifactsView>, Problem> {
     let data = state.jobs.publication(id).await?.files;
     Ok(Json(ArtifactsView {
         object: "list",
@@ -89,7 +91,7 @@ pub(super) async fn get_artifact(
     PathParts((_, name)): PathParts<(String, String)>,
     method: Method,
     headers: HeaderMap,
-) -> Result<Response, ApiError> {
+) -> Result<Response, Problem> {
     let file = state.jobs.artifact(id, &name).await?;
     let etag = quoted(&file.entry.sha256);
     if is_unchanged(&headers, &etag) {
@@ -105,7 +107,7 @@ pub(super) async fn get_artifact(
     let (status, range) = match part {
         Part::Whole => (StatusCode::OK, 0..size),
         Part::Range(range) => (StatusCode::PARTIAL_CONTENT, range),
-        Part::Outside => return Err(ApiError::RangeNotSatisfiable { size }),
+        Part::Outside => return Ok(not_satisfiable(size)),
     };
     let length = range.end - range.start;
     // The bucket knows another `ETag`: it cannot tell whether a part is still current.
@@ -130,6 +132,13 @@ pub(super) async fn get_artifact(
         response.headers_mut().insert(header::CONTENT_RANGE, value);
     }
     Ok(response)
+}
+
+fn not_satisfiable(size: u64) -> Response {
+    let detail = format!("the range lies outside the file of {size} bytes");
+    let problem = Problem::new(ErrorCode::RangeNotSatisfiable, detail);
+    let content_range = [(header::CONTENT_RANGE, format!("bytes */{size}"))];
+    (content_range, problem).into_response()
 }
 
 fn file_headers(

@@ -8,8 +8,8 @@ use crate::domain::spec::JobType;
 use crate::domain::spec::{BosRule, Guard};
 use crate::domain::spec::{DatasetRef, MAX_GROUP, SUPPORTED_ARCHITECTURES};
 use crate::domain::task_info::TaskInfo;
-use crate::http::error::ApiError;
-use crate::http::input::extract::NoParameters;
+use crate::http::input::query::NoParameters;
+use crate::http::output::problem::Problem;
 use crate::http::{BODY_LIMIT, HttpState};
 use crate::request::limits;
 
@@ -95,7 +95,7 @@ struct Limits {
 pub(super) async fn get_capabilities(
     _: NoParameters,
     State(state): State<HttpState>,
-) -> Result<Json<Capabilities>, ApiError> {
+) -> Result<Json<Capabilities>, Problem> {
     let defaults = state.jobs.defaults();
     let datasets = state.jobs.datasets().await?;
     let names = |texts: &[DatasetRef]| texts.iter().map(|text| text.name().to_owned()).collect();

@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use crate::domain::job::event::Event;
 use crate::http::HttpState;
-use crate::http::error::ApiError;
-use crate::http::input::extract::{JobPath, Parameters};
+use crate::http::input::path::JobPath;
+use crate::http::input::query::Parameters;
+use crate::http::output::problem::Problem;
 
 const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 1000;
@@ -44,7 +45,7 @@ pub(super) async fn list_events(
     State(state): State<HttpState>,
     JobPath(id): JobPath,
     mut parameters: Parameters,
-) -> Result<Json<EventsView>, ApiError> {
+) -> Result<Json<EventsView>, Problem> {
     let after = parameters.take_with("after", number).unwrap_or(0);
     let limit = parameters.limit(DEFAULT_LIMIT, MAX_LIMIT);
     parameters.finish()?;

@@ -8,17 +8,18 @@ use super::jobs::whole_job;
 use crate::domain::JobId;
 use crate::domain::job::state::Action;
 use crate::http::HttpState;
-use crate::http::error::ApiError;
 use crate::http::input::conditional::expected_version;
-use crate::http::input::extract::{JobPath, NoParameters};
+use crate::http::input::path::JobPath;
+use crate::http::input::query::NoParameters;
 use crate::http::output::job::JobView;
+use crate::http::output::problem::Problem;
 
 async fn ask(
     state: &HttpState,
     id: JobId,
     action: Action,
     headers: &HeaderMap,
-) -> Result<Response, ApiError> {
+) -> Result<Response, Problem> {
     let if_version = expected_version(headers)?;
     let (job, attempts) = state.jobs.request(id, action, if_version).await?;
     Ok(whole_job(state, job, attempts).await)
@@ -47,7 +48,7 @@ pub(super) async fn cancel_job(
     State(state): State<HttpState>,
     JobPath(id): JobPath,
     headers: HeaderMap,
-) -> Result<Response, ApiError> {
+) -> Result<Response, Problem> {
     ask(&state, id, Action::Cancel, &headers).await
 }
 
@@ -74,7 +75,7 @@ pub(super) async fn pause_job(
     State(state): State<HttpState>,
     JobPath(id): JobPath,
     headers: HeaderMap,
-) -> Result<Response, ApiError> {
+) -> Result<Response, Problem> {
     ask(&state, id, Action::Pause, &headers).await
 }
 
@@ -100,7 +101,7 @@ pub(super) async fn resume_job(
     State(state): State<HttpState>,
     JobPath(id): JobPath,
     headers: HeaderMap,
-) -> Result<Response, ApiError> {
+) -> Result<Response, Problem> {
     ask(&state, id, Action::Resume, &headers).await
 }
 
@@ -127,7 +128,7 @@ pub(super) async fn retry_job(
     State(state): State<HttpState>,
     JobPath(id): JobPath,
     headers: HeaderMap,
-) -> Result<Response, ApiError> {
+) -> Result<Response, Problem> {
     ask(&state, id, Action::Retry, &headers).await
 }
 
@@ -153,7 +154,7 @@ pub(super) async fn delete_job(
     State(state): State<HttpState>,
     JobPath(id): JobPath,
     headers: HeaderMap,
-) -> Result<StatusCode, ApiError> {
+) -> Result<StatusCode, Problem> {
     let if_version = expected_version(&headers)?;
     state.jobs.delete(id, if_version).await?;
     Ok(StatusCode::NO_CONTENT)

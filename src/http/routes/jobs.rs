@@ -16,13 +16,15 @@ use crate::domain::job::event::Attempt;
 use crate::domain::queue::ClusterState;
 use crate::domain::spec::Method;
 use crate::http::HttpState;
-use crate::http::error::ApiError;
+use crate::http::input::body::JsonBody;
 use crate::http::input::body_schema::JobBody;
 use crate::http::input::conditional::{is_unchanged, quoted};
-use crate::http::input::extract::{JobPath, JsonBody, NoParameters, Parameters};
 use crate::http::input::idempotency::{self, OptionalKey};
+use crate::http::input::path::JobPath;
 use crate::http::input::preferences;
+use crate::http::input::query::{NoParameters, Parameters};
 use crate::http::output::job::{JobView, ListView, job_path};
+use crate::http::output::problem::Problem;
 use crate::http::output::waiting;
 
 /// Seconds after which looking at a job that is not over is worth it.
@@ -69,7 +71,7 @@ pub(super) async fn create_job(
     OptionalKey(key): OptionalKey,
     headers: HeaderMap,
     body: JsonBody,
-) -> Result<Response, ApiError> {
+) -> Result<Response, Problem> {
     let mut response = submit(&state, key, &body.0).await?;
     let Some(wait) = preferences::wait(&headers) else {
         return Ok(response);
@@ -102,7 +104,7 @@ async fn submit(
     state: &HttpState,
     key: Option<IdempotencyKey>,
     body: &Value,
-) -> Result<Response, ApiError> {
+) -> Result<Response, Problem> {
     let jobs = &state.jobs;
     let cluster = jobs.cluster_state().await;
     let accepted = |job: &Job| accepted(job, cluster.as_ref());
@@ -163,7 +165,7 @@ fn accepted(job: &Job, cluster: Option<&ClusterState>) -> Reply {
 pub(super) async fn list_jobs(
     State(state): State<HttpState>,
     mut parameters: Parameters,
-) -> Result<Json<ListView>, ApiError> {
+) -> Result<Json<ListView>, Problem> {
     let filter = JobFilter {
         states: parameters.take_with("status", list).unwrap_or_default(),
         types: parameters.take_with("type", list).unwrap_or_default(),
@@ -225,7 +227,7 @@ pub(super) async fn get_job(
     State(state): State<HttpState>,
     JobPath(id): JobPath,
     headers: HeaderMap,
-) -> Result<Response, ApiError> {
+) -> Result<Response, Problem> {
     let is_seen = |job: &Job| is_unchanged(&headers, &quoted(&job.version.to_string()));
     let mut granted = None;
     if let Some(wait) = preferences::wait(&headers) {

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::http::HttpState;
-use crate::http::input::extract::NoParameters;
+use crate::http::input::query::NoParameters;
 use crate::jobs::Check;
 
 /// Whether jobs can be accepted now.

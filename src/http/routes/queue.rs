@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::domain::queue::{ClusterState, QueueContent, WaitReason};
 use crate::http::HttpState;
-use crate::http::error::ApiError;
-use crate::http::input::extract::NoParameters;
+use crate::http::input::query::NoParameters;
+use crate::http::output::problem::Problem;
 
 /// What waits, and what for.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -99,7 +99,7 @@ impl QueueView {
 pub(super) async fn get_queue(
     _: NoParameters,
     State(state): State<HttpState>,
-) -> Result<Json<QueueView>, ApiError> {
+) -> Result<Json<QueueView>, Problem> {
     let (cluster, content) = state.jobs.queue().await?;
     Ok(Json(QueueView::new(&cluster, content)))
 }
@@ -117,7 +117,7 @@ pub(super) async fn get_queue(
 pub(super) async fn pause_queue(
     _: NoParameters,
     State(state): State<HttpState>,
-) -> Result<Json<QueueView>, ApiError> {
+) -> Result<Json<QueueView>, Problem> {
     let (cluster, content) = state.jobs.set_paused(true).await?;
     Ok(Json(QueueView::new(&cluster, content)))
 }
@@ -135,7 +135,7 @@ pub(super) async fn pause_queue(
 pub(super) async fn resume_queue(
     _: NoParameters,
     State(state): State<HttpState>,
-) -> Result<Json<QueueView>, ApiError> {
+) -> Result<Json<QueueView>, Problem> {
     let (cluster, content) = state.jobs.set_paused(false).await?;
     Ok(Json(QueueView::new(&cluster, content)))
 }

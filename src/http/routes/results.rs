@@ -7,8 +7,9 @@ use serde::Serialize;
 use crate::domain::report::manifest::JobReport;
 use crate::domain::report::manifest::{EvaluationReport, Manifest};
 use crate::http::HttpState;
-use crate::http::error::ApiError;
-use crate::http::input::extract::{JobPath, NoParameters};
+use crate::http::input::path::JobPath;
+use crate::http::input::query::NoParameters;
+use crate::http::output::problem::Problem;
 use crate::http::output::results::ResultsView;
 
 /// A report of either type.
@@ -39,7 +40,7 @@ pub(super) async fn get_results(
     _: NoParameters,
     State(state): State<HttpState>,
     JobPath(id): JobPath,
-) -> Result<Json<ResultsView>, ApiError> {
+) -> Result<Json<ResultsView>, Problem> {
     Ok(Json(ResultsView::whole(&state.jobs.publication(id).await?)))
 }
 
@@ -60,7 +61,7 @@ pub(super) async fn get_report(
     _: NoParameters,
     State(state): State<HttpState>,
     JobPath(id): JobPath,
-) -> Result<Json<ReportView>, ApiError> {
+) -> Result<Json<ReportView>, Problem> {
     let report = match state.jobs.publication(id).await?.report {
         JobReport::Prune(manifest) => ReportView::Prune(manifest),
         JobReport::Evaluate(report) => ReportView::Evaluate(report),

@@ -9,9 +9,11 @@ use serde::Serialize;
 
 use crate::domain::webhook::{Delivery, DeliveryError, DeliveryState, Webhook, WebhookEvent};
 use crate::http::HttpState;
-use crate::http::error::ApiError;
+use crate::http::input::body::JsonBody;
 use crate::http::input::body_schema::WebhookBody;
-use crate::http::input::extract::{DeliveryPath, JsonBody, NoParameters, Parameters, WebhookPath};
+use crate::http::input::path::{DeliveryPath, WebhookPath};
+use crate::http::input::query::{NoParameters, Parameters};
+use crate::http::output::problem::Problem;
 
 const DEFAULT_LIMIT: u32 = 20;
 const MAX_LIMIT: u32 = 100;
@@ -141,7 +143,7 @@ pub(super) async fn create_webhook(
     _: NoParameters,
     State(state): State<HttpState>,
     body: JsonBody,
-) -> Result<Response, ApiError> {
+) -> Result<Response, Problem> {
     let webhook = state.webhooks.register(&body.0).await?;
     let location = format!("/v1/webhooks/{}", webhook.id);
     let mut response = with_secret(StatusCode::CREATED, webhook);
@@ -161,7 +163,7 @@ pub(super) async fn create_webhook(
 pub(super) async fn list_webhooks(
     _: NoParameters,
     State(state): State<HttpState>,
-) -> Result<Json<WebhooksView>, ApiError> {
+) -> Result<Json<WebhooksView>, Problem> {
     let webhooks = state.webhooks.list().await?;
     Ok(Json(WebhooksView {
         object: "list",
@@ -184,7 +186,7 @@ pub(super) async fn get_webhook(
     _: NoParameters,
     State(state): State<HttpState>,
     WebhookPath(id): WebhookPath,
-) -> Result<Json<WebhookView>, ApiError> {
+) -> Result<Json<WebhookView>, Problem> {
     Ok(Json(WebhookView::new(state.webhooks.get(id).await?)))
 }
 
@@ -204,7 +206,7 @@ pub(super) async fn delete_webhook(
     _: NoParameters,
     State(state): State<HttpState>,
     WebhookPath(id): WebhookPath,
-) -> Result<StatusCode, ApiError> {
+) -> Result<StatusCode, Problem> {
     state.webhooks.delete(id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -226,7 +228,7 @@ pub(super) async fn rotate_secret(
     _: NoParameters,
     State(state): State<HttpState>,
     WebhookPath(id): WebhookPath,
-) -> Result<Response, ApiError> {
+) -> Result<Response, Problem> {
     let webhook = state.webhooks.rotate_secret(id).await?;
     Ok(with_secret(StatusCode::OK, webhook))
 }
@@ -248,7 +250,7 @@ pub(super) async fn enable_webhook(
     _: NoParameters,
     State(state): State<HttpState>,
     WebhookPath(id): WebhookPath,
-) -> Result<Json<WebhookView>, ApiError> {
+) -> Result<Json<WebhookView>, Problem> {
     Ok(Json(WebhookView::new(state.webhooks.enable(id).await?)))
 }
 
@@ -269,7 +271,7 @@ pub(super) async fn test_webhook(
     _: NoParameters,
     State(state): State<HttpState>,
     WebhookPath(id): WebhookPath,
-) -> Result<(StatusCode, Json<DeliveryView>), ApiError> {
+) -> Result<(StatusCode, Json<DeliveryView>), Problem> {
     let delivery = state.webhooks.test(id).await?;
     Ok((StatusCode::ACCEPTED, Json(DeliveryView::new(delivery))))
 }
@@ -294,7 +296,7 @@ pub(super) async fn list_deliveries(
     State(state): State<HttpState>,
     WebhookPath(id): WebhookPath,
     mut parameters: Parameters,
-) -> Result<Json<DeliveriesView>, ApiError> {
+) -> Result<Json<DeliveriesView>, Problem> {
     let limit = parameters.limit(DEFAULT_LIMIT, MAX_LIMIT);
     let cursor = parameters.take_with("cursor", number);
     parameters.finish()?;
@@ -329,7 +331,7 @@ pub(super) async fn redeliver(
     State(state): State<HttpState>,
     WebhookPath(id): WebhookPath,
     DeliveryPath(message): DeliveryPath,
-) -> Result<(StatusCode, Json<DeliveryView>), ApiError> {
+) -> Result<(StatusCode, Json<DeliveryView>), Problem> {
     let delivery = state.webhooks.redeliver(id, &message).await?;
     Ok((StatusCode::ACCEPTED, Json(DeliveryView::new(delivery))))
 }

@@ -8,8 +8,9 @@ use serde::Serialize;
 use crate::domain::JobId;
 use crate::domain::worker::{Device, Worker, WorkerStatus};
 use crate::http::HttpState;
-use crate::http::error::ApiError;
-use crate::http::input::extract::{NoParameters, WorkerPath};
+use crate::http::input::path::WorkerPath;
+use crate::http::input::query::NoParameters;
+use crate::http::output::problem::Problem;
 
 /// A process that runs jobs.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -80,7 +81,7 @@ impl From<Worker> for WorkerView {
 pub(super) async fn list_workers(
     _: NoParameters,
     State(state): State<HttpState>,
-) -> Result<Json<WorkerList>, ApiError> {
+) -> Result<Json<WorkerList>, Problem> {
     let workers = state.jobs.workers().await?;
     Ok(Json(WorkerList {
         object: "list",
@@ -104,7 +105,7 @@ pub(super) async fn drain_worker(
     _: NoParameters,
     State(state): State<HttpState>,
     WorkerPath(id): WorkerPath,
-) -> Result<Json<WorkerView>, ApiError> {
+) -> Result<Json<WorkerView>, Problem> {
     Ok(Json(state.jobs.set_draining(&id, true).await?.into()))
 }
 
@@ -124,6 +125,6 @@ pub(super) async fn undrain_worker(
     _: NoParameters,
     State(state): State<HttpState>,
     WorkerPath(id): WorkerPath,
-) -> Result<Json<WorkerView>, ApiError> {
+) -> Result<Json<WorkerView>, Problem> {
     Ok(Json(state.jobs.set_draining(&id, false).await?.into()))
 }

@@ -8,9 +8,7 @@ use super::row::{Columns, to_json};
 use super::{Connection, Connections, Database, Row, Writing, delivery, signed, sql};
 use crate::domain::JobId;
 use crate::domain::job::event::EventKind;
-use crate::domain::webhook::{
-    self, Delivery, JobMark, MAX_WEBHOOKS, Secret, Sent, Webhook, WebhookEvent, WebhookId,
-};
+use crate::domain::webhook::{Delivery, JobMark, MAX_WEBHOOKS, Secret, Sent, Webhook, WebhookEvent, WebhookId, self};
 use crate::store::{
     Asked, Dispatch, Followup, NewWebhook, Outbox, StoreError, StoreFuture, failed,
 };

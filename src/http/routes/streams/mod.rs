@@ -10,9 +10,11 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::domain::ErrorCode;
 use crate::http::HttpState;
-use crate::http::error::{ApiError, FieldProblem};
-use crate::http::input::extract::{JobPath, Parameters};
+use crate::http::input::path::JobPath;
+use crate::http::input::query::Parameters;
+use crate::http::output::problem::{FieldProblem, Problem};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -43,7 +45,7 @@ pub(super) async fn stream_job(
     JobPath(id): JobPath,
     parameters: Parameters,
     headers: HeaderMap,
-) -> Result<Response, ApiError> {
+) -> Result<Response, Problem> {
     let after = resume_after(parameters, &headers)?;
     let permit = permit(&state)?;
     Ok(match state.jobs.follow(id, after.unwrap_or(0)).await? {
@@ -75,7 +77,7 @@ pub(super) async fn stream_all(
     State(state): State<HttpState>,
     parameters: Parameters,
     headers: HeaderMap,
-) -> Result<Response, ApiError> {
+) -> Result<Response, Problem> {
     let after = resume_after(parameters, &headers)?;
     let permit = permit(&state)?;
     let following = state.jobs.follow_all(after).await?;
@@ -83,13 +85,16 @@ pub(super) async fn stream_all(
 }
 
 /// Streams are open for hours, and must leave connections to everybody else.
-fn permit(state: &HttpState) -> Result<OwnedSemaphorePermit, ApiError> {
+fn permit(state: &HttpState) -> Result<OwnedSemaphorePermit, Problem> {
     let permit = Arc::clone(&state.held).try_acquire_owned();
-    permit.map_err(|_none_left| ApiError::TooManyStreams)
+    permit.map_err(|_none_left| {
+        let detail = "as many streams are open as this server allows";
+        Problem::new(ErrorCode::Unavailable, detail)
+    })
 }
 
 /// What the client has already. The header comes from an `EventSource` that connects again, with the address it began with.
-fn resume_after(mut parameters: Parameters, headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+fn resume_after(mut parameters: Parameters, headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let parameter = parameters.take_with("after", number);
     parameters.finish()?;
     // An `EventSource` that has received no id yet may say so.
@@ -101,7 +106,7 @@ fn resume_after(mut parameters: Parameters, headers: &HeaderMap) -> Result<Optio
         Ok(header) => Ok(header.or(parameter)),
         Err(detail) => {
             let problem = FieldProblem::header(&LAST_EVENT_ID, "invalid_format", detail);
-            Err(ApiError::Invalid(vec![problem]))
+            Err(Problem::invalid(vec![problem]))
         }
     }
 }

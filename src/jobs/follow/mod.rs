@@ -1,5 +1,8 @@
 //! Following what happens: the log of all jobs, that of one with its progress, and waiting for a job.
 
+pub(super) mod feed;
+pub(super) mod watches;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,12 +10,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::feed::{Entry, Follower, Scope};
-use super::watch::Seen;
 use super::{Error, Jobs};
-use crate::domain::JobId;
 use crate::domain::job::Job;
+use crate::domain::JobId;
 use crate::domain::job::state::JobState;
+pub use feed::Entry;
+use feed::{Follower, Scope};
+use watches::Seen;
 
 /// Wait after a job's progress was told before it is told again.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(500);

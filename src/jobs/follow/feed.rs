@@ -30,20 +30,20 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// What followers share.
 #[derive(Debug, Clone)]
-pub(super) struct Feed {
+pub(in crate::jobs) struct Feed {
     store: Arc<dyn Store>,
     news: broadcast::Sender<Arc<Numbered>>,
 }
 
 impl Feed {
     /// Of this database; nobody hears anything before it is started.
-    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+    pub(in crate::jobs) fn new(store: Arc<dyn Store>) -> Self {
         let (news, _) = broadcast::channel(BACKLOG);
         Self { store, news }
     }
 
     /// Begins to read, until `stop` is cancelled.
-    pub(super) async fn start(self, stop: CancellationToken) -> Result<(), StoreError> {
+    pub(in crate::jobs) async fn start(self, stop: CancellationToken) -> Result<(), StoreError> {
         // Known before anybody can follow: whatever is newer is heard by all of them.
         let position = self.store.last_event_number().await?;
         tokio::spawn(stop.run_until_cancelled_owned(self.read_on(position)));
@@ -85,12 +85,12 @@ impl Feed {
         }
     }
 
-    pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<Numbered>> {
+    pub(in crate::jobs) fn subscribe(&self) -> broadcast::Receiver<Arc<Numbered>> {
         self.news.subscribe()
     }
 
     /// Everything after `position`.
-    pub(super) fn follow(&self, scope: Scope, position: u64) -> Follower {
+    pub(in crate::jobs) fn follow(&self, scope: Scope, position: u64) -> Follower {
         Follower {
             news: self.subscribe(),
             store: Arc::clone(&self.store),
@@ -105,7 +105,7 @@ impl Feed {
 
 /// Whose log is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
+pub(in crate::jobs) enum Scope {
     All,
     Job(JobId),
 }
@@ -174,7 +174,7 @@ struct Batch {
 
 /// Somebody who follows a log.
 #[derive(Debug)]
-pub(super) struct Follower {
+pub(in crate::jobs) struct Follower {
     news: broadcast::Receiver<Arc<Numbered>>,
     store: Arc<dyn Store>,
     scope: Scope,
@@ -190,13 +190,13 @@ pub(super) struct Follower {
 
 impl Follower {
     /// How the job that is followed ended, once its last event was handed out.
-    pub(super) fn over(&self) -> Option<JobState> {
+    pub(in crate::jobs) fn over(&self) -> Option<JobState> {
         self.over
     }
 
     /// The next event; `None` after the last one of a job that is over. Nothing is lost when this is not waited for to
     /// its end.
-    pub(super) async fn next(&mut self) -> Result<Option<Entry>, StoreError> {
+    pub(in crate::jobs) async fn next(&mut self) -> Result<Option<Entry>, StoreError> {
         loop {
             if let Some(entry) = self.batch.pop_front() {
                 self.position = entry.position;

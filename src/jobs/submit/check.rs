@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::{Error, Parts};
-use crate::domain::job::state::JobState;
-use crate::domain::spec::{JobSpec, JobType};
 use crate::domain::{ErrorCode, JobId, Refusal};
+use crate::domain::spec::{JobSpec, JobType};
+use crate::domain::job::state::JobState;
+use crate::jobs::{Error, Parts};
 use crate::models::{CheckError, Checked};
 use crate::store::StoreError;
 

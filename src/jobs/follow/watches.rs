@@ -17,24 +17,24 @@ use crate::store::Store;
 const POLL: Duration = Duration::from_millis(500);
 
 /// The job as it was last seen; `None` once it was deleted.
-pub(super) type Seen = Option<Arc<Job>>;
+pub(in crate::jobs) type Seen = Option<Arc<Job>>;
 
 /// The jobs that are looked at.
 #[derive(Debug)]
-pub(super) struct Watches {
+pub(in crate::jobs) struct Watches {
     store: Arc<dyn Store>,
     feed: Feed,
     jobs: Mutex<HashMap<JobId, Arc<watch::Sender<Seen>>>>,
 }
 
 impl Watches {
-    pub(super) fn new(store: Arc<dyn Store>, feed: Feed) -> Arc<Self> {
+    pub(in crate::jobs) fn new(store: Arc<dyn Store>, feed: Feed) -> Arc<Self> {
         let jobs = Mutex::default();
         Arc::new(Self { store, feed, jobs })
     }
 
     /// The job now and later, for somebody who has just seen it.
-    pub(super) fn watch(self: &Arc<Self>, job: &Arc<Job>) -> watch::Receiver<Seen> {
+    pub(in crate::jobs) fn watch(self: &Arc<Self>, job: &Arc<Job>) -> watch::Receiver<Seen> {
         let mut jobs = self.lock();
         if let Some(sender) = jobs.get(&job.id) {
             // What was seen for others may be older.

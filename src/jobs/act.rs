@@ -1,0 +1,111 @@
+//! What can be asked of a job that is there.
+
+use super::{Error, Jobs};
+use crate::domain::ErrorCode;
+use crate::domain::job::event::Attempt;
+use crate::domain::job::Job;
+use crate::domain::JobId;
+use crate::domain::job::state::{Action, JobState};
+use crate::store::Requested;
+
+impl Jobs {
+    /// Does with a job what is asked, or asks its worker to. Repeating it is harmless.
+    pub async fn request(
+        &self,
+        id: JobId,
+        action: Action,
+        if_version: Option<u64>,
+    ) -> Result<(Job, Vec<Attempt>), Error> {
+        self.check_room_to_queue(id, action).await?;
+        let requested = self.parts.store.request(id, action, if_version).await?;
+        match requested.ok_or(Error::JobNotFound(id))? {
+            Requested::Done(job, attempts) => {
+                self.pass_on(id, job.state);
+                count_cancelled(job.state, action);
+                Ok((*job, attempts))
+            }
+            Requested::Unchanged(job, attempts) => Ok((*job, attempts)),
+            Requested::NotAllowed(state) => Err(Error::NotAllowed { action, state }),
+            Requested::InUse(user) => Err(Error::InUse { id, user }),
+            Requested::Stale(version) => Err(Error::Stale { id, version }),
+            Requested::Unreadable(state) => {
+                self.pass_on(id, state);
+                Err(Error::Unreadable { id, state })
+            }
+        }
+    }
+
+    /// Nobody listens where the worker is another process: that one looks once a second.
+    fn pass_on(&self, id: JobId, state: JobState) {
+        let signals = &self.parts.signals;
+        signals.outbox.notify_one();
+        match state {
+            JobState::Queued => signals.wake.notify_one(),
+            JobState::Pausing | JobState::Cancelling => drop(signals.asked.send(id)),
+            JobState::Running
+            | JobState::Succeeded
+            | JobState::Failed
+            | JobState::Paused
+            | JobState::Cancelled => {}
+        }
+    }
+
+    /// Forgets a job that is over, and removes its files. A job that was deleted already is fine.
+    pub async fn delete(&self, id: JobId, if_version: Option<u64>) -> Result<(), Error> {
+        match self.request(id, Action::Delete, if_version).await {
+            Ok((job, attempts)) => {
+                tracing::info!(job.id = %id, "job deleted");
+                self.remove_artifacts(&job, &attempts).await;
+                Ok(())
+            }
+            // The sweep removes its files.
+            Err(Error::Unreadable { .. }) => {
+                tracing::info!(job.id = %id, "job deleted");
+                Ok(())
+            }
+            Err(Error::JobNotFound(_))
+                if self.parts.store.list_deleted(&[id]).await?.contains(&id) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What cannot be removed now is for the sweep.
+    async fn remove_artifacts(&self, job: &Job, attempts: &[Attempt]) {
+        let artifacts = &self.parts.artifacts;
+        for attempt in attempts {
+            if let Err(error) = artifacts.delete_attempt(job.id, attempt.attempt).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, job.id = %job.id, "cannot remove the artifact of a deleted job");
+            }
+        }
+        artifacts.remove_empty(job.id).await;
+    }
+
+    /// Ends the jobs past their deadline that nobody works on; to be called now and then.
+    pub async fn end_overdue(&self) -> Result<(), Error> {
+        loop {
+            let ended = self.parts.store.fail_overdue().await?;
+            if ended.is_empty() {
+                return Ok(());
+            }
+            for id in ended {
+                tracing::warn!(job.id = %id, "job failed: it was not over by its deadline");
+                let code = ErrorCode::DeadlineExceeded.as_str();
+                metrics::counter!("secateur_jobs_finished_total", "status" => "failed", "code" => code)
+                    .increment(1);
+            }
+        }
+    }
+}
+
+/// One that nobody worked on is over by that; another one is counted by its worker.
+fn count_cancelled(state: JobState, action: Action) {
+    if action == Action::Cancel && state == JobState::Cancelled {
+        let code = ErrorCode::Cancelled.as_str();
+        metrics::counter!("secateur_jobs_finished_total", "status" => "cancelled", "code" => code)
+            .increment(1);
+    }
+}

@@ -1,0 +1,103 @@
+//! Reading jobs, their logs, and what a submission may name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Error, Jobs};
+use crate::datasets::Use;
+use crate::domain::job::event::{Attempt, Event};
+use crate::domain::job::{Job, JobFilter};
+use crate::domain::JobId;
+use crate::request::Defaults;
+use crate::domain::spec::DatasetRef;
+use crate::domain::job::state::JobState;
+use crate::domain::task_info::TaskInfo;
+
+/// A page of jobs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// Newest first.
+    pub jobs: Vec<Job>,
+    /// Where the next page begins; `None` on the last one.
+    pub next: Option<JobId>,
+}
+
+/// The registered data sets that can be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisteredData {
+    /// To calibrate on.
+    pub calibration: Vec<DatasetRef>,
+    /// To measure on.
+    pub evaluation: Vec<DatasetRef>,
+    /// Every declared task.
+    pub tasks: Vec<TaskInfo>,
+}
+
+impl Jobs {
+    /// One job.
+    pub async fn get(&self, id: JobId) -> Result<Job, Error> {
+        self.parts
+            .store
+            .lookup_job(id)
+            .await?
+            .ok_or(Error::JobNotFound(id))
+    }
+
+    /// One job and its attempts, as they were at one moment.
+    pub async fn get_with_attempts(&self, id: JobId) -> Result<(Job, Vec<Attempt>), Error> {
+        let found = self.parts.store.lookup_job_with_attempts(id).await?;
+        found.ok_or(Error::JobNotFound(id))
+    }
+
+    /// A page of jobs, newest first, that begins after `before`.
+    pub async fn list(
+        &self,
+        filter: &JobFilter,
+        before: Option<JobId>,
+        limit: u32,
+    ) -> Result<Page, Error> {
+        // One more than asked tells whether there is a next page.
+        let mut jobs = self
+            .parts
+            .store
+            .list_jobs(filter, before, limit + 1)
+            .await?;
+        let has_more = jobs.len() > limit as usize;
+        jobs.truncate(limit as usize);
+        let next = if has_more {
+            jobs.last().map(|job| job.id)
+        } else {
+            None
+        };
+        Ok(Page { jobs, next })
+    }
+
+    /// Number of jobs in each state, zeros included.
+    pub async fn counts(&self) -> Result<BTreeMap<JobState, u64>, Error> {
+        let mut counts = BTreeMap::from(JobState::ALL.map(|state| (state, 0)));
+        counts.extend(self.parts.store.count_jobs().await?);
+        Ok(counts)
+    }
+
+    /// A part of a job's log.
+    pub async fn events(&self, id: JobId, after: u64, limit: u32) -> Result<Vec<Event>, Error> {
+        self.get(id).await?;
+        Ok(self.parts.store.list_events(id, after, limit).await?)
+    }
+
+    /// The registered data sets that can be had.
+    pub async fn datasets(&self) -> Result<RegisteredData, Error> {
+        let parts = Arc::clone(&self.parts);
+        let found = tokio::task::spawn_blocking(move || RegisteredData {
+            calibration: parts.datasets.registered(Use::Calibration),
+            evaluation: parts.datasets.registered(Use::Evaluation),
+            tasks: parts.datasets.tasks(),
+        });
+        found.await.map_err(|panic| Error::Unchecked(panic.into()))
+    }
+
+    /// What a submission may leave out.
+    pub fn defaults(&self) -> Defaults {
+        self.parts.defaults
+    }
+}

@@ -1,0 +1,113 @@
+//! Submitting a job.
+
+mod check;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{Error, Jobs};
+use crate::domain::idempotency::{KeyedRequest, Reply};
+use crate::domain::job::Job;
+use crate::domain::JobId;
+use crate::request::JobRequest;
+use crate::domain::job::scheduling::Scheduling;
+use crate::store::{Answer, Earlier, Inserted};
+use crate::traces;
+
+/// What a submission under a key is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// The answer.
+    pub reply: Reply,
+    /// Whether it is the one to an earlier request.
+    pub is_repeated: bool,
+}
+
+impl Jobs {
+    /// Checks a submission and queues it. When this returns, the job survives a crash.
+    pub async fn submit(&self, body: &Value) -> Result<Job, Error> {
+        let job = self.check(body).await?;
+        self.check_room().await?;
+        let stored = self.parts.store.insert_job(&job).await;
+        let job = stored.map_err(|error| check::not_stored(&job.spec, error))?;
+        self.announce(&job);
+        Ok(job)
+    }
+
+    /// The same for a submission that its client may repeat: `answer` makes what each of them is answered from the
+    /// job, and is stored with it.
+    pub async fn submit_once(
+        &self,
+        body: &Value,
+        request: &KeyedRequest,
+        answer: &Answer<'_>,
+    ) -> Result<Answered, Error> {
+        // Before the checks: what was accepted once is answered so, whatever has become of its model.
+        if let Some(earlier) = self.parts.store.lookup_earlier(request).await? {
+            return repeated(earlier);
+        }
+        let job = self.check(body).await?;
+        self.check_room().await?;
+        let inserted = self
+            .parts
+            .store
+            .insert_job_once(&job, request, answer)
+            .await;
+        match inserted.map_err(|error| check::not_stored(&job.spec, error))? {
+            Inserted::New(reply) => {
+                self.announce(&job);
+                Ok(Answered {
+                    reply,
+                    is_repeated: false,
+                })
+            }
+            Inserted::Earlier(earlier) => repeated(earlier),
+        }
+    }
+
+    /// A job as it is to be stored.
+    async fn check(&self, body: &Value) -> Result<Job, Error> {
+        let request = JobRequest::parse(body, self.parts.defaults).map_err(Error::Invalid)?;
+        let checked = check::complete(&self.parts, request.spec).await?;
+        let now = self.parts.clock.now();
+        let mut job = Job::new(self.mint_id(now), checked.spec, now);
+        job.name = request.name;
+        job.metadata = request.metadata;
+        job.scheduling = Scheduling {
+            memory_bytes: checked.memory_bytes,
+            ..request.scheduling
+        };
+        job.run_after = request.run_after.unwrap_or(job.run_after);
+        job.traceparent = traces::current();
+        Ok(job)
+    }
+
+    fn announce(&self, job: &Job) {
+        check::count(&job.spec);
+        let (kind, model) = (job.spec.job_type().as_str(), job.spec.model().id());
+        tracing::info!(job.id = %job.id, kind, %model, "job queued");
+        self.parts.signals.wake.notify_one();
+        self.parts.signals.outbox.notify_one();
+    }
+
+    fn mint_id(&self, now: Timestamp) -> JobId {
+        let seconds = u64::try_from(now.as_second()).unwrap_or_default();
+        let nanos = u32::try_from(now.subsec_nanosecond()).unwrap_or_default();
+        JobId::new(Uuid::new_v7(uuid::Timestamp::from_unix(
+            &*self.id_context,
+            seconds,
+            nanos,
+        )))
+    }
+}
+
+fn repeated(earlier: Earlier) -> Result<Answered, Error> {
+    match earlier {
+        Earlier::Same(reply) => Ok(Answered {
+            reply,
+            is_repeated: true,
+        }),
+        Earlier::Other => Err(Error::KeyReused),
+    }
+}
