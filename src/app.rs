@@ -15,10 +15,12 @@ use tokio_util::sync::CancellationToken;
 use crate::artifacts::{self, ArtifactStore};
 use crate::bundled;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{ServerConfig, StorageArgs, WebhookArgs, WorkerArgs};
+use crate::config::{
+    ConnectionLimits, RequestLimits, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs,
+};
 use crate::datasets::DataRoots;
 use crate::http::{self, Hosts, HttpState, Metrics};
-use crate::jobs::{Jobs, Parts, Signals};
+use crate::jobs::{Jobs, JobsParts, Signals};
 use crate::machine;
 use crate::models::ModelLibrary;
 use crate::pipeline::hub::HubOptions;
@@ -122,7 +124,7 @@ async fn launch(
     let deadlines = end_overdue(jobs.clone(), config.worker.sweep_seconds);
     tokio::spawn(stop.clone().run_until_cancelled_owned(deadlines));
     let (webhooks, dispatcher) = foundation.webhooks(&config.webhooks)?;
-    let limits = config.listen.connection_limits.within_system();
+    let limits = server::within_system(config.listen.connection_limits);
     let held = config
         .listen
         .request_limits
@@ -196,7 +198,7 @@ pub async fn start_worker(
             devices: worker.devices.clone().into(),
             hosts: Hosts::Any,
             metrics: Metrics(metrics.clone()),
-            limits: http::Limits::default(),
+            limits: RequestLimits::default(),
             stopping: stop.clone(),
         };
         let listener = TcpListener::bind(address)
@@ -208,7 +210,7 @@ pub async fn start_worker(
         tokio::spawn(stop.clone().run_until_cancelled_owned(keep_up(metrics)));
         let (router, limits) = (
             http::worker_router(state),
-            server::Limits::default().within_system(),
+            server::within_system(ConnectionLimits::default()),
         );
         tokio::spawn(server::serve(listener, router, limits, stop.clone()));
         tracing::info!(%addr, "listening for questions about this worker");
@@ -296,7 +298,7 @@ impl Foundation {
             Some(hub) => hub.clone(),
             None => HubOptions::from_env().reach()?,
         };
-        Ok(Jobs::new(Parts {
+        Ok(Jobs::new(JobsParts {
             store: self.store(),
             artifacts: Arc::clone(&self.artifacts),
             models: ModelLibrary {

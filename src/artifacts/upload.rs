@@ -1,6 +1,6 @@
 //! Writes one file into a bucket.
 //!
-//! A large one goes up in parts. Parts of an upload that never ends are kept, and paid for, and no listing shows them;
+//! A large one goes up in parts. PartReader of an upload that never ends are kept, and paid for, and no listing shows them;
 //! so a note with the upload's id is left in the bucket first, and removing the files beside the note aborts the upload
 //! too. (The `MultipartUpload` of `object_store` would be simpler, but it keeps the id to itself.)
 
@@ -28,7 +28,7 @@ const PART: u64 = 16 << 20;
 /// The most parts that an upload may have, and some to spare.
 const MOST_PARTS: u64 = 9_000;
 
-/// Parts on the way at the same time; each is in memory.
+/// PartReader on the way at the same time; each is in memory.
 const AT_ONCE: usize = 3;
 
 /// What lies in the bucket while an upload goes on.
@@ -39,7 +39,7 @@ struct Note {
 }
 
 /// A file that is read once, part by part.
-struct Parts {
+struct PartReader {
     file: File,
     part: u64,
     digest: Sha256,
@@ -62,7 +62,7 @@ pub(super) async fn upload(
     };
     let length = file.metadata().map_err(failed)?.len();
     let part = PART.max(length.div_ceil(MOST_PARTS));
-    let parts = Parts {
+    let parts = PartReader {
         file,
         part,
         digest: Sha256::new(),
@@ -112,8 +112,8 @@ async fn send_parts(
     store: &AmazonS3,
     key: &Key,
     id: &String,
-    parts: Parts,
-) -> Result<(Vec<PartId>, Parts), ArtifactError> {
+    parts: PartReader,
+) -> Result<(Vec<PartId>, PartReader), ArtifactError> {
     let mut sending = FuturesOrdered::new();
     let mut sent = Vec::new();
     let mut parts = parts;
@@ -141,7 +141,7 @@ async fn send_parts(
     Ok((sent, parts))
 }
 
-impl Parts {
+impl PartReader {
     /// Reads and hashes where that keeps nobody waiting.
     async fn next(mut self) -> std::io::Result<(Bytes, Self)> {
         let read = tokio::task::spawn_blocking(move || {

@@ -13,12 +13,8 @@ use serde_json::{Value, json};
 use super::progress::JobBar;
 use super::table;
 use crate::app::{self, RunningApp};
-use crate::config::{
-    BucketArgs, ListenArgs, MAX_QUEUED, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs,
-};
+use crate::config::{ListenArgs, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs};
 use crate::domain::spec::BUNDLED_MODEL;
-use crate::http;
-use crate::server;
 
 /// How often a job is asked for.
 const POLL: Duration = Duration::from_millis(100);
@@ -54,32 +50,22 @@ async fn demonstrate(args: Args) -> anyhow::Result<()> {
         .keep();
     let (model, models_dir) = model_of_request(&args.model)?;
     let storage = StorageArgs {
-        database_url: None,
-        artifacts: None,
-        bucket: BucketArgs::default(),
         home: home.clone(),
         models_dir,
-        data_dir: None,
-        hub: None,
+        ..StorageArgs::default()
     };
     let listen = ListenArgs {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        insecure_no_auth: false,
-        hosts: None,
-        max_queued: MAX_QUEUED,
-        no_worker: false,
-        connection_limits: server::Limits::default(),
-        request_limits: http::Limits::default(),
+        ..ListenArgs::default()
     };
-    let webhooks = WebhookArgs::default();
     let server = app::start(ServerConfig {
         storage,
         worker: args.worker,
         listen,
-        webhooks,
+        webhooks: WebhookArgs::default(),
     })
     .await?;
-    let client = Client::new(&server)?;
+    let client = ApiClient::new(&server)?;
     say(&format!("serving at {}\n", client.base));
 
     let mut rows = Vec::new();
@@ -132,12 +118,12 @@ fn artifact_dir(home: &Path, id: &str, attempt: &Value) -> PathBuf {
 }
 
 /// A client of the API.
-struct Client {
+struct ApiClient {
     http: reqwest::Client,
     base: String,
 }
 
-impl Client {
+impl ApiClient {
     fn new(server: &RunningApp) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder().no_proxy().build()?;
         Ok(Self {

@@ -16,7 +16,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::pace::Pace;
 use super::use_threads;
 use crate::domain::ErrorCode;
-use crate::domain::attempt::{AttemptMessage, AttemptSpec, CheckpointFile, JOURNAL_DIR, LOCK_FILE, PAUSE, PortableCheckpoint};
+use crate::domain::attempt::{
+    AttemptMessage, AttemptSpec, CheckpointFile, JOURNAL_DIR, LOCK_FILE, PAUSE, PortableCheckpoint,
+};
 use crate::domain::job::failure::AttemptFailure;
 use crate::domain::job::progress::{Phase, Step};
 use crate::domain::redact::HiddenDirs;

@@ -7,10 +7,10 @@ use clap::{ArgAction, Args};
 
 use crate::artifacts::{BucketSettings, Credentials};
 
-/// Settings that count where the artifacts lie in a bucket.
+/// How the bucket of the artifacts is reached.
 #[derive(Debug, Clone, Args)]
 pub struct BucketArgs {
-    /// URL of the server that speaks S3; Amazon's of the region unless given. Connections are not encrypted where it begins with `http://`
+    /// URL of the S3 server; Amazon's of the region unless given. Connections are not encrypted if it begins with `http://`
     #[arg(long = "s3-endpoint", value_name = "URL", env = "SECATEUR_S3_ENDPOINT", value_parser = endpoint)]
     pub endpoint: Option<String>,
 
@@ -23,7 +23,7 @@ pub struct BucketArgs {
     )]
     pub region: String,
 
-    /// Whether the bucket is named in the path of a URL instead of the host name; it is where an endpoint is given, unless this says otherwise
+    /// Whether URLs name the bucket in the path instead of the host name; true with an endpoint unless given
     #[arg(
         long = "s3-path-style",
         value_name = "BOOL",
@@ -31,7 +31,7 @@ pub struct BucketArgs {
     )]
     pub path_style: Option<bool>,
 
-    /// Whether downloads are sent to the bucket, under a URL that holds for five minutes, or pass through this server
+    /// Whether downloads are redirected to the bucket, with a URL that is valid for five minutes, or pass through this server
     #[arg(
         long = "s3-redirect",
         value_name = "BOOL",
@@ -46,12 +46,12 @@ pub struct BucketArgs {
     pub keys: KeyArgs,
 }
 
-/// Keys, from variables: flags are seen by everybody on the machine.
+/// Keys, from variables: everybody on the machine sees flags.
 #[derive(Debug, Clone, Default, Args)]
 pub struct KeyArgs {
     /// Names the key
     #[arg(long = "s3-access-key-id", env = "AWS_ACCESS_KEY_ID", hide = true)]
-    pub access_key_id: Option<Secret>,
+    pub access_key_id: Option<HiddenText>,
 
     /// The key
     #[arg(
@@ -59,18 +59,18 @@ pub struct KeyArgs {
         env = "AWS_SECRET_ACCESS_KEY",
         hide = true
     )]
-    pub secret_access_key: Option<Secret>,
+    pub secret_access_key: Option<HiddenText>,
 
     /// What temporary keys come with
     #[arg(long = "s3-session-token", env = "AWS_SESSION_TOKEN", hide = true)]
-    pub session_token: Option<Secret>,
+    pub session_token: Option<HiddenText>,
 }
 
 /// A text that is not printed.
 #[derive(Clone)]
-pub struct Secret(String);
+pub struct HiddenText(String);
 
-impl FromStr for Secret {
+impl FromStr for HiddenText {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -78,26 +78,14 @@ impl FromStr for Secret {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for HiddenText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
-impl Default for BucketArgs {
-    fn default() -> Self {
-        Self {
-            endpoint: None,
-            region: "us-east-1".to_owned(),
-            path_style: None,
-            redirect: true,
-            keys: KeyArgs::default(),
-        }
+        f.write_str("HiddenText")
     }
 }
 
 impl BucketArgs {
-    /// For the store. Half of a pair of keys is none: the machine's own are asked for then.
+    /// The settings of the store. Half a pair of keys counts as none: then the machine's own keys are used.
     pub fn settings(&self) -> BucketSettings {
         let keys = &self.keys;
         let pair = keys

@@ -3,7 +3,6 @@
 //! Knows nothing of workers and nothing of SQL: everything goes through [`Jobs`] and [`Webhooks`].
 
 mod input;
-mod limits;
 mod middleware;
 mod openapi;
 mod output;
@@ -19,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_swagger_ui::SwaggerUi;
 
+use crate::config::RequestLimits;
 use crate::jobs::Jobs;
 use crate::webhooks::Webhooks;
-pub use limits::Limits;
 pub use middleware::origin::Hosts;
 pub use openapi::document;
 use output::problem::Problem;
@@ -43,7 +42,7 @@ pub struct HttpState {
     /// What `/metrics` shows.
     pub metrics: Metrics,
     /// What a client may take.
-    pub limits: Limits,
+    pub limits: RequestLimits,
     /// A permit for each stream and each answer that is held back.
     pub held: Arc<Semaphore>,
     /// Cancelled when the server begins to stop.

@@ -2,9 +2,9 @@
 
 use super::{Error, Jobs};
 use crate::domain::ErrorCode;
-use crate::domain::job::event::Attempt;
-use crate::domain::job::Job;
 use crate::domain::JobId;
+use crate::domain::job::Job;
+use crate::domain::job::event::Attempt;
 use crate::domain::job::state::{Action, JobState};
 use crate::store::Requested;
 

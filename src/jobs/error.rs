@@ -3,9 +3,9 @@
 use super::capacity::Full;
 use crate::artifacts::ArtifactError;
 use crate::domain::JobId;
-use crate::request::FieldError;
 use crate::domain::job::state::{Action, JobState};
 use crate::domain::{ErrorCode, Refusal};
+use crate::request::FieldError;
 use crate::store::StoreError;
 
 /// Why a use-case ended without what was asked for.

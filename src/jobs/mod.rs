@@ -21,15 +21,15 @@ use crate::artifacts::ArtifactStore;
 use crate::clock::Clock;
 use crate::datasets::DataRoots;
 use crate::domain::JobId;
-use crate::request::Defaults;
 use crate::models::ModelLibrary;
+use crate::request::Defaults;
 use crate::store::Store;
 pub use capacity::Full;
 pub use error::Error;
 use follow::feed::Feed;
 use follow::watches::Watches;
-pub use follow::{Entry, Following, Step};
-pub use query::{Page, RegisteredData};
+pub use follow::{Entry, Following, LogItem};
+pub use query::{JobPage, RegisteredData};
 pub use readiness::Check;
 pub use results::ArtifactFile;
 pub use submit::Answered;
@@ -47,7 +47,7 @@ pub struct Signals {
 
 /// What the use-cases work with.
 #[derive(Debug)]
-pub struct Parts {
+pub struct JobsParts {
     /// The database.
     pub store: Arc<dyn Store>,
     /// The artifacts.
@@ -73,7 +73,7 @@ pub struct Parts {
 /// The use-cases. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Jobs {
-    parts: Arc<Parts>,
+    parts: Arc<JobsParts>,
     /// Ids made within one millisecond still sort in the order they were made.
     id_context: Arc<Mutex<ContextV7>>,
     /// The log, for those who follow it.
@@ -84,7 +84,7 @@ pub struct Jobs {
 
 impl Jobs {
     /// Puts the parts together.
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(parts: JobsParts) -> Self {
         let feed = Feed::new(Arc::clone(&parts.store));
         let watches = Watches::new(Arc::clone(&parts.store), feed.clone());
         Self {

@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use super::{Error, Jobs};
 use crate::datasets::Use;
-use crate::domain::job::event::{Attempt, Event};
-use crate::domain::job::{Job, JobFilter};
 use crate::domain::JobId;
-use crate::request::Defaults;
-use crate::domain::spec::DatasetRef;
+use crate::domain::job::event::{Attempt, Event};
 use crate::domain::job::state::JobState;
+use crate::domain::job::{Job, JobFilter};
+use crate::domain::spec::DatasetRef;
 use crate::domain::task_info::TaskInfo;
+use crate::request::Defaults;
 
 /// A page of jobs.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Page {
+pub struct JobPage {
     /// Newest first.
     pub jobs: Vec<Job>,
     /// Where the next page begins; `None` on the last one.
@@ -55,7 +55,7 @@ impl Jobs {
         filter: &JobFilter,
         before: Option<JobId>,
         limit: u32,
-    ) -> Result<Page, Error> {
+    ) -> Result<JobPage, Error> {
         // One more than asked tells whether there is a next page.
         let mut jobs = self
             .parts
@@ -69,7 +69,7 @@ impl Jobs {
         } else {
             None
         };
-        Ok(Page { jobs, next })
+        Ok(JobPage { jobs, next })
     }
 
     /// Number of jobs in each state, zeros included.

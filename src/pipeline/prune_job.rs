@@ -6,7 +6,9 @@ use super::resolve::{fetch, resolve};
 use super::stopwatch::Stopwatch;
 use super::{Listener, PipelineError, Workspace, calibrate, evaluation, publish};
 use crate::domain::job::progress::Phase;
-use crate::domain::report::manifest::{Calibration, FileEntry, LinearReport, Manifest, ModelProvenance};
+use crate::domain::report::manifest::{
+    Calibration, FileEntry, LinearReport, Manifest, ModelProvenance,
+};
 use crate::domain::report::results::Results;
 use crate::engine::{Checkpoint, Decoder, Saliency};
 

@@ -2,7 +2,9 @@
 
 use super::fields::Fields;
 use super::{Defaults, evaluation, limits, names, seq_len, to_usize};
-use crate::domain::spec::{BUNDLED_MODEL, CalibrationSpec, DatasetRef, Method, ModelRef, Pattern, PruneSpec};
+use crate::domain::spec::{
+    BUNDLED_MODEL, CalibrationSpec, DatasetRef, Method, ModelRef, Pattern, PruneSpec,
+};
 
 /// `None` only where an error was pushed.
 pub(super) fn spec(root: &mut Fields<'_, '_>, defaults: Defaults) -> Option<PruneSpec> {

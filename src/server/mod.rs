@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use tower::util::MapRequest;
 
+use crate::config::ConnectionLimits;
 use stall::Patient;
 
 type Routes = MapRequest<Router, fn(Request<Incoming>) -> Request<Body>>;
@@ -36,45 +37,26 @@ const BUFFER: usize = 64 * 1024;
 /// Wait after the system refused a connection, mostly for want of file descriptors.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What a client may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Time for the head of a request, counted from the connection or from the end of the answer before: also how long a
-    /// connection may be idle.
-    pub head: Duration,
-    /// Time in which a client that is sent something must have read at least a part of it.
-    pub stall: Duration,
-    /// Open connections; further ones wait in the system's queue.
-    pub connections: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            head: Duration::from_secs(10),
-            stall: Duration::from_secs(30),
-            connections: 4096,
-        }
-    }
-}
-
-impl Limits {
-    /// Raises the limit of open files as far as the system allows, and keeps to half of it: the database and the attempts
-    /// need some too.
-    #[must_use]
-    pub fn within_system(self) -> Self {
-        let files = raise_file_limit();
-        let half = usize::try_from(files / 2).unwrap_or(usize::MAX);
-        Self {
-            connections: self.connections.min(half),
-            ..self
-        }
+/// Raises the limit of open files as far as the system allows, and keeps to half of it: the database and the attempts
+/// need some too.
+#[must_use]
+pub fn within_system(limits: ConnectionLimits) -> ConnectionLimits {
+    let files = raise_file_limit();
+    let half = usize::try_from(files / 2).unwrap_or(usize::MAX);
+    ConnectionLimits {
+        connections: limits.connections.min(half),
+        ..limits
     }
 }
 
 /// Serves until `stop` is cancelled, and then until the requests that are open by then have ended. Whoever connects
 /// meanwhile is still answered, so that health checks can see it.
-pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: ConnectionLimits,
+    stop: CancellationToken,
+) {
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
@@ -105,7 +87,12 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
 }
 
 /// One connection; with `is_lasting` it takes one request after the other.
-fn connect(stream: TcpStream, router: Router, limits: Limits, is_lasting: bool) -> Connection {
+fn connect(
+    stream: TcpStream,
+    router: Router,
+    limits: ConnectionLimits,
+    is_lasting: bool,
+) -> Connection {
     let service = router.map_request(of_axum as fn(_) -> _);
     http1::Builder::new()
         .timer(TokioTimer::new())

@@ -3,8 +3,8 @@
 use std::io;
 
 use crate::domain::ErrorCode;
-use crate::request::FieldError;
 use crate::domain::webhook::{MAX_WEBHOOKS, WebhookId};
+use crate::request::FieldError;
 use crate::store::StoreError;
 
 /// Why a use-case ended without what was asked for.

@@ -19,8 +19,8 @@ use tokio::sync::Notify;
 use uuid::{NoContext, Uuid};
 
 use crate::clock::Clock;
-use crate::request::{FieldError, WebhookRequest};
 use crate::domain::webhook::{Delivery, Secret, Webhook, WebhookId};
+use crate::request::{FieldError, WebhookRequest};
 use crate::store::{Asked, NewWebhook, Store};
 
 pub use client::{Client, ClientError};

@@ -11,13 +11,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("statistics", &["domain"]),
     ("clock", &[]),
     ("machine", &[]),
-    (
-        "config",
-        &["artifacts", "domain", "store", "server", "http"],
-    ),
+    ("config", &["artifacts", "domain", "store"]),
     ("telemetry", &["config"]),
     ("traces", &[]),
-    ("server", &[]),
+    ("server", &["config"]),
     ("tasks", &[]),
     ("bundled", &["domain"]),
     ("store", &["domain"]),
@@ -63,7 +60,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("webhooks", &["domain", "request", "store", "clock"]),
-    ("http", &["jobs", "webhooks", "request", "domain", "traces"]),
+    (
+        "http",
+        &["jobs", "webhooks", "config", "request", "domain", "traces"],
+    ),
 ];
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {

@@ -7,17 +7,13 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use secateur::app::{self, RunningApp};
 use secateur::clock::{Clock, SystemClock};
-use secateur::config::{
-    BucketArgs, ListenArgs, MAX_QUEUED, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs,
-};
+use secateur::config::{ListenArgs, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs};
 use secateur::domain::job::Publication;
 use secateur::domain::job::scheduling::DeviceKind;
 use secateur::domain::report::manifest::EvaluationReport;
 use secateur::domain::report::manifest::{JobReport, Manifest};
 use secateur::domain::worker::Device;
 use secateur::domain::{HubReach, JobId};
-use secateur::http;
-use secateur::server;
 use secateur::store::{Claim, Ending, Lease, SqliteStore, Store, Time};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -67,33 +63,23 @@ pub(crate) fn config(home: &Path) -> ServerConfig {
     ServerConfig {
         storage: StorageArgs {
             home: home.to_owned(),
-            database_url: None,
-            artifacts: None,
-            bucket: BucketArgs::default(),
             models_dir: Some(models_dir),
             data_dir: Some(data_dir),
             hub: Some(HubReach::Offline {
                 cache_dir: home.join("hub-cache"),
             }),
+            ..StorageArgs::default()
         },
         worker: WorkerArgs {
-            devices: vec!["cpu".to_owned()],
-            memory_bytes: None,
-            threads: None,
-            lease_seconds: Duration::from_mins(5),
             heartbeat_seconds: Duration::from_millis(100),
             sweep_seconds: Duration::from_millis(100),
             retry_seconds: Duration::from_millis(10),
             program: Some(child),
+            ..WorkerArgs::default()
         },
         listen: ListenArgs {
             listen: "127.0.0.1:0".parse().unwrap(),
-            insecure_no_auth: false,
-            hosts: None,
-            max_queued: MAX_QUEUED,
-            no_worker: false,
-            connection_limits: server::Limits::default(),
-            request_limits: http::Limits::default(),
+            ..ListenArgs::default()
         },
         webhooks: WebhookArgs::default(),
     }

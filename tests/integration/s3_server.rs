@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use secateur::artifacts::{ArtifactPlace, BucketSettings, Credentials};
-use secateur::config::{BucketArgs, KeyArgs, Secret};
+use secateur::config::{BucketArgs, HiddenText, KeyArgs};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -133,7 +133,7 @@ impl S3Server {
 
     /// For a server in this process.
     pub(crate) fn arguments(&self) -> BucketArgs {
-        let secret = |text: &str| text.parse::<Secret>().ok();
+        let secret = |text: &str| text.parse::<HiddenText>().ok();
         BucketArgs {
             endpoint: Some(self.endpoint()),
             keys: KeyArgs {

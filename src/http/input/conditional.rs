@@ -46,7 +46,7 @@ pub(in crate::http) fn expected_version(headers: &HeaderMap) -> Result<Option<u6
 
 /// What part of a file a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::http) enum Part {
+pub(in crate::http) enum RequestedPart {
     /// All of it: no range was asked for, or one that does not apply.
     Whole,
     /// A part of it.
@@ -56,20 +56,20 @@ pub(in crate::http) enum Part {
 }
 
 /// Reads `Range` and `If-Range`. A header that makes no sense, or names several ranges, is ignored, as RFC 9110 allows.
-pub(in crate::http) fn part(headers: &HeaderMap, etag: &str, size: u64) -> Part {
+pub(in crate::http) fn part(headers: &HeaderMap, etag: &str, size: u64) -> RequestedPart {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let Some(range) = text(header::RANGE) else {
-        return Part::Whole;
+        return RequestedPart::Whole;
     };
     // Only this very content may be continued; dates are not given out, so none can match.
     if text(header::IF_RANGE).is_some_and(|tag| tag != etag) {
-        return Part::Whole;
+        return RequestedPart::Whole;
     }
-    byte_range(range, size).unwrap_or(Part::Whole)
+    byte_range(range, size).unwrap_or(RequestedPart::Whole)
 }
 
 /// `bytes=first-last`, `bytes=first-` or `bytes=-length`.
-fn byte_range(text: &str, size: u64) -> Option<Part> {
+fn byte_range(text: &str, size: u64) -> Option<RequestedPart> {
     let (unit, set) = text.split_once('=')?;
     let (first, last) = set.trim().split_once('-')?;
     if !unit.trim().eq_ignore_ascii_case("bytes") {
@@ -90,9 +90,9 @@ fn byte_range(text: &str, size: u64) -> Option<Part> {
         first..end
     };
     Some(if range.is_empty() {
-        Part::Outside
+        RequestedPart::Outside
     } else {
-        Part::Range(range)
+        RequestedPart::Range(range)
     })
 }
 
@@ -116,23 +116,23 @@ mod tests {
     #[test]
     fn ranges_are_read_as_the_rfc_says() {
         let cases = [
-            ("bytes=0-0", Part::Range(0..1)),
-            ("bytes=2-5", Part::Range(2..6)),
-            ("bytes=2-", Part::Range(2..10)),
-            ("bytes=2-99", Part::Range(2..10)),
-            ("bytes=-3", Part::Range(7..10)),
-            ("bytes=-99", Part::Range(0..10)),
-            ("bytes=10-", Part::Outside),
-            ("bytes=99-100", Part::Outside),
-            ("bytes=-0", Part::Outside),
-            ("bytes=5-2", Part::Whole),
-            ("bytes=0-1,3-4", Part::Whole),
-            ("bytes=+1-2", Part::Whole),
-            ("bytes=-", Part::Whole),
-            ("lines=0-1", Part::Whole),
-            ("bytes=99999999999999999999-", Part::Outside),
-            ("bytes=0-999999999999999999999", Part::Range(0..10)),
-            ("Bytes=2-5", Part::Range(2..6)),
+            ("bytes=0-0", RequestedPart::Range(0..1)),
+            ("bytes=2-5", RequestedPart::Range(2..6)),
+            ("bytes=2-", RequestedPart::Range(2..10)),
+            ("bytes=2-99", RequestedPart::Range(2..10)),
+            ("bytes=-3", RequestedPart::Range(7..10)),
+            ("bytes=-99", RequestedPart::Range(0..10)),
+            ("bytes=10-", RequestedPart::Outside),
+            ("bytes=99-100", RequestedPart::Outside),
+            ("bytes=-0", RequestedPart::Outside),
+            ("bytes=5-2", RequestedPart::Whole),
+            ("bytes=0-1,3-4", RequestedPart::Whole),
+            ("bytes=+1-2", RequestedPart::Whole),
+            ("bytes=-", RequestedPart::Whole),
+            ("lines=0-1", RequestedPart::Whole),
+            ("bytes=99999999999999999999-", RequestedPart::Outside),
+            ("bytes=0-999999999999999999999", RequestedPart::Range(0..10)),
+            ("Bytes=2-5", RequestedPart::Range(2..6)),
         ];
         for (text, expected) in cases {
             assert_eq!(
@@ -147,16 +147,19 @@ mod tests {
     fn every_range_of_an_empty_file_lies_outside() {
         assert_eq!(
             part(&headers(&[(header::RANGE, "bytes=0-")]), "\"x\"", 0),
-            Part::Outside
+            RequestedPart::Outside
         );
     }
 
     #[test]
     fn a_range_of_other_content_is_the_whole_file() {
         let with = |tag| headers(&[(header::RANGE, "bytes=1-2"), (header::IF_RANGE, tag)]);
-        assert_eq!(part(&with("\"x\""), "\"x\"", 10), Part::Range(1..3));
-        assert_eq!(part(&with("\"y\""), "\"x\"", 10), Part::Whole);
-        assert_eq!(part(&with("W/\"x\""), "\"x\"", 10), Part::Whole);
+        assert_eq!(
+            part(&with("\"x\""), "\"x\"", 10),
+            RequestedPart::Range(1..3)
+        );
+        assert_eq!(part(&with("\"y\""), "\"x\"", 10), RequestedPart::Whole);
+        assert_eq!(part(&with("W/\"x\""), "\"x\"", 10), RequestedPart::Whole);
     }
 
     #[test]

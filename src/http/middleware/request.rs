@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use tracing::{Instrument as _, Span, field};
 use uuid::Uuid;
 
+use crate::config::RequestLimits;
 use crate::http::input::preferences;
-use crate::http::limits::Limits;
 use crate::http::output::problem::{Problem, ProblemBody};
 use crate::traces::{self, TRACEPARENT};
 
@@ -20,7 +20,7 @@ const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+
 
 /// The outermost layer.
 pub(in crate::http) async fn around(
-    State(limits): State<Limits>,
+    State(limits): State<RequestLimits>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -161,7 +161,7 @@ mod tests {
 
     async fn answer(router: Router) -> (StatusCode, serde_json::Value) {
         let router = router.layer(CatchPanicLayer::custom(panicked)).layer(
-            axum::middleware::from_fn_with_state(Limits::default(), around),
+            axum::middleware::from_fn_with_state(RequestLimits::default(), around),
         );
         let request = Request::get("/")
             .header(REQUEST_ID, "mine")

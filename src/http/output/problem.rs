@@ -7,10 +7,10 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::request::FieldError;
 use crate::domain::ErrorCode;
 use crate::domain::job::state::JobState;
 use crate::jobs;
+use crate::request::FieldError;
 use crate::webhooks;
 
 /// Seconds after which a client may try again while a part of the service is away.

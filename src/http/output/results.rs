@@ -4,7 +4,9 @@ use serde::Serialize;
 
 use crate::domain::job::{Outcome, Publication};
 use crate::domain::report::manifest::Sparsity;
-use crate::domain::report::results::{GenerationResult, MeanResult, PerplexityResult, TaskResult, Warning};
+use crate::domain::report::results::{
+    GenerationResult, MeanResult, PerplexityResult, TaskResult, Warning,
+};
 use crate::domain::spec::JobSpec;
 
 /// What a job brought. Within a job it is the short form.

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::domain::ErrorCode;
 use crate::domain::report::manifest::FileEntry;
 use crate::http::HttpState;
-use crate::http::input::conditional::{Part, is_unchanged, part, quoted};
+use crate::http::input::conditional::{RequestedPart, is_unchanged, part, quoted};
 use crate::http::input::path::JobPath;
 use crate::http::input::query::NoParameters;
 use crate::http::output::problem::Problem;
@@ -100,14 +100,14 @@ pub(super) async fn get_artifact(
     let size = file.entry.size_bytes;
     // Ranges are defined for GET alone.
     let part = if method == Method::HEAD {
-        Part::Whole
+        RequestedPart::Whole
     } else {
         part(&headers, &etag, size)
     };
     let (status, range) = match part {
-        Part::Whole => (StatusCode::OK, 0..size),
-        Part::Range(range) => (StatusCode::PARTIAL_CONTENT, range),
-        Part::Outside => return Ok(not_satisfiable(size)),
+        RequestedPart::Whole => (StatusCode::OK, 0..size),
+        RequestedPart::Range(range) => (StatusCode::PARTIAL_CONTENT, range),
+        RequestedPart::Outside => return Ok(not_satisfiable(size)),
     };
     let length = range.end - range.start;
     // The bucket knows another `ETag`: it cannot tell whether a part is still current.

@@ -39,7 +39,7 @@ pub(super) struct Capabilities {
     /// What a submission may leave out.
     defaults: CapabilityDefaults,
     /// What a submission may ask for.
-    limits: Limits,
+    limits: CapabilityLimits,
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -71,7 +71,8 @@ struct CapabilityDefaults {
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct Limits {
+#[schema(as = Limits)]
+struct CapabilityLimits {
     body_bytes: usize,
     n_samples: u64,
     min_seq_len: u64,
@@ -126,7 +127,7 @@ pub(super) async fn get_capabilities(
             bos: BosRule::default(),
             guard: Guard::default(),
         },
-        limits: Limits {
+        limits: CapabilityLimits {
             body_bytes: BODY_LIMIT,
             n_samples: limits::N_SAMPLES,
             min_seq_len: limits::MIN_SEQ_LEN,

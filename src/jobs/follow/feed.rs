@@ -137,11 +137,11 @@ impl Scope {
         })
     }
 
-    async fn read(self, store: &dyn Store, after: u64) -> Result<Batch, StoreError> {
+    async fn read(self, store: &dyn Store, after: u64) -> Result<EventBatch, StoreError> {
         Ok(match self {
             Self::All => {
                 let events = store.list_all_events(after, BATCH).await?;
-                Batch {
+                EventBatch {
                     is_full: events.len() == BATCH as usize,
                     end: events.last().map_or(after, |last| last.number),
                     entries: events.iter().filter_map(|e| self.entry(e)).collect(),
@@ -154,7 +154,7 @@ impl Scope {
                     job_id,
                     event,
                 };
-                Batch {
+                EventBatch {
                     is_full: events.len() == BATCH as usize,
                     end: events.last().map_or(after, |last| last.seq),
                     entries: events.into_iter().map(entry).collect(),
@@ -165,7 +165,7 @@ impl Scope {
 }
 
 /// What was read of a log at once.
-struct Batch {
+struct EventBatch {
     entries: Vec<Entry>,
     /// Where to read on, also where the last entries cannot be read.
     end: u64,

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, Jobs};
-use crate::domain::job::Job;
 use crate::domain::JobId;
+use crate::domain::job::Job;
 use crate::domain::job::state::JobState;
 pub use feed::Entry;
 use feed::{Follower, Scope};
@@ -43,7 +43,7 @@ struct Watched {
 
 /// What comes next in a log.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Step {
+pub enum LogItem {
     /// An event.
     Event(Box<Entry>),
     /// The job that is followed has changed; not a part of the log.
@@ -115,22 +115,22 @@ impl Jobs {
 
 impl Following {
     /// What comes next. Nothing is lost when this is not waited for to its end.
-    pub async fn next(&mut self) -> Result<Step, Error> {
+    pub async fn next(&mut self) -> Result<LogItem, Error> {
         let Some(job) = &mut self.job else {
             return match self.follower.next().await? {
-                Some(entry) => Ok(Step::Event(Box::new(entry))),
-                None => Ok(Step::Over(None)),
+                Some(entry) => Ok(LogItem::Event(Box::new(entry))),
+                None => Ok(LogItem::Over(None)),
             };
         };
         tokio::select! {
             biased;
             entry = self.follower.next() => Ok(match entry? {
-                Some(entry) => Step::Event(Box::new(entry)),
-                None => Step::Over(self.follower.over()),
+                Some(entry) => LogItem::Event(Box::new(entry)),
+                None => LogItem::Over(self.follower.over()),
             }),
             seen = job.changed() => Ok(match seen {
-                Some(job) => Step::Progress(job),
-                None => Step::Over(None),
+                Some(job) => LogItem::Progress(job),
+                None => LogItem::Over(None),
             }),
         }
     }

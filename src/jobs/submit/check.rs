@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use crate::domain::{ErrorCode, JobId, Refusal};
-use crate::domain::spec::{JobSpec, JobType};
 use crate::domain::job::state::JobState;
-use crate::jobs::{Error, Parts};
+use crate::domain::spec::{JobSpec, JobType};
+use crate::domain::{ErrorCode, JobId, Refusal};
+use crate::jobs::{Error, JobsParts};
 use crate::models::{CheckError, Checked};
 use crate::store::StoreError;
 
@@ -17,7 +17,7 @@ use crate::store::StoreError;
 const CONFIG_FILE: &str = "config.json";
 
 /// Checks what can be known before a job runs, fills in what its models say, and estimates its memory.
-pub(super) async fn complete(parts: &Arc<Parts>, spec: JobSpec) -> Result<Checked, Error> {
+pub(super) async fn complete(parts: &Arc<JobsParts>, spec: JobSpec) -> Result<Checked, Error> {
     let fetched = TempDir::new().map_err(|error| Error::Unchecked(error.into()))?;
     let (job_artifacts, refusals) = job_artifacts(parts, &spec, fetched.path()).await?;
     let parts = Arc::clone(parts);
@@ -35,7 +35,7 @@ pub(super) async fn complete(parts: &Arc<Parts>, spec: JobSpec) -> Result<Checke
 }
 
 fn check_files(
-    parts: &Parts,
+    parts: &JobsParts,
     spec: JobSpec,
     job_artifacts: &BTreeMap<JobId, PathBuf>,
 ) -> Result<Checked, Error> {
@@ -51,7 +51,7 @@ fn check_files(
 /// Where the artifacts lie that the spec names as models, and what is wrong with those it cannot have. Of those that lie
 /// in a bucket, what is looked at here is copied to a directory below `fetched`.
 async fn job_artifacts(
-    parts: &Parts,
+    parts: &JobsParts,
     spec: &JobSpec,
     fetched: &Path,
 ) -> Result<(BTreeMap<JobId, PathBuf>, Vec<Refusal>), Error> {
@@ -108,7 +108,7 @@ pub(super) fn not_stored(spec: &JobSpec, error: StoreError) -> Error {
 }
 
 /// A directory with nothing but the configuration of the model that a job left.
-async fn fetch_config(parts: &Parts, id: JobId, fetched: &Path) -> Result<PathBuf, Error> {
+async fn fetch_config(parts: &JobsParts, id: JobId, fetched: &Path) -> Result<PathBuf, Error> {
     let directory = fetched.join(id.to_string());
     let made = tokio::fs::create_dir_all(&directory).await;
     made.map_err(|error| Error::Unchecked(error.into()))?;

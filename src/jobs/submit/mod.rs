@@ -7,11 +7,11 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Error, Jobs};
+use crate::domain::JobId;
 use crate::domain::idempotency::{KeyedRequest, Reply};
 use crate::domain::job::Job;
-use crate::domain::JobId;
-use crate::request::JobRequest;
 use crate::domain::job::scheduling::Scheduling;
+use crate::request::JobRequest;
 use crate::store::{Answer, Earlier, Inserted};
 use crate::traces;
 

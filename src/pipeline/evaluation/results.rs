@@ -5,7 +5,10 @@ use super::prepare::{Prepared, PreparedText};
 use super::task::{DocumentScore, PreparedTask};
 use crate::domain::ErrorCode;
 use crate::domain::report::protocol::ProtocolMismatch;
-use crate::domain::report::results::{Generation, GenerationResult, MeanResult, MetricResult, PerplexityResult, Results, SubjectResult, TaskResult, Warning, WarningCode};
+use crate::domain::report::results::{
+    Generation, GenerationResult, MeanResult, MetricResult, PerplexityResult, Results,
+    SubjectResult, TaskResult, Warning, WarningCode,
+};
 use crate::domain::spec::Guard;
 use crate::pipeline::PipelineError;
 use crate::statistics::guard;

@@ -13,7 +13,9 @@ use super::plan::Plan;
 use super::prune_job::Outcome;
 use super::resolve::ResolvedModel;
 use super::stopwatch::Stopwatch;
-use crate::domain::report::manifest::{Calibration, FileEntry, MANIFEST_VERSION, Manifest, ModelProvenance, Sparsity};
+use crate::domain::report::manifest::{
+    Calibration, FileEntry, MANIFEST_VERSION, Manifest, ModelProvenance, Sparsity,
+};
 use crate::engine::{Checkpoint, ModelConfig};
 
 /// Name of the manifest in an artifact.

@@ -1,7 +1,9 @@
 //! Checks of accuracies.
 
 use super::shown;
-use crate::domain::report::results::{Difference, Estimate, MeanResult, TaskResult, Warning, WarningCode};
+use crate::domain::report::results::{
+    Difference, Estimate, MeanResult, TaskResult, Warning, WarningCode,
+};
 
 /// The task whose fall to chance is a sign of its own: its questions have four answers.
 const MMLU: &str = "mmlu";

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::domain::report::protocol::PerplexityProtocol;
-use crate::domain::report::results::{Divergence, Generation, GenerationResult, PerplexityResult, TaskResult, WarningCode};
+use crate::domain::report::results::{
+    Divergence, Generation, GenerationResult, PerplexityResult, TaskResult, WarningCode,
+};
 use crate::statistics::fixture::protocol;
 use crate::statistics::{PairedAnswers, Scored, mean_of_pairs};
 

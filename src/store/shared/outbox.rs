@@ -8,7 +8,9 @@ use super::row::{Columns, to_json};
 use super::{Connection, Connections, Database, Row, Writing, delivery, signed, sql};
 use crate::domain::JobId;
 use crate::domain::job::event::EventKind;
-use crate::domain::webhook::{Delivery, JobMark, MAX_WEBHOOKS, Secret, Sent, Webhook, WebhookEvent, WebhookId, self};
+use crate::domain::webhook::{
+    self, Delivery, JobMark, MAX_WEBHOOKS, Secret, Sent, Webhook, WebhookEvent, WebhookId,
+};
 use crate::store::{
     Asked, Dispatch, Followup, NewWebhook, Outbox, StoreError, StoreFuture, failed,
 };

@@ -1,6 +1,8 @@
 //! Webhooks, and what is to be sent to them.
 
-use secateur::domain::webhook::{Delivery, DeliveryError, DeliveryState, Secret, Sent, Webhook, WebhookEvent, WebhookId};
+use secateur::domain::webhook::{
+    Delivery, DeliveryError, DeliveryState, Secret, Sent, Webhook, WebhookEvent, WebhookId,
+};
 use secateur::store::{Asked, Dispatch, Followup, NewWebhook};
 use serde_json::{Value, json};
 use uuid::Uuid;

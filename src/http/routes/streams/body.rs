@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::message;
 use crate::http::HttpState;
-use crate::jobs::{Following, Step};
+use crate::jobs::{Following, LogItem};
 
 /// Milliseconds that a client shall wait before it connects again.
 const RETRY_MS: u64 = 2000;
@@ -96,13 +96,13 @@ impl Stream {
                 biased;
                 () = self.stopping.cancelled() => return Some(self.end(message::retry(RETRY_LATER_MS))),
                 step = self.following.next() => match step {
-                    Ok(Step::Event(entry)) => return Some(message::event(&entry)),
-                    Ok(Step::Progress(job)) => {
+                    Ok(LogItem::Event(entry)) => return Some(message::event(&entry)),
+                    Ok(LogItem::Progress(job)) => {
                         if let Some(progress) = message::progress(&job) {
                             return Some(progress);
                         }
                     }
-                    Ok(Step::Over(status)) => return Some(self.end(message::end(status))),
+                    Ok(LogItem::Over(status)) => return Some(self.end(message::end(status))),
                     Err(error) => {
                         let error = &error as &dyn std::error::Error;
                         tracing::warn!(error, "a stream of events ends early");

@@ -1,0 +1,111 @@
+//! Where the API listens, and what its clients may use.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+
+/// Where the API listens, and what its clients may use.
+#[derive(Debug, Clone, Args)]
+pub struct ListenArgs {
+    /// Address to listen on
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "SECATEUR_LISTEN",
+        default_value = "127.0.0.1:8484"
+    )]
+    pub listen: SocketAddr,
+
+    /// Listen on an address that other machines reach, although there is no authentication
+    #[arg(long, env = "SECATEUR_INSECURE_NO_AUTH")]
+    pub insecure_no_auth: bool,
+
+    /// Host names that clients use for the server, separated by commas; the local names unless given, and any with
+    /// --insecure-no-auth
+    #[arg(
+        long,
+        value_name = "LIST",
+        env = "SECATEUR_HOSTS",
+        value_delimiter = ','
+    )]
+    pub hosts: Option<Vec<String>>,
+
+    /// The most jobs that may wait; further submissions are refused until some of them run
+    #[arg(
+        long,
+        value_name = "JOBS",
+        env = "SECATEUR_MAX_QUEUED",
+        default_value_t = 100_000
+    )]
+    pub max_queued: u32,
+
+    /// Serve the API only; other processes run the jobs
+    #[arg(long, env = "SECATEUR_NO_WORKER")]
+    pub no_worker: bool,
+
+    /// Limits of a connection
+    #[arg(skip)]
+    pub connection_limits: ConnectionLimits,
+
+    /// Limits of a request
+    #[arg(skip)]
+    pub request_limits: RequestLimits,
+}
+
+/// What a client may take of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    /// Time for the head of a request, counted from the connection or from the end of the answer before: also how long a
+    /// connection may be idle.
+    pub head: Duration,
+    /// Time in which a client that is sent something must have read at least a part of it.
+    pub stall: Duration,
+    /// Open connections; further ones wait in the system's queue.
+    pub connections: usize,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            stall: Duration::from_secs(30),
+            connections: 4096,
+        }
+    }
+}
+
+/// What a client may take of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestLimits {
+    /// Time until the body of a request is read, and until its answer begins. The body of a download may take longer.
+    pub request: Duration,
+    /// How long a stream of events is silent before it sends a comment.
+    pub heartbeat: Duration,
+    /// Streams and delayed answers at the same time: the other connections are for everything else.
+    pub held: usize,
+}
+
+impl Default for RequestLimits {
+    fn default() -> Self {
+        Self {
+            request: Duration::from_secs(15),
+            heartbeat: Duration::from_secs(15),
+            held: 2048,
+        }
+    }
+}
+
+impl ListenArgs {
+    /// There is no authentication yet, so only this machine may connect unless the operator insists.
+    pub fn check(&self) -> Result<(), String> {
+        if self.listen.ip().is_loopback() || self.insecure_no_auth {
+            return Ok(());
+        }
+        Err(format!(
+            "{} can be reached by other machines, and this version has no authentication: anybody who reaches it can \
+             submit, cancel and download; listen on 127.0.0.1, or accept that with --insecure-no-auth",
+            self.listen
+        ))
+    }
+}

@@ -1,0 +1,100 @@
+//! Where a server keeps its data.
+
+use std::iter;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::BucketArgs;
+use crate::artifacts::ArtifactPlace;
+use crate::domain::HubReach;
+use crate::store::DatabaseUrl;
+
+/// Where a server keeps its data.
+#[derive(Debug, Clone, Args)]
+pub struct StorageArgs {
+    /// Directory of this server: its database, artifacts, and jobs in progress
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "SECATEUR_HOME",
+        default_value = "./secateur-data"
+    )]
+    pub home: PathBuf,
+
+    /// Database: `sqlite://PATH` or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`; a file in the home unless given. With a password, set the variable: flags are seen by everybody on the machine
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "SECATEUR_DATABASE_URL",
+        hide_env_values = true
+    )]
+    pub database_url: Option<DatabaseUrl>,
+
+    /// Artifact store: a directory, or `s3://BUCKET/PREFIX` for workers on several machines; a directory in the home unless given
+    #[arg(long, value_name = "PLACE", env = "SECATEUR_ARTIFACTS")]
+    pub artifacts: Option<ArtifactPlace>,
+
+    /// How a bucket is reached
+    #[command(flatten)]
+    pub bucket: BucketArgs,
+
+    /// Directory of local models: a job's `{"source": "local", "id": …}` is a directory below it
+    #[arg(long, value_name = "DIR", env = "SECATEUR_MODELS_DIR")]
+    pub models_dir: Option<PathBuf>,
+
+    /// Directory of data sets: `c4/en_train.jsonl`, `wikitext2/wiki.test.raw`, `boolq/validation.jsonl`, and files of your own. Registered data sets that are not here come from the hub; the API and all workers need the same one
+    #[arg(long, value_name = "DIR", env = "SECATEUR_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Whether data sets may come from the hub; as `HF_HUB_OFFLINE` says unless set
+    #[arg(skip)]
+    pub hub: Option<HubReach>,
+}
+
+impl StorageArgs {
+    /// The database.
+    pub fn database(&self) -> DatabaseUrl {
+        let default = || DatabaseUrl::file(&self.home.join("secateur.db"));
+        self.database_url.clone().unwrap_or_else(default)
+    }
+
+    /// The artifact store.
+    pub fn artifacts(&self) -> ArtifactPlace {
+        let default = || ArtifactPlace::Folder(self.home.join("artifacts"));
+        self.artifacts.clone().unwrap_or_else(default)
+    }
+
+    /// Every directory that jobs are written to.
+    pub fn directories(&self) -> Vec<PathBuf> {
+        let artifacts = match self.artifacts() {
+            ArtifactPlace::Folder(root) => Some(root),
+            ArtifactPlace::Bucket { .. } => None,
+        };
+        let others = [artifacts, self.database().directory()];
+        let home = iter::once(self.home.clone());
+        let outside = others.into_iter().flatten();
+        home.chain(outside.filter(|other| !other.starts_with(&self.home)))
+            .collect()
+    }
+
+    /// One directory per job in progress.
+    pub fn scratch(&self) -> PathBuf {
+        self.home.join("scratch")
+    }
+
+    /// Lock files of the workers.
+    pub fn workers(&self) -> PathBuf {
+        self.home.join("workers")
+    }
+
+    /// Scores of models by their content, kept so that a baseline is measured once.
+    pub fn scores(&self) -> PathBuf {
+        self.home.join("scores")
+    }
+
+    /// Where the bundled model is unpacked.
+    pub fn bundled(&self) -> PathBuf {
+        self.home.join("bundled")
+    }
+}

@@ -1,0 +1,54 @@
+//! How the worker pool works.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::seconds;
+
+/// How the worker pool works.
+#[derive(Debug, Clone, Args)]
+pub struct WorkerArgs {
+    /// Devices to compute on, `cpu` or `cuda:N`, separated by commas; each runs one job at a time
+    #[arg(long, value_name = "LIST", env = "SECATEUR_DEVICES", default_value = "cpu", value_delimiter = ',', value_parser = device)]
+    pub devices: Vec<String>,
+
+    /// Memory for all jobs together, in bytes; that of the machine or its control group unless given
+    #[arg(long, value_name = "BYTES", env = "SECATEUR_MEMORY_BYTES")]
+    pub memory_bytes: Option<u64>,
+
+    /// Threads of each job; one per processor unless given
+    #[arg(long, value_name = "N", env = "SECATEUR_THREADS")]
+    pub threads: Option<NonZeroUsize>,
+
+    /// How long a worker keeps a job without renewing its lease
+    #[arg(long, value_name = "SECONDS", env = "SECATEUR_LEASE_SECONDS", default_value = "300", value_parser = seconds)]
+    pub lease_seconds: Duration,
+
+    /// How often a worker renews its lease
+    #[arg(long, value_name = "SECONDS", env = "SECATEUR_HEARTBEAT_SECONDS", default_value = "15", value_parser = seconds)]
+    pub heartbeat_seconds: Duration,
+
+    /// How often expired leases and leftover files are looked for
+    #[arg(long, value_name = "SECONDS", env = "SECATEUR_SWEEP_SECONDS", default_value = "30", value_parser = seconds)]
+    pub sweep_seconds: Duration,
+
+    /// Wait before a failed job is tried again; doubles with each further attempt
+    #[arg(long, value_name = "SECONDS", env = "SECATEUR_RETRY_SECONDS", default_value = "5", value_parser = seconds)]
+    pub retry_seconds: Duration,
+
+    /// The program that runs attempts; this program unless set
+    #[arg(skip)]
+    pub program: Option<PathBuf>,
+}
+
+fn device(text: &str) -> Result<String, String> {
+    let is_cuda = |index: &str| !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit());
+    if text == "cpu" || text.strip_prefix("cuda:").is_some_and(is_cuda) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected `cpu` or `cuda:N`".to_owned())
+    }
+}
