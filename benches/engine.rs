@@ -11,7 +11,7 @@ use std::hint::black_box;
 use candle_core::{Device, Tensor};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use secateur::engine::mask::prune_weights_on;
-use secateur::engine::model::{RopeScaling, RopeTable};
+use secateur::engine::model::{RopeScaling, RopeSpec, RopeTable};
 use secateur::engine::ops::{AttentionShape, Segment, TokenLayout, causal_attention};
 use secateur::engine::{
     Checkpoint, Decoder, Isa, PruneOptions, PrunedCopy, ResidentBlocks, Saliency, ScoredSequence,
@@ -186,12 +186,18 @@ fn scoring(criterion: &mut Criterion) {
 /// The attention of SmolLM2's size on about 2048 tokens: plain windows, and contexts with four endings each. Elements
 /// are tokens.
 fn tree_attention(criterion: &mut Criterion) {
-    let rope = RopeTable::new(10_000.0, RopeScaling::Default, 64, 512);
+    let spec = RopeSpec {
+        theta: 10_000.0,
+        scaling: RopeScaling::Default,
+        head_dim: 64,
+    };
+    let rope = RopeTable::new(spec, 512);
     let shape = AttentionShape {
         heads: 9,
         kv_heads: 3,
         head_dim: 64,
-        sliding_window: None,
+        scale: 0.125,
+        window: None,
         rope: &rope,
     };
     let mut segments: Vec<Segment> = Vec::new();

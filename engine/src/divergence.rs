@@ -7,7 +7,7 @@ use candle_core::Tensor;
 
 use super::error::{EngineError, Result};
 use super::forward::{Batch, Meter, forward, rows_of_logits};
-use super::model::{Head, ModelConfig};
+use super::model::{Head, ModelPlan};
 use super::observer::Observer;
 use super::ops::{PairedPrediction, paired_predictions};
 use super::perplexity::{Perplexity, waves, window_mean};
@@ -37,34 +37,34 @@ pub fn divergence(
     windows: &TokenWindows,
     observer: &mut dyn Observer,
 ) -> Result<Divergence> {
-    let (p_config, q_config) = (p.decoder().config(), q.decoder().config());
-    if p_config.vocab != q_config.vocab {
+    let (p_plan, q_plan) = (p.decoder().plan(), q.decoder().plan());
+    if p_plan.vocab != q_plan.vocab {
         return Err(EngineError::VocabularyMismatch {
-            first: p_config.vocab,
-            second: q_config.vocab,
+            first: p_plan.vocab,
+            second: q_plan.vocab,
         });
     }
-    let rope_p = p.decoder().rope(windows.seq_len())?;
-    let rope_q = q.decoder().rope(windows.seq_len())?;
-    let blocks = p_config.blocks + q_config.blocks;
+    let ropes_p = p.decoder().ropes(windows.seq_len())?;
+    let ropes_q = q.decoder().ropes(windows.seq_len())?;
+    let blocks = p_plan.blocks.len() + q_plan.blocks.len();
     let mut meter = Meter::new(observer, blocks, (windows.n_tokens() * blocks) as u64);
     // Waves that are small enough for the wider of the two.
-    let widest = if p_config.hidden < q_config.hidden {
-        q_config
+    let widest = if p_plan.hidden < q_plan.hidden {
+        q_plan
     } else {
-        p_config
+        p_plan
     };
     let mut sums = Sums::default();
     for wave in waves(windows, widest) {
         meter.begin_wave();
-        let states_p = forward(p, &wave, &rope_p, &mut meter)?;
-        let states_q = forward(q, &wave, &rope_q, &mut meter)?;
+        let states_p = forward(p, &wave, &ropes_p, &mut meter)?;
+        let states_q = forward(q, &wave, &ropes_q, &mut meter)?;
         p.with_head(|head_p| {
             q.with_head(|head_q| {
                 let heads = Heads {
                     p: head_p,
                     q: head_q,
-                    config: p_config,
+                    plan: p_plan,
                 };
                 for ((batch, x_p), x_q) in wave.iter().zip(&states_p).zip(&states_q) {
                     heads.compare(batch, windows.seq_len(), [x_p, x_q], &mut sums)?;
@@ -79,7 +79,7 @@ pub fn divergence(
 struct Heads<'a> {
     p: &'a Head,
     q: &'a Head,
-    config: &'a ModelConfig,
+    plan: &'a ModelPlan,
 }
 
 impl Heads<'_> {
@@ -91,7 +91,7 @@ impl Heads<'_> {
         x: [&Tensor; 2],
         sums: &mut Sums,
     ) -> Result<()> {
-        let rows = rows_of_logits(self.config);
+        let rows = rows_of_logits(self.plan);
         for (window, ids) in batch.ids.chunks_exact(seq_len).enumerate() {
             let mut predictions = Vec::with_capacity(seq_len - 1);
             for (chunk, targets) in ids[1..].chunks(rows).enumerate() {

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::error::{EngineError, Result};
-use super::model::{ModelConfig, RopeTable};
+use super::model::{ModelPlan, RopeTables};
 use super::observer::{Observer, Progress};
 use super::ops::{TokenLayout, causal_attention};
 use super::resident_blocks::ResidentBlocks;
@@ -29,13 +29,13 @@ impl<'a> Batch<'a> {
 }
 
 /// Tokens whose activations may exist at a time.
-pub(super) fn tokens_per_wave(config: &ModelConfig) -> usize {
-    WAVE_BYTES / (config.hidden * size_of::<f32>())
+pub(super) fn tokens_per_wave(plan: &ModelPlan) -> usize {
+    WAVE_BYTES / (plan.hidden * size_of::<f32>())
 }
 
 /// Rows of logits that may exist at a time.
-pub(super) fn rows_of_logits(config: &ModelConfig) -> usize {
-    (LOGITS_BYTES / (config.vocab * size_of::<f32>())).max(1)
+pub(super) fn rows_of_logits(plan: &ModelPlan) -> usize {
+    (LOGITS_BYTES / (plan.vocab * size_of::<f32>())).max(1)
 }
 
 /// The attention of a block for a batch: makes `[n_tokens, heads · head_dim]` of the number of the block, that of the
@@ -47,11 +47,12 @@ pub(super) type AttendBatch<'a> =
 pub(super) fn forward(
     model: &mut ResidentBlocks<'_>,
     batches: &[Batch<'_>],
-    rope: &RopeTable,
+    ropes: &RopeTables,
     meter: &mut Meter<'_>,
 ) -> Result<Vec<Tensor>> {
-    let shape = model.decoder().config().attention_shape(rope);
-    forward_with(model, batches, meter, &mut |_, batch, q, k, v| {
+    let plan = model.decoder().plan();
+    forward_with(model, batches, meter, &mut |block, batch, q, k, v| {
+        let shape = plan.blocks[block].attention.shape(ropes);
         Ok(causal_attention(q, k, v, &shape, batches[batch].layout)?)
     })
 }
@@ -68,11 +69,11 @@ pub(super) fn forward_with(
         .iter()
         .map(|batch| decoder.embed(batch.ids))
         .collect::<Result<Vec<Tensor>>>()?;
-    for index in 0..decoder.config().blocks {
+    for index in 0..decoder.plan().blocks.len() {
         model.with_block(index, |block| {
             for (batch, x) in states.iter_mut().enumerate() {
                 let mut attend = |q: &Tensor, k: &Tensor, v: &Tensor| attend(index, batch, q, k, v);
-                *x = block.forward_with(x, decoder.config(), &mut attend)?;
+                *x = block.forward_with(x, &mut attend)?;
                 meter.forwarded(batches[batch].ids.len())?;
             }
             Ok(())

@@ -9,7 +9,7 @@ use candle_core::Tensor;
 use super::error::{EngineError, Result};
 use super::forward::{Batch, Meter, forward_with, rows_of_logits};
 use super::kv_cache::KvCache;
-use super::model::{ModelConfig, RopeTable};
+use super::model::{ModelPlan, RopeTables};
 use super::observer::Observer;
 use super::ops::{CachedSequence, argmax, cached_attention, causal_attention, rotate};
 use super::resident_blocks::ResidentBlocks;
@@ -60,9 +60,9 @@ pub fn generate(
     stop: Stop<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Vec<Generation>> {
-    let config = model.decoder().config();
+    let plan = model.decoder().plan();
     for (index, prompt) in prompts.iter().enumerate() {
-        check(prompt, index, config)?;
+        check(prompt, index, plan)?;
     }
     let mut results = vec![
         Generation {
@@ -74,19 +74,19 @@ pub fn generate(
     if options.max_new_tokens == 0 || prompts.is_empty() {
         return Ok(results);
     }
-    let turns = Turn::all(prompts, options, config);
+    let turns = Turn::all(prompts, options, plan);
     let rows = turns.iter().flat_map(|turn| &turn.sequences);
     let longest = rows.map(|sequence| sequence.room).max().unwrap_or(0);
-    let rope = model.decoder().rope(longest)?;
+    let ropes = model.decoder().ropes(longest)?;
     let tokens: usize = turns.iter().map(Turn::tokens).sum();
-    let total_tokens = (tokens * config.blocks) as u64;
-    let mut meter = Meter::new(observer, config.blocks, total_tokens);
+    let total_tokens = (tokens * plan.blocks.len()) as u64;
+    let mut meter = Meter::new(observer, plan.blocks.len(), total_tokens);
     for turn in turns {
         let mut running = Running {
-            config,
+            plan,
             options,
-            rope: &rope,
-            cache: KvCache::new(config, turn.rows(), model.decoder().device())?,
+            ropes: &ropes,
+            cache: KvCache::new(plan, turn.rows(), model.decoder().device())?,
             sequences: turn.sequences,
             results: &mut results,
             stop: &mut *stop,
@@ -99,8 +99,8 @@ pub fn generate(
     Ok(results)
 }
 
-fn check(prompt: &[u32], index: usize, config: &ModelConfig) -> Result<()> {
-    let (tokens, context) = (prompt.len(), config.max_seq_len);
+fn check(prompt: &[u32], index: usize, plan: &ModelPlan) -> Result<()> {
+    let (tokens, context) = (prompt.len(), plan.max_seq_len);
     let reason = if tokens == 0 {
         "the prompt has no token".to_owned()
     } else if tokens >= context {
@@ -136,17 +136,17 @@ struct Turn {
 
 impl Turn {
     /// Sorted prompts, so that those with a common prefix meet.
-    fn all(prompts: &[&[u32]], options: &GenerateOptions<'_>, config: &ModelConfig) -> Vec<Self> {
+    fn all(prompts: &[&[u32]], options: &GenerateOptions<'_>, plan: &ModelPlan) -> Vec<Self> {
         let mut order: Vec<usize> = (0..prompts.len()).collect();
         order.sort_by_key(|&index| (prompts[index], index));
-        let rows_in_cache = options.cache_bytes / KvCache::bytes_per_row(config);
+        let rows_in_cache = options.cache_bytes / KvCache::bytes_per_row(plan);
         let mut turns = Vec::new();
         let mut turn: Vec<Sequence> = Vec::new();
         let mut start = 0;
         for index in order {
             let len = prompts[index].len();
             let room = len.saturating_add(options.max_new_tokens);
-            let room = room.min(config.max_seq_len);
+            let room = room.min(plan.max_seq_len);
             if !turn.is_empty() && (start + room) as u64 > rows_in_cache {
                 turns.push(std::mem::take(&mut turn));
                 start = 0;
@@ -186,9 +186,9 @@ impl Turn {
 
 /// A turn at work.
 struct Running<'a> {
-    config: &'a ModelConfig,
+    plan: &'a ModelPlan,
     options: &'a GenerateOptions<'a>,
-    rope: &'a RopeTable,
+    ropes: &'a RopeTables,
     cache: KvCache,
     /// Those that are not finished.
     sequences: Vec<Sequence>,
@@ -205,12 +205,17 @@ impl Running<'_> {
         meter: &mut Meter<'_>,
     ) -> Result<()> {
         let mut chosen = vec![None; self.sequences.len()];
-        for wave in waves(trees, self.config) {
+        for wave in waves(trees, self.plan) {
             let batches: Vec<Batch<'_>> = wave.iter().map(TokenTree::batch).collect();
-            let shape = self.config.attention_shape(self.rope);
             meter.begin_wave();
             let states = forward_with(model, &batches, meter, &mut |block, batch, q, k, v| {
-                self.keep(block, &wave[batch], k, v)?;
+                let shape = self.plan.blocks[block].attention.shape(self.ropes);
+                self.keep(
+                    block,
+                    &wave[batch],
+                    &rotate(k, &wave[batch].positions(), shape.rope)?,
+                    v,
+                )?;
                 Ok(causal_attention(q, k, v, &shape, batches[batch].layout)?)
             })?;
             for (tree, x) in wave.iter().zip(states) {
@@ -228,9 +233,8 @@ impl Running<'_> {
         self.accept(chosen, meter)
     }
 
-    /// Writes the keys and values of a tree of prompts to the rows of each of its sequences.
+    /// Writes the turned keys, and the values, of a tree of prompts to the rows of each of its sequences.
     fn keep(&self, block: usize, tree: &TokenTree, k: &Tensor, v: &Tensor) -> Result<()> {
-        let k = rotate(k, &tree.positions(), self.rope)?;
         for &path in tree.paths() {
             let start = self.sequences[path.sequence].start;
             for segment in tree.segments_of(path) {
@@ -261,14 +265,14 @@ impl Running<'_> {
                 len: sequence.len,
             })
             .collect();
-        let shape = self.config.attention_shape(self.rope);
         meter.begin_wave();
         let states = forward_with(
             model,
             &[Batch::of_rows(&ids)],
             meter,
             &mut |block, _, q, k, v| {
-                let k = rotate(k, &positions, self.rope)?;
+                let shape = self.plan.blocks[block].attention.shape(self.ropes);
+                let k = rotate(k, &positions, shape.rope)?;
                 for (row, sequence) in seen.iter().enumerate() {
                     let (k, v) = (k.narrow(0, row, 1)?, v.narrow(0, row, 1)?);
                     self.cache
@@ -284,7 +288,7 @@ impl Running<'_> {
 
     /// The token with the largest logit for each row of `x`, `[n, hidden]`; `None` if a logit is not finite.
     fn choose(&self, model: &mut ResidentBlocks<'_>, x: &Tensor) -> Result<Vec<Option<u32>>> {
-        let (n, chunk) = (x.dim(0)?, rows_of_logits(self.config));
+        let (n, chunk) = (x.dim(0)?, rows_of_logits(self.plan));
         model.with_head(|head| {
             let mut chosen = Vec::with_capacity(n);
             for start in (0..n).step_by(chunk) {
@@ -315,7 +319,7 @@ impl Running<'_> {
                     Some(GenerationEnd::Stopped)
                 } else if result.tokens.len() == self.options.max_new_tokens {
                     Some(GenerationEnd::MaxNewTokens)
-                } else if sequence.len + 1 == self.config.max_seq_len {
+                } else if sequence.len + 1 == self.plan.max_seq_len {
                     Some(GenerationEnd::ContextFull)
                 } else {
                     None
@@ -323,7 +327,7 @@ impl Running<'_> {
             };
             if let Some(end) = end {
                 result.end = end;
-                meter.skipped((sequence.room - sequence.len) * self.config.blocks);
+                meter.skipped((sequence.room - sequence.len) * self.plan.blocks.len());
             } else {
                 sequence.next = token;
                 unfinished.push(sequence);

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::checkpoint::PrunedCopy;
 use super::error::{EngineError, Result};
-use super::model::{Decoder, LinearKind};
+use super::model::Decoder;
 use super::zeros::{self, Zeros};
 
 const STATE: &str = "state.json";
@@ -156,7 +156,7 @@ impl Journal {
             return Ok(false);
         };
         let is_complete = state.zeros_sha256.len() == state.next_block
-            && (1..decoder.config().blocks).contains(&state.next_block);
+            && (1..decoder.plan().blocks.len()).contains(&state.next_block);
         if !is_complete {
             return Ok(false);
         }
@@ -279,8 +279,8 @@ fn restore_block(
     mut bits: &[u8],
 ) -> Result<bool> {
     let source = decoder.checkpoint();
-    for kind in LinearKind::ALL {
-        let tensor = format!("{}.weight", kind.name(block));
+    for linear in &decoder.plan().blocks[block].linears {
+        let tensor = linear.weight();
         let mut weights = source.read(&tensor)?;
         let Some(rest) = zeros::apply(bits, &mut weights) else {
             return Ok(false);

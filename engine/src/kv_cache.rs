@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::error::Result;
-use super::model::ModelConfig;
+use super::model::ModelPlan;
 
 /// Room for the tokens of some sequences: for each block two tensors `[rows, kv_heads · head_dim]`, f32.
 pub(super) struct KvCache {
@@ -12,12 +12,10 @@ pub(super) struct KvCache {
 }
 
 impl KvCache {
-    pub(super) fn new(config: &ModelConfig, rows: usize, device: &Device) -> Result<Self> {
-        let shape = (rows, config.kv_heads * config.head_dim);
+    pub(super) fn new(plan: &ModelPlan, rows: usize, device: &Device) -> Result<Self> {
         let tensors = || {
-            let blocks = 0..config.blocks;
-            blocks
-                .map(|_| Tensor::zeros(shape, DType::F32, device))
+            kv_widths(plan)
+                .map(|width| Tensor::zeros((rows, width), DType::F32, device))
                 .collect::<candle_core::Result<Vec<_>>>()
         };
         Ok(Self {
@@ -27,9 +25,9 @@ impl KvCache {
     }
 
     /// What one token takes.
-    pub(super) fn bytes_per_row(config: &ModelConfig) -> u64 {
-        let values = 2 * config.kv_heads as u64 * config.head_dim as u64 * config.blocks as u64;
-        values * size_of::<f32>() as u64
+    pub(super) fn bytes_per_row(plan: &ModelPlan) -> u64 {
+        let values = 2 * kv_widths(plan).sum::<usize>();
+        (values * size_of::<f32>()) as u64
     }
 
     /// Writes turned keys and values `[n, kv_heads · head_dim]` to the rows from `start` on.
@@ -43,4 +41,8 @@ impl KvCache {
     pub(super) fn of(&self, block: usize) -> (&Tensor, &Tensor) {
         (&self.k[block], &self.v[block])
     }
+}
+
+fn kv_widths(plan: &ModelPlan) -> impl Iterator<Item = usize> {
+    plan.blocks.iter().map(|block| block.attention.kv_width())
 }

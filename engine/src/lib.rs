@@ -46,7 +46,7 @@ pub use generate::{GenerateOptions, Generation, GenerationEnd, Stop, generate};
 pub use journal::{Journal, PortableState};
 pub use log_likelihood::{LogLikelihood, ScoredSequence, log_likelihoods};
 pub use mask::{Saliency, Sparsity};
-pub use model::{Decoder, ModelConfig};
+pub use model::{Decoder, ModelPlan};
 pub use observer::{Observer, Progress, Silent};
 pub use perplexity::{Perplexity, perplexity};
 pub use prune::{PruneOptions, prune};

@@ -8,7 +8,7 @@ use candle_core::Tensor;
 
 use super::error::{EngineError, Result};
 use super::forward::{Batch, Meter, forward, rows_of_logits};
-use super::model::ModelConfig;
+use super::model::ModelPlan;
 use super::observer::Observer;
 use super::ops::{Target, log_probabilities};
 use super::resident_blocks::ResidentBlocks;
@@ -43,22 +43,22 @@ pub fn log_likelihoods(
     sequences: &[ScoredSequence],
     observer: &mut dyn Observer,
 ) -> Result<Vec<LogLikelihood>> {
-    let config = model.decoder().config();
+    let plan = model.decoder().plan();
     for (index, sequence) in sequences.iter().enumerate() {
-        sequence.check(index, config)?;
+        sequence.check(index, plan)?;
     }
     let inputs: Vec<&[u32]> = sequences.iter().map(ScoredSequence::input).collect();
     let trees = TokenTree::pack(&inputs);
     let longest = trees.iter().map(TokenTree::max_len).max().unwrap_or(0);
-    let rope = model.decoder().rope(longest)?;
+    let ropes = model.decoder().ropes(longest)?;
     let tokens: usize = trees.iter().map(|tree| tree.ids().len()).sum();
-    let total_tokens = (tokens * config.blocks) as u64;
-    let mut meter = Meter::new(observer, config.blocks, total_tokens);
+    let total_tokens = (tokens * plan.blocks.len()) as u64;
+    let mut meter = Meter::new(observer, plan.blocks.len(), total_tokens);
     let mut results: Vec<LogLikelihood> = sequences.iter().map(LogLikelihood::of_nothing).collect();
-    for wave in waves(&trees, config) {
+    for wave in waves(&trees, plan) {
         let batches: Vec<Batch<'_>> = wave.iter().map(TokenTree::batch).collect();
         meter.begin_wave();
-        let states = forward(model, &batches, &rope, &mut meter)?;
+        let states = forward(model, &batches, &ropes, &mut meter)?;
         let (x, readings) = Reading::of_wave(wave, sequences, &states)?;
         drop(states);
         read(model, &x, &readings, &mut results)?;
@@ -67,8 +67,8 @@ pub fn log_likelihoods(
 }
 
 impl ScoredSequence {
-    fn check(&self, index: usize, config: &ModelConfig) -> Result<()> {
-        let (tokens, scored, context) = (self.tokens.len(), self.scored, config.max_seq_len);
+    fn check(&self, index: usize, plan: &ModelPlan) -> Result<()> {
+        let (tokens, scored, context) = (self.tokens.len(), self.scored, plan.max_seq_len);
         let reason = if scored == 0 {
             "no token is scored".to_owned()
         } else if tokens <= scored {
@@ -78,7 +78,7 @@ impl ScoredSequence {
                 "{tokens} tokens are more than the model's context of {context} and one to predict"
             )
         } else {
-            let vocab = config.vocab;
+            let vocab = plan.vocab;
             return match self.tokens.iter().find(|&&id| id as usize >= vocab) {
                 Some(&id) => Err(EngineError::TokenOutOfVocabulary { id, vocab }),
                 None => Ok(()),
@@ -175,7 +175,7 @@ fn read(
     readings: &[Reading],
     results: &mut [LogLikelihood],
 ) -> Result<()> {
-    let (n, chunk) = (x.dim(0)?, rows_of_logits(model.decoder().config()));
+    let (n, chunk) = (x.dim(0)?, rows_of_logits(model.decoder().plan()));
     model.with_head(|head| {
         let mut rest = readings;
         for start in (0..n).step_by(chunk) {

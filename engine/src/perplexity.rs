@@ -8,7 +8,7 @@ use candle_core::Tensor;
 
 use super::error::{EngineError, Result};
 use super::forward::{Batch, Meter, forward, rows_of_logits, tokens_per_wave};
-use super::model::{Head, ModelConfig};
+use super::model::{Head, ModelPlan};
 use super::observer::Observer;
 use super::ops::{TokenLayout, negative_log_likelihoods};
 use super::resident_blocks::ResidentBlocks;
@@ -49,19 +49,19 @@ pub fn perplexity(
     windows: &TokenWindows,
     observer: &mut dyn Observer,
 ) -> Result<Perplexity> {
-    let config = model.decoder().config();
-    let rope = model.decoder().rope(windows.seq_len())?;
-    let total_tokens = (windows.n_tokens() * config.blocks) as u64;
-    let mut meter = Meter::new(observer, config.blocks, total_tokens);
+    let plan = model.decoder().plan();
+    let ropes = model.decoder().ropes(windows.seq_len())?;
+    let total_tokens = (windows.n_tokens() * plan.blocks.len()) as u64;
+    let mut meter = Meter::new(observer, plan.blocks.len(), total_tokens);
     let mut window_mean_nll = Vec::with_capacity(windows.len());
-    for wave in waves(windows, config) {
+    for wave in waves(windows, plan) {
         meter.begin_wave();
-        let states = forward(model, &wave, &rope, &mut meter)?;
+        let states = forward(model, &wave, &ropes, &mut meter)?;
         model.with_head(|head| {
             for (batch, x) in wave.iter().zip(&states) {
                 for (window, ids) in batch.ids.chunks_exact(windows.seq_len()).enumerate() {
                     let x = x.narrow(0, window * windows.seq_len(), windows.seq_len())?;
-                    let nlls = window_nlls(head, config, &x, ids)?;
+                    let nlls = window_nlls(head, plan, &x, ids)?;
                     window_mean_nll.push(window_mean(nlls.into_iter(), window_mean_nll.len())?);
                 }
             }
@@ -72,10 +72,10 @@ pub fn perplexity(
 }
 
 /// Batches of whole windows, as many at a time as may exist together.
-pub(super) fn waves<'a>(windows: &'a TokenWindows, config: &ModelConfig) -> Vec<Vec<Batch<'a>>> {
+pub(super) fn waves<'a>(windows: &'a TokenWindows, plan: &ModelPlan) -> Vec<Vec<Batch<'a>>> {
     let layout = TokenLayout::Windows(windows.seq_len());
     let batches: Vec<Batch<'_>> = windows.batches().map(|ids| Batch { ids, layout }).collect();
-    let per_wave = (tokens_per_wave(config) / batches[0].ids.len()).max(1);
+    let per_wave = (tokens_per_wave(plan) / batches[0].ids.len()).max(1);
     batches.chunks(per_wave).map(<[_]>::to_vec).collect()
 }
 
@@ -95,9 +95,9 @@ pub(super) fn window_mean(losses: impl ExactSizeIterator<Item = f32>, index: usi
 }
 
 /// The `seq_len − 1` losses of one window. `x`: `[seq_len, hidden]`.
-fn window_nlls(head: &Head, config: &ModelConfig, x: &Tensor, ids: &[u32]) -> Result<Vec<f32>> {
+fn window_nlls(head: &Head, plan: &ModelPlan, x: &Tensor, ids: &[u32]) -> Result<Vec<f32>> {
     let targets = &ids[1..];
-    let rows = rows_of_logits(config);
+    let rows = rows_of_logits(plan);
     let mut nlls = Vec::with_capacity(targets.len());
     for (chunk, targets) in targets.chunks(rows).enumerate() {
         let logits = head.logits(&x.narrow(0, chunk * rows, targets.len())?)?;

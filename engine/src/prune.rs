@@ -7,7 +7,7 @@ use super::checkpoint::{PrunedCopy, Weights};
 use super::error::{EngineError, Result};
 use super::journal::{Journal, Saved};
 use super::mask::{Saliency, Sparsity, prune_weights};
-use super::model::{BlockContext, Decoder, LinearInput, LinearKind};
+use super::model::{BlockContext, BlockPlan, Decoder, InputId, LinearId, LinearSpec};
 use super::observer::{Observer, Progress};
 use super::ops::TokenLayout;
 use super::windows::TokenWindows;
@@ -27,7 +27,7 @@ pub struct PruneOptions<'a> {
 }
 
 /// Sees a block's number, an input of its linears, and what was summed of it.
-pub(super) type SeeStatistic<'a> = &'a mut dyn FnMut(usize, LinearInput, &InputStatistic);
+pub(super) type SeeStatistic<'a> = &'a mut dyn FnMut(usize, InputId, &InputStatistic);
 
 /// Prunes every linear of every block of `decoder` into `target`, block by block.
 ///
@@ -40,7 +40,7 @@ pub fn prune(
     observer: &mut dyn Observer,
     mut statistics: Option<SeeStatistic<'_>>,
 ) -> Result<()> {
-    decoder.config().check_pattern(options.sparsity)?;
+    decoder.plan().check_pattern(options.sparsity)?;
     let pass = Pass {
         decoder,
         target,
@@ -52,36 +52,36 @@ pub fn prune(
             EngineError::InvalidWindows("wanda needs calibration windows".to_owned())
         })?,
     };
-    let blocks = decoder.config().blocks;
-    let rope = decoder.rope(windows.seq_len())?;
+    let blocks = decoder.plan().blocks.len();
+    let ropes = decoder.ropes(windows.seq_len())?;
     let context = BlockContext {
-        config: decoder.config(),
-        rope: &rope,
+        ropes: &ropes,
         layout: TokenLayout::Windows(windows.seq_len()),
     };
     let (mut batches, first, mut kept) = pass.start(windows, observer)?;
     let mut meter = Meter::new(windows, blocks, first);
     for index in first..blocks {
         let mut block = decoder.block(index)?;
-        let mut inputs = Inputs::new(decoder);
+        let plan = block.plan();
+        let mut inputs = Inputs::new(plan);
         for x in &batches {
             block.observe(x, &context, &mut |input, x| inputs.add(input, x))?;
             meter.forwarded(x, observer)?;
         }
-        inputs.check(index)?;
+        inputs.check(plan)?;
         if let Some(see) = &mut statistics {
-            for input in LinearInput::ALL {
-                see(index, input, inputs.of(input));
+            for (input, statistic) in inputs.0.iter().enumerate() {
+                see(index, InputId(input), statistic);
             }
         }
         let mut zeros = kept.wanted();
-        for kind in LinearKind::ALL {
-            let norms = inputs.of(kind.input()).norms(windows.len());
-            let weights = pass.prune_linear(index, kind, Some(&norms))?;
+        for (id, linear) in plan.linears.iter().enumerate() {
+            let norms = inputs.of(linear.input).norms(windows.len());
+            let weights = pass.prune_linear(linear, Some(&norms))?;
             if let Some(zeros) = &mut zeros {
                 zeros.add(&weights);
             }
-            block.replace(kind, weights)?;
+            block.replace(LinearId(id), weights)?;
         }
         if index + 1 < blocks {
             for x in &mut batches {
@@ -107,17 +107,17 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn by_magnitude(&self, observer: &mut dyn Observer) -> Result<()> {
-        let blocks = self.decoder.config().blocks;
-        for index in 0..blocks {
+        let blocks = &self.decoder.plan().blocks;
+        for (index, block) in blocks.iter().enumerate() {
             if observer.should_stop() || observer.should_pause() {
                 return Err(EngineError::Stopped);
             }
-            for kind in LinearKind::ALL {
-                self.prune_linear(index, kind, None)?;
+            for linear in &block.linears {
+                self.prune_linear(linear, None)?;
             }
             observer.progress(Progress {
                 blocks: index + 1,
-                total_blocks: blocks,
+                total_blocks: blocks.len(),
                 tokens: 0,
                 total_tokens: 0,
             });
@@ -132,7 +132,7 @@ impl Pass<'_> {
         observer: &mut dyn Observer,
     ) -> Result<(Vec<Tensor>, usize, KeptZeros)> {
         let is_portable = self.options.journal.is_some_and(Journal::is_portable);
-        let hidden = self.decoder.config().hidden;
+        let hidden = self.decoder.plan().hidden;
         let lengths = windows.batches().map(|ids| ids.len() * hidden);
         if let Some(Saved {
             next_block,
@@ -143,7 +143,7 @@ impl Pass<'_> {
             .journal
             .and_then(|journal| journal.load(lengths))
         {
-            observer.resumed(next_block, self.decoder.config().blocks);
+            observer.resumed(next_block, self.decoder.plan().blocks.len());
             let device = self.decoder.device();
             let tensors = batches.into_iter().map(|values| {
                 let shape = (values.len() / hidden, hidden);
@@ -182,21 +182,14 @@ impl Pass<'_> {
     }
 
     /// Reads a linear, zeroes its least salient weights in the file's own dtype, and writes it.
-    fn prune_linear(
-        &self,
-        index: usize,
-        kind: LinearKind,
-        norms: Option<&[f32]>,
-    ) -> Result<Weights> {
-        let name = kind.name(index);
-        let tensor = format!("{name}.weight");
-        let (_, d_in) = kind.shape(self.decoder.config());
+    fn prune_linear(&self, linear: &LinearSpec, norms: Option<&[f32]>) -> Result<Weights> {
+        let tensor = linear.weight();
         let checkpoint = self.decoder.checkpoint();
         let mut weights = checkpoint.read(&tensor)?;
-        prune_weights(&mut weights, d_in, norms, self.options.sparsity).map_err(|_| {
+        prune_weights(&mut weights, linear.d_in, norms, self.options.sparsity).map_err(|_| {
             EngineError::NonFinite {
                 what: "scores",
-                place: name.clone(),
+                place: linear.name.clone(),
             }
         })?;
         self.target.overwrite(checkpoint, &tensor, &weights)?;
@@ -214,35 +207,33 @@ impl KeptZeros {
     }
 }
 
-/// The statistics of one block's four inputs.
-struct Inputs([InputStatistic; 4]);
+/// The statistics of one block's inputs.
+struct Inputs(Vec<InputStatistic>);
 
 impl Inputs {
-    fn new(decoder: &Decoder<'_>) -> Self {
-        let config = decoder.config();
-        let q_width = config.heads * config.head_dim;
-        Self([config.hidden, q_width, config.hidden, config.intermediate].map(InputStatistic::new))
+    fn new(block: &BlockPlan) -> Self {
+        let widths = block.inputs.iter().copied();
+        Self(widths.map(InputStatistic::new).collect())
     }
 
-    fn of(&self, input: LinearInput) -> &InputStatistic {
-        &self.0[input as usize]
+    fn of(&self, input: InputId) -> &InputStatistic {
+        &self.0[input.0]
     }
 
-    fn add(&mut self, input: LinearInput, x: &Tensor) -> Result<()> {
-        self.0[input as usize].add(x)
+    fn add(&mut self, input: InputId, x: &Tensor) -> Result<()> {
+        self.0[input.0].add(x)
     }
 
     /// A NaN that reaches a sum stays in it, so one look per block is enough.
-    fn check(&self, block: usize) -> Result<()> {
-        for kind in LinearKind::ALL {
-            if !self.of(kind.input()).is_finite() {
-                return Err(EngineError::NonFinite {
-                    what: "activations",
-                    place: kind.name(block),
-                });
-            }
+    fn check(&self, block: &BlockPlan) -> Result<()> {
+        let mut linears = block.linears.iter();
+        match linears.find(|linear| !self.of(linear.input).is_finite()) {
+            Some(linear) => Err(EngineError::NonFinite {
+                what: "activations",
+                place: linear.name.clone(),
+            }),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The parts of a model that stay in memory between measurements.
 
 use super::error::Result;
-use super::model::{Block, Decoder, Head, LinearKind, ModelConfig};
+use super::model::{Block, BlockPlan, Decoder, Head, ModelPlan};
 
 /// Reads blocks and the head when they are needed, and keeps them for the next turn or the next measurement if all of
 /// them fit into a budget.
@@ -12,7 +12,7 @@ pub struct ResidentBlocks<'a> {
     decoder: &'a Decoder<'a>,
     keeps_blocks: bool,
     keeps_head: bool,
-    blocks: Vec<Block>,
+    blocks: Vec<Block<'a>>,
     head: Option<Head>,
 }
 
@@ -20,7 +20,7 @@ impl<'a> ResidentBlocks<'a> {
     /// Nothing is read yet. All blocks are kept if they take no more than `resident_bytes` together, and the head if it
     /// fits into what is left.
     pub fn new(decoder: &'a Decoder<'a>, resident_bytes: u64) -> Self {
-        let (blocks, head) = (block_bytes(decoder.config()), head_bytes(decoder.config()));
+        let (blocks, head) = (block_bytes(decoder.plan()), head_bytes(decoder.plan()));
         let keeps_blocks = blocks <= resident_bytes;
         let left = resident_bytes - if keeps_blocks { blocks } else { 0 };
         Self {
@@ -40,7 +40,7 @@ impl<'a> ResidentBlocks<'a> {
     pub(super) fn with_block<R>(
         &mut self,
         index: usize,
-        work: impl FnOnce(&Block) -> Result<R>,
+        work: impl FnOnce(&Block<'_>) -> Result<R>,
     ) -> Result<R> {
         if let Some(block) = self.blocks.get(index) {
             return work(block);
@@ -68,15 +68,12 @@ impl<'a> ResidentBlocks<'a> {
 }
 
 /// Bytes of the linears of all blocks in f32.
-fn block_bytes(config: &ModelConfig) -> u64 {
-    let weights = LinearKind::ALL.map(|kind| {
-        let (d_out, d_in) = kind.shape(config);
-        d_out as u64 * d_in as u64
-    });
-    weights.iter().sum::<u64>() * config.blocks as u64 * size_of::<f32>() as u64
+fn block_bytes(plan: &ModelPlan) -> u64 {
+    let weights = plan.blocks.iter().map(BlockPlan::weights);
+    weights.sum::<u64>() * size_of::<f32>() as u64
 }
 
 /// Bytes of the output projection in f32.
-fn head_bytes(config: &ModelConfig) -> u64 {
-    config.vocab as u64 * config.hidden as u64 * size_of::<f32>() as u64
+fn head_bytes(plan: &ModelPlan) -> u64 {
+    plan.vocab as u64 * plan.hidden as u64 * size_of::<f32>() as u64
 }

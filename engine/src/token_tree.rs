@@ -4,7 +4,7 @@
 //! of the tree lie end to end in depth-first order, without padding, and are a batch of their own.
 
 use super::forward::{Batch, tokens_per_wave};
-use super::model::ModelConfig;
+use super::model::ModelPlan;
 use super::ops::{Segment, TokenLayout};
 use super::windows::BATCH_TOKENS;
 
@@ -171,8 +171,8 @@ impl TokenTree {
 }
 
 /// As many trees at a time as may exist together.
-pub(super) fn waves<'a>(trees: &'a [TokenTree], config: &ModelConfig) -> Vec<&'a [TokenTree]> {
-    let limit = tokens_per_wave(config);
+pub(super) fn waves<'a>(trees: &'a [TokenTree], plan: &ModelPlan) -> Vec<&'a [TokenTree]> {
+    let limit = tokens_per_wave(plan);
     let mut waves = Vec::new();
     let (mut begin, mut tokens) = (0, 0);
     for (index, tree) in trees.iter().enumerate() {

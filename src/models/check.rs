@@ -9,7 +9,7 @@ use crate::domain::spec::ModelRef;
 use crate::domain::spec::memory;
 use crate::domain::spec::{JobSpec, Pattern, PruneSpec};
 use crate::domain::{ErrorCode, JobId, Refusal};
-use crate::engine::{EngineError, ModelConfig, Sparsity};
+use crate::engine::{EngineError, ModelPlan, Sparsity};
 
 /// Why a model could not be checked.
 #[derive(Debug, thiserror::Error)]
@@ -41,9 +41,9 @@ impl ModelLibrary {
         mut spec: JobSpec,
         job_artifacts: &BTreeMap<JobId, PathBuf>,
     ) -> Result<Checked, CheckError> {
-        let (mut configs, mut refusals) = (Vec::new(), Vec::new());
+        let (mut plans, mut refusals) = (Vec::new(), Vec::new());
         for (pointer, model) in spec.models() {
-            let config = match model {
+            let plan = match model {
                 ModelRef::Hub { .. } => continue,
                 ModelRef::Local { id } => self.read_local(id),
                 ModelRef::Job { id } => job_artifacts.get(id).map_or_else(
@@ -56,30 +56,30 @@ impl ModelLibrary {
                     |dir| read(dir),
                 ),
             };
-            match config {
-                Ok(config) => configs.push(config),
+            match plan {
+                Ok(plan) => plans.push(plan),
                 Err(ConfigError::Refused(code, detail)) => {
                     refusals.push(refusal(pointer, code, detail));
                 }
                 Err(ConfigError::Unreadable(error)) => return Err(CheckError::Unreadable(error)),
             }
         }
-        refusals.extend(misfits(&spec, &configs));
+        refusals.extend(misfits(&spec, &plans));
         if !refusals.is_empty() {
             return Err(CheckError::Refused(refusals));
         }
         let mut memory_bytes = None;
-        if configs.len() == spec.models().len() {
+        if plans.len() == spec.models().len() {
             fill_seq_len(
                 &mut spec,
-                configs.iter().map(ModelConfig::default_seq_len).min(),
+                plans.iter().map(ModelPlan::default_seq_len).min(),
             );
-            memory_bytes = memory::estimate(&spec, &configs);
+            memory_bytes = memory::estimate(&spec, &plans);
         }
         Ok(Checked { spec, memory_bytes })
     }
 
-    fn read_local(&self, id: &str) -> Result<ModelConfig, ConfigError> {
+    fn read_local(&self, id: &str) -> Result<ModelPlan, ConfigError> {
         let dir = self.locate(id);
         read(
             &dir.map_err(|error| {
@@ -95,7 +95,7 @@ enum ConfigError {
     Unreadable(EngineError),
 }
 
-fn read(dir: &Path) -> Result<ModelConfig, ConfigError> {
+fn read(dir: &Path) -> Result<ModelPlan, ConfigError> {
     // Every model that was found is there, unless this server lost its own files: the bundled model, or an artifact.
     std::fs::metadata(dir).map_err(|source| {
         ConfigError::Unreadable(EngineError::Io {
@@ -104,7 +104,7 @@ fn read(dir: &Path) -> Result<ModelConfig, ConfigError> {
             source,
         })
     })?;
-    ModelConfig::read(dir).map_err(|error| match error {
+    ModelPlan::read(dir).map_err(|error| match error {
         EngineError::Io { .. } => ConfigError::Unreadable(error),
         other => {
             let hidden = HiddenDirs::default().with(dir, "the model's directory");
@@ -117,15 +117,15 @@ fn read(dir: &Path) -> Result<ModelConfig, ConfigError> {
 }
 
 /// What does not fit the models that could be read.
-fn misfits(spec: &JobSpec, configs: &[ModelConfig]) -> Vec<Refusal> {
+fn misfits(spec: &JobSpec, plans: &[ModelPlan]) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     if let JobSpec::Prune(PruneSpec {
         pattern: Pattern::KeptOfGroup { kept, group },
         ..
     }) = *spec
     {
-        for config in configs {
-            if let Err(error) = config.check_pattern(Sparsity::KeptOfGroup { kept, group }) {
+        for plan in plans {
+            if let Err(error) = plan.check_pattern(Sparsity::KeptOfGroup { kept, group }) {
                 refusals.push(refusal(
                     "/pattern",
                     ErrorCode::of_engine(&error),
@@ -138,7 +138,7 @@ fn misfits(spec: &JobSpec, configs: &[ModelConfig]) -> Vec<Refusal> {
         JobSpec::Prune(spec) => spec.calibration.seq_len,
         JobSpec::Evaluate(_) => None,
     };
-    let context = configs.iter().map(|config| config.max_seq_len).min();
+    let context = plans.iter().map(|plan| plan.max_seq_len).min();
     for (pointer, seq_len) in [
         ("/calibration/seq_len", calibration),
         ("/evaluation/seq_len", spec.evaluation().seq_len),

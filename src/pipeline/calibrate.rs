@@ -9,7 +9,7 @@ use super::plan::{CalibrationPlan, Corpus, window_len};
 use super::text::{CALIBRATION_SEPARATOR, ModelTokenizer, Text};
 use crate::domain::ErrorCode;
 use crate::domain::report::manifest::Calibration;
-use crate::engine::{ModelConfig, TokenWindows};
+use crate::engine::{ModelPlan, TokenWindows};
 use crate::tasks::PythonRandom;
 
 /// The windows and what the manifest says of them.
@@ -23,17 +23,17 @@ pub(super) fn windows(
     plan: &CalibrationPlan,
     text_files: &[PathBuf],
     model_dir: &Path,
-    config: &ModelConfig,
+    model_plan: &ModelPlan,
 ) -> Result<CalibrationWindows, PipelineError> {
     match &plan.corpus {
-        Corpus::Ids(path) => given(path, config),
-        Corpus::Text { name, .. } => drawn(plan, name, text_files, model_dir, config),
+        Corpus::Ids(path) => given(path, model_plan),
+        Corpus::Text { name, .. } => drawn(plan, name, text_files, model_dir, model_plan),
     }
 }
 
-fn given(path: &Path, config: &ModelConfig) -> Result<CalibrationWindows, PipelineError> {
+fn given(path: &Path, model_plan: &ModelPlan) -> Result<CalibrationWindows, PipelineError> {
     let windows = TokenWindows::read(path)?;
-    window_len(Some(windows.seq_len()), config)?;
+    window_len(Some(windows.seq_len()), model_plan)?;
     let dataset = path
         .file_name()
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
@@ -46,10 +46,10 @@ fn drawn(
     name: &str,
     files: &[PathBuf],
     model_dir: &Path,
-    config: &ModelConfig,
+    model_plan: &ModelPlan,
 ) -> Result<CalibrationWindows, PipelineError> {
-    let seq_len = window_len(plan.seq_len, config)?;
-    let tokenizer = ModelTokenizer::load(model_dir, config.vocab)?;
+    let seq_len = window_len(plan.seq_len, model_plan)?;
+    let tokenizer = ModelTokenizer::load(model_dir, model_plan.vocab)?;
     let text = Text::read(files, None)?;
     let mut random = PythonRandom::seed(plan.seed);
     let ids = match &text {

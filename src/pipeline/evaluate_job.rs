@@ -16,7 +16,7 @@ use crate::domain::attempt::AttemptSpec;
 use crate::domain::job::progress::Phase;
 use crate::domain::report::manifest::{EvaluationReport, ModelProvenance};
 use crate::domain::spec::EvaluateSpec;
-use crate::engine::{Checkpoint, Decoder, ModelConfig};
+use crate::engine::{Checkpoint, Decoder, ModelPlan};
 
 /// Name of the report in the directory.
 const REPORT_FILE: &str = "evaluation.json";
@@ -131,12 +131,18 @@ impl Opened {
     ) -> Result<Self, PipelineError> {
         let checkpoint = Checkpoint::open(&model.dir)?;
         Decoder::open(&checkpoint, device)?;
-        let config = ModelConfig::read(&model.dir)?;
-        let prepared = Prepared::new(&request.plan, files, &model.dir, &config, &request.device)?;
-        let provenance = publish::provenance(model, &checkpoint, &config)?;
+        let model_plan = ModelPlan::read(&model.dir)?;
+        let prepared = Prepared::new(
+            &request.plan,
+            files,
+            &model.dir,
+            &model_plan,
+            &request.device,
+        )?;
+        let provenance = publish::provenance(model, &checkpoint, &model_plan)?;
         Ok(Self {
             dir: model.dir.clone(),
-            fingerprint: publish::model_fingerprint(&provenance.files, &config),
+            fingerprint: publish::model_fingerprint(&provenance.files, &model_plan),
             provenance,
             prepared,
         })

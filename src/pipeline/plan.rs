@@ -14,7 +14,7 @@ use crate::domain::spec::PruneSpec;
 use crate::domain::spec::{BosRule, EvaluationSpec, Guard};
 use crate::domain::spec::{Method, ModelRef, Pattern};
 use crate::domain::{ErrorCode, HubReach};
-use crate::engine::{ModelConfig, Saliency, Sparsity};
+use crate::engine::{ModelPlan, Saliency, Sparsity};
 use crate::models::ModelLibrary;
 use crate::tasks::Task;
 
@@ -291,16 +291,16 @@ pub(crate) fn sparsity(pattern: Pattern, ratio: f64) -> Sparsity {
 /// The length of windows for this model.
 pub(super) fn window_len(
     asked: Option<usize>,
-    config: &ModelConfig,
+    model_plan: &ModelPlan,
 ) -> Result<usize, PipelineError> {
-    let longest = config.max_seq_len;
+    let longest = model_plan.max_seq_len;
     match asked {
         Some(len) if len > longest => Err(PipelineError::refused(
             ErrorCode::SeqLenTooLong,
             format!("windows of {len} tokens are longer than the model's context of {longest}"),
         )),
         Some(len) => Ok(len),
-        None => Ok(config.default_seq_len()),
+        None => Ok(model_plan.default_seq_len()),
     }
 }
 

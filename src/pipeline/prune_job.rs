@@ -28,12 +28,12 @@ pub fn prune_job(
     stopwatch.enter(Phase::Calibrating, listener);
     let source = Checkpoint::open(&model.dir)?;
     let decoder = Decoder::open(&source, &device)?;
-    decoder.config().check_pattern(plan.sparsity)?;
+    decoder.plan().check_pattern(plan.sparsity)?;
     let prepared = evaluation::Prepared::new(
         &plan.evaluation,
         &files,
         &model.dir,
-        decoder.config(),
+        decoder.plan(),
         &plan.device,
     )?;
     let calibration = match plan.saliency {
@@ -42,15 +42,15 @@ pub fn prune_job(
             &plan.calibration,
             &files.calibration,
             &model.dir,
-            decoder.config(),
+            decoder.plan(),
         )?),
     };
 
     stopwatch.enter(Phase::Pruning, listener);
-    let provenance = publish::provenance(&model, &source, decoder.config())?;
+    let provenance = publish::provenance(&model, &source, decoder.plan())?;
     let fingerprint = publish::fingerprint(
         &provenance,
-        decoder.config(),
+        decoder.plan(),
         plan,
         calibration.as_ref().map(|c| &c.record),
     );
@@ -68,7 +68,7 @@ pub fn prune_job(
     };
     let subject = |dir, files, name| evaluation::Subject {
         dir,
-        fingerprint: publish::model_fingerprint(files, decoder.config()),
+        fingerprint: publish::model_fingerprint(files, decoder.plan()),
         name,
     };
     let results = run.results(

@@ -62,7 +62,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("webhooks", &["domain", "request", "store", "clock"]),
     (
         "http",
-        &["jobs", "webhooks", "config", "request", "domain", "traces"],
+        &[
+            "jobs", "webhooks", "config", "request", "domain", "engine", "traces",
+        ],
     ),
 ];
 

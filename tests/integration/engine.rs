@@ -142,14 +142,13 @@ fn what_is_not_pruned_stays_byte_identical() {
 fn last_logits(model: &Path, ids: &[u32]) -> Vec<f32> {
     let checkpoint = Checkpoint::open(model).unwrap();
     let decoder = Decoder::open(&checkpoint, &Device::Cpu).unwrap();
-    let rope = decoder.rope(ids.len()).unwrap();
+    let ropes = decoder.ropes(ids.len()).unwrap();
     let context = BlockContext {
-        config: decoder.config(),
-        rope: &rope,
+        ropes: &ropes,
         layout: TokenLayout::Windows(ids.len()),
     };
     let mut x = decoder.embed(ids).unwrap();
-    for index in 0..decoder.config().blocks {
+    for index in 0..decoder.plan().blocks.len() {
         x = decoder.block(index).unwrap().forward(&x, &context).unwrap();
     }
     let last = x.narrow(0, ids.len() - 1, 1).unwrap();

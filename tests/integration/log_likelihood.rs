@@ -19,13 +19,15 @@ pub(crate) const TINY: Shape = Shape {
     vocab: 128,
 };
 
-/// A tiny model with grouped key-value heads and, if asked, a sliding window.
+/// A tiny Mistral model: grouped key-value heads and, if asked, a sliding window.
 pub(crate) fn tiny_model(sliding_window: Option<usize>) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     write_model(dir.path(), TINY);
     let path = dir.path().join("config.json");
     let mut config: serde_json::Value =
         serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["architectures"] = serde_json::json!(["MistralForCausalLM"]);
+    config["model_type"] = "mistral".into();
     config["sliding_window"] = sliding_window.into();
     config["max_position_embeddings"] = 300.into();
     std::fs::write(&path, config.to_string()).unwrap();
@@ -34,14 +36,13 @@ pub(crate) fn tiny_model(sliding_window: Option<usize>) -> tempfile::TempDir {
 
 /// Logits `[n, vocab]` of one sequence, by the plain forward.
 pub(crate) fn logits_of(decoder: &Decoder<'_>, ids: &[u32]) -> Tensor {
-    let rope = decoder.rope(ids.len()).unwrap();
+    let ropes = decoder.ropes(ids.len()).unwrap();
     let context = BlockContext {
-        config: decoder.config(),
-        rope: &rope,
+        ropes: &ropes,
         layout: TokenLayout::Windows(ids.len()),
     };
     let mut x = decoder.embed(ids).unwrap();
-    for index in 0..decoder.config().blocks {
+    for index in 0..decoder.plan().blocks.len() {
         x = decoder.block(index).unwrap().forward(&x, &context).unwrap();
     }
     decoder.head().unwrap().logits(&x).unwrap()

@@ -5,15 +5,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use secateur::engine::model::LinearKind;
-use secateur::engine::{Checkpoint, Saliency, Sparsity, TokenWindows};
+use secateur::engine::{Checkpoint, ModelPlan, Saliency, Sparsity, TokenWindows};
 use serde_json::Value;
 
 use crate::command_line;
 use crate::engine::assert_same_logits;
 use crate::reference::{Tensors, perplexity_of, prune_model, reference_dir};
-
-const BLOCKS: usize = 30;
 
 /// Of the reference's 60 windows: enough to tell one mask from another, in a quarter of the time.
 const WINDOWS: usize = 15;
@@ -97,17 +94,15 @@ impl Real {
     fn mask_agreement(&self, pruned: &Path, file: &str) -> BTreeMap<usize, f64> {
         let masks = Tensors::read(&self.reference.join(file));
         let checkpoint = Checkpoint::open(pruned).unwrap();
-        let blocks = (0..BLOCKS).filter(|&block| masks.contains(&LinearKind::Q.name(block)));
-        let agreement = blocks.map(|block| {
+        let plan = ModelPlan::read(pruned).unwrap();
+        let blocks = plan.blocks.iter().enumerate();
+        let blocks = blocks.filter(|(_, block)| masks.contains(&block.linears[0].name));
+        let agreement = blocks.map(|(block, of_block)| {
             let (mut equal, mut total) = (0usize, 0usize);
-            for kind in LinearKind::ALL {
-                let name = kind.name(block);
-                let weights = checkpoint
-                    .read(&format!("{name}.weight"))
-                    .unwrap()
-                    .into_f32();
-                let packed = masks.bytes(&name);
-                let cols = packed_cols(kind);
+            for linear in &of_block.linears {
+                let weights = checkpoint.read(&linear.weight()).unwrap().into_f32();
+                let packed = masks.bytes(&linear.name);
+                let cols = linear.d_in;
                 let row_bytes = cols.div_ceil(8);
                 for (i, weight) in weights.iter().enumerate() {
                     let (row, col) = (i / cols, i % cols);
@@ -120,10 +115,6 @@ impl Real {
         });
         agreement.collect()
     }
-}
-
-fn packed_cols(kind: LinearKind) -> usize {
-    if kind == LinearKind::Down { 1536 } else { 576 }
 }
 
 impl Real {

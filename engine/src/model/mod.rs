@@ -1,46 +1,49 @@
-//! A decoder whose blocks are read one at a time.
+//! A decoder as its plan says, whose blocks are read one at a time.
 
 mod block;
 mod config;
+mod family;
+mod plan;
 mod rope;
 
+use block::Norm;
 use candle_core::{Device, Tensor};
 
-pub use block::{Block, BlockContext, LinearInput, LinearKind, Tap};
-pub use config::{ModelConfig, SUPPORTED_ARCHITECTURES};
-pub use rope::{RopeScaling, RopeTable};
+pub use block::{Block, BlockContext, Tap};
+pub use family::ARCHITECTURES;
+pub use plan::{
+    AttentionSpec, BlockPlan, FeedForward, HeadSpec, InputId, LinearId, LinearSpec, ModelPlan,
+    NormSpec, RopeId,
+};
+pub use rope::{RopeScaling, RopeSpec, RopeTable, RopeTables};
 
 use super::checkpoint::Checkpoint;
 use super::error::{EngineError, Result};
-use super::ops::{linear, rms_norm};
+use super::ops::linear;
 
-const EMBEDDING: &str = "model.embed_tokens.weight";
-const FINAL_NORM: &str = "model.norm.weight";
-const LM_HEAD: &str = "lm_head.weight";
-
-/// A model directory with its architecture: hands out embeddings, blocks and the head.
+/// A model directory with its plan: hands out embeddings, blocks and the head.
 #[derive(Debug)]
 pub struct Decoder<'a> {
     checkpoint: &'a Checkpoint,
-    config: ModelConfig,
+    plan: ModelPlan,
     device: Device,
 }
 
 impl<'a> Decoder<'a> {
     /// Reads the configuration and checks that every tensor it calls for is there, with its shape and a float dtype.
     pub fn open(checkpoint: &'a Checkpoint, device: &Device) -> Result<Self> {
-        let config = ModelConfig::read(checkpoint.dir())?;
-        check_tensors(checkpoint, &config)?;
+        let plan = ModelPlan::read(checkpoint.dir())?;
+        check_tensors(checkpoint, &plan)?;
         Ok(Self {
             checkpoint,
-            config,
+            plan,
             device: device.clone(),
         })
     }
 
-    /// The model's numbers.
-    pub fn config(&self) -> &ModelConfig {
-        &self.config
+    /// What the model is made of.
+    pub fn plan(&self) -> &ModelPlan {
+        &self.plan
     }
 
     /// Where it computes.
@@ -53,54 +56,47 @@ impl<'a> Decoder<'a> {
         self.checkpoint
     }
 
-    /// The rotary table for windows of `seq_len`; refuses windows longer than the model's context.
-    pub fn rope(&self, seq_len: usize) -> Result<RopeTable> {
-        if seq_len > self.config.max_seq_len {
+    /// Rotary tables for sequences of `seq_len` tokens; refuses more than the model's context.
+    pub fn ropes(&self, seq_len: usize) -> Result<RopeTables> {
+        let context = self.plan.max_seq_len;
+        if seq_len > context {
             return Err(EngineError::InvalidWindows(format!(
-                "windows of {seq_len} tokens are longer than the model's context of {}",
-                self.config.max_seq_len
+                "windows of {seq_len} tokens are longer than the model's context of {context}"
             )));
         }
-        Ok(RopeTable::new(
-            self.config.rope_theta,
-            self.config.rope_scaling,
-            self.config.head_dim,
-            seq_len,
-        ))
+        Ok(RopeTables::new(&self.plan.ropes, seq_len))
     }
 
     /// `[ids.len(), hidden]`, f32. Only the rows asked for are read.
     pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
-        let hidden = self.config.hidden;
+        let (hidden, vocab) = (self.plan.hidden, self.plan.vocab);
         let mut rows = Vec::with_capacity(ids.len() * hidden);
         for &id in ids {
-            if id as usize >= self.config.vocab {
-                return Err(EngineError::TokenOutOfVocabulary {
-                    id,
-                    vocab: self.config.vocab,
-                });
+            if id as usize >= vocab {
+                return Err(EngineError::TokenOutOfVocabulary { id, vocab });
             }
-            rows.extend(self.checkpoint.read_row(EMBEDDING, id as usize)?.into_f32());
+            let row = self
+                .checkpoint
+                .read_row(&self.plan.embedding, id as usize)?;
+            rows.extend(row.into_f32());
         }
         Ok(Tensor::from_vec(rows, (ids.len(), hidden), &self.device)?)
     }
 
     /// Reads block `index` into memory.
-    pub fn block(&self, index: usize) -> Result<Block> {
-        Block::load(self.checkpoint, &self.config, index, &self.device)
+    pub fn block(&self, index: usize) -> Result<Block<'_>> {
+        let plan = &self.plan.blocks[index];
+        Block::load(self.checkpoint, plan, self.plan.hidden, &self.device)
     }
 
     /// Reads the final norm and the output projection into memory.
     pub fn head(&self) -> Result<Head> {
-        let (vocab, hidden) = (self.config.vocab, self.config.hidden);
-        let projection = self.checkpoint.read(head_tensor(&self.config))?;
+        let (vocab, hidden) = (self.plan.vocab, self.plan.hidden);
+        let HeadSpec { norm, projection } = &self.plan.head;
+        let projection = self.checkpoint.read(projection)?;
         Ok(Head {
-            norm: self
-                .checkpoint
-                .read(FINAL_NORM)?
-                .into_tensor(&[hidden], &self.device)?,
+            norm: Norm::load(self.checkpoint, norm, hidden, &self.device)?,
             projection: projection.into_tensor(&[vocab, hidden], &self.device)?,
-            eps: self.config.rms_norm_eps,
         })
     }
 }
@@ -108,45 +104,32 @@ impl<'a> Decoder<'a> {
 /// The way from the last block to logits.
 #[derive(Debug)]
 pub struct Head {
-    norm: Tensor,
+    norm: Norm,
     projection: Tensor,
-    eps: f32,
 }
 
 impl Head {
     /// `x`: `[n, hidden]` → logits `[n, vocab]`.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        let normed = rms_norm(x, &self.norm, self.eps)?;
-        Ok(linear(&normed, &self.projection)?)
+        Ok(linear(&self.norm.forward(x)?, &self.projection)?)
     }
 }
 
-fn head_tensor(config: &ModelConfig) -> &'static str {
-    if config.tied_embeddings {
-        EMBEDDING
-    } else {
-        LM_HEAD
-    }
-}
-
-fn check_tensors(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<()> {
-    checkpoint.expect(EMBEDDING, &[config.vocab, config.hidden])?;
-    checkpoint.expect(FINAL_NORM, &[config.hidden])?;
-    checkpoint.expect(head_tensor(config), &[config.vocab, config.hidden])?;
-    for block in 0..config.blocks {
-        for norm in ["input_layernorm", "post_attention_layernorm"] {
-            checkpoint.expect(
-                &format!("model.layers.{block}.{norm}.weight"),
-                &[config.hidden],
-            )?;
+fn check_tensors(checkpoint: &Checkpoint, plan: &ModelPlan) -> Result<()> {
+    let hidden = [plan.hidden];
+    let vocabulary = [plan.vocab, plan.hidden];
+    checkpoint.expect(&plan.embedding, &vocabulary)?;
+    checkpoint.expect(&plan.head.norm.tensor, &hidden)?;
+    checkpoint.expect(&plan.head.projection, &vocabulary)?;
+    for block in &plan.blocks {
+        for norm in [&block.attention.norm, &block.feed_forward.norm] {
+            checkpoint.expect(&norm.tensor, &hidden)?;
         }
-        for kind in LinearKind::ALL {
-            let (d_out, d_in) = kind.shape(config);
-            let name = kind.name(block);
-            checkpoint.expect(&format!("{name}.weight"), &[d_out, d_in])?;
-            let bias = format!("{name}.bias");
-            if kind.has_bias(config) {
-                checkpoint.expect(&bias, &[d_out])?;
+        for linear in &block.linears {
+            checkpoint.expect(&linear.weight(), &[linear.d_out, linear.d_in])?;
+            let bias = linear.bias();
+            if linear.has_bias {
+                checkpoint.expect(&bias, &[linear.d_out])?;
             } else if checkpoint.contains(&bias) {
                 return Err(EngineError::InvalidConfig(format!(
                     "it says that there are no biases, the weights have \"{bias}\""

@@ -5,9 +5,7 @@
 
 use std::f64::consts::PI;
 
-use serde::Deserialize;
-
-use crate::error::{EngineError, Result};
+use super::plan::RopeId;
 
 /// A change of the frequencies, made for contexts longer than those trained on.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,73 +31,7 @@ pub enum RopeScaling {
     },
 }
 
-#[derive(Deserialize)]
-struct RawScaling {
-    rope_type: Option<String>,
-    /// The older name of `rope_type`; some configurations have both.
-    #[serde(rename = "type")]
-    legacy_type: Option<String>,
-    partial_rotary_factor: Option<f64>,
-    factor: Option<f64>,
-    low_freq_factor: Option<f64>,
-    high_freq_factor: Option<f64>,
-    original_max_position_embeddings: Option<usize>,
-}
-
 impl RopeScaling {
-    /// Parses `rope_scaling` or `rope_parameters`.
-    pub(super) fn parse(json: &serde_json::Value) -> Result<Self> {
-        let invalid =
-            |reason: String| EngineError::InvalidConfig(format!("rotary settings: {reason}"));
-        let raw = RawScaling::deserialize(json).map_err(|e| invalid(e.to_string()))?;
-        let number = |name: &str, value: Option<f64>| {
-            value
-                .filter(|v| v.is_finite() && *v > 0.0)
-                .ok_or_else(|| invalid(format!("{name} must be greater than 0")))
-        };
-        if let Some(factor) = raw
-            .partial_rotary_factor
-            .filter(|factor| (factor - 1.0).abs() > f64::EPSILON)
-        {
-            return Err(EngineError::UnsupportedArchitecture(format!(
-                "partial_rotary_factor {factor}"
-            )));
-        }
-        match raw.rope_type.as_deref().or(raw.legacy_type.as_deref()) {
-            None | Some("default") => Ok(Self::Default),
-            Some("linear") => Ok(Self::Linear {
-                factor: number("factor", raw.factor)?,
-            }),
-            Some("llama3") => {
-                let low_freq_factor = number("low_freq_factor", raw.low_freq_factor)?;
-                let high_freq_factor = number("high_freq_factor", raw.high_freq_factor)?;
-                let original_max_seq_len = raw
-                    .original_max_position_embeddings
-                    .filter(|&n| n > 0)
-                    .ok_or_else(|| {
-                        invalid(
-                            "original_max_position_embeddings must be greater than 0".to_owned(),
-                        )
-                    })?;
-                if low_freq_factor >= high_freq_factor {
-                    return Err(invalid(
-                        "low_freq_factor must be less than high_freq_factor".to_owned(),
-                    ));
-                }
-                let factor = number("factor", raw.factor)?;
-                Ok(Self::Llama3 {
-                    factor,
-                    low_freq_factor,
-                    high_freq_factor,
-                    original_max_seq_len,
-                })
-            }
-            Some(other) => Err(EngineError::UnsupportedArchitecture(format!(
-                "rope_type {other:?}"
-            ))),
-        }
-    }
-
     /// The changed frequency for an unchanged one, in radians per token.
     fn apply(self, frequency: f64) -> f64 {
         match self {
@@ -120,6 +52,17 @@ impl RopeScaling {
     }
 }
 
+/// How queries and keys are turned.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RopeSpec {
+    /// Base of the frequencies.
+    pub theta: f64,
+    /// Change of the frequencies.
+    pub scaling: RopeScaling,
+    /// Components of a head that are turned.
+    pub head_dim: usize,
+}
+
 /// cos and sin of every position and pair: each `[seq_len, head_dim / 2]`, row-major.
 #[derive(Debug, Clone)]
 pub struct RopeTable {
@@ -134,10 +77,11 @@ pub struct RopeTable {
 impl RopeTable {
     /// Positions 0 to `seq_len - 1`. Frequencies and angles are rounded to f32, as the reference computes them.
     #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
-    pub fn new(theta: f64, scaling: RopeScaling, head_dim: usize, seq_len: usize) -> Self {
-        let half = head_dim / 2;
+    pub fn new(spec: RopeSpec, seq_len: usize) -> Self {
+        let half = spec.head_dim / 2;
+        let frequency = |i: usize| 1.0 / spec.theta.powf(2.0 * i as f64 / spec.head_dim as f64);
         let frequencies: Vec<f32> = (0..half)
-            .map(|i| scaling.apply(1.0 / theta.powf(2.0 * i as f64 / head_dim as f64)) as f32)
+            .map(|i| spec.scaling.apply(frequency(i)) as f32)
             .collect();
         let angles = || {
             (0..seq_len).flat_map(|position| {
@@ -154,6 +98,22 @@ impl RopeTable {
     }
 }
 
+/// The tables of a model's rotary settings.
+#[derive(Debug, Clone)]
+pub struct RopeTables(Vec<RopeTable>);
+
+impl RopeTables {
+    /// Positions 0 to `seq_len - 1`.
+    pub(super) fn new(specs: &[RopeSpec], seq_len: usize) -> Self {
+        let table = |spec: &RopeSpec| RopeTable::new(*spec, seq_len);
+        Self(specs.iter().map(table).collect())
+    }
+
+    pub(super) fn get(&self, id: RopeId) -> &RopeTable {
+        &self.0[id.0]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,7 +121,12 @@ mod tests {
     #[test]
     fn hand_computed_angles() {
         // head_dim 4, theta 100: frequencies 1 and 100^(-1/2) = 0.1; position 3 turns by 3 and 0.3.
-        let table = RopeTable::new(100.0, RopeScaling::Default, 4, 4);
+        let spec = RopeSpec {
+            theta: 100.0,
+            scaling: RopeScaling::Default,
+            head_dim: 4,
+        };
+        let table = RopeTable::new(spec, 4);
         let expected = [3f32.cos(), 0.3f32.cos()];
         assert_eq!(table.half, 2);
         for (actual, expected) in table.cos[6..8].iter().zip(expected) {

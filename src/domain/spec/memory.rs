@@ -19,8 +19,8 @@ use super::dataset::DatasetRef;
 use super::evaluation::EvaluationSpec;
 use super::job_spec::JobSpec;
 use super::method::Method;
-use crate::engine::model::LinearKind;
-use crate::engine::{BATCH_TOKENS, LOGITS_BYTES, ModelConfig, WAVE_BYTES};
+use crate::engine::model::{BlockPlan, LinearSpec};
+use crate::engine::{BATCH_TOKENS, LOGITS_BYTES, ModelPlan, WAVE_BYTES};
 
 /// The program, its tokenizer and its texts.
 const PROGRAM_BYTES: u64 = 64 << 20;
@@ -32,11 +32,11 @@ const DEMO_TOKENS: u64 = 100_468;
 const F32: u64 = size_of::<f32>() as u64;
 
 /// Bytes that the job needs with models of these numbers; the largest counts. `None` without any.
-pub fn estimate(spec: &JobSpec, models: &[ModelConfig]) -> Option<u64> {
+pub fn estimate(spec: &JobSpec, models: &[ModelPlan]) -> Option<u64> {
     models.iter().map(|model| of_model(spec, model)).max()
 }
 
-fn of_model(spec: &JobSpec, model: &ModelConfig) -> u64 {
+fn of_model(spec: &JobSpec, model: &ModelPlan) -> u64 {
     let evaluation = spec.evaluation();
     let hidden = model.hidden as u64;
     let (calibration, calibration_len) = match spec {
@@ -52,26 +52,27 @@ fn of_model(spec: &JobSpec, model: &ModelConfig) -> u64 {
     };
     let seq_len = evaluation.seq_len.unwrap_or(model.default_seq_len()) as u64;
     let longest = (BATCH_TOKENS as u64).max(seq_len).max(calibration_len);
-    let batch = F32 * longest * (3 * model.intermediate as u64 + 4 * hidden);
+    let batch = F32 * longest * (3 * widest(model, BlockPlan::inner_width) + 4 * hidden);
     let measuring = measuring(evaluation, spec.is_comparison(), model, seq_len);
-    let all = PROGRAM_BYTES + block(model) + batch + calibration.max(measuring);
+    let all = PROGRAM_BYTES + widest(model, block) + batch + calibration.max(measuring);
     all + all / 8
 }
 
+/// The most of anything that a block has.
+fn widest(model: &ModelPlan, of_block: impl Fn(&BlockPlan) -> u64) -> u64 {
+    model.blocks.iter().map(of_block).max().unwrap_or_default()
+}
+
 /// The linears of a block, and the one that is being pruned once more.
-fn block(model: &ModelConfig) -> u64 {
-    let weights = LinearKind::ALL.map(|kind| {
-        let (d_out, d_in) = kind.shape(model);
-        d_out as u64 * d_in as u64
-    });
-    let largest = weights.iter().max().copied().unwrap_or_default();
-    F32 * (weights.iter().sum::<u64>() + largest)
+fn block(plan: &BlockPlan) -> u64 {
+    let largest = plan.linears.iter().map(LinearSpec::weights).max();
+    F32 * (plan.weights() + largest.unwrap_or_default())
 }
 
 fn measuring(
     evaluation: &EvaluationSpec,
     is_comparison: bool,
-    model: &ModelConfig,
+    model: &ModelPlan,
     seq_len: u64,
 ) -> u64 {
     if evaluation.is_empty() {
@@ -112,14 +113,14 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn smol_lm2() -> ModelConfig {
+    fn smol_lm2() -> ModelPlan {
         let config = json!({
             "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 576,
             "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
             "num_key_value_heads": 3, "vocab_size": 49152, "max_position_embeddings": 8192,
             "tie_word_embeddings": true,
         });
-        ModelConfig::parse(config.to_string().as_bytes()).unwrap()
+        ModelPlan::parse(config.to_string().as_bytes()).unwrap()
     }
 
     fn estimate_mib(body: &Value) -> u64 {

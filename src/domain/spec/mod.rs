@@ -15,5 +15,5 @@ pub use dataset::DatasetRef;
 pub use evaluation::{BosRule, EvaluationSpec, Guard, TaskRef, task_names};
 pub use job_spec::{CalibrationSpec, EvaluateSpec, JobSpec, JobType, PruneSpec};
 pub use method::Method;
-pub use model::{BUNDLED_MODEL, ModelRef, SUPPORTED_ARCHITECTURES};
+pub use model::{BUNDLED_MODEL, ModelRef};
 pub use pattern::{MAX_GROUP, Pattern};

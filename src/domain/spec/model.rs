@@ -42,6 +42,3 @@ impl ModelRef {
         }
     }
 }
-
-/// Architectures that can be pruned, by their name in `config.json`.
-pub const SUPPORTED_ARCHITECTURES: [&str; 1] = crate::engine::model::SUPPORTED_ARCHITECTURES;

@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use crate::domain::spec::JobType;
 use crate::domain::spec::{BosRule, Guard};
-use crate::domain::spec::{DatasetRef, MAX_GROUP, SUPPORTED_ARCHITECTURES};
+use crate::domain::spec::{DatasetRef, MAX_GROUP};
 use crate::domain::task_info::TaskInfo;
+use crate::engine::model::ARCHITECTURES;
 use crate::http::input::query::NoParameters;
 use crate::http::output::problem::Problem;
 use crate::http::{BODY_LIMIT, HttpState};
@@ -31,7 +32,7 @@ pub(super) struct Capabilities {
     /// Where models can come from.
     model_sources: [&'static str; 3],
     /// Architectures by their name in `config.json`.
-    architectures: [&'static str; SUPPORTED_ARCHITECTURES.len()],
+    architectures: [&'static str; ARCHITECTURES.len()],
     /// What artifacts can be had as.
     artifact_formats: [&'static str; 1],
     /// The devices of this server's own workers.
@@ -114,7 +115,7 @@ pub(super) async fn get_capabilities(
         tasks: datasets.tasks,
         bos_rules: BosRule::ALL,
         model_sources: ["hub", "local", "job"],
-        architectures: SUPPORTED_ARCHITECTURES,
+        architectures: ARCHITECTURES,
         artifact_formats: ["dense"],
         devices: state.devices.to_vec(),
         defaults: CapabilityDefaults {

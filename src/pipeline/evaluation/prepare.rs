@@ -7,7 +7,7 @@ use super::task::{PreparedTask, Work};
 use crate::datasets::Documents;
 use crate::domain::ErrorCode;
 use crate::domain::report::protocol::{PerplexityProtocol, Protocol, ProtocolFields, comparable};
-use crate::engine::{ModelConfig, TokenWindows};
+use crate::engine::{ModelPlan, TokenWindows};
 use crate::pipeline::PipelineError;
 use crate::pipeline::calibrate::window_sha256;
 use crate::pipeline::plan::{DeviceName, EvaluationPlan, EvaluationText, TaskPlan, window_len};
@@ -82,7 +82,7 @@ impl Prepared {
         plan: &EvaluationPlan,
         files: &LocalFiles,
         model_dir: &Path,
-        config: &ModelConfig,
+        model_plan: &ModelPlan,
         device: &DeviceName,
     ) -> Result<Self, PipelineError> {
         if plan.is_empty() {
@@ -95,21 +95,21 @@ impl Prepared {
                 device: device.name(),
             });
         }
-        let tokenizer = ModelTokenizer::load(model_dir, config.vocab)?;
-        let encoder = Encoder::new(&tokenizer, plan.bos, config.max_seq_len)?;
+        let tokenizer = ModelTokenizer::load(model_dir, model_plan.vocab)?;
+        let encoder = Encoder::new(&tokenizer, plan.bos, model_plan.max_seq_len)?;
         let texts = plan
             .texts
             .iter()
             .zip(&files.texts)
-            .map(|(text, files)| prepare_text(text, files, plan, &tokenizer, config, device))
+            .map(|(text, files)| prepare_text(text, files, plan, &tokenizer, model_plan, device))
             .collect::<Result<_, _>>()?;
         let tasks = plan
             .tasks
             .iter()
             .zip(&files.tasks)
-            .map(|(task, files)| prepare_task(task, files, plan, &encoder, config, device))
+            .map(|(task, files)| prepare_task(task, files, plan, &encoder, model_plan, device))
             .collect::<Result<_, _>>()?;
-        let new_tokens = NEW_TOKENS.min(config.max_seq_len / 2);
+        let new_tokens = NEW_TOKENS.min(model_plan.max_seq_len / 2);
         let prompts = PROMPTS.into_iter().map(|text| {
             let (tokens, _) = encoder.prompt(text, new_tokens)?;
             Ok(PreparedPrompt { text, tokens })
@@ -177,10 +177,10 @@ fn prepare_text(
     files: &[PathBuf],
     plan: &EvaluationPlan,
     tokenizer: &ModelTokenizer,
-    config: &ModelConfig,
+    model_plan: &ModelPlan,
     device: &DeviceName,
 ) -> Result<PreparedText, PipelineError> {
-    let seq_len = window_len(plan.seq_len, config)?;
+    let seq_len = window_len(plan.seq_len, model_plan)?;
     let Excerpt {
         separator,
         documents,
@@ -221,7 +221,7 @@ fn prepare_task(
     files: &TaskFiles,
     evaluation: &EvaluationPlan,
     encoder: &Encoder<'_>,
-    config: &ModelConfig,
+    model_plan: &ModelPlan,
     device: &DeviceName,
 ) -> Result<PreparedTask, PipelineError> {
     let task = plan.task;
@@ -241,7 +241,7 @@ fn prepare_task(
         shots: plan.shots,
         examples_sha256: (plan.shots > 0).then_some(examples.sha256),
         bos: evaluation.bos,
-        max_length: config.max_seq_len,
+        max_length: model_plan.max_seq_len,
         dtype: "f32".to_owned(),
         device: device.name(),
         limit: evaluation.limit,

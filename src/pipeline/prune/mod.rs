@@ -8,8 +8,7 @@ use super::listener::EngineObserver;
 use super::plan::Plan;
 use super::{Listener, PipelineError, Workspace};
 use crate::domain::report::manifest::LinearReport;
-use crate::engine::model::LinearKind;
-use crate::engine::{Checkpoint, Decoder, Journal, ModelConfig, PruneOptions, TokenWindows, prune};
+use crate::engine::{Checkpoint, Decoder, Journal, ModelPlan, PruneOptions, TokenWindows, prune};
 pub(super) use target::fresh_directory;
 
 /// Prunes into the artifact's directory, from where an earlier attempt stopped; counts the zeros that were written.
@@ -47,22 +46,18 @@ pub(super) fn prune_into(
         &mut EngineObserver(listener),
         None,
     )?;
-    count_zeros(&workspace.artifact, decoder.config())
+    count_zeros(&workspace.artifact, decoder.plan())
 }
 
 /// Every pruned linear with its zeros, counted in the files that are delivered.
-fn count_zeros(dir: &Path, config: &ModelConfig) -> Result<Vec<LinearReport>, PipelineError> {
+fn count_zeros(dir: &Path, model_plan: &ModelPlan) -> Result<Vec<LinearReport>, PipelineError> {
     let delivered = Checkpoint::open(dir)?;
-    let linears = (0..config.blocks).flat_map(|block| LinearKind::ALL.map(|kind| (block, kind)));
-    let reports = linears.map(|(block, kind)| {
-        let name = kind.name(block);
-        let (rows, cols) = kind.shape(config);
-        let zeros = delivered.read(&format!("{name}.weight"))?.count_zeros();
+    let reports = model_plan.linears().map(|linear| {
         Ok(LinearReport {
-            name,
-            rows,
-            cols,
-            zeros,
+            name: linear.name.clone(),
+            rows: linear.d_out,
+            cols: linear.d_in,
+            zeros: delivered.read(&linear.weight())?.count_zeros(),
         })
     });
     reports.collect()

@@ -39,7 +39,7 @@ pub(super) fn open(
     let tokens = windows
         .filter(|_| journal.is_some())
         .map_or(0, TokenWindows::n_tokens);
-    let state_bytes = 2 * (tokens * decoder.config().hidden * size_of::<f32>()) as u64;
+    let state_bytes = 2 * (tokens * decoder.plan().hidden * size_of::<f32>()) as u64;
     disk::ensure_free(dir, source.tensor_bytes() + state_bytes)?;
     let copy = PrunedCopy::create(source, dir)?;
     if let Some((journal, received)) = received

@@ -16,7 +16,7 @@ use super::stopwatch::Stopwatch;
 use crate::domain::report::manifest::{
     Calibration, FileEntry, MANIFEST_VERSION, Manifest, ModelProvenance, Sparsity,
 };
-use crate::engine::{Checkpoint, ModelConfig};
+use crate::engine::{Checkpoint, ModelPlan};
 
 /// Name of the manifest in an artifact.
 pub(crate) const MANIFEST_FILE: &str = "secateur.json";
@@ -28,7 +28,7 @@ pub(super) const SAMPLES_FILE: &str = "secateur-samples.jsonl";
 pub(super) fn provenance(
     model: &ResolvedModel,
     source: &Checkpoint,
-    config: &ModelConfig,
+    config: &ModelPlan,
 ) -> Result<ModelProvenance, PipelineError> {
     let files = source
         .shard_names()
@@ -38,8 +38,8 @@ pub(super) fn provenance(
         source: model.source.to_owned(),
         id: model.id.clone(),
         commit: model.commit.clone(),
-        architecture: config.architecture.clone(),
-        blocks: config.blocks,
+        architecture: config.architecture.to_owned(),
+        blocks: config.blocks.len(),
         parameters: source.parameters(),
         size_bytes: files.iter().map(|file| file.size_bytes).sum(),
         files,
@@ -49,7 +49,7 @@ pub(super) fn provenance(
 /// Stands for everything that the pruned weights depend on.
 pub(super) fn fingerprint(
     model: &ModelProvenance,
-    config: &ModelConfig,
+    config: &ModelPlan,
     plan: &Plan,
     calibration: Option<&Calibration>,
 ) -> String {
@@ -71,7 +71,7 @@ pub(super) fn fingerprint(
 }
 
 /// Stands for what a model computes: its weights and its configuration.
-pub(super) fn model_fingerprint(files: &[FileEntry], config: &ModelConfig) -> String {
+pub(super) fn model_fingerprint(files: &[FileEntry], config: &ModelPlan) -> String {
     format!("{} {config:?}", weights_digest(files))
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::download;
 use crate::domain::job::progress::Phase;
-use crate::engine::ModelConfig;
+use crate::engine::ModelPlan;
 use crate::pipeline::hub::{HubModel, HubOptions};
 use crate::pipeline::plan::ModelSource;
 use crate::pipeline::stopwatch::Stopwatch;
@@ -58,7 +58,7 @@ fn fetch(
         let config = hub_model.fetch_config().await?;
         Ok::<_, PipelineError>((hub_model, config))
     })?;
-    ModelConfig::read(config.parent().unwrap_or(&config))?;
+    ModelPlan::read(config.parent().unwrap_or(&config))?;
     stopwatch.enter(Phase::Downloading, listener);
     let fetched = download::watched(&runtime, listener, async |tell| hub_model.fetch(tell).await)??;
     Ok(ResolvedModel {

@@ -94,8 +94,7 @@ impl AttentionShape<'_> {
                 rows: queries,
                 cols: self.head_dim,
             };
-            let scale = 1.0 / (self.head_dim as f32).sqrt();
-            times_transposed(&mut scratch.scores, q, of_keys(k), scale);
+            times_transposed(&mut scratch.scores, q, of_keys(k), self.scale);
             for (row, (scores, scale)) in scratch
                 .scores
                 .chunks_exact_mut(keys)

@@ -1,6 +1,6 @@
 //! Causal attention with rotary positions and grouped key-value heads, without a matrix of all pairs.
 //!
-//! `out[t] = Σ_s softmax_s(q_t·k_s / √head_dim) v_s` over the tokens `s` on the path to `t`, itself included (and within
+//! `out[t] = Σ_s softmax_s(scale · q_t·k_s) v_s` over the tokens `s` on the path to `t`, itself included (and within
 //! the sliding window), where q and k are turned by the rotary table first. Queries go in chunks; a chunk's scores
 //! `[chunk, keys]` are all that exists at a time.
 
@@ -28,8 +28,10 @@ pub struct AttentionShape<'a> {
     pub kv_heads: usize,
     /// Width of one head.
     pub head_dim: usize,
+    /// Factor of the scores before the softmax.
+    pub scale: f32,
     /// A query sees this many tokens, itself included; `None` = all before it.
-    pub sliding_window: Option<usize>,
+    pub window: Option<usize>,
     /// As many positions as the longest sequence has.
     pub rope: &'a RopeTable,
 }
@@ -45,7 +47,7 @@ impl AttentionShape<'_> {
 
     /// Position of the first key that the query at `position` sees.
     fn first_key(&self, position: usize) -> usize {
-        self.sliding_window
+        self.window
             .map_or(0, |window| (position + 1).saturating_sub(window))
     }
 }
@@ -95,7 +97,7 @@ fn composed_span(
         });
         let mask = Tensor::from_vec(mask.collect(), (n, keys), q.device())?;
         let scores = q.narrow(1, start, n)?.contiguous()?.matmul(&k)?;
-        let scores = (scores / (shape.head_dim as f64).sqrt())?.broadcast_add(&mask)?;
+        let scores = (scores * f64::from(shape.scale))?.broadcast_add(&mask)?;
         parts.push(candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(&v)?);
     }
     Tensor::cat(&parts, 1)?

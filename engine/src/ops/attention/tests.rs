@@ -3,20 +3,26 @@ use candle_core::{DType, Device, Tensor};
 use super::cached::CachedAttention;
 use super::tree::TreeAttention;
 use super::*;
-use crate::model::RopeScaling;
+use crate::model::{RopeScaling, RopeSpec};
 
 const HEAD_DIM: usize = 16;
 
-fn table(seq_len: usize) -> RopeTable {
-    RopeTable::new(10_000.0, RopeScaling::Default, HEAD_DIM, seq_len)
+fn table(head_dim: usize, seq_len: usize) -> RopeTable {
+    let spec = RopeSpec {
+        theta: 10_000.0,
+        scaling: RopeScaling::Default,
+        head_dim,
+    };
+    RopeTable::new(spec, seq_len)
 }
 
-fn shape(rope: &RopeTable, sliding_window: Option<usize>) -> AttentionShape<'_> {
+fn shape(rope: &RopeTable, window: Option<usize>) -> AttentionShape<'_> {
     AttentionShape {
         heads: 6,
         kv_heads: 2,
         head_dim: HEAD_DIM,
-        sliding_window,
+        scale: 0.25,
+        window,
         rope,
     }
 }
@@ -54,11 +60,14 @@ fn path(segments: &[Segment], index: usize) -> Vec<u32> {
 }
 
 /// Every sequence of the tree, alone in a batch, must come out as within the tree.
-fn check_tree(nodes: &[(Option<usize>, usize)], sliding_window: Option<usize>) {
+fn check_tree(nodes: &[(Option<usize>, usize)], window: Option<usize>) {
     let segments = tree(nodes);
     let rows: usize = segments.iter().map(|s| s.len).sum();
-    let rope = table(segments.iter().map(|s| s.position + s.len).max().unwrap());
-    let shape = shape(&rope, sliding_window);
+    let rope = table(
+        HEAD_DIM,
+        segments.iter().map(|s| s.position + s.len).max().unwrap(),
+    );
+    let shape = shape(&rope, window);
     let (q, k, v) = (random(rows, 6), random(rows, 2), random(rows, 2));
     let fused = causal_attention(&q, &k, &v, &shape, TokenLayout::Tree(&segments)).unwrap();
     let attention = TreeAttention {
@@ -74,7 +83,7 @@ fn check_tree(nodes: &[(Option<usize>, usize)], sliding_window: Option<usize>) {
         assert_close(
             &alone(&fused),
             &expected.unwrap(),
-            &format!("{nodes:?}, window {sliding_window:?}, segment {index}"),
+            &format!("{nodes:?}, window {window:?}, segment {index}"),
         );
     }
 }
@@ -113,9 +122,9 @@ fn a_tree_gives_each_sequence_what_it_gets_alone() {
     }
 }
 
-fn check_windows(seq_len: usize, sliding_window: Option<usize>) {
-    let rope = table(seq_len);
-    let shape = shape(&rope, sliding_window);
+fn check_windows(seq_len: usize, window: Option<usize>) {
+    let rope = table(HEAD_DIM, seq_len);
+    let shape = shape(&rope, window);
     let (q, k, v) = (
         random(2 * seq_len, 6),
         random(2 * seq_len, 2),
@@ -127,7 +136,7 @@ fn check_windows(seq_len: usize, sliding_window: Option<usize>) {
         shape: &shape,
         segments: &layout.segments(2 * seq_len).unwrap(),
     };
-    let what = format!("seq_len {seq_len}, window {sliding_window:?}");
+    let what = format!("seq_len {seq_len}, window {window:?}");
     assert_close(&fused, &attention.composed(&q, &k, &v).unwrap(), &what);
 }
 
@@ -147,12 +156,13 @@ fn a_sliding_window_hides_what_lies_before_it() {
 
 #[test]
 fn the_first_token_attends_to_itself_alone() {
-    let rope = RopeTable::new(10_000.0, RopeScaling::Default, 2, 2);
+    let rope = table(2, 2);
     let shape = AttentionShape {
         heads: 1,
         kv_heads: 1,
         head_dim: 2,
-        sliding_window: None,
+        scale: 1.0,
+        window: None,
         rope: &rope,
     };
     let q = Tensor::zeros((2, 2), DType::F32, &Device::Cpu).unwrap();
@@ -164,9 +174,9 @@ fn the_first_token_attends_to_itself_alone() {
 
 #[test]
 fn a_cached_sequence_gives_its_last_token_what_the_whole_sequence_gives_it() {
-    for sliding_window in [None, Some(9)] {
-        let rope = table(90);
-        let shape = shape(&rope, sliding_window);
+    for window in [None, Some(9)] {
+        let rope = table(HEAD_DIM, 90);
+        let shape = shape(&rope, window);
         // Rows of the cache that belong to nobody lie between the sequences.
         let sequences =
             [(3, 1), (10, 90), (104, 17)].map(|(start, len)| CachedSequence { start, len });

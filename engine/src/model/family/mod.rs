@@ -1,0 +1,83 @@
+//! Model families: one file each, which makes a plan of `config.json` and refuses by name what it cannot run.
+//!
+//! Running a model wrongly is worse than not running it.
+
+mod decoder;
+mod llama;
+mod mistral;
+mod qwen2;
+mod rope;
+
+use std::path::Path;
+
+use super::config::{Config, missing};
+use super::plan::ModelPlan;
+use crate::error::{EngineError, Result};
+
+/// A kind of model, by the names that its `config.json` gives.
+#[derive(Debug)]
+struct Family {
+    /// First of `architectures`.
+    architecture: &'static str,
+    /// Value of `model_type`.
+    model_type: &'static str,
+    plan: fn(&Config) -> Result<ModelPlan>,
+}
+
+/// Families that can be run.
+const FAMILIES: [&Family; 3] = [&llama::FAMILY, &mistral::FAMILY, &qwen2::FAMILY];
+
+/// Architectures that can be run, as `config.json` names them.
+pub const ARCHITECTURES: [&str; FAMILIES.len()] = {
+    let mut names = [""; FAMILIES.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = FAMILIES[at].architecture;
+        at += 1;
+    }
+    names
+};
+
+/// Reads `config.json` in `dir`.
+pub(super) fn read(dir: &Path) -> Result<ModelPlan> {
+    plan(&Config::read(dir)?)
+}
+
+/// Parses the content of a `config.json`.
+pub(super) fn parse(json: &[u8]) -> Result<ModelPlan> {
+    plan(&Config::parse(json)?)
+}
+
+/// The family is found first: another one lacks some keys, which would be a misleading complaint.
+fn plan(config: &Config) -> Result<ModelPlan> {
+    let model_type = config
+        .text("model_type")?
+        .ok_or_else(|| missing("model_type"))?;
+    let architectures = config.texts("architectures")?.unwrap_or_default();
+    let architecture = architectures.first();
+    let family = FAMILIES.iter().find(|family| {
+        family.model_type == model_type
+            && architecture.is_none_or(|name| *name == family.architecture)
+    });
+    match family {
+        Some(family) => (family.plan)(config),
+        None => Err(EngineError::UnsupportedArchitecture(format!(
+            "{} (model_type {model_type}); supported: {}",
+            architecture.unwrap_or(&"none named"),
+            ARCHITECTURES.join(", ")
+        ))),
+    }
+}
+
+/// A setting that would change the computation and is not implemented.
+fn unsupported<T>(what: String) -> Result<T> {
+    Err(EngineError::UnsupportedArchitecture(what))
+}
+
+/// A setting that makes no sense.
+fn invalid<T>(reason: String) -> Result<T> {
+    Err(EngineError::InvalidConfig(reason))
+}
+
+#[cfg(test)]
+mod tests;

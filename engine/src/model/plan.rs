@@ -1,0 +1,224 @@
+//! What a decoder is made of: made of `config.json` by a [family](super::family), and all that the engine goes by.
+
+use super::family;
+use super::rope::{RopeSpec, RopeTables};
+use crate::error::{EngineError, Result};
+use crate::mask::Sparsity;
+use crate::ops::AttentionShape;
+
+/// A whole decoder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelPlan {
+    /// The class named in `architectures`.
+    pub architecture: &'static str,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Rows of the embedding.
+    pub vocab: usize,
+    /// Longest context.
+    pub max_seq_len: usize,
+    /// Tensor of the embedding, `[vocab, hidden]`.
+    pub embedding: String,
+    /// Rotary settings, by [`RopeId`].
+    pub ropes: Vec<RopeSpec>,
+    /// Blocks in the order of the computation.
+    pub blocks: Vec<BlockPlan>,
+    /// From the last block to logits.
+    pub head: HeadSpec,
+}
+
+/// One decoder block:
+///
+/// ```text
+/// h = x + o(attention(q(a), k(a), v(a)))      a = norm(x)
+/// y = h + feed_forward(m)                     m = norm(h)
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockPlan {
+    /// Prunable linears in the order of the computation, by [`LinearId`].
+    pub linears: Vec<LinearSpec>,
+    /// Widths of their distinct inputs in the order of the computation, by [`InputId`].
+    pub inputs: Vec<usize>,
+    /// The first half.
+    pub attention: AttentionSpec,
+    /// The second half.
+    pub feed_forward: FeedForward,
+}
+
+/// Place of a linear in [`BlockPlan::linears`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinearId(pub usize);
+
+/// Place of an input in [`BlockPlan::inputs`]: one input can feed several linears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InputId(pub usize);
+
+/// Place of rotary settings in [`ModelPlan::ropes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RopeId(pub usize);
+
+/// `y = x · weightᵀ + bias`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinearSpec {
+    /// The module's name in the checkpoint.
+    pub name: String,
+    /// Rows of the weight.
+    pub d_out: usize,
+    /// Columns of the weight.
+    pub d_in: usize,
+    /// Whether it has a bias.
+    pub has_bias: bool,
+    /// What feeds it.
+    pub input: InputId,
+}
+
+/// Causal attention with rotary positions and grouped key-value heads, after a norm.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttentionSpec {
+    /// Of its input.
+    pub norm: NormSpec,
+    /// Makes queries.
+    pub q: LinearId,
+    /// Makes keys.
+    pub k: LinearId,
+    /// Makes values.
+    pub v: LinearId,
+    /// Makes the output.
+    pub o: LinearId,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; each serves `heads / kv_heads` query heads.
+    pub kv_heads: usize,
+    /// Width of one head.
+    pub head_dim: usize,
+    /// Factor of the scores before the softmax.
+    pub scale: f32,
+    /// A query sees this many tokens, itself included; `None` = all before it.
+    pub window: Option<usize>,
+    /// How queries and keys are turned.
+    pub rope: RopeId,
+}
+
+/// `down(silu(gate(m)) · up(m))` after a norm.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeedForward {
+    /// Of its input.
+    pub norm: NormSpec,
+    /// Makes the gate.
+    pub gate: LinearId,
+    /// Makes what the gate lets through.
+    pub up: LinearId,
+    /// Makes the output.
+    pub down: LinearId,
+}
+
+/// Root-mean-square norm.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NormSpec {
+    /// Tensor of its weight, `[hidden]`.
+    pub tensor: String,
+    /// Added to the mean square.
+    pub eps: f32,
+}
+
+/// A norm and the projection to logits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadSpec {
+    /// Of the last block's output.
+    pub norm: NormSpec,
+    /// Tensor of the projection, `[vocab, hidden]`: the embedding, if they are tied.
+    pub projection: String,
+}
+
+impl ModelPlan {
+    /// Reads `config.json` in `dir`.
+    pub fn read(dir: &std::path::Path) -> Result<Self> {
+        family::read(dir)
+    }
+
+    /// Parses the content of a `config.json`.
+    pub fn parse(json: &[u8]) -> Result<Self> {
+        family::parse(json)
+    }
+
+    /// Length of windows unless a job says another: the paper's 2048 tokens, or the context if that is less.
+    pub fn default_seq_len(&self) -> usize {
+        self.max_seq_len.min(2048)
+    }
+
+    /// Prunable linears of all blocks in the order of the computation.
+    pub fn linears(&self) -> impl Iterator<Item = &LinearSpec> {
+        self.blocks.iter().flat_map(|block| &block.linears)
+    }
+
+    /// Refuses N:M whose M does not divide the input features of every linear.
+    pub fn check_pattern(&self, sparsity: Sparsity) -> Result<()> {
+        let Sparsity::KeptOfGroup { group, .. } = sparsity else {
+            return Ok(());
+        };
+        match self
+            .linears()
+            .find(|linear| !linear.d_in.is_multiple_of(group))
+        {
+            Some(linear) => Err(EngineError::PatternMismatch {
+                linear: linear.name.clone(),
+                d_in: linear.d_in,
+                group,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl BlockPlan {
+    /// A linear by its place.
+    pub fn linear(&self, id: LinearId) -> &LinearSpec {
+        &self.linears[id.0]
+    }
+
+    /// Width within the feed-forward part.
+    pub fn inner_width(&self) -> u64 {
+        self.linear(self.feed_forward.down).d_in as u64
+    }
+
+    /// Number of weights in its linears.
+    pub fn weights(&self) -> u64 {
+        self.linears.iter().map(LinearSpec::weights).sum()
+    }
+}
+
+impl LinearSpec {
+    /// Tensor of the weight, `[d_out, d_in]`.
+    pub fn weight(&self) -> String {
+        format!("{}.weight", self.name)
+    }
+
+    /// Tensor of the bias, `[d_out]`.
+    pub fn bias(&self) -> String {
+        format!("{}.bias", self.name)
+    }
+
+    /// Number of weights.
+    pub fn weights(&self) -> u64 {
+        self.d_out as u64 * self.d_in as u64
+    }
+}
+
+impl AttentionSpec {
+    /// What the operation needs to know, with positions out of `ropes`.
+    pub(crate) fn shape<'a>(&self, ropes: &'a RopeTables) -> AttentionShape<'a> {
+        AttentionShape {
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim,
+            scale: self.scale,
+            window: self.window,
+            rope: ropes.get(self.rope),
+        }
+    }
+
+    /// Width of all keys of a token.
+    pub(crate) fn kv_width(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+}
