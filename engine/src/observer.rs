@@ -23,6 +23,9 @@ pub trait Observer {
     /// Called once, when work goes on from a journal instead of from block 0.
     fn resumed(&mut self, _block: usize, _total_blocks: usize) {}
 
+    /// Called when a block is done and its state is saved; `blocks` are done.
+    fn block_done(&mut self, _blocks: usize) {}
+
     /// Asked when a block is done and its state is in the journal; true ends the pass in the same way.
     fn should_pause(&self) -> bool {
         false

@@ -270,5 +270,6 @@ impl Meter {
     fn block_done(&mut self, index: usize, observer: &mut dyn Observer) {
         self.progress.blocks = index + 1;
         observer.progress(self.progress);
+        observer.block_done(index + 1);
     }
 }

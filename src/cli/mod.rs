@@ -3,6 +3,7 @@
 pub mod demo;
 pub mod evaluate;
 mod evaluation_args;
+mod gate;
 pub mod healthcheck;
 pub mod migrate;
 pub mod openapi;

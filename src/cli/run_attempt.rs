@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::gate::Gates;
 use super::pace::Pace;
 use super::use_threads;
 use crate::domain::ErrorCode;
@@ -57,7 +58,10 @@ pub fn run(_args: &Args) -> anyhow::Result<()> {
     use_threads(u16::try_from(attempt.threads).ok())?;
     let mut speaker = Speaker {
         is_paused: Arc::clone(&is_paused),
-        ..Speaker::default()
+        gates: Gates::of_scratch(&attempt.scratch),
+        phase: None,
+        last_progress: None,
+        pace: Pace::default(),
     };
     let message = match work(&attempt, &mut speaker) {
         Ok(report) => AttemptMessage::Succeeded { report },
@@ -248,6 +252,7 @@ fn hear_the_worker(is_paused: Arc<AtomicBool>) {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
             if line == PAUSE {
                 is_paused.store(true, Ordering::Relaxed);
+                complain("pausing after this block");
             }
         }
         std::process::exit(ORPHANED);
@@ -255,9 +260,9 @@ fn hear_the_worker(is_paused: Arc<AtomicBool>) {
 }
 
 /// Tells the worker what happens.
-#[derive(Default)]
 struct Speaker {
     is_paused: Arc<AtomicBool>,
+    gates: Gates,
     phase: Option<Phase>,
     last_progress: Option<Instant>,
     pace: Pace,
@@ -269,6 +274,7 @@ impl Listener for Speaker {
         self.last_progress = None;
         self.pace = Pace::default();
         say(&AttemptMessage::Phase { phase });
+        self.gates.pass(phase.as_str());
     }
 
     fn progress(&mut self, step: Step) {
@@ -285,6 +291,10 @@ impl Listener for Speaker {
             };
             say(&AttemptMessage::Progress { step });
         }
+    }
+
+    fn block_done(&mut self, blocks: usize) {
+        self.gates.pass(&format!("block-{blocks}"));
     }
 
     fn should_pause(&self) -> bool {

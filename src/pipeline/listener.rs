@@ -14,6 +14,9 @@ pub trait Listener: Send {
     /// The job goes on from a journal.
     fn resumed(&mut self, block: usize, blocks: usize);
 
+    /// A block is pruned and its state saved; `blocks` are done.
+    fn block_done(&mut self, _blocks: usize) {}
+
     /// Asked at checkpoints; true stops the job there.
     fn should_pause(&self) -> bool {
         false
@@ -71,6 +74,10 @@ impl Observer for EngineObserver<'_> {
 
     fn resumed(&mut self, block: usize, total_blocks: usize) {
         self.0.resumed(block, total_blocks);
+    }
+
+    fn block_done(&mut self, blocks: usize) {
+        self.0.block_done(blocks);
     }
 
     fn should_pause(&self) -> bool {

@@ -253,15 +253,12 @@ async fn a_hub_that_falls_silent_is_unavailable() {
     let (hub, cache) = (MockHub::with_model().await, TempDir::new().unwrap());
     hub.fail_always(WEIGHTS, Fault::Silence);
     let options = HubOptions {
-        stall_timeout: Duration::from_millis(300),
+        stall_timeout: Duration::from_secs(3),
         ..options(&hub, &cache)
     };
     let error = fetch(&options).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::HubUnavailable);
-    assert!(
-        error.to_string().contains("nothing came for 0.3 s"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("nothing came for 3"), "{error}");
     assert_no_weights(&cache);
 }
 

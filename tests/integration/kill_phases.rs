@@ -1,14 +1,13 @@
 //! `kill -9` of the child, the worker and the server in every phase of a job: the job succeeds all the same, with the same
 //! weights, and what was pruned is not pruned again.
 //!
-//! A phase that is over in a moment is held from outside: by a hub that does not answer, by a pipe in the place of a file
-//! that the attempt reads or writes, by a trigger that refuses the last commit.
+//! The attempt is held where it shall be caught: by a hub that does not answer, by a gate, by a trigger that refuses the
+//! last commit.
 
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -16,6 +15,7 @@ use tokio::runtime::Runtime;
 
 use crate::command_line;
 use crate::database::{Database, block_on};
+use crate::gate::Gate;
 use crate::hub::WEIGHTS;
 use crate::hub_to_artifact::hub_with_bundled_model;
 use crate::mock_hub::{Fault, MODEL, MockHub};
@@ -38,6 +38,11 @@ const SHAPE: Shape = Shape {
 };
 
 const SEQ_LEN: &str = "64";
+
+const N_SAMPLES: &str = "8";
+
+/// The attempt that is caught while pruning has done as many blocks.
+const BLOCKS_DONE: u64 = 3;
 
 /// What a job is doing when somebody is killed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,12 +80,14 @@ impl Moment {
         }
     }
 
-    /// Enough work that a kill finds it half done, where that is the point.
-    fn n_samples(self) -> &'static str {
-        if matches!(self, Self::Pruning | Self::Publishing) {
-            "128"
-        } else {
-            "8"
+    /// The gate that holds the attempt; `None` where something else does.
+    fn gate(self) -> Option<String> {
+        match self {
+            Self::Downloading | Self::Resolving | Self::Committing => None,
+            Self::Pruning => Some(format!("block-{BLOCKS_DONE}")),
+            Self::Calibrating | Self::Evaluating | Self::Publishing => {
+                Some(self.phase().to_owned())
+            }
         }
     }
 
@@ -104,10 +111,11 @@ fn a_killed_child_costs_no_more_than_the_block_it_was_in(database: &Database) {
     for moment in Moment::ALL {
         // Then there is no child any more.
         if moment != Moment::Committing {
-            let id = bench.caught(moment);
+            let (id, gate) = bench.caught(moment);
             let child = worker.only_child();
-            bench.release(moment, &id);
+            bench.heal(moment);
             signal(child, Signal::KILL);
+            drop(gate);
             bench.check(moment, &bench.api, &id);
         }
     }
@@ -117,8 +125,8 @@ fn a_killed_worker_costs_no_more_than_the_block_it_was_in(database: &Database) {
     let bench = Bench::new(database);
     let mut worker = bench.site.worker();
     for moment in Moment::ALL {
-        let id = bench.caught(moment);
-        worker = bench.replaced(worker, moment, &id, || bench.site.worker());
+        let (id, gate) = bench.caught(moment);
+        worker = bench.replaced(worker, moment, gate, || bench.site.worker());
         bench.check(moment, &bench.api, &id);
     }
 }
@@ -127,9 +135,8 @@ fn a_killed_server_costs_no_more_than_the_block_it_was_in(database: &Database) {
     let bench = Bench::new(database);
     let mut server = bench.site.server();
     for moment in Moment::ALL {
-        let id = bench.caught(moment);
-        let again = || bench.site.server();
-        server = bench.replaced(server, moment, &id, again);
+        let (id, gate) = bench.caught(moment);
+        server = bench.replaced(server, moment, gate, || bench.site.server());
         bench.check(moment, &server, &id);
     }
 }
@@ -164,26 +171,21 @@ impl<'d> Bench<'d> {
         }
     }
 
-    /// Submits a job and waits until it is where it shall be caught; it goes no further before it is released.
-    fn caught(&self, moment: Moment) -> String {
+    /// Submits a job and waits until it is where it shall be caught; it goes no further by itself.
+    fn caught(&self, moment: Moment) -> (String, Option<Gate>) {
         match moment {
             Moment::Downloading => self.hub.fail_always(WEIGHTS, Fault::Silence),
             Moment::Resolving => self.hub.keep_waiting(true),
-            Moment::Calibrating => put_pipe(&self.tokenizer()),
             Moment::Committing => block_on(self.database.refuse("insert", "publications")).unwrap(),
-            Moment::Pruning | Moment::Evaluating | Moment::Publishing => {}
+            Moment::Calibrating | Moment::Pruning | Moment::Evaluating | Moment::Publishing => {}
         }
+        let home = self.site.path("home");
+        let gate = moment.gate().map(|point| Gate::close(&home, &point));
         let id = self.api.submit(&body(moment));
-        if moment == Moment::Publishing {
-            let manifest = self.manifest_of(&id);
-            until("the artifact to be begun", || {
-                fs::metadata(manifest.parent()?).ok()
-            });
-            put_pipe(&manifest);
+        if let Some(gate) = &gate {
+            gate.wait_for_arrival();
         }
-        self.api.job_when(&id, |job| {
-            job["phase"] == moment.phase() && (moment != Moment::Pruning || blocks_done(job) > 2)
-        });
+        self.api.job_when(&id, |job| job["phase"] == moment.phase());
         match moment {
             Moment::Downloading => until("the download", || {
                 (self.hub.downloads(WEIGHTS) > 0).then_some(())
@@ -194,22 +196,16 @@ impl<'d> Bench<'d> {
             }),
             _ => {}
         }
-        id
+        (id, gate)
     }
 
-    /// Who waits already does not hear of it.
-    fn release(&self, moment: Moment, id: &str) {
+    /// Hub and database work again. What waits for them already does not hear of it.
+    fn heal(&self, moment: Moment) {
         match moment {
             Moment::Downloading => self.hub.fail_first(WEIGHTS, &[]),
             Moment::Resolving => self.hub.keep_waiting(false),
-            Moment::Calibrating => {
-                let beside = self.dir.path().join("tokenizer.json");
-                fs::copy(demo().join("tokenizer.json"), &beside).unwrap();
-                fs::rename(beside, self.tokenizer()).unwrap();
-            }
-            Moment::Publishing => fs::remove_file(self.manifest_of(id)).unwrap(),
             Moment::Committing => block_on(self.database.accept_again("publications")).unwrap(),
-            Moment::Pruning | Moment::Evaluating => {}
+            Moment::Calibrating | Moment::Pruning | Moment::Evaluating | Moment::Publishing => {}
         }
     }
 
@@ -218,16 +214,16 @@ impl<'d> Bench<'d> {
         &self,
         process: P,
         moment: Moment,
-        id: &str,
+        gate: Option<Gate>,
         next: impl Fn() -> P,
     ) -> P {
         process.into().kill();
-        self.release(moment, id);
+        self.heal(moment);
+        drop(gate);
         next()
     }
 
     fn check(&self, moment: Moment, server: &Server, id: &str) {
-        let before = self.api.job(id);
         let job = server.succeeded(id);
         assert_eq!(job["attempt"], 2, "{moment}: {job}");
         assert_eq!(job["crash_count"], 1, "{moment}: {job}");
@@ -248,8 +244,8 @@ impl<'d> Bench<'d> {
         let resumed = resumed.map(|event| event["block"].as_u64().unwrap());
         eprintln!("killed while {moment}: went on at block {resumed:?} of {BLOCKS}");
         match moment {
-            // What was seen before the kill is not done again.
-            Moment::Pruning => assert!(resumed >= Some(2), "{before}"),
+            // What was done before the kill is not done again.
+            Moment::Pruning => assert_eq!(resumed, Some(BLOCKS_DONE), "{events:?}"),
             Moment::Evaluating | Moment::Publishing | Moment::Committing => {
                 assert!(resumed >= Some(BLOCKS as u64 - 1), "{moment}: {events:?}");
             }
@@ -262,8 +258,7 @@ impl<'d> Bench<'d> {
     /// Of the same work by the command line, without a server.
     fn undisturbed_digest(&self, moment: Moment) -> Value {
         let name = if moment.needs_hub() { "tiny" } else { "deep" };
-        let out = format!("{name}-{}", moment.n_samples());
-        let out = self.dir.path().join(out);
+        let out = self.dir.path().join(name);
         let manifest = out.join("secateur.json");
         if !manifest.try_exists().unwrap() {
             let model = if moment.needs_hub() {
@@ -282,7 +277,7 @@ impl<'d> Bench<'d> {
                 "--calibration-file",
                 text,
                 "--n-samples",
-                moment.n_samples(),
+                N_SAMPLES,
                 "--seq-len",
                 SEQ_LEN,
                 "--seed",
@@ -294,18 +289,9 @@ impl<'d> Bench<'d> {
         let manifest: Value = serde_json::from_slice(&fs::read(manifest).unwrap()).unwrap();
         manifest["digest"].clone()
     }
-
-    fn tokenizer(&self) -> PathBuf {
-        self.site.path("models/deep/tokenizer.json")
-    }
-
-    fn manifest_of(&self, id: &str) -> PathBuf {
-        let name = format!("home/scratch/{id}/artifact/secateur.json");
-        self.site.path(name)
-    }
 }
 
-fn demo() -> PathBuf {
+fn demo() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo")
 }
 
@@ -316,29 +302,11 @@ fn body(moment: Moment) -> Value {
         json!({"source": "local", "id": "deep"})
     };
     let number = |text: &str| text.parse::<u32>().unwrap();
-    // Long enough that its begin is seen before its end.
-    let windows = if moment == Moment::Evaluating { 192 } else { 2 };
     json!({
         "model": model, "sparsity": 0.5, "pattern": "unstructured",
         "calibration": {
-            "dataset": "demo", "n_samples": number(moment.n_samples()), "seq_len": number(SEQ_LEN), "seed": 3,
+            "dataset": "demo", "n_samples": number(N_SAMPLES), "seq_len": number(SEQ_LEN), "seed": 3,
         },
-        "evaluation": {"perplexity": ["demo"], "seq_len": number(SEQ_LEN), "windows": windows},
+        "evaluation": {"perplexity": ["demo"], "seq_len": number(SEQ_LEN), "windows": 2},
     })
-}
-
-/// As the job's progress tells it.
-fn blocks_done(job: &Value) -> u32 {
-    let step = job["progress"]["name"].as_str().unwrap_or_default();
-    let done = step
-        .strip_prefix("blocks ")
-        .and_then(|rest| rest.split_once('/'));
-    done.map_or(0, |(done, _)| done.parse().unwrap())
-}
-
-/// Whoever opens it waits for the other end, which nobody ever opens.
-fn put_pipe(path: &Path) {
-    let beside = path.with_extension("pipe");
-    mknodat(CWD, &beside, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-    fs::rename(beside, path).unwrap();
 }

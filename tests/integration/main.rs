@@ -39,6 +39,7 @@ mod divergence;
 mod engine;
 mod evaluation;
 mod evaluation_service;
+mod gate;
 mod generate;
 mod harness;
 mod hub;

@@ -56,8 +56,11 @@ fn two_workers_take_each_of_many_jobs_once(database: &Database) {
     let server = site.api();
     submit(&server, rows);
     assert_eq!(server.get("/v1/jobs?limit=1")["counts"]["queued"], rows);
-    let began = Instant::now();
+    // Each takes its first job, and goes on when the other one has, too.
+    server.post("/v1/queue/pause", &json!({}));
     let workers = ["one", "two"].map(|name| stubbed_worker(&site, name));
+    let began = Instant::now();
+    server.post("/v1/queue/resume", &json!({}));
     let mut over = 0;
     while over < rows as u64 {
         over = until("the end of more jobs", || {
@@ -93,7 +96,7 @@ fn two_workers_take_each_of_many_jobs_once(database: &Database) {
 }
 
 fn site(dir: &Path, database: &Database) -> Site {
-    stub_model(dir, "unknown-to-the-stub");
+    stub_model(dir, "meet");
     Site::new(dir, database)
 }
 
@@ -107,7 +110,7 @@ pub(crate) fn stub_model(dir: &Path, name: &str) {
 
 fn stub_body() -> Value {
     json!({
-        "model": {"source": "local", "id": "unknown-to-the-stub"}, "sparsity": 0.5,
+        "model": {"source": "local", "id": "meet"}, "sparsity": 0.5,
         "calibration": {"dataset": "demo"}, "evaluation": {"perplexity": ["demo"]},
     })
 }

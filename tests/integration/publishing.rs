@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::database::{Database, block_on};
+use crate::gate::Gate;
 use crate::processes::{Process, Server, Site, signal, until};
 use crate::s3_server::{Fault, S3Server};
 use crate::stand_still::stop_between_writes;
@@ -46,10 +47,10 @@ fn site_with_bucket(dir: &Path, database: &Database, bucket: &S3Server) -> Site 
     })
 }
 
-fn body(n_samples: u32) -> Value {
+fn body() -> Value {
     json!({
         "model": {"source": "local", "id": "deep"}, "sparsity": 0.5, "pattern": "unstructured",
-        "calibration": {"dataset": "demo", "n_samples": n_samples, "seq_len": 64},
+        "calibration": {"dataset": "demo", "n_samples": 8, "seq_len": 64},
         "evaluation": {"perplexity": ["demo"], "seq_len": 64, "windows": 1},
     })
 }
@@ -58,7 +59,7 @@ fn body(n_samples: u32) -> Value {
 fn held(site: &Site, bucket: &S3Server, times: usize) -> (Server, Process, String) {
     bucket.fail(Method::PUT, "/dense/", Fault::Silent, times);
     let (server, worker) = (site.api(), site.worker());
-    let id = server.submit(&body(8));
+    let id = server.submit(&body());
     until("the upload", || (bucket.unmet() < times).then_some(()));
     (server, worker, id)
 }
@@ -91,7 +92,7 @@ fn a_job_that_failed_for_want_of_a_bucket_goes_on_when_it_is_tried_again() {
     let denied = Fault::Status(StatusCode::FORBIDDEN, "AccessDenied");
     bucket.fail(Method::PUT, "/dense/", denied, MANY);
     let server = site.server();
-    let id = server.submit(&body(8));
+    let id = server.submit(&body());
     let job = server.job_when(&id, |job| job["status"] == "failed");
     assert_eq!(job["error"]["code"], "unavailable", "{job}");
     assert_eq!(job["attempt"], 3, "{job}");
@@ -172,13 +173,15 @@ fn a_worker_that_stands_still_while_it_stores_costs_one_attempt(database: &Datab
     assert_eq!(ends.count(), 1, "{events:?}");
 }
 
-/// A worker in the middle of a job whose end the database will not take.
-fn refused(site: &Site, database: &Database) -> (Server, Process, String) {
+/// A worker in the middle of a job whose end the database will not take. The job is held there until the gate opens.
+fn refused(site: &Site, database: &Database) -> (Server, Process, String, Gate) {
+    let gate = Gate::close(&site.path("home"), "block-2");
     let (server, worker) = (site.api(), site.worker());
-    let id = server.submit(&body(128));
+    let id = server.submit(&body());
+    gate.wait_for_arrival();
     server.job_when(&id, |job| job["phase"] == "pruning");
     block_on(database.refuse("update", "attempts")).unwrap();
-    (server, worker, id)
+    (server, worker, id, gate)
 }
 
 /// The lock files of workers.
@@ -189,7 +192,7 @@ fn lock_files(site: &Site) -> usize {
 fn an_end_that_is_refused_at_first_is_written_before_the_worker_stops(database: &Database) {
     let dir = tempfile::tempdir().unwrap();
     let site = site(dir.path(), database);
-    let (server, worker, id) = refused(&site, database);
+    let (server, worker, id, _gate) = refused(&site, database);
     let pid = worker.pid();
     let stopping = std::thread::spawn(move || worker.terminate());
     wait_for_log(&site, pid, "cannot write the end of an attempt");
@@ -206,10 +209,11 @@ fn a_worker_that_stops_without_writing_an_end_counts_as_dead_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let database = Database::sqlite();
     let site = site(dir.path(), &database);
-    let (server, worker, id) = refused(&site, &database);
+    let (server, worker, id, gate) = refused(&site, &database);
     worker.terminate();
     assert_eq!(lock_files(&site), 1);
     block_on(database.accept_again("attempts")).unwrap();
+    drop(gate);
     let _next = site.worker();
     let job = server.succeeded(&id);
     assert_eq!(job["attempt"], 2, "{job}");

@@ -7,17 +7,18 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 
 use reqwest::Method;
 use reqwest::blocking::RequestBuilder;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use crate::command_line;
 use crate::database::Database;
-use crate::processes::{LOOK, children_of};
+use crate::gate::Gate;
+use crate::processes::{self, LOOK, Site, children_of, signal, until};
 use crate::s3_server::S3Server;
 use crate::synthetic::{Shape, write_model};
 
-/// Enough blocks that a kill finds the work half done.
 const SHAPE: Shape = Shape {
     hidden: 256,
     intermediate: 704,
@@ -166,10 +167,6 @@ impl Starting {
 }
 
 impl Server {
-    fn start(dir: &Path, database: &Database) -> Self {
-        Self::spawn(dir, database, &[]).listening()
-    }
-
     pub(crate) fn spawn(dir: &Path, database: &Database, args: &[&str]) -> Starting {
         let args = [&["serve", "--listen", "127.0.0.1:0"], args].concat();
         let (process, lines) = Process::spawn(dir, database, &args);
@@ -283,14 +280,6 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// Whether blocks are finished, but not all.
-fn is_half_done(job: &Value) -> bool {
-    let step = job["progress"]["name"].as_str().unwrap_or_default();
-    job["phase"] == "pruning"
-        && step.starts_with("blocks ")
-        && !["blocks 0/16", "blocks 1/16"].contains(&step)
-}
-
 /// The digest of the same work by the command line, without a server.
 pub(crate) fn undisturbed_digest(dir: &Path) -> Value {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo/calibration.txt");
@@ -314,99 +303,92 @@ pub(crate) fn undisturbed_digest(dir: &Path) -> Value {
         .clone()
 }
 
+/// Submits a job and waits until two blocks are done; it is held there until the gate opens.
+fn half_done(site: &Site, server: &processes::Server) -> (String, Gate) {
+    let gate = Gate::close(&site.path("home"), "block-2");
+    let id = server.submit(&body());
+    gate.wait_for_arrival();
+    (id, gate)
+}
+
+/// With the digest of work that nobody disturbed.
+fn assert_resumed(dir: &Path, server: &processes::Server, id: &str) -> Value {
+    let job = server.succeeded(id);
+    let events = server.events(id);
+    let resumed = events.iter().find(|event| event["type"] == "resumed");
+    let resumed = resumed.unwrap_or_else(|| panic!("not resumed: {events:?}"));
+    assert_eq!(resumed["block"], 2, "{resumed}");
+    assert_eq!(job["results"]["digest"], undisturbed_digest(dir));
+    job
+}
+
 fn a_server_killed_while_pruning_finishes_the_job_after_its_restart_with_the_same_digest(
     database: &Database,
 ) {
     let dir = work_dir();
-    let server = Server::start(dir.path(), database);
-    let id = server.post("/jobs", &body())["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    server.job_when(&id, is_half_done);
-    server.kill();
+    let site = Site::new(dir.path(), database);
+    let server = site.server();
+    let (id, gate) = half_done(&site, &server);
+    server.process.kill();
+    drop(gate);
 
-    let server = Server::start(dir.path(), database);
-    let job = server.job_when(&id, |job| job["status"] == "succeeded");
-    assert_resumed(&server, &id);
+    let server = site.server();
+    let job = assert_resumed(dir.path(), &server, &id);
     assert_eq!(
         (&job["attempt"], &job["crash_count"]),
         (&json!(2), &json!(1))
-    );
-    assert_eq!(job["results"]["digest"], undisturbed_digest(dir.path()));
-}
-
-/// In the middle of the model.
-fn assert_resumed(server: &Server, id: &str) {
-    let events = server.get(&format!("/v1/jobs/{id}/events"));
-    let resumed = events["data"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|event| event["type"] == "resumed");
-    let resumed = resumed.unwrap_or_else(|| panic!("not resumed: {events}"));
-    assert!(
-        resumed["block"].as_u64().is_some_and(|block| block >= 1),
-        "{resumed}"
     );
 }
 
 fn the_job_of_a_killed_worker_process_goes_on_in_the_next_one(database: &Database) {
     let dir = work_dir();
-    let server = Server::spawn(dir.path(), database, &["--no-worker"]).listening();
-    let id = server.post("/v1/jobs", &body())["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let worker = Process::worker(dir.path(), database);
-    server.job_when(&id, is_half_done);
+    let site = Site::new(dir.path(), database);
+    let server = site.api();
+    let worker = site.worker();
+    let (id, gate) = half_done(&site, &server);
     worker.kill();
-    let _next = Process::worker(dir.path(), database);
-    let job = server.job_when(&id, |job| job["status"] == "succeeded");
-    assert_resumed(&server, &id);
+    drop(gate);
+    let _next = site.worker();
+    let job = assert_resumed(dir.path(), &server, &id);
     assert_eq!(job["crash_count"], 1);
-    assert_eq!(job["results"]["digest"], undisturbed_digest(dir.path()));
 }
 
 fn a_killed_child_is_a_crash_and_the_next_attempt_goes_on(database: &Database) {
     let dir = work_dir();
-    let server = Server::start(dir.path(), database);
-    let id = server.post("/v1/jobs", &body())["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    server.job_when(&id, is_half_done);
-    let children = children_of(server.process.0.id());
-    assert_eq!(children.len(), 1);
-    let killed = Command::new("kill")
-        .args(["-9", &children[0].to_string()])
-        .status()
-        .unwrap();
-    assert!(killed.success());
-    let job = server.job_when(&id, |job| job["status"] == "succeeded");
+    let site = Site::new(dir.path(), database);
+    let server = site.server();
+    let (id, gate) = half_done(&site, &server);
+    signal(server.process.only_child(), Signal::KILL);
+    drop(gate);
+    let job = assert_resumed(dir.path(), &server, &id);
     assert_eq!(job["crash_count"], 1);
     assert_eq!(job["attempts"][0]["outcome"], "crashed");
-    assert_eq!(job["results"]["digest"], undisturbed_digest(dir.path()));
 }
 
 fn a_paused_job_goes_on_at_its_block_after_the_server_was_killed(database: &Database) {
     let dir = work_dir();
-    let server = Server::start(dir.path(), database);
-    let id = server.post("/v1/jobs", &body())["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    server.job_when(&id, is_half_done);
+    let site = Site::new(dir.path(), database);
+    let server = site.server();
+    let (id, gate) = half_done(&site, &server);
     server.post(&format!("/v1/jobs/{id}/pause"), &json!({}));
+    let log = site.path(format!("serve-{}.log", server.process.pid()));
+    until("the attempt to hear of it", || {
+        let log = fs::read_to_string(&log).unwrap();
+        log.contains("pausing after this block").then_some(())
+    });
+    drop(gate);
     let paused = server.job_when(&id, |job| job["status"] == "paused");
     assert_eq!(paused["attempts"][0]["outcome"], "paused");
-    assert_eq!(children_of(server.process.0.id()), [0u32; 0]);
-    server.kill();
+    assert_eq!(children_of(server.process.pid()), [0u32; 0]);
+    server.process.kill();
 
-    let server = Server::start(dir.path(), database);
+    let server = site.server();
     server.post(&format!("/v1/jobs/{id}/resume"), &json!({}));
-    let job = server.job_when(&id, |job| job["status"] == "succeeded");
-    assert_resumed(&server, &id);
+    let job = server.succeeded(&id);
+    let events = server.events(&id);
+    let resumed = events.iter().find(|event| event["type"] == "resumed");
+    // It heard of it in the third block.
+    assert_eq!(resumed.unwrap()["block"], 3, "{events:?}");
     assert_eq!(
         (&job["attempt"], &job["failed_attempts"]),
         (&json!(2), &json!(0))
@@ -418,28 +400,14 @@ fn a_paused_job_goes_on_at_its_block_after_the_server_was_killed(database: &Data
 fn cancel_ends_the_child_and_frees_what_it_held() {
     let dir = work_dir();
     let database = Database::sqlite();
-    let server = Server::start(dir.path(), &database);
-    let id = server.post("/v1/jobs", &body())["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    server.job_when(&id, is_half_done);
-    let began = std::time::Instant::now();
-    server.post(&format!("/v1/jobs/{id}/cancel"), &json!({}));
+    let site = Site::new(dir.path(), &database);
+    let server = site.server();
+    let (id, _gate) = half_done(&site, &server);
+    server.cancel(&id);
     server.job_when(&id, |job| job["status"] == "cancelled");
-    assert_eq!(children_of(server.process.0.id()), [0u32; 0]);
-    eprintln!(
-        "cancelled, and its process gone, after {:?}",
-        began.elapsed()
-    );
-    // What is left on disk goes right after; a test that waits for ever is ended by its runner.
-    while dir
-        .path()
-        .join("home/scratch")
-        .join(&id)
-        .try_exists()
-        .unwrap()
-    {
-        std::thread::sleep(LOOK);
-    }
+    assert_eq!(children_of(server.process.pid()), [0u32; 0]);
+    let scratch = site.path(format!("home/scratch/{id}"));
+    until("the scratch directory to be removed", || {
+        (!scratch.try_exists().unwrap()).then_some(())
+    });
 }

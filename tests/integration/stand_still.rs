@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::database::{Database, block_on};
+use crate::gate::Gate;
 use crate::processes::{Process, Server, Site, signal, until};
 use crate::synthetic::{Shape, write_local_model};
 
@@ -17,15 +18,16 @@ on_both_databases!(blocking:
     a_job_whose_worker_stands_still_can_be_cancelled,
 );
 
-/// Enough work for several leases.
 const SHAPE: Shape = Shape {
-    hidden: 128,
-    intermediate: 256,
-    blocks: 16,
+    hidden: 64,
+    intermediate: 128,
+    blocks: 6,
     vocab: 768,
 };
 
 /// A worker that was stopped in the middle of its job, another one, and the API.
+///
+/// The job's first process has done two blocks and is held there for good: the next one goes on behind the gate.
 struct Scene {
     server: Server,
     stopped: Process,
@@ -33,6 +35,7 @@ struct Scene {
     id: String,
     site: Site,
     _rival: Process,
+    _gate: Gate,
 }
 
 impl Scene {
@@ -41,10 +44,10 @@ impl Scene {
         let site = Site::new(dir, database).with("SECATEUR_LEASE_SECONDS", "1");
         let server = site.api();
         let stopped = site.worker();
+        let gate = Gate::close(&site.path("home"), "block-2");
         let id = server.submit(&body());
-        server.job_when(&id, |job| {
-            job["phase"] == "pruning" && job["progress"].is_object()
-        });
+        gate.wait_for_arrival();
+        server.job_when(&id, |job| job["phase"] == "pruning");
         let child = stopped.only_child();
         stop_between_writes(stopped.pid(), database);
         let rival = site.worker();
@@ -55,6 +58,7 @@ impl Scene {
             id,
             site,
             _rival: rival,
+            _gate: gate,
         }
     }
 
@@ -106,7 +110,7 @@ pub(crate) fn stop_between_writes(pid: u32, database: &Database) {
 fn body() -> Value {
     json!({
         "model": {"source": "local", "id": "deep"}, "sparsity": 0.5, "pattern": "unstructured",
-        "calibration": {"dataset": "demo", "n_samples": 32, "seq_len": 128},
+        "calibration": {"dataset": "demo", "n_samples": 4, "seq_len": 64},
         "evaluation": {"perplexity": ["demo"], "seq_len": 64, "windows": 1},
     })
 }

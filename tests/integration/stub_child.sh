@@ -89,6 +89,11 @@ case $model in
         done
         touch "$scratch/said"
         succeed ;;
+    meet)
+        # Until the workers `one` and `two` have both taken a job.
+        touch "$here/met"
+        until [ -e "$here/../one/met" ] && [ -e "$here/../two/met" ]; do sleep 0.01; done
+        failed model_not_found false ;;
     full) failed insufficient_disk true ;;
     liar)
         mkdir -p "$scratch/artifact"

@@ -91,11 +91,11 @@ async fn a_submission_is_answered_when_the_job_is_over() {
 #[tokio::test]
 async fn a_wait_may_be_longer_than_other_requests() {
     let app = TestApp::api_with(|listen| {
-        listen.request_limits.request = std::time::Duration::from_millis(500);
+        listen.request_limits.request = std::time::Duration::from_secs(3);
     })
     .await;
     let id = app.submit("m").await;
-    assert_eq!(get(&app, &id, "wait=1", None).await.status, StatusCode::OK);
+    assert_eq!(get(&app, &id, "wait=4", None).await.status, StatusCode::OK);
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ on_both_databases!(blocking:
 fn to_this_machine(config: &mut ServerConfig) {
     config.webhooks.webhook_allow = vec!["127.0.0.0/8".parse().unwrap()];
     config.webhooks.webhook_allow_http = true;
-    config.webhooks.webhook_timeout_seconds = Duration::from_secs(1);
+    config.webhooks.webhook_timeout_seconds = Duration::from_secs(5);
 }
 
 /// The API alone, at a time that the test moves.
@@ -437,7 +437,7 @@ fn serve(dir: &std::path::Path, database: &Database) -> Server {
         "127.0.0.0/8",
         "--webhook-allow-http",
     ];
-    let args = [&args[..], &["--webhook-timeout-seconds", "1"]].concat();
+    let args = [&args[..], &["--webhook-timeout-seconds", "5"]].concat();
     Server::spawn(dir, database, &args).listening()
 }
 
