@@ -20,9 +20,9 @@ use crate::s3_server::S3Server;
 use crate::synthetic::{Shape, write_model};
 
 const SHAPE: Shape = Shape {
-    hidden: 256,
-    intermediate: 704,
-    blocks: 16,
+    hidden: 64,
+    intermediate: 128,
+    blocks: 6,
     vocab: 768,
 };
 
@@ -271,7 +271,7 @@ pub(crate) fn work_dir() -> TempDir {
 pub(crate) fn body() -> Value {
     json!({
         "model": {"source": "local", "id": "deep"}, "sparsity": 0.5, "pattern": "unstructured",
-        "calibration": {"dataset": "demo", "n_samples": 16, "seq_len": 128, "seed": 3},
+        "calibration": {"dataset": "demo", "n_samples": 8, "seq_len": 64, "seed": 3},
         "evaluation": {"perplexity": ["demo"], "seq_len": 128, "windows": 2},
     })
 }
@@ -292,9 +292,9 @@ pub(crate) fn undisturbed_digest(dir: &Path) -> Value {
         "--calibration-file",
         demo.to_str().unwrap(),
         "--n-samples",
-        "16",
+        "8",
         "--seq-len",
-        "128",
+        "64",
         "--seed",
         "3",
         "--out",
