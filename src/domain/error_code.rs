@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::EngineError;
 
 macro_rules! error_codes {
-    ($($(#[$doc:meta])* $variant:ident = $word:literal, retryable: $retryable:literal;)*) => {
+    ($($(#[$doc:meta])* $variant:ident = $word:literal, status: $status:literal, retryable: $retryable:literal;)*) => {
         /// A stable, machine-readable reason of failure.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
         #[serde(rename_all = "snake_case")]
@@ -26,6 +26,11 @@ macro_rules! error_codes {
                 match self { $(Self::$variant => $word,)* }
             }
 
+            /// The HTTP status of an answer for this reason; 422 where a submission is refused for it.
+            pub fn status(self) -> u16 {
+                match self { $(Self::$variant => $status,)* }
+            }
+
             /// Whether the same work may succeed when it is tried again.
             pub fn retryable(self) -> bool {
                 match self { $(Self::$variant => $retryable,)* }
@@ -36,106 +41,106 @@ macro_rules! error_codes {
 
 error_codes! {
     /// The request body, a query parameter or a header is not what the API takes; `errors` says where.
-    InvalidRequest = "invalid_request", retryable: false;
+    InvalidRequest = "invalid_request", status: 400, retryable: false;
     /// The request body is larger than the limit.
-    PayloadTooLarge = "payload_too_large", retryable: false;
+    PayloadTooLarge = "payload_too_large", status: 413, retryable: false;
     /// The request body is not JSON by its `Content-Type`, or is compressed.
-    UnsupportedMediaType = "unsupported_media_type", retryable: false;
+    UnsupportedMediaType = "unsupported_media_type", status: 415, retryable: false;
     /// No such route.
-    RouteNotFound = "route_not_found", retryable: false;
+    RouteNotFound = "route_not_found", status: 404, retryable: false;
     /// The route exists, the method does not.
-    MethodNotAllowed = "method_not_allowed", retryable: false;
+    MethodNotAllowed = "method_not_allowed", status: 405, retryable: false;
     /// No job has this id.
-    JobNotFound = "job_not_found", retryable: false;
+    JobNotFound = "job_not_found", status: 404, retryable: false;
     /// No worker has this id.
-    WorkerNotFound = "worker_not_found", retryable: false;
+    WorkerNotFound = "worker_not_found", status: 404, retryable: false;
     /// The job has no artifact of this name (yet).
-    ArtifactNotFound = "artifact_not_found", retryable: false;
+    ArtifactNotFound = "artifact_not_found", status: 404, retryable: false;
     /// The job has no results (yet).
-    ResultsNotReady = "results_not_ready", retryable: true;
+    ResultsNotReady = "results_not_ready", status: 409, retryable: true;
     /// The job's state does not allow this; `allowed` lists what does.
-    InvalidTransition = "invalid_transition", retryable: false;
+    InvalidTransition = "invalid_transition", status: 409, retryable: false;
     /// The job cannot be deleted while another one uses its artifact.
-    ArtifactInUse = "artifact_in_use", retryable: true;
+    ArtifactInUse = "artifact_in_use", status: 409, retryable: true;
     /// The `Idempotency-Key` was sent with another body before.
-    IdempotencyKeyReused = "idempotency_key_reused", retryable: false;
+    IdempotencyKeyReused = "idempotency_key_reused", status: 422, retryable: false;
     /// The job is not of the version that `If-Match` names any more.
-    VersionMismatch = "version_mismatch", retryable: false;
+    VersionMismatch = "version_mismatch", status: 412, retryable: false;
     /// No webhook has this id.
-    WebhookNotFound = "webhook_not_found", retryable: false;
+    WebhookNotFound = "webhook_not_found", status: 404, retryable: false;
     /// The webhook has no delivery of this id.
-    DeliveryNotFound = "delivery_not_found", retryable: false;
+    DeliveryNotFound = "delivery_not_found", status: 404, retryable: false;
     /// The webhook is disabled: its receiver answered 410.
-    WebhookDisabled = "webhook_disabled", retryable: false;
+    WebhookDisabled = "webhook_disabled", status: 409, retryable: false;
     /// There are as many webhooks as there may be.
-    TooManyWebhooks = "too_many_webhooks", retryable: false;
+    TooManyWebhooks = "too_many_webhooks", status: 409, retryable: false;
     /// The range asked for lies outside the file.
-    RangeNotSatisfiable = "range_not_satisfiable", retryable: false;
+    RangeNotSatisfiable = "range_not_satisfiable", status: 416, retryable: false;
     /// The request's `Host` is none of this server's names.
-    MisdirectedRequest = "misdirected_request", retryable: false;
+    MisdirectedRequest = "misdirected_request", status: 421, retryable: false;
     /// A page of another origin asked for a change.
-    CrossOrigin = "cross_origin", retryable: false;
+    CrossOrigin = "cross_origin", status: 403, retryable: false;
     /// The request took longer than the server allows.
-    RequestTimeout = "request_timeout", retryable: true;
+    RequestTimeout = "request_timeout", status: 408, retryable: true;
     /// The database, the artifact store or the model's files cannot be read, or there is no room for one more job.
-    Unavailable = "unavailable", retryable: true;
+    Unavailable = "unavailable", status: 503, retryable: true;
     /// A defect of the service; the request id leads to its log.
-    Internal = "internal", retryable: true;
+    Internal = "internal", status: 500, retryable: true;
 
     /// No model of this id, no such revision, or no job with such an artifact.
-    ModelNotFound = "model_not_found", retryable: false;
+    ModelNotFound = "model_not_found", status: 422, retryable: false;
     /// The hub refuses this token (or none) for this model.
-    ModelAccessDenied = "model_access_denied", retryable: false;
+    ModelAccessDenied = "model_access_denied", status: 422, retryable: false;
     /// The hub cannot be reached or answers with an error.
-    HubUnavailable = "hub_unavailable", retryable: true;
+    HubUnavailable = "hub_unavailable", status: 422, retryable: true;
     /// A downloaded file differs from what the hub lists, also after it was fetched again.
-    DownloadCorrupt = "download_corrupt", retryable: true;
+    DownloadCorrupt = "download_corrupt", status: 422, retryable: true;
     /// The model's architecture, or a setting of it, is not supported.
-    UnsupportedArchitecture = "unsupported_architecture", retryable: false;
+    UnsupportedArchitecture = "unsupported_architecture", status: 422, retryable: false;
     /// The weights are in a format that can run code or that is not safetensors.
-    UnsafeFormat = "unsafe_format", retryable: false;
+    UnsafeFormat = "unsafe_format", status: 422, retryable: false;
     /// `config.json` is missing or does not say what it must.
-    InvalidConfig = "invalid_config", retryable: false;
+    InvalidConfig = "invalid_config", status: 422, retryable: false;
     /// A safetensors file is truncated, or its header lies.
-    MalformedCheckpoint = "malformed_checkpoint", retryable: false;
+    MalformedCheckpoint = "malformed_checkpoint", status: 422, retryable: false;
     /// The index names a shard that is not there.
-    MissingShard = "missing_shard", retryable: false;
+    MissingShard = "missing_shard", status: 422, retryable: false;
     /// A tensor that the architecture needs is not there, or has another shape or dtype.
-    MissingTensor = "missing_tensor", retryable: false;
+    MissingTensor = "missing_tensor", status: 422, retryable: false;
     /// The pattern does not fit this model, such as 2:4 on a width that 4 does not divide.
-    PatternMismatch = "pattern_mismatch", retryable: false;
+    PatternMismatch = "pattern_mismatch", status: 422, retryable: false;
     /// The model directory has no `tokenizer.json`, and the job needs one.
-    TokenizerMissing = "tokenizer_missing", retryable: false;
+    TokenizerMissing = "tokenizer_missing", status: 422, retryable: false;
     /// `tokenizer.json` cannot be read, or gives ids that the model has no embedding for.
-    TokenizerInvalid = "tokenizer_invalid", retryable: false;
+    TokenizerInvalid = "tokenizer_invalid", status: 422, retryable: false;
     /// No data set of this name or path.
-    DatasetNotFound = "dataset_not_found", retryable: false;
+    DatasetNotFound = "dataset_not_found", status: 422, retryable: false;
     /// A data set file is not readable as text, JSONL or token ids.
-    DatasetInvalid = "dataset_invalid", retryable: false;
+    DatasetInvalid = "dataset_invalid", status: 422, retryable: false;
     /// The text has too few tokens for the windows asked for.
-    TextTooShort = "text_too_short", retryable: false;
+    TextTooShort = "text_too_short", status: 422, retryable: false;
     /// What is to be predicted alone is longer than the model's context.
-    ContextTooLong = "context_too_long", retryable: false;
+    ContextTooLong = "context_too_long", status: 422, retryable: false;
     /// The baseline does not see the text as the model does, so that their numbers cannot be compared.
-    BaselineMismatch = "baseline_mismatch", retryable: false;
+    BaselineMismatch = "baseline_mismatch", status: 422, retryable: false;
     /// The windows are longer than the model's context.
-    SeqLenTooLong = "seq_len_too_long", retryable: false;
+    SeqLenTooLong = "seq_len_too_long", status: 422, retryable: false;
     /// A NaN or an infinity in activations, scores or losses; the block and the linear are named.
-    NonFinite = "non_finite", retryable: false;
+    NonFinite = "non_finite", status: 422, retryable: false;
     /// The output directory exists already.
-    OutputExists = "output_exists", retryable: false;
+    OutputExists = "output_exists", status: 422, retryable: false;
     /// The disk is full, or would be.
-    InsufficientDisk = "insufficient_disk", retryable: true;
+    InsufficientDisk = "insufficient_disk", status: 422, retryable: true;
     /// The device asked for is not there.
-    DeviceUnavailable = "device_unavailable", retryable: true;
+    DeviceUnavailable = "device_unavailable", status: 422, retryable: true;
     /// Reading or writing failed.
-    Io = "io", retryable: true;
+    Io = "io", status: 422, retryable: true;
     /// The process that ran the attempt died.
-    WorkerCrashed = "worker_crashed", retryable: true;
+    WorkerCrashed = "worker_crashed", status: 422, retryable: true;
     /// The job was not over by its deadline.
-    DeadlineExceeded = "deadline_exceeded", retryable: false;
+    DeadlineExceeded = "deadline_exceeded", status: 422, retryable: false;
     /// The job was cancelled.
-    Cancelled = "cancelled", retryable: false;
+    Cancelled = "cancelled", status: 422, retryable: false;
 }
 
 impl ErrorCode {

@@ -211,60 +211,10 @@ impl ProblemBody {
     }
 }
 
-/// The status of each code. Codes that only a job can end with are 422 where a submission is refused for them.
+/// The HTTP status of a code.
 pub(in crate::http) fn status(code: ErrorCode) -> StatusCode {
-    match code {
-        ErrorCode::InvalidRequest => StatusCode::BAD_REQUEST,
-        ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        ErrorCode::RouteNotFound
-        | ErrorCode::JobNotFound
-        | ErrorCode::WorkerNotFound
-        | ErrorCode::ArtifactNotFound
-        | ErrorCode::WebhookNotFound
-        | ErrorCode::DeliveryNotFound => StatusCode::NOT_FOUND,
-        ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        ErrorCode::ResultsNotReady
-        | ErrorCode::InvalidTransition
-        | ErrorCode::ArtifactInUse
-        | ErrorCode::WebhookDisabled
-        | ErrorCode::TooManyWebhooks => StatusCode::CONFLICT,
-        ErrorCode::VersionMismatch => StatusCode::PRECONDITION_FAILED,
-        ErrorCode::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
-        ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-        ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        ErrorCode::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
-        ErrorCode::CrossOrigin => StatusCode::FORBIDDEN,
-        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        ErrorCode::IdempotencyKeyReused
-        | ErrorCode::ModelNotFound
-        | ErrorCode::ModelAccessDenied
-        | ErrorCode::HubUnavailable
-        | ErrorCode::DownloadCorrupt
-        | ErrorCode::UnsupportedArchitecture
-        | ErrorCode::UnsafeFormat
-        | ErrorCode::InvalidConfig
-        | ErrorCode::MalformedCheckpoint
-        | ErrorCode::MissingShard
-        | ErrorCode::MissingTensor
-        | ErrorCode::PatternMismatch
-        | ErrorCode::TokenizerMissing
-        | ErrorCode::TokenizerInvalid
-        | ErrorCode::DatasetNotFound
-        | ErrorCode::DatasetInvalid
-        | ErrorCode::TextTooShort
-        | ErrorCode::ContextTooLong
-        | ErrorCode::BaselineMismatch
-        | ErrorCode::SeqLenTooLong
-        | ErrorCode::NonFinite
-        | ErrorCode::OutputExists
-        | ErrorCode::InsufficientDisk
-        | ErrorCode::DeviceUnavailable
-        | ErrorCode::Io
-        | ErrorCode::WorkerCrashed
-        | ErrorCode::DeadlineExceeded
-        | ErrorCode::Cancelled => StatusCode::UNPROCESSABLE_ENTITY,
-    }
+    StatusCode::from_u16(code.status())
+        .unwrap_or_else(|error| unreachable!("a test reads the table of codes: {error}"))
 }
 
 impl FieldProblem {
@@ -303,5 +253,21 @@ impl FieldProblem {
 impl From<FieldError> for FieldProblem {
     fn from(error: FieldError) -> Self {
         Self::body(&error.pointer, error.code, error.detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_the_status_of_an_error() {
+        for code in ErrorCode::ALL {
+            let status = status(*code);
+            assert!(
+                status.is_client_error() || status.is_server_error(),
+                "{code}"
+            );
+        }
     }
 }
