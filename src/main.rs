@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 use secateur::cli;
 
 /// Keeps freed memory for reuse: a forward pass allocates and frees the same large buffers over and over, and giving
@@ -38,8 +39,8 @@ enum Command {
 fn main() -> ExitCode {
     let command = match Command::try_parse() {
         Ok(command) => command,
-        Err(asked) if !asked.use_stderr() => asked.exit(),
-        Err(wrong) => {
+        // The first line of such an error says it all.
+        Err(wrong) if wrong.kind() == ErrorKind::ValueValidation => {
             let text = wrong.to_string();
             let line = text.lines().next().unwrap_or_default();
             return fail(
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
                 2,
             );
         }
+        Err(usage_or_help) => usage_or_help.exit(),
     };
     match run(command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -57,7 +59,7 @@ fn main() -> ExitCode {
 /// One line on standard error.
 #[expect(
     clippy::print_stderr,
-    reason = "the one line that tells why the program ends"
+    reason = "the line that says why the program ends"
 )]
 fn fail(message: &str, status: u8) -> ExitCode {
     eprintln!("error: {}", message.replace('\n', " "));

@@ -247,3 +247,22 @@ fn failures_are_one_line_and_leave_nothing() {
     assert!(with(&["--model", "demo", "--sparsity", "0.5"]).contains("output_exists"));
     assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0);
 }
+
+#[test]
+fn a_command_that_lacks_something_says_all_of_it_and_how_it_is_used() {
+    let told = |args: &[&str]| {
+        let output = secateur(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let missing = told(&["prune"]);
+    for words in ["--model <MODEL>", "--out <OUT>", "Usage: secateur prune"] {
+        assert!(missing.contains(words), "{words}: {missing}");
+    }
+    let unknown = told(&["prune", "--modle", "demo"]);
+    assert!(unknown.contains("'--model'"), "{unknown}");
+    let commands = told(&[]);
+    for words in ["Usage: secateur <COMMAND>", "serve", "prune", "demo"] {
+        assert!(commands.contains(words), "{words}: {commands}");
+    }
+}
