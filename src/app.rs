@@ -34,13 +34,13 @@ use crate::worker::{WorkerParts, WorkerPool, WorkerSettings};
 /// How long open requests may go on after the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// How long the database may take to let go: one that is away must not keep the process.
+/// How long the database may take to close: one that is away must not keep the process.
 const CLOSE: Duration = Duration::from_secs(10);
 
-/// Requests that a slot may be behind by before it asks the database instead.
+/// Requested actions in the channel; a slot further behind reads the database.
 const ASKED_BACKLOG: usize = 64;
 
-/// How often the metrics are folded up.
+/// How often the histograms are aggregated.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
 /// What API and workers share.
@@ -52,10 +52,10 @@ struct Foundation {
     signals: Signals,
 }
 
-/// A server that runs.
+/// A running server.
 #[derive(Debug)]
 pub struct RunningApp {
-    /// Where it listens: the port is the real one, also when 0 was asked for.
+    /// The address, with the real port if 0 was requested.
     pub addr: SocketAddr,
     store: Arc<dyn Store>,
     pool: Option<WorkerPool>,
@@ -77,7 +77,7 @@ pub async fn start(config: ServerConfig) -> anyhow::Result<RunningApp> {
     launch(config, Arc::new(SystemClock), Time::Database).await
 }
 
-/// The same at a time of one's own choice.
+/// Starts the API with another clock.
 pub async fn start_with_clock(
     config: ServerConfig,
     clock: Arc<dyn Clock>,
@@ -159,7 +159,7 @@ async fn launch(
     })
 }
 
-/// Histograms keep every value until somebody asks for them, or until this folds them up.
+/// Aggregates the histograms, which else keep every value until they are read.
 async fn keep_up(metrics: PrometheusHandle) {
     loop {
         tokio::time::sleep(METRICS_UPKEEP).await;
@@ -167,18 +167,18 @@ async fn keep_up(metrics: PrometheusHandle) {
     }
 }
 
-/// A job that nobody works on has nobody who ends it at its deadline.
+/// Fails jobs without a worker at their deadline.
 async fn end_overdue(jobs: Jobs, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
         if let Err(error) = jobs.end_overdue().await {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "cannot look for jobs past their deadline");
+            tracing::warn!(error, "cannot find jobs past their deadline");
         }
     }
 }
 
-/// Starts the worker pool only. On `listen` it says how it is.
+/// Starts the worker pool only, with its health on `listen`.
 pub async fn start_worker(
     storage: &StorageArgs,
     worker: &WorkerArgs,
@@ -213,7 +213,7 @@ pub async fn start_worker(
             server::within_system(ConnectionLimits::default()),
         );
         tokio::spawn(server::serve(listener, router, limits, stop.clone()));
-        tracing::info!(%addr, "listening for questions about this worker");
+        tracing::info!(%addr, "listening for health checks of this worker");
     }
     let pool = foundation.start_pool(storage, worker).await?;
     Ok(RunningWorker {
@@ -224,7 +224,7 @@ pub async fn start_worker(
 }
 
 impl RunningApp {
-    /// Is not ready from now on, gives back what runs, lets open requests end.
+    /// Stops: gives running attempts back and lets open requests end.
     pub async fn shutdown(self) -> anyhow::Result<()> {
         self.stop.cancel();
         let mut server = self.server;
@@ -245,7 +245,7 @@ impl RunningApp {
 }
 
 impl RunningWorker {
-    /// Claims nothing more and gives back what runs.
+    /// Stops: claims nothing more and gives running attempts back.
     pub async fn shutdown(self) {
         self.stop.cancel();
         self.pool.stop().await;
@@ -255,7 +255,7 @@ impl RunningWorker {
 
 async fn close(store: &Arc<dyn Store>) {
     if tokio::time::timeout(CLOSE, store.close()).await.is_err() {
-        tracing::warn!("the database does not let go, it is left as it is");
+        tracing::warn!("the database does not close in time");
     }
 }
 
@@ -319,7 +319,7 @@ impl Foundation {
         }))
     }
 
-    /// The use-cases, and what sends.
+    /// The use-cases and the dispatcher.
     fn webhooks(&self, webhooks: &WebhookArgs) -> anyhow::Result<(Webhooks, Dispatcher)> {
         let policy = Policy::new(&webhooks.webhook_allow, webhooks.webhook_allow_http);
         let client = Client::new(policy.clone(), webhooks.webhook_timeout_seconds)?;

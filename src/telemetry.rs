@@ -45,7 +45,7 @@ pub enum TelemetryError {
         /// What is wrong with it.
         source: ParseError,
     },
-    /// Nothing could be sent there, whoever listens.
+    /// The endpoint cannot be used.
     #[error("cannot send traces to {endpoint}")]
     Exporter {
         /// As it was given.
@@ -55,7 +55,7 @@ pub enum TelemetryError {
     },
 }
 
-/// Sends what is left to the collector when it is dropped.
+/// Sends the last traces to the collector when it is dropped.
 #[derive(Debug)]
 pub struct Traces(SdkTracerProvider);
 
@@ -68,8 +68,9 @@ impl Drop for Traces {
     }
 }
 
-/// Sends the log to standard error, and the spans of this program to the collector if there is one. To be called before
-/// there is a runtime: the exporter has a thread of its own.
+/// Starts the log on standard error, and traces if there is a collector.
+///
+/// Call it before the runtime starts: the exporter has its own thread.
 pub fn start(args: &LogArgs) -> Result<Option<Traces>, TelemetryError> {
     let filter = EnvFilter::try_new(&args.log);
     let filter = filter.map_err(|source| TelemetryError::Filter {

@@ -1,4 +1,4 @@
-//! Where a span belongs among those of other programs: the `traceparent` header of W3C Trace Context.
+//! Trace context between programs: the `traceparent` header of W3C.
 //!
 //! Without a collector (`--otlp-endpoint`) there are no traces, and nothing here does anything.
 
@@ -23,7 +23,7 @@ pub fn continue_from(span: &Span, traceparent: &str) {
     note(span);
 }
 
-/// Begins a trace of its own that names the span it came from: hours may lie between them.
+/// Links a new trace to the span that caused it, perhaps hours ago.
 pub fn link(span: &Span, traceparent: Option<&str>) {
     if let Some(origin) = traceparent.and_then(parse) {
         span.add_link(origin);
@@ -31,14 +31,14 @@ pub fn link(span: &Span, traceparent: Option<&str>) {
     note(span);
 }
 
-/// How another program, or a later one, names the current span.
+/// The current span as a `traceparent`.
 pub fn current() -> Option<String> {
     let mut headers = HashMap::new();
     TraceContextPropagator::new().inject_context(&Span::current().context(), &mut headers);
     headers.remove(TRACEPARENT)
 }
 
-/// Lines of the log that belong to the span say so, if it has the field.
+/// Records the trace's id in the span's log lines.
 fn note(span: &Span) {
     let context = span.context();
     let context = context.span().span_context().clone();

@@ -81,7 +81,7 @@ impl Bucket {
         upload::upload(&self.client, folder, name, file, check).await
     }
 
-    /// Removes the objects below a key that are `doomed`, and aborts the uploads that notes among them name.
+    /// Removes the `doomed` objects below a key, and aborts the uploads that their notes name.
     pub(super) async fn delete_below(
         &self,
         prefix: &Key,

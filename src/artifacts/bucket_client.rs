@@ -9,8 +9,9 @@ use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// How long a request may take to be answered, its body of one part included, and how long an answer may pause. There is
-/// no limit on the whole: a file of gigabytes takes what it takes.
+/// Timeout of an answer, and of a pause within it.
+///
+/// A request includes its body of one part. There is no limit on the whole: a file may have gigabytes.
 const IDLE: Duration = Duration::from_mins(1);
 
 /// A failed request is repeated for some seconds, up to half a minute. A caller that can wait longer does so itself.
@@ -88,7 +89,7 @@ pub(super) fn client(
     builder.build()
 }
 
-/// An endpoint whose host name begins with the bucket's is what the client expects in the other style.
+/// Puts the bucket into the host name, as the client expects in that style.
 fn endpoint_of(endpoint: &str, bucket: &str, path_style: bool) -> String {
     let endpoint = endpoint.trim_end_matches('/');
     match endpoint.split_once("://") {

@@ -59,7 +59,7 @@ pub enum ArtifactError {
         #[source]
         source: Fault,
     },
-    /// What came is not what was stored, or what shall be stored is not what was announced.
+    /// A file differs from what was stored, or from what was announced.
     #[error("{file} has {found}, expected {expected}")]
     Damaged {
         /// Which file.
@@ -97,8 +97,9 @@ impl Fault {
     }
 }
 
-/// Whether the bucket was away or not well, as opposed to missing or closed to us. The client tells the status of a refusal
-/// that has no kind of its own in words only.
+/// Whether the bucket was unavailable, as opposed to missing or closed to us.
+///
+/// The client reports the status of a refusal without a kind of its own in words only.
 fn may_pass(error: &object_store::Error, text: &str) -> bool {
     use object_store::Error as E;
     let is_refusal = || {

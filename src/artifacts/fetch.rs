@@ -10,10 +10,10 @@ use super::error::local_error;
 use super::{ArtifactError, ByteStream};
 use crate::domain::report::manifest::FileEntry;
 
-/// How often a file that came in pieces or broken is asked for.
+/// How often a broken or incomplete file is requested.
 const TRIES: u32 = 3;
 
-/// Writes what `read` gives to a neighbour of `target`, which gets the name once length and digest are right.
+/// Writes the bytes beside `target`, then renames the file once length and digest are right.
 pub(super) async fn fetch<F>(
     read: impl Fn() -> F,
     file: &FileEntry,
@@ -41,7 +41,7 @@ where
         }
         tracing::warn!(
             error = &error as &dyn std::error::Error,
-            "a stored file came broken, it is fetched again"
+            "a stored file arrived broken, it is fetched again"
         );
         tries += 1;
     }

@@ -156,8 +156,9 @@ async fn entries<T: FromStr>(folder: &Path) -> io::Result<Vec<T>> {
     Ok(found)
 }
 
-/// Puts the files into a neighbour of the target, which is renamed when it is complete. The source stays as it is: until
-/// the database has taken the artifact, it is what the next attempt goes on from.
+/// Stores the files beside the target, then renames the directory when it is complete.
+///
+/// The source stays as it is: until the database has the artifact, the next attempt goes on from it.
 fn store_directory(source: &Path, target: &Path, given_up: &CancellationToken) -> io::Result<()> {
     let parent = target.parent().unwrap_or(target);
     let partial = target.with_extension("partial");
@@ -169,7 +170,7 @@ fn store_directory(source: &Path, target: &Path, given_up: &CancellationToken) -
     sync(parent)
 }
 
-/// Nobody waits any more, and the process may want to end.
+/// Fails once the caller has given up: the process may be ending.
 fn unless(given_up: &CancellationToken) -> io::Result<()> {
     if given_up.is_cancelled() {
         return Err(io::ErrorKind::Interrupted.into());
@@ -177,7 +178,7 @@ fn unless(given_up: &CancellationToken) -> io::Result<()> {
     Ok(())
 }
 
-/// As second names of the same files; across file systems as copies.
+/// Links the files into another directory; copies them across file systems.
 fn put_files(source: &Path, target: &Path, given_up: &CancellationToken) -> io::Result<()> {
     fs::create_dir_all(target)?;
     for entry in fs::read_dir(source)? {
@@ -198,7 +199,7 @@ fn put_files(source: &Path, target: &Path, given_up: &CancellationToken) -> io::
     Ok(())
 }
 
-/// The database will say that these files are there: they must survive a power cut first.
+/// Makes a directory durable before the database names its files.
 fn sync_tree(path: &Path, given_up: &CancellationToken) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         unless(given_up)?;
@@ -212,7 +213,7 @@ fn sync_tree(path: &Path, given_up: &CancellationToken) -> io::Result<()> {
     sync(path)
 }
 
-/// With all that are missing above it, so that a power cut takes none of them.
+/// Creates a directory and its parents, durably.
 fn create_directories(path: &Path) -> io::Result<()> {
     let parent = path.parent().unwrap_or(path);
     match fs::create_dir(path) {

@@ -39,7 +39,7 @@ pub use resume_state::{ResumeStates, StoredFile, StoredState};
 /// The bytes of a stored file, as they arrive.
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
 
-/// What a method of [`ArtifactStore`] gives. Boxed, so that the trait can be used behind `dyn`.
+/// The result of a method of [`ArtifactStore`]. Boxed, so that the trait works behind `dyn`.
 pub type ArtifactFuture<'a, T> = BoxFuture<'a, Result<T, ArtifactError>>;
 
 /// What the store holds of one job.

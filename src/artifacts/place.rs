@@ -1,4 +1,4 @@
-//! Where artifacts lie, as the operator names it.
+//! The place of the artifact store, as the operator names it.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -31,7 +31,7 @@ const MOST_PARTS: u64 = 9_000;
 /// PartReader on the way at the same time; each is in memory.
 const AT_ONCE: usize = 3;
 
-/// What lies in the bucket while an upload goes on.
+/// The note in the bucket during an upload.
 #[derive(Serialize, Deserialize)]
 struct Note {
     key: String,
@@ -107,7 +107,7 @@ pub(super) async fn upload(
     sent
 }
 
-/// Gives what names the parts, and what was read.
+/// Sends every part; returns their ids and the reader.
 async fn send_parts(
     store: &AmazonS3,
     key: &Key,
@@ -142,7 +142,7 @@ async fn send_parts(
 }
 
 impl PartReader {
-    /// Reads and hashes where that keeps nobody waiting.
+    /// Reads and hashes the next part, off the async threads.
     async fn next(mut self) -> std::io::Result<(Bytes, Self)> {
         let read = tokio::task::spawn_blocking(move || {
             let mut bytes = Vec::new();

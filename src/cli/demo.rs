@@ -16,7 +16,7 @@ use crate::app::{self, RunningApp};
 use crate::config::{ListenArgs, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs};
 use crate::domain::spec::BUNDLED_MODEL;
 
-/// How often a job is asked for.
+/// How often a job is polled.
 const POLL: Duration = Duration::from_millis(100);
 
 /// Prune the bundled model over HTTP and show what came out.

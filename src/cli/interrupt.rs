@@ -1,4 +1,4 @@
-//! Ctrl-C as a wish to stop, so that half-written output is removed first.
+//! Ctrl-C as a request to stop, so that half-written output is removed first.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -12,7 +12,7 @@ pub struct Args {
     storage: StorageArgs,
 }
 
-/// Applies what is missing.
+/// Applies the missing migrations.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "every command takes its arguments by value"

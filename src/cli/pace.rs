@@ -7,7 +7,7 @@ use crate::domain::job::progress::Step;
 /// A step is foreseen once it has gone on for this long.
 const WARM_UP: Duration = Duration::from_secs(2);
 
-/// Follows the steps of a phase. Steps that count towards one total are one step, whatever they are called.
+/// Follows the steps of a phase. Steps with a common total are one step.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     current: Option<Start>,

@@ -1,4 +1,4 @@
-//! A job's progress as the API tells it: a bar on a terminal, one line per phase elsewhere.
+//! Shows a job's progress: a bar on a terminal, one line per phase elsewhere.
 
 use std::io::IsTerminal as _;
 
@@ -28,7 +28,7 @@ impl JobBar {
         }
     }
 
-    /// Shows a job as the API gives it.
+    /// Shows the JSON of a job.
     pub(super) fn show(&mut self, job: &Value) {
         let phase = job["phase"]
             .as_str()

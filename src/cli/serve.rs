@@ -15,7 +15,7 @@ pub struct Args {
     log: LogArgs,
 }
 
-/// Runs until it is told to stop.
+/// Runs until a signal stops it.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let _traces = telemetry::start(&args.log)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;

@@ -8,21 +8,21 @@ use super::signals::StopSignals;
 use crate::config::{LogArgs, StorageArgs, WorkerArgs};
 use crate::{app, telemetry};
 
-/// Run the jobs of a server that was started with `--no-worker`, or help one that runs some itself.
+/// Run jobs for a server, besides its own worker or instead of it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     storage: StorageArgs,
     #[command(flatten)]
     worker: WorkerArgs,
-    /// Address on which the worker says how it is: `/livez`, `/readyz` and `/metrics`, for whoever reaches it; none unless given
+    /// Address for `/livez`, `/readyz` and `/metrics` of the worker, without authentication; none unless given
     #[arg(long, value_name = "ADDRESS", env = "SECATEUR_WORKER_LISTEN")]
     listen: Option<SocketAddr>,
     #[command(flatten)]
     log: LogArgs,
 }
 
-/// Runs until it is told to stop.
+/// Runs until a signal stops it.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "every command takes its arguments by value"

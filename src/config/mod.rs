@@ -41,7 +41,7 @@ pub struct ServerConfig {
 macro_rules! default_from_flags {
     ($($group:ty),+) => {
         $(impl Default for $group {
-            /// Whatever the environment says.
+            /// The environment is not read.
             fn default() -> Self {
                 defaults()
             }

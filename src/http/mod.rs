@@ -28,7 +28,7 @@ use output::problem::Problem;
 /// Bytes of a request body.
 pub const BODY_LIMIT: usize = 64 * 1024;
 
-/// What handlers work with.
+/// What every handler can use.
 #[derive(Debug, Clone)]
 pub struct HttpState {
     /// The use-cases.
@@ -43,7 +43,7 @@ pub struct HttpState {
     pub metrics: Metrics,
     /// What a client may take.
     pub limits: RequestLimits,
-    /// A permit for each stream and each answer that is held back.
+    /// Permits for streams and delayed answers.
     pub held: Arc<Semaphore>,
     /// Cancelled when the server begins to stop.
     pub stopping: CancellationToken,
@@ -84,7 +84,7 @@ pub fn router(state: HttpState) -> Router {
         ))
 }
 
-/// The routes of a worker without an API: how it is, and nothing that changes anything.
+/// The routes of a worker without an API: health and metrics only.
 pub fn worker_router(state: HttpState) -> Router {
     let limits = state.limits;
     let (health, _) = routes::health_routes().split_for_parts();

@@ -40,7 +40,7 @@ pub fn document() -> Document {
     completed(routes().into_openapi())
 }
 
-/// Gives every error response its body and an example, and every operation the errors that any of them can have.
+/// Adds bodies and examples to error responses, and the errors common to all operations.
 pub(super) fn completed(mut document: Document) -> Document {
     for item in document.paths.paths.values_mut() {
         let operations = [

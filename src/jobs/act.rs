@@ -1,4 +1,4 @@
-//! What can be asked of a job that is there.
+//! Cancels, pauses, resumes, retries and deletes jobs.
 
 use super::{Error, Jobs};
 use crate::domain::ErrorCode;
@@ -9,7 +9,7 @@ use crate::domain::job::state::{Action, JobState};
 use crate::store::Requested;
 
 impl Jobs {
-    /// Does with a job what is asked, or asks its worker to. Repeating it is harmless.
+    /// Performs an action on a job, or requests it from the worker. Idempotent.
     pub async fn request(
         &self,
         id: JobId,
@@ -35,7 +35,7 @@ impl Jobs {
         }
     }
 
-    /// Nobody listens where the worker is another process: that one looks once a second.
+    /// Signals the workers of this process. A worker in another process polls once a second.
     fn pass_on(&self, id: JobId, state: JobState) {
         let signals = &self.parts.signals;
         signals.outbox.notify_one();
@@ -50,7 +50,7 @@ impl Jobs {
         }
     }
 
-    /// Forgets a job that is over, and removes its files. A job that was deleted already is fine.
+    /// Deletes a job that is over, and its files. Idempotent.
     pub async fn delete(&self, id: JobId, if_version: Option<u64>) -> Result<(), Error> {
         match self.request(id, Action::Delete, if_version).await {
             Ok((job, attempts)) => {
@@ -72,7 +72,7 @@ impl Jobs {
         }
     }
 
-    /// What cannot be removed now is for the sweep.
+    /// Removes the files of a job; the sweep removes what is left.
     async fn remove_artifacts(&self, job: &Job, attempts: &[Attempt]) {
         let artifacts = &self.parts.artifacts;
         for attempt in attempts {
@@ -84,7 +84,7 @@ impl Jobs {
         artifacts.remove_empty(job.id).await;
     }
 
-    /// Ends the jobs past their deadline that nobody works on; to be called now and then.
+    /// Fails the jobs without a worker that are past their deadline.
     pub async fn end_overdue(&self) -> Result<(), Error> {
         loop {
             let ended = self.parts.store.fail_overdue().await?;
@@ -101,7 +101,7 @@ impl Jobs {
     }
 }
 
-/// One that nobody worked on is over by that; another one is counted by its worker.
+/// Counts a job that was cancelled without a worker; a worker counts its own.
 fn count_cancelled(state: JobState, action: Action) {
     if action == Action::Cancel && state == JobState::Cancelled {
         let code = ErrorCode::Cancelled.as_str();

@@ -1,4 +1,4 @@
-//! Whether there is room for one more job: on the disk, and in the queue.
+//! Whether the disk and the queue have capacity for one more job.
 
 use super::{Error, Jobs};
 use crate::domain::JobId;
@@ -14,13 +14,13 @@ pub enum Full {
     /// Of a file system that jobs are written to.
     #[error("the server has too little free disk space to take a job")]
     Disk,
-    /// As many jobs wait as may.
+    /// The queue is full.
     #[error("{0} jobs wait already, and no more are taken before some of them run")]
     Queue(u32),
 }
 
 impl Jobs {
-    /// The same before one that is there is queued again; whatever else is wrong with that is for the store to say.
+    /// Checks the capacity before a job is queued again; the store checks the rest.
     pub(super) async fn check_room_to_queue(&self, id: JobId, action: Action) -> Result<(), Error> {
         if !matches!(action, Action::Retry | Action::Resume) {
             return Ok(());
@@ -33,10 +33,10 @@ impl Jobs {
         }
     }
 
-    /// To be asked before a job is queued.
+    /// Checks the capacity before a job is queued.
     pub(super) async fn check_room(&self) -> Result<(), Error> {
         for directory in &self.parts.directories {
-            // One that cannot be asked is for the readiness to tell.
+            // Readiness reports a directory that cannot be read.
             if machine::free_bytes(directory).is_ok_and(|free| free < MIN_FREE_BYTES) {
                 return Err(Error::Full(Full::Disk));
             }

@@ -8,7 +8,7 @@ use crate::domain::{ErrorCode, Refusal};
 use crate::request::FieldError;
 use crate::store::StoreError;
 
-/// Why a use-case ended without what was asked for.
+/// Why a use-case of jobs fails.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The submission has wrong fields; all of them are listed.
@@ -20,7 +20,7 @@ pub enum Error {
     /// Whether the submission can be done could not be found out.
     #[error("the submission could not be checked")]
     Unchecked(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// There is no room for one more job.
+    /// The disk or the queue is full.
     #[error(transparent)]
     Full(Full),
     /// The key was used for another submission.
@@ -45,7 +45,7 @@ pub enum Error {
     ArtifactNotFound {
         /// The job.
         id: JobId,
-        /// The name asked for.
+        /// The name in the request.
         name: String,
     },
     /// A file of the job is not there any more, or has another length.
@@ -123,7 +123,7 @@ impl Error {
         }
     }
 
-    /// Whether the message is for the log alone: it tells of the service, not of the request.
+    /// Whether only the log gets the message: it is about the service, not the request.
     pub fn is_hidden(&self) -> bool {
         matches!(self.code(), ErrorCode::Unavailable | ErrorCode::Internal)
             && !matches!(self, Self::Full(_))

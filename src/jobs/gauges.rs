@@ -1,4 +1,4 @@
-//! What is measured when somebody asks for the metrics.
+//! Metrics that are measured on request.
 
 use std::collections::BTreeMap;
 

@@ -34,27 +34,27 @@ pub use readiness::Check;
 pub use results::ArtifactFile;
 pub use submit::Answered;
 
-/// How jobs reach a worker in the same process without waiting for its next look into the database.
+/// Signals to the workers and the dispatcher of this process, which else poll the database.
 #[derive(Debug, Clone)]
 pub struct Signals {
     /// A job was queued.
     pub wake: Arc<Notify>,
-    /// Something is asked of whoever works on the job.
+    /// An action was requested of the job's worker.
     pub asked: broadcast::Sender<JobId>,
-    /// There may be something to send to a webhook.
+    /// Something may have to be sent to a webhook.
     pub outbox: Arc<Notify>,
 }
 
-/// What the use-cases work with.
+/// What the use-cases need.
 #[derive(Debug)]
 pub struct JobsParts {
     /// The database.
     pub store: Arc<dyn Store>,
     /// The artifacts.
     pub artifacts: Arc<dyn ArtifactStore>,
-    /// Where local models lie.
+    /// The local models.
     pub models: ModelLibrary,
-    /// Where data sets lie. The workers read the same directories.
+    /// The data sets. The workers read the same directories.
     pub datasets: DataRoots,
     /// The time.
     pub clock: Arc<dyn Clock>,
@@ -62,11 +62,11 @@ pub struct JobsParts {
     pub defaults: Defaults,
     /// To the workers of this process.
     pub signals: Signals,
-    /// The directory that holds what is not put elsewhere.
+    /// The home directory.
     pub home: PathBuf,
     /// Every directory that jobs are written to.
     pub directories: Vec<PathBuf>,
-    /// So many jobs may wait.
+    /// The most jobs that may wait.
     pub most_queued: u32,
 }
 
@@ -76,9 +76,9 @@ pub struct Jobs {
     parts: Arc<JobsParts>,
     /// Ids made within one millisecond still sort in the order they were made.
     id_context: Arc<Mutex<ContextV7>>,
-    /// The log, for those who follow it.
+    /// The log, for its followers.
     feed: Feed,
-    /// Jobs that somebody waits for.
+    /// Jobs that clients watch.
     watches: Arc<Watches>,
 }
 

@@ -22,7 +22,7 @@ pub struct JobPage {
     pub next: Option<JobId>,
 }
 
-/// The registered data sets that can be had.
+/// The registered data sets that are available.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisteredData {
     /// To calibrate on.
@@ -72,7 +72,7 @@ impl Jobs {
         Ok(JobPage { jobs, next })
     }
 
-    /// Number of jobs in each state, zeros included.
+    /// Number of jobs in each state, including zeros.
     pub async fn counts(&self) -> Result<BTreeMap<JobState, u64>, Error> {
         let mut counts = BTreeMap::from(JobState::ALL.map(|state| (state, 0)));
         counts.extend(self.parts.store.count_jobs().await?);
@@ -85,7 +85,7 @@ impl Jobs {
         Ok(self.parts.store.list_events(id, after, limit).await?)
     }
 
-    /// The registered data sets that can be had.
+    /// The registered data sets that are available.
     pub async fn datasets(&self) -> Result<RegisteredData, Error> {
         let parts = Arc::clone(&self.parts);
         let found = tokio::task::spawn_blocking(move || RegisteredData {

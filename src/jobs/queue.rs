@@ -1,4 +1,4 @@
-//! What can be done with the queue as a whole and with those who work on it.
+//! Reads and steers the queue and the workers.
 
 use super::{Error, Jobs};
 use crate::domain::job::Job;
@@ -10,12 +10,12 @@ use crate::domain::worker::Worker;
 const SUBMITTERS: u32 = 100;
 
 impl Jobs {
-    /// Every worker that is known, longest known first.
+    /// Every known worker, oldest first.
     pub async fn workers(&self) -> Result<Vec<Worker>, Error> {
         Ok(self.parts.store.cluster_state().await?.workers)
     }
 
-    /// Has a worker claim nothing more, or claim again. Repeating it is harmless.
+    /// Drains a worker, or lets it claim again. Idempotent.
     pub async fn set_draining(&self, id: &str, draining: bool) -> Result<Worker, Error> {
         let not_found = || Error::WorkerNotFound(id.to_owned());
         // No id has this character, and PostgreSQL takes no text that has it.
@@ -32,12 +32,12 @@ impl Jobs {
             .ok_or_else(not_found)
     }
 
-    /// What waits, and what for.
+    /// The queue: what waits, and why.
     pub async fn queue(&self) -> Result<(ClusterState, QueueContent), Error> {
         Ok(self.parts.store.queue_overview(SUBMITTERS).await?)
     }
 
-    /// Has nobody claim anything, or everybody again. Repeating it is harmless.
+    /// Pauses or resumes the queue. Idempotent.
     pub async fn set_paused(&self, paused: bool) -> Result<(ClusterState, QueueContent), Error> {
         self.parts.store.set_paused(paused).await?;
         tracing::info!(paused, "the queue was told whether to hand out jobs");

@@ -1,4 +1,4 @@
-//! Connections: accepted, served and ended, whatever their clients do. Knows no routes.
+//! Accepts, serves and ends connections, also of clients that stall. Knows no routes.
 //!
 //! `axum::serve` sets no deadline on a request's head nor on what a client leaves unread. Here a client that is silent
 //! while it is its turn is cut: in the middle of a head, between two requests, and in the middle of an answer. The
@@ -31,14 +31,15 @@ use stall::Patient;
 type Routes = MapRequest<Router, fn(Request<Incoming>) -> Request<Body>>;
 type Connection = http1::Connection<TokioIo<Patient<TcpStream>>, TowerToHyperService<Routes>>;
 
-/// Bytes that are kept of a request's head, and of an answer that its client does not read.
+/// Buffer for the head of a request, and for an unread answer.
 const BUFFER: usize = 64 * 1024;
 
-/// Wait after the system refused a connection, mostly for want of file descriptors.
+/// Wait after the system refused a connection, mostly for lack of file descriptors.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Raises the limit of open files as far as the system allows, and keeps to half of it: the database and the attempts
-/// need some too.
+/// Raises the limit of open files, and limits connections to half of it.
+///
+/// The database and the attempts need files too.
 #[must_use]
 pub fn within_system(limits: ConnectionLimits) -> ConnectionLimits {
     let files = raise_file_limit();
@@ -49,8 +50,9 @@ pub fn within_system(limits: ConnectionLimits) -> ConnectionLimits {
     }
 }
 
-/// Serves until `stop` is cancelled, and then until the requests that are open by then have ended. Whoever connects
-/// meanwhile is still answered, so that health checks can see it.
+/// Serves until `stop` is cancelled and the open requests have ended.
+///
+/// New connections are still answered meanwhile, so that health checks see it.
 pub async fn serve(
     listener: TcpListener,
     router: Router,

@@ -19,7 +19,7 @@ const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 #[error("cannot prepare to send webhooks")]
 pub struct ClientError(#[source] reqwest::Error);
 
-/// What is sent.
+/// One message to send.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Letter<'a> {
     pub(super) url: &'a str,
@@ -30,7 +30,7 @@ pub(super) struct Letter<'a> {
     pub(super) body: &'a str,
 }
 
-/// Connects to where the policy allows, follows nobody elsewhere, and reads no more of an answer than its status.
+/// An HTTP client that connects only where the policy allows, and reads only the status.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
@@ -39,7 +39,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Gives each message up after `timeout`.
+    /// A client that gives up a message after `timeout`.
     pub fn new(policy: Policy, timeout: Duration) -> Result<Self, ClientError> {
         Self::with_lookup(policy, timeout, Box::new(SystemLookup))
     }

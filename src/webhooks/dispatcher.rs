@@ -39,7 +39,7 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// `wake` tells that there is something to send.
+    /// `wake` signals that there is something to send.
     pub fn new(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,

@@ -7,7 +7,7 @@ use crate::domain::webhook::{MAX_WEBHOOKS, WebhookId};
 use crate::request::FieldError;
 use crate::store::StoreError;
 
-/// Why a use-case ended without what was asked for.
+/// Why a use-case of webhooks fails.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The body has wrong fields; all of them are listed.
@@ -21,13 +21,13 @@ pub enum Error {
     DeliveryNotFound {
         /// The webhook.
         webhook: WebhookId,
-        /// The message asked for.
+        /// The message in the request.
         message: String,
     },
     /// Nothing is sent there.
     #[error("the webhook {0} is disabled, enable it first")]
     Disabled(WebhookId),
-    /// There are as many as there may be.
+    /// The most webhooks are registered.
     #[error("there are {MAX_WEBHOOKS} webhooks already, delete one first")]
     TooMany,
     /// No secret could be made.
@@ -53,7 +53,7 @@ impl Error {
         }
     }
 
-    /// Whether the message is for the log alone: it tells of the service, not of the request.
+    /// Whether only the log gets the message: it is about the service, not the request.
     pub fn is_hidden(&self) -> bool {
         matches!(self.code(), ErrorCode::Unavailable | ErrorCode::Internal)
     }

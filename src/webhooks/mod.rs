@@ -1,4 +1,4 @@
-//! Webhooks: registering them, and telling them (Standard Webhooks 1.0).
+//! Registers webhooks and sends to them (Standard Webhooks 1.0).
 //!
 //! What is to be sent is written by the store, in the transaction that changes a job; the [`Dispatcher`] sends it.
 
@@ -115,7 +115,7 @@ impl Webhooks {
         Ok(())
     }
 
-    /// Gives a webhook a new secret; for a day its messages are signed with both.
+    /// Replaces the secret; for a day messages are signed with both.
     pub async fn rotate_secret(&self, id: WebhookId) -> Result<Webhook, Error> {
         let secret = new_secret().map_err(Error::Random)?;
         let replaced = self.store.replace_secret(id, &secret, OVERLAP).await?;
@@ -129,7 +129,7 @@ impl Webhooks {
         enabled.ok_or(Error::NotFound(id))
     }
 
-    /// Sends a message that tells nothing.
+    /// Sends a test message.
     pub async fn test(&self, id: WebhookId) -> Result<Delivery, Error> {
         let message_id = format!("msg_test_{}", self.mint().simple());
         let asked = self.store.insert_test(id, &message_id).await?;

@@ -1,4 +1,4 @@
-//! Where messages may go: to public addresses only, whatever a URL or a name server says.
+//! Which addresses messages may go to: public ones, unless the operator allows more.
 //!
 //! A URL is checked when it is registered and whenever something is sent there. The addresses that its host has are
 //! checked by the resolver of the client that connects, so that nobody else looks them up again in between.
@@ -91,7 +91,7 @@ impl Policy {
         }
     }
 
-    /// Everything that the URL alone tells.
+    /// Checks a URL before its name is resolved.
     pub fn check_url(&self, text: &str) -> Result<Url, Forbidden> {
         let url = Url::parse(text).map_err(|_error| Forbidden::NotAUrl)?;
         let scheme = url.scheme();
@@ -114,7 +114,7 @@ impl Policy {
         Ok(url)
     }
 
-    /// Whether something may be sent to this address.
+    /// Checks an address.
     fn check_address(&self, address: IpAddr) -> Result<(), Forbidden> {
         let is_in = |ranges: &[IpNet]| ranges.iter().any(|range| range.contains(&address));
         let is_public = match address {
@@ -147,7 +147,7 @@ impl Lookup for SystemLookup {
     }
 }
 
-/// The resolver of the client that connects: it gives the addresses that the policy allows, and no others.
+/// A resolver that returns only addresses that the policy allows.
 pub(super) struct CheckedResolver {
     pub(super) policy: Policy,
     pub(super) lookup: Box<dyn Lookup>,

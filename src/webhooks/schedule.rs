@@ -16,10 +16,10 @@ const DELAYS: [Duration; 9] = [
     Duration::from_hours(24),
 ];
 
-/// How much longer a wait may be, so that what failed together is not sent again together.
+/// Random part of a wait, so that retries spread out.
 const JITTER: f64 = 0.1;
 
-/// The wait after so many attempts; `None` = that was the last one.
+/// The wait after a number of attempts; `None` = that was the last one.
 pub(super) fn delay_after(attempts: u32) -> Option<Duration> {
     let index = usize::try_from(attempts).ok()?.checked_sub(1)?;
     let delay = DELAYS.get(index)?;

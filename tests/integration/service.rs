@@ -100,7 +100,7 @@ impl Process {
     pub(crate) fn listening_worker(dir: &Path, database: &Database) -> (Self, String) {
         let args = ["worker", "--listen", "127.0.0.1:0"];
         let (process, mut lines) = Self::spawn(dir, database, &args);
-        let addr = address(&mut lines, "listening for questions about this worker");
+        let addr = address(&mut lines, "listening for health checks of this worker");
         std::thread::spawn(move || lines.for_each(drop));
         (process, format!("http://{addr}"))
     }

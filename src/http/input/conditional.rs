@@ -47,7 +47,7 @@ pub(in crate::http) fn expected_version(headers: &HeaderMap) -> Result<Option<u6
 /// What part of a file a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::http) enum RequestedPart {
-    /// All of it: no range was asked for, or one that does not apply.
+    /// All of it: no range is given, or it does not apply.
     Whole,
     /// A part of it.
     Range(Range<u64>),
@@ -96,7 +96,7 @@ fn byte_range(text: &str, size: u64) -> Option<RequestedPart> {
     })
 }
 
-/// Digits only: `parse` would take a sign too. More than fits lies behind the end of every file.
+/// Digits only: `parse` would also take a sign. A number too large is beyond every file.
 fn number(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     is_number.then(|| text.parse().unwrap_or(u64::MAX))

@@ -1,11 +1,11 @@
-//! Fields that a JSON body gives twice: parsing into a map would keep the last one and tell nobody.
+//! Finds fields that a JSON body has twice: a map would silently keep the last one.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// So many are told of: more help nobody, and a small body could ask for a huge answer.
+/// The most fields to report: a small body must not cause a huge answer.
 const MOST: usize = 20;
 
 /// Characters of a name that a pointer shows, and of a pointer.

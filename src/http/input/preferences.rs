@@ -1,17 +1,18 @@
-//! `Prefer` (RFC 7240): how long a client would like to wait for an answer that is worth it.
+//! `Prefer` (RFC 7240): how long a client is willing to wait for an answer.
 
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The longest wait; a client that wants more gets this.
+/// The longest wait that is granted.
 pub(in crate::http) const MAX_WAIT: Duration = Duration::from_mins(1);
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// `wait=SECONDS`, if that is asked for. As the RFC says, of several the first counts, and one that makes no sense is as
-/// if it were absent.
+/// The `wait=SECONDS` of a request.
+///
+/// As the RFC says, the first of several counts, and an invalid one is ignored.
 pub(in crate::http) fn wait(headers: &HeaderMap) -> Option<Duration> {
     let lines = headers.get_all(PREFER).iter();
     let preferences = lines
@@ -34,7 +35,7 @@ pub(in crate::http) fn wait(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(MAX_WAIT))
 }
 
-/// Tells that the preference counted, and for how long.
+/// Confirms the preference with the wait that was granted.
 pub(in crate::http) fn applied(headers: &mut HeaderMap, wait: Duration) {
     if let Ok(value) = HeaderValue::try_from(format!("wait={}", wait.as_secs())) {
         headers.insert(PREFERENCE_APPLIED, value);

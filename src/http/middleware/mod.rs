@@ -1,4 +1,4 @@
-//! What happens around every handler.
+//! Layers around every handler.
 
 pub(super) mod origin;
 pub(super) mod request;

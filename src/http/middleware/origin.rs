@@ -1,4 +1,4 @@
-//! Keeps pages in a browser from using a server that trusts everybody on this machine.
+//! Keeps web pages from using a server that trusts every program on this machine.
 //!
 //! A page can make its own name lead to 127.0.0.1 and then reads answers as its own: so the `Host` must be one of
 //! this server's. A page can also send simple requests to any address without reading the answer: so a change is
@@ -21,7 +21,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// The names that a server answers for.
 #[derive(Debug, Clone)]
 pub enum Hosts {
-    /// Whatever name leads to it.
+    /// Every name.
     Any,
     /// These only.
     Only(Arc<[String]>),

@@ -1,4 +1,4 @@
-//! What happens around every handler: a request id, a span, a deadline, a count, and the body of whatever went wrong.
+//! The outermost layer: request id, span, deadline, metrics, and the body of errors.
 
 use std::time::Instant;
 
@@ -81,7 +81,7 @@ pub(in crate::http) async fn around(
     response
 }
 
-/// A label has few values, whatever clients send.
+/// Keeps the values of the label few.
 fn known_method(method: &Method) -> &'static str {
     const KNOWN: [&str; 9] = [
         "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
@@ -113,7 +113,7 @@ fn with_problem_body(mut response: Response, request_id: &str) -> Response {
     Response::from_parts(parts, body.into())
 }
 
-/// Routes that other crates serve, such as the API's pages, answer errors in their own way.
+/// The problem of a route that another crate serves, such as the API's pages.
 fn problem_of_others(response: &Response) -> Option<Problem> {
     let is_ours = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/");
     if response

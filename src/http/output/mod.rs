@@ -1,4 +1,4 @@
-//! What answers are made of: jobs and results as clients see them, and answers that are held back.
+//! Writes answers: jobs, results and problems as clients see them.
 
 pub(super) mod job;
 pub(super) mod problem;

@@ -13,7 +13,7 @@ use crate::jobs;
 use crate::request::FieldError;
 use crate::webhooks;
 
-/// Seconds after which a client may try again while a part of the service is away.
+/// Seconds after which a client may retry while the service is unavailable.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
 /// The most field errors that one answer lists.

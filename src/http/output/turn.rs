@@ -1,4 +1,4 @@
-//! The part of a job that is about its turn.
+//! The scheduling part of a job.
 
 use jiff::Timestamp;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! Answers that are held back until a job is worth looking at (`Prefer: wait`).
+//! Delays answers until a job has changed (`Prefer: wait`).
 
 use std::time::Duration;
 
@@ -7,8 +7,10 @@ use crate::domain::job::Job;
 use crate::domain::job::event::Attempt;
 use crate::http::HttpState;
 
-/// Waits until the job is as wanted or gone, the time is up, or the server stops; not at all where as many wait as may. Gives
-/// the wait that was granted. Whoever disconnects is not waited for: the handler ends with the connection.
+/// Waits until the job matches or is gone; returns the wait that was granted.
+///
+/// It ends early when the server stops, and does not begin if too many clients wait. A client that disconnects ends its
+/// handler and so its wait.
 pub(in crate::http) async fn hold(
     state: &HttpState,
     job: Job,
@@ -25,8 +27,9 @@ pub(in crate::http) async fn hold(
     wait
 }
 
-/// The wait that was granted, and the job, if it is over before the time is up. One that cannot be read by then has been
-/// accepted all the same.
+/// Waits for the end of a job; returns the wait that was granted, and the job if it ended.
+///
+/// A job that cannot be read by then was accepted all the same.
 pub(in crate::http) async fn until_over(
     state: &HttpState,
     id: JobId,

@@ -163,7 +163,7 @@ fn file_headers(
     ]
 }
 
-/// Names come from the manifest; what a quoted string cannot hold is left out.
+/// Quotes the file's name; characters that a quoted string cannot hold are left out.
 fn disposition(file: &ArtifactFile) -> String {
     let name: String = file
         .entry
@@ -174,7 +174,7 @@ fn disposition(file: &ArtifactFile) -> String {
     format!("attachment; filename=\"{name}\"")
 }
 
-/// To where the client gets the bytes by itself. Nobody may keep the answer: the URL is a password for some minutes.
+/// Sends the client to the bucket. The answer must not be stored: its URL works like a password.
 fn redirect(url: String) -> Response {
     let headers = [
         (header::LOCATION, url),

@@ -1,7 +1,7 @@
-//! The log of all jobs as it grows: one task reads it from the database, and everybody who follows it hears from that.
+//! The log of all jobs as it grows: one task reads it and sends it to every follower.
 //!
-//! A follower that comes late, or is too slow, reads what it lacks from the database, a batch at a time. So nobody
-//! misses an event or gets one twice, and nothing is kept for those who do not read.
+//! A follower that is late or too slow reads the rest from the database, a batch at a time. So no event is missed or sent
+//! twice, and no memory is used for clients that do not read.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::domain::job::event::{Event, Numbered};
 use crate::domain::job::state::JobState;
 use crate::store::{Store, StoreError};
 
-/// Events that a follower may be behind by before it reads them from the database.
+/// Events in the channel; a follower further behind reads from the database.
 const BACKLOG: usize = 256;
 
 /// Events that are read at once.
 const BATCH: u32 = 100;
 
-/// How often the database is looked at. Not every database tells of what others have written, and none for sure.
+/// How often the database is read: notifications are neither available everywhere nor reliable.
 const POLL: Duration = Duration::from_millis(250);
 
 /// Wait after the database did not answer.
@@ -36,7 +36,7 @@ pub(in crate::jobs) struct Feed {
 }
 
 impl Feed {
-    /// Of this database; nobody hears anything before it is started.
+    /// The feed of a database; it is silent until it is started.
     pub(in crate::jobs) fn new(store: Arc<dyn Store>) -> Self {
         let (news, _) = broadcast::channel(BACKLOG);
         Self { store, news }
@@ -72,7 +72,7 @@ impl Feed {
                 Err(error) => {
                     if !is_away {
                         let error = &error as &dyn std::error::Error;
-                        tracing::warn!(error, "cannot read the log, those who follow it wait");
+                        tracing::warn!(error, "cannot read the log, its followers wait");
                     }
                     is_away = true;
                     PAUSE
@@ -122,7 +122,7 @@ pub struct Entry {
 }
 
 impl Scope {
-    /// `None` for what is of another job, or cannot be read.
+    /// The entry of an event; `None` for another job's, or one that cannot be read.
     fn entry(self, numbered: &Numbered) -> Option<Entry> {
         let event = numbered.event.clone()?;
         let position = match self {
@@ -172,7 +172,7 @@ struct EventBatch {
     is_full: bool,
 }
 
-/// Somebody who follows a log.
+/// A client that follows a log.
 #[derive(Debug)]
 pub(in crate::jobs) struct Follower {
     news: broadcast::Receiver<Arc<Numbered>>,
@@ -182,9 +182,9 @@ pub(in crate::jobs) struct Follower {
     position: u64,
     /// Read, and not handed out yet.
     batch: VecDeque<Entry>,
-    /// Whether the database has events that will not be heard of.
+    /// Whether events must be read from the database.
     is_behind: bool,
-    /// How the one job that is followed ended, if the last event that was handed out says so.
+    /// The final state of the followed job, once its last event was returned.
     over: Option<JobState>,
 }
 

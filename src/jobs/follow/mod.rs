@@ -18,7 +18,7 @@ pub use feed::Entry;
 use feed::{Follower, Scope};
 use watches::Seen;
 
-/// Wait after a job's progress was told before it is told again.
+/// The shortest time between two reports of a job's progress.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(500);
 
 /// A log that is followed.
@@ -27,8 +27,9 @@ pub struct Following {
     follower: Follower,
     /// Where it goes on.
     pub position: u64,
-    /// Whether the place that was asked for lies behind the end of the log: it is a place in another one, perhaps that
-    /// of a database that was replaced by a backup.
+    /// Whether the requested position is beyond the end of the log.
+    ///
+    /// Then it belongs to another log, perhaps that of a database that was replaced by a backup.
     pub is_elsewhere: bool,
     job: Option<Watched>,
 }
@@ -37,7 +38,7 @@ pub struct Following {
 #[derive(Debug)]
 struct Watched {
     seen: watch::Receiver<Seen>,
-    /// When its progress may be told again; `None` = it was not told yet.
+    /// When its progress may be reported again; `None` = at once.
     not_before: Option<Instant>,
 }
 
@@ -95,7 +96,7 @@ impl Jobs {
         }))
     }
 
-    /// Waits until the job is as wanted, or is gone, but not for longer than `limit`.
+    /// Waits until the job matches or is gone, for `limit` at most.
     pub async fn wait(
         &self,
         job: Job,
@@ -137,7 +138,7 @@ impl Following {
 }
 
 impl Watched {
-    /// The job now if it was not told yet, else as soon as it changes, and not too often.
+    /// The job at once the first time, later when it changes, and not too often.
     async fn changed(&mut self) -> Seen {
         if let Some(not_before) = self.not_before {
             tokio::time::sleep_until(not_before).await;

@@ -1,4 +1,4 @@
-//! Jobs that somebody looks at: each is read by one task, however many do.
+//! Jobs that clients watch: one task reads each, for all its clients.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,13 +13,13 @@ use crate::domain::job::Job;
 use crate::domain::job::event::Numbered;
 use crate::store::Store;
 
-/// How often a job is looked at: its progress is not in the log.
+/// How often a job is read: its progress is not in the log.
 const POLL: Duration = Duration::from_millis(500);
 
 /// The job as it was last seen; `None` once it was deleted.
 pub(in crate::jobs) type Seen = Option<Arc<Job>>;
 
-/// The jobs that are looked at.
+/// The jobs that are watched.
 #[derive(Debug)]
 pub(in crate::jobs) struct Watches {
     store: Arc<dyn Store>,
@@ -33,7 +33,7 @@ impl Watches {
         Arc::new(Self { store, feed, jobs })
     }
 
-    /// The job now and later, for somebody who has just seen it.
+    /// The job from now on, for a client that has just read it.
     pub(in crate::jobs) fn watch(self: &Arc<Self>, job: &Arc<Job>) -> watch::Receiver<Seen> {
         let mut jobs = self.lock();
         if let Some(sender) = jobs.get(&job.id) {
@@ -55,7 +55,7 @@ impl Watches {
         receiver
     }
 
-    /// Looks at a job until nobody wants to know.
+    /// Reads a job until no client watches it.
     async fn look(
         self: Arc<Self>,
         id: JobId,
@@ -79,7 +79,7 @@ impl Watches {
                 }
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::debug!(error, job.id = %id, "cannot look at a job");
+                    tracing::debug!(error, job.id = %id, "cannot read a watched job");
                 }
             }
             let poll = tokio::time::sleep(POLL);

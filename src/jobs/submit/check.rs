@@ -1,4 +1,4 @@
-//! What is checked when a job is submitted, beyond the form of its body.
+//! Checks a submission beyond the form of its body.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use crate::jobs::{Error, JobsParts};
 use crate::models::{CheckError, Checked};
 use crate::store::StoreError;
 
-/// What a model is checked by.
+/// The file that describes a model.
 const CONFIG_FILE: &str = "config.json";
 
-/// Checks what can be known before a job runs, fills in what its models say, and estimates its memory.
+/// Checks a spec against its models and data sets, completes it, and estimates its memory.
 pub(super) async fn complete(parts: &Arc<JobsParts>, spec: JobSpec) -> Result<Checked, Error> {
     let fetched = TempDir::new().map_err(|error| Error::Unchecked(error.into()))?;
     let (job_artifacts, refusals) = job_artifacts(parts, &spec, fetched.path()).await?;

@@ -1,5 +1,7 @@
-//! The body of a stream. It is asked for its next message when the last one could be sent: a client that does not read
-//! costs its connection's buffers, and is cut by the server like any other that stalls.
+//! The body of a stream of events.
+//!
+//! The next message is made when the last one was sent: a client that does not read costs its connection's buffers, and
+//! the server cuts it like any other that stalls.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -15,7 +17,7 @@ use super::message;
 use crate::http::HttpState;
 use crate::jobs::{Following, LogItem};
 
-/// Milliseconds that a client shall wait before it connects again.
+/// Milliseconds before a client connects again.
 const RETRY_MS: u64 = 2000;
 
 /// The same when the server stops or its database is away.
