@@ -4,12 +4,13 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use crate::corpora::DEMO;
 use crate::domain::spec::BUNDLED_MODEL;
 
 /// Where the bundled text lies below the directory that [`unpack`] was given.
-pub const CALIBRATION_TEXT: &str = "text/calibration.txt";
+pub const CALIBRATION_TEXT: &str = DEMO.calibration.files[0];
 /// The part of the text to measure on.
-pub const TEST_TEXT: &str = "text/test.txt";
+pub const TEST_TEXT: &str = DEMO.evaluation.files[0];
 
 macro_rules! asset {
     ($name:literal) => {

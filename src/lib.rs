@@ -16,7 +16,7 @@
 //!                          │                   request: reads bodies, used by jobs, webhooks, http
 //!                          │                   statistics: intervals and differences, used by pipeline
 //!                        engine                bottom: candle + safetensors only; no tokio, no HTTP, no SQL
-//!                        tasks                 beside it: the formats of zero-shot tasks, pure text
+//!                        tasks, corpora        beside it: the formats of zero-shot tasks and the registered texts, pure data
 //! ```
 //!
 //! [`engine`] is a package of its own, so that it is built rarely and optimised always.
@@ -29,6 +29,7 @@ pub mod bundled;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod corpora;
 pub mod datasets;
 pub mod domain;
 pub mod http;

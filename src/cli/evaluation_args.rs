@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use clap::builder::PossibleValuesParser;
 
 use super::model_argument::ModelArgument;
 use crate::bundled;
-use crate::datasets::{DataRoots, Place, Use};
+use crate::corpora::{Corpus, Excerpt, Home, Use};
+use crate::datasets::{DataRoots, Place};
 use crate::domain::HubReach;
-use crate::domain::spec::DatasetRef;
 use crate::domain::spec::{BosRule, Guard};
-use crate::pipeline::{EvaluationPlan, EvaluationText, Excerpt, TaskPlan};
+use crate::pipeline::{EvaluationPlan, EvaluationText, TaskPlan};
 use crate::tasks::Task;
 
 /// What is measured.
@@ -20,9 +21,9 @@ pub(super) struct EvaluationArgs {
     /// Text to measure perplexity on; may be given several times
     #[arg(long = "eval-file", value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Registered texts to measure perplexity on: wikitext2, c4
-    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
-    perplexity: Vec<Registered>,
+    /// Registered texts to measure perplexity on
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = PossibleValuesParser::new(registered()))]
+    perplexity: Vec<String>,
     /// Tokens per perplexity window [default: the smaller of the model's context and 2048]
     #[arg(long = "eval-seq-len", value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
     window_len: Option<u32>,
@@ -46,13 +47,6 @@ pub(super) struct EvaluationArgs {
     scores_dir: Option<PathBuf>,
 }
 
-/// A text with a name of its own.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Registered {
-    Wikitext2,
-    C4,
-}
-
 impl EvaluationArgs {
     /// The bundled model is measured on its own text unless something else is asked for.
     pub(super) fn plan(&self, model: &ModelArgument) -> anyhow::Result<EvaluationPlan> {
@@ -63,15 +57,11 @@ impl EvaluationArgs {
             hub: HubReach::Online,
         };
         let mut texts: Vec<EvaluationText> = self.files.iter().map(|path| file(path)).collect();
-        for name in &self.perplexity {
-            let dataset = match name {
-                Registered::Wikitext2 => DatasetRef::Wikitext2,
-                Registered::C4 => DatasetRef::C4,
-            };
+        for corpus in self.perplexity.iter().filter_map(|name| Corpus::find(name)) {
             texts.push(EvaluationText {
-                name: dataset.name().to_owned(),
-                place: roots.locate(&dataset, Use::Evaluation)?,
-                excerpt: Excerpt::of(&dataset),
+                name: corpus.name.to_owned(),
+                place: roots.locate(&corpus.into(), Use::Evaluation)?,
+                excerpt: corpus.excerpt,
             });
         }
         if texts.is_empty() && self.tasks.is_empty() {
@@ -109,6 +99,14 @@ impl EvaluationArgs {
             scores_dir: self.scores_dir.clone(),
         })
     }
+}
+
+/// The texts that are not carried inside the program.
+fn registered() -> Vec<&'static str> {
+    let corpora = Corpus::all()
+        .iter()
+        .filter(|corpus| corpus.home == Home::DataDir);
+    corpora.map(|corpus| corpus.name).collect()
 }
 
 /// `name` or `name:shots`.

@@ -1,6 +1,7 @@
 //! What a job needs and cannot have, before it runs.
 
-use super::{DataRoots, DatasetNotFound, Use};
+use super::{DataRoots, DatasetNotFound};
+use crate::corpora::Use;
 use crate::domain::spec::JobSpec;
 use crate::domain::spec::Method;
 use crate::domain::spec::TaskRef;

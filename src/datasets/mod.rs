@@ -12,12 +12,11 @@ mod lines;
 mod missing;
 mod place;
 mod records;
-mod registered;
 mod roots;
 mod rows;
 
 pub use documents::Documents;
 pub use error::{DatasetError, DatasetNotFound};
 pub use place::Place;
-pub use roots::{DataRoots, Use};
+pub use roots::DataRoots;
 pub use rows::read_rows;

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::DatasetNotFound;
+use crate::corpora::HubSplit;
 use crate::domain::HubReach;
 use crate::domain::spec::hub_name;
-use crate::tasks::HubSplit;
 
 /// Where the rows of a data set are to be had.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,20 +4,10 @@ use std::path::PathBuf;
 
 use super::below::{Below, look_below};
 use super::place::can_be_had;
-use super::registered::{hub_split, local_files, split_files};
 use super::{DatasetNotFound, Place};
+use crate::corpora::{Corpus, DatasetRef, Home, HubSplit, Use};
 use crate::domain::HubReach;
-use crate::domain::spec::DatasetRef;
-use crate::tasks::{HubSplit, Split};
-
-/// What a text is used for: registered data sets have a part for each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
-    /// To calibrate on.
-    Calibration,
-    /// To measure on.
-    Evaluation,
-}
+use crate::tasks::Split;
 
 /// Where data sets lie.
 #[derive(Debug, Clone)]
@@ -34,22 +24,30 @@ impl DataRoots {
     /// Where a text is to be had. Its name has been checked; whether a file is there is checked here, and that it does
     /// not lie elsewhere. A file of this machine goes before the hub's.
     pub fn locate(&self, dataset: &DatasetRef, purpose: Use) -> Result<Place, DatasetNotFound> {
-        let root = match dataset {
-            DatasetRef::Demo => Some(&self.bundled_dir),
-            DatasetRef::Wikitext2 | DatasetRef::C4 | DatasetRef::Local { .. } => {
-                self.data_dir.as_ref()
+        match dataset {
+            DatasetRef::Corpus(corpus) => self.locate_corpus(corpus, purpose),
+            DatasetRef::Local { path } => {
+                self.find(path, self.data_dir.as_ref(), vec![path.clone()], None)
             }
+        }
+    }
+
+    fn locate_corpus(&self, corpus: &Corpus, purpose: Use) -> Result<Place, DatasetNotFound> {
+        let root = match corpus.home {
+            Home::Bundled => Some(&self.bundled_dir),
+            Home::DataDir => self.data_dir.as_ref(),
         };
-        let files = local_files(dataset, purpose);
-        let files = files.into_iter().map(str::to_owned).collect();
-        let hub = hub_split(dataset, purpose);
-        self.find(dataset.name(), root, files, hub.as_ref())
+        let part = corpus.part(purpose);
+        let files = part.files.iter().copied().map(str::to_owned).collect();
+        self.find(corpus.name, root, files, part.hub.as_ref())
     }
 
     /// Where the documents of a task are to be had: `<data_dir>/<dataset>/<name>.jsonl`, `.jsonl.gz`, `.parquet` or
     /// `.raw`, else on the hub.
     pub fn locate_split(&self, split: &Split) -> Result<Place, DatasetNotFound> {
-        let files = split_files(split.dataset, split.name);
+        let files = ["jsonl", "jsonl.gz", "parquet", "raw"]
+            .map(|ending| format!("{}/{}.{ending}", split.dataset, split.name))
+            .to_vec();
         self.find(
             split.dataset,
             self.data_dir.as_ref(),
@@ -97,11 +95,11 @@ impl DataRoots {
         }
     }
 
-    /// The registered data sets that can be had for this use.
-    pub fn registered(&self, purpose: Use) -> Vec<DatasetRef> {
-        let all = [DatasetRef::C4, DatasetRef::Wikitext2, DatasetRef::Demo];
-        all.into_iter()
-            .filter(|dataset| self.locate(dataset, purpose).is_ok())
+    /// The registered texts that are available for this use.
+    pub fn available(&self, purpose: Use) -> Vec<&'static Corpus> {
+        let corpora = Corpus::all().iter().copied();
+        corpora
+            .filter(|corpus| self.locate_corpus(corpus, purpose).is_ok())
             .collect()
     }
 }
@@ -109,6 +107,7 @@ impl DataRoots {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::corpora::{C4, WIKITEXT2};
 
     fn offline(root: &std::path::Path) -> DataRoots {
         DataRoots {
@@ -144,7 +143,7 @@ mod tests {
             error.unwrap_err().to_string()
         };
         assert_eq!(
-            tell(&roots, &DatasetRef::Wikitext2),
+            tell(&roots, &DatasetRef::from(&WIKITEXT2)),
             "data set \"wikitext2\" is not there: set SECATEUR_DATA_DIR to a directory with wikitext2/wiki.test.raw; the hub has it, but HF_HUB_OFFLINE forbids asking for it and its cache does not hold it"
         );
         roots.data_dir = Some(root.path().to_path_buf());
@@ -158,16 +157,16 @@ mod tests {
     }
 
     #[test]
-    fn offline_only_what_is_on_this_machine_is_registered() {
+    fn offline_only_what_is_on_this_machine_is_available() {
         let root = tempfile::tempdir().unwrap();
         let mut roots = offline(&root.path().join("bundled"));
         roots.data_dir = Some(root.path().to_path_buf());
         write(root.path().join("wikitext2/wiki.test.raw"), "x");
-        assert_eq!(roots.registered(Use::Evaluation), [DatasetRef::Wikitext2]);
-        assert_eq!(roots.registered(Use::Calibration), []);
+        assert_eq!(roots.available(Use::Evaluation), [&WIKITEXT2]);
+        assert_eq!(roots.available(Use::Calibration), [] as [&Corpus; 0]);
         roots.hub = HubReach::Online;
-        let hub = [DatasetRef::C4, DatasetRef::Wikitext2];
-        assert_eq!(roots.registered(Use::Calibration), hub);
+        let hub = [&C4, &WIKITEXT2];
+        assert_eq!(roots.available(Use::Calibration), hub);
     }
 
     #[test]

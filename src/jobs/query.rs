@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Error, Jobs};
-use crate::datasets::Use;
+use crate::corpora::{Corpus, Use};
 use crate::domain::JobId;
 use crate::domain::job::event::{Attempt, Event};
 use crate::domain::job::state::JobState;
 use crate::domain::job::{Job, JobFilter};
-use crate::domain::spec::DatasetRef;
 use crate::domain::task_info::TaskInfo;
 use crate::request::Defaults;
 
@@ -26,9 +25,9 @@ pub struct JobPage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisteredData {
     /// To calibrate on.
-    pub calibration: Vec<DatasetRef>,
+    pub calibration: Vec<&'static Corpus>,
     /// To measure on.
-    pub evaluation: Vec<DatasetRef>,
+    pub evaluation: Vec<&'static Corpus>,
     /// Every declared task.
     pub tasks: Vec<TaskInfo>,
 }
@@ -89,8 +88,8 @@ impl Jobs {
     pub async fn datasets(&self) -> Result<RegisteredData, Error> {
         let parts = Arc::clone(&self.parts);
         let found = tokio::task::spawn_blocking(move || RegisteredData {
-            calibration: parts.datasets.registered(Use::Calibration),
-            evaluation: parts.datasets.registered(Use::Evaluation),
+            calibration: parts.datasets.available(Use::Calibration),
+            evaluation: parts.datasets.available(Use::Evaluation),
             tasks: parts.datasets.tasks(),
         });
         found.await.map_err(|panic| Error::Unchecked(panic.into()))

@@ -33,7 +33,6 @@ pub use plan::{
 pub(crate) use plan::{saliency, sparsity};
 pub use prune_job::prune_job;
 pub use resolve::ResolvedModel;
-pub use text::Excerpt;
 
 /// Where a job may write.
 #[derive(Debug, Clone)]

@@ -7,8 +7,8 @@ use std::str::FromStr;
 use candle_core::Device;
 
 use super::PipelineError;
-use super::text::Excerpt;
-use crate::datasets::{DataRoots, DatasetNotFound, Place, Use};
+use crate::corpora::{Excerpt, Use};
+use crate::datasets::{DataRoots, DatasetNotFound, Place};
 use crate::domain::attempt::AttemptSpec;
 use crate::domain::spec::PruneSpec;
 use crate::domain::spec::{BosRule, EvaluationSpec, Guard};
@@ -190,7 +190,7 @@ impl EvaluationPlan {
             Ok(EvaluationText {
                 name: dataset.name().to_owned(),
                 place,
-                excerpt: Excerpt::of(dataset),
+                excerpt: dataset.excerpt(),
             })
         });
         let tasks = spec.tasks.iter().map(|asked| {

@@ -4,18 +4,14 @@ use serde_json::Value;
 
 use super::fields::Fields;
 use super::{limits, names, seq_len, tasks, to_usize};
-use crate::domain::spec::DatasetRef;
+use crate::corpora::{DEMO, WIKITEXT2};
 use crate::domain::spec::{BosRule, EvaluationSpec, Guard};
 
 /// `None` only where an error was pushed.
 pub(super) fn spec(root: &mut Fields<'_, '_>, is_bundled: bool) -> Option<EvaluationSpec> {
-    let text = if is_bundled {
-        DatasetRef::Demo
-    } else {
-        DatasetRef::Wikitext2
-    };
+    let text = if is_bundled { &DEMO } else { &WIKITEXT2 };
     let default = EvaluationSpec {
-        perplexity: vec![text],
+        perplexity: vec![text.into()],
         seq_len: None,
         windows: None,
         tasks: Vec::new(),

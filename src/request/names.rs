@@ -4,9 +4,10 @@ use serde_json::Value;
 
 use super::fields::{Fields, kind};
 use super::limits;
+use crate::corpora::{Corpus, DatasetRef, LOCAL};
 use crate::domain::JobId;
+use crate::domain::spec::ModelRef;
 use crate::domain::spec::hub_name;
-use crate::domain::spec::{DatasetRef, ModelRef};
 
 /// `"organisation/name"`, `"name"`, or an object with `source`, as the value of the field `name`.
 pub(super) fn model<'v>(
@@ -79,7 +80,7 @@ fn model_object(mut fields: Fields<'_, '_>) -> Option<ModelRef> {
 pub(super) fn dataset(fields: &mut Fields<'_, '_>) -> Option<DatasetRef> {
     fields.required("dataset");
     match fields.string("dataset")? {
-        "local" => {
+        LOCAL => {
             fields.required("path");
             let path = fields.string("path")?;
             let path = fields.checked("path", "invalid_format", relative_path(path))?;
@@ -108,14 +109,10 @@ pub(super) fn text<'v>(
 }
 
 fn registered(name: &str) -> Result<DatasetRef, String> {
-    match name {
-        "c4" => Ok(DatasetRef::C4),
-        "wikitext2" => Ok(DatasetRef::Wikitext2),
-        "demo" => Ok(DatasetRef::Demo),
-        other => Err(format!(
-            "unknown data set {other:?}, expected c4, wikitext2, demo, or {{\"dataset\": \"local\", \"path\": …}}"
-        )),
-    }
+    Corpus::find(name).map(DatasetRef::from).ok_or_else(|| {
+        let known = Corpus::names().join(", ");
+        format!("unknown data set {name:?}, expected {known}, or {{\"dataset\": \"local\", \"path\": …}}")
+    })
 }
 
 /// `[A-Za-z0-9_.-]`, what regular expressions write as `[\w.-]`.

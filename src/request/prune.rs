@@ -2,9 +2,8 @@
 
 use super::fields::Fields;
 use super::{Defaults, evaluation, limits, names, seq_len, to_usize};
-use crate::domain::spec::{
-    BUNDLED_MODEL, CalibrationSpec, DatasetRef, Method, ModelRef, Pattern, PruneSpec,
-};
+use crate::corpora::{C4, DEMO};
+use crate::domain::spec::{BUNDLED_MODEL, CalibrationSpec, Method, ModelRef, Pattern, PruneSpec};
 
 /// `None` only where an error was pushed.
 pub(super) fn spec(root: &mut Fields<'_, '_>, defaults: Defaults) -> Option<PruneSpec> {
@@ -92,13 +91,9 @@ fn calibration(
     defaults: Defaults,
     is_bundled: bool,
 ) -> Option<CalibrationSpec> {
-    let dataset = if is_bundled {
-        DatasetRef::Demo
-    } else {
-        DatasetRef::C4
-    };
+    let corpus = if is_bundled { &DEMO } else { &C4 };
     let default = CalibrationSpec {
-        dataset,
+        dataset: corpus.into(),
         n_samples: defaults.n_samples,
         seq_len: None,
         seed: 0,

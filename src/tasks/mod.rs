@@ -24,5 +24,5 @@ pub use metric::Metric;
 pub(crate) use python::PythonRandom;
 pub use python::move_trailing_space;
 pub use score::{acc, acc_norm};
-pub use split::{HubSplit, Split};
+pub use split::Split;
 pub use task::{Draw, Examples, Task};

@@ -9,8 +9,9 @@ use super::metric::Metric::{
 };
 use super::python::{capitalize, strip};
 use super::row::Row;
-use super::split::{HubSplit, Split};
+use super::split::Split;
 use super::task::{Draw, Examples, Format, Task};
+use crate::corpora::{HubSplit, WIKITEXT2, WIKITEXT2_TEST};
 
 /// The seven tasks of the Wanda paper's table.
 pub(super) const SEVEN: [&str; 7] = [
@@ -262,13 +263,9 @@ pub(super) const TASKS: &[Task] = &[
         ..zero_shot(
             "wikitext",
             Split {
-                dataset: "wikitext2",
+                dataset: WIKITEXT2.name,
                 name: "wiki.test",
-                hub: HubSplit {
-                    repo: "Salesforce/wikitext",
-                    revision: "b08601e04326c79dfdd32d625aee71d232d685c3",
-                    files: &["wikitext-2-raw-v1/test-00000-of-00001.parquet"],
-                },
+                hub: WIKITEXT2_TEST,
             },
             Format::Pages(wikitext::pages),
         )

@@ -1,5 +1,7 @@
 //! Where the documents of a task lie.
 
+use crate::corpora::HubSplit;
+
 /// One split of a public data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Split {
@@ -9,15 +11,4 @@ pub struct Split {
     pub name: &'static str,
     /// Where the hub has it.
     pub hub: HubSplit,
-}
-
-/// Files of a data set repository at a pinned commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct HubSplit {
-    /// `organisation/name`.
-    pub repo: &'static str,
-    /// The commit, 40 hexadecimal digits.
-    pub revision: &'static str,
-    /// Paths within the repository, `.parquet`, `.jsonl`, `.json.gz` or `.jsonl.gz`, in the order of their rows.
-    pub files: &'static [&'static str],
 }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 /// Everything a module may use besides itself. `app`, `cli` and `main` may use everything.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("domain", &["engine", "tasks"]),
-    ("request", &["domain", "tasks"]),
+    ("domain", &["corpora", "engine", "tasks"]),
+    ("corpora", &[]),
+    ("request", &["corpora", "domain", "tasks"]),
     ("statistics", &["domain"]),
     ("clock", &[]),
     ("machine", &[]),
@@ -15,16 +16,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("traces", &[]),
     ("server", &["config"]),
-    ("tasks", &[]),
-    ("bundled", &["domain"]),
+    ("tasks", &["corpora"]),
+    ("bundled", &["corpora", "domain"]),
     ("store", &["domain"]),
     ("artifacts", &["domain"]),
     ("models", &["domain", "engine"]),
-    ("datasets", &["domain", "bundled", "tasks"]),
+    ("datasets", &["corpora", "domain", "tasks"]),
     (
         "pipeline",
         &[
             "engine",
+            "corpora",
             "domain",
             "statistics",
             "machine",
@@ -36,6 +38,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "jobs",
         &[
+            "corpora",
             "domain",
             "request",
             "store",
@@ -63,7 +66,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "http",
         &[
-            "jobs", "webhooks", "config", "request", "domain", "engine", "traces",
+            "jobs", "webhooks", "config", "corpora", "request", "domain", "engine", "traces",
         ],
     ),
 ];

@@ -10,11 +10,11 @@ use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use reqwest::StatusCode;
+use secateur::corpora::HubSplit;
 use secateur::datasets::Documents;
 use secateur::domain::ErrorCode;
 use secateur::domain::job::progress::Step;
 use secateur::pipeline::hub::{HubError, HubOptions, fetch_split};
-use secateur::tasks::HubSplit;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use futures::StreamExt;
-use secateur::tasks::HubSplit;
+use secateur::corpora::HubSplit;
 use serde_json::Value;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};

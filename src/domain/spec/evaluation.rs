@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::dataset::DatasetRef;
+use crate::corpora::DatasetRef;
 use crate::tasks::Task;
 
 /// What is measured before and after.

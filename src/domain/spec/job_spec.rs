@@ -5,11 +5,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::dataset::DatasetRef;
 use super::evaluation::EvaluationSpec;
 use super::method::Method;
 use super::model::ModelRef;
 use super::pattern::Pattern;
+use crate::corpora::DatasetRef;
 use crate::domain::JobId;
 
 /// The kind of a job.

@@ -7,7 +7,7 @@
 //! block       = 4 · (weights of a block's linears + weights of its largest linear)
 //! batch       = 4 · max(2048, seq_len) · (3 · intermediate + 4 · hidden)
 //! calibration = 4 · n_samples · seq_len · hidden                              wanda only
-//! wave        = min(256 MiB, 4 · tokens · hidden)                             of `windows`, or of the demo text
+//! wave        = min(256 MiB, 4 · tokens · hidden)                             of `windows`, or of the longest text
 //! head        = 4 · vocab · hidden + 32 MiB of logits                         where anything is measured
 //! measuring   = models · (wave + head)                                        models = 2 where two are compared
 //! estimate    = 9/8 · (64 MiB + block + batch + max(calibration, measuring))
@@ -15,18 +15,15 @@
 //!
 //! Blocks that a measurement keeps in memory because there is room for them are not counted.
 
-use super::dataset::DatasetRef;
 use super::evaluation::EvaluationSpec;
 use super::job_spec::JobSpec;
 use super::method::Method;
+use crate::corpora::DatasetRef;
 use crate::engine::model::{BlockPlan, LinearSpec};
 use crate::engine::{BATCH_TOKENS, LOGITS_BYTES, ModelPlan, WAVE_BYTES};
 
 /// The program, its tokenizer and its texts.
 const PROGRAM_BYTES: u64 = 64 << 20;
-
-/// The bundled text to measure on has so many bytes, and no token is shorter.
-const DEMO_TOKENS: u64 = 100_468;
 
 /// Bytes of a number.
 const F32: u64 = size_of::<f32>() as u64;
@@ -94,14 +91,16 @@ fn most_tokens(evaluation: &EvaluationSpec, seq_len: u64) -> Option<u64> {
     if !evaluation.tasks.is_empty() {
         return None;
     }
-    let mut texts = evaluation.perplexity.iter();
-    let demo = texts
-        .all(|text| *text == DatasetRef::Demo)
-        .then_some(DEMO_TOKENS);
+    let texts: Option<Vec<u64>> = evaluation
+        .perplexity
+        .iter()
+        .map(DatasetRef::max_tokens)
+        .collect();
+    let longest = texts.and_then(|tokens| tokens.into_iter().max());
     let windows = evaluation
         .windows
         .map(|windows| (windows as u64).saturating_mul(seq_len));
-    windows.into_iter().chain(demo).min()
+    windows.into_iter().chain(longest).min()
 }
 
 #[cfg(test)]
@@ -109,6 +108,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::corpora::DEMO;
     use crate::request::{Defaults, JobRequest};
 
     const MIB: u64 = 1 << 20;
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn the_bundled_text_is_as_long_as_it_is() {
         let text = include_bytes!("../../../assets/demo/test.txt");
-        assert_eq!(text.len() as u64, DEMO_TOKENS);
+        assert_eq!(Some(text.len() as u64), DEMO.max_tokens);
         let measured = |text: &str| {
             let body = json!({"type": "evaluate", "model": "org/name", "evaluation": {"perplexity": [text]}});
             estimate_mib(&body)

@@ -2,7 +2,6 @@
 //!
 //! Requests become a [`JobSpec`] in `request`, which reports every wrong field at once.
 
-mod dataset;
 mod evaluation;
 pub mod hub_name;
 mod job_spec;
@@ -11,7 +10,6 @@ mod method;
 mod model;
 mod pattern;
 
-pub use dataset::DatasetRef;
 pub use evaluation::{BosRule, EvaluationSpec, Guard, TaskRef, task_names};
 pub use job_spec::{CalibrationSpec, EvaluateSpec, JobSpec, JobType, PruneSpec};
 pub use method::Method;

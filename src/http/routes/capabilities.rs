@@ -4,9 +4,10 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
+use crate::corpora::{C4, Corpus, WIKITEXT2};
 use crate::domain::spec::JobType;
+use crate::domain::spec::MAX_GROUP;
 use crate::domain::spec::{BosRule, Guard};
-use crate::domain::spec::{DatasetRef, MAX_GROUP};
 use crate::domain::task_info::TaskInfo;
 use crate::engine::model::ARCHITECTURES;
 use crate::http::input::query::NoParameters;
@@ -100,7 +101,12 @@ pub(super) async fn get_capabilities(
 ) -> Result<Json<Capabilities>, Problem> {
     let defaults = state.jobs.defaults();
     let datasets = state.jobs.datasets().await?;
-    let names = |texts: &[DatasetRef]| texts.iter().map(|text| text.name().to_owned()).collect();
+    let names = |corpora: &[&Corpus]| {
+        corpora
+            .iter()
+            .map(|corpus| corpus.name.to_owned())
+            .collect()
+    };
     Ok(Json(Capabilities {
         job_types: JobType::ALL,
         methods: ["wanda", "magnitude"],
@@ -121,10 +127,10 @@ pub(super) async fn get_capabilities(
         defaults: CapabilityDefaults {
             method: "wanda",
             pattern: "unstructured",
-            calibration_dataset: "c4",
+            calibration_dataset: C4.name,
             n_samples: defaults.n_samples,
             seed: 0,
-            perplexity: ["wikitext2"],
+            perplexity: [WIKITEXT2.name],
             bos: BosRule::default(),
             guard: Guard::default(),
         },

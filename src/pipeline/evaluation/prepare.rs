@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::encode::Encoder;
 use super::task::{PreparedTask, Work};
+use crate::corpora::Excerpt;
 use crate::datasets::Documents;
 use crate::domain::ErrorCode;
 use crate::domain::report::protocol::{PerplexityProtocol, Protocol, ProtocolFields, comparable};
@@ -13,7 +14,7 @@ use crate::pipeline::calibrate::window_sha256;
 use crate::pipeline::plan::{DeviceName, EvaluationPlan, EvaluationText, TaskPlan, window_len};
 use crate::pipeline::resolve::{LocalFiles, TaskFiles};
 use crate::pipeline::text::ModelTokenizer;
-use crate::pipeline::text::{Excerpt, Text};
+use crate::pipeline::text::Text;
 use crate::tasks::Shots;
 
 /// What a model writes after these shows whether it still writes.

@@ -8,9 +8,9 @@ use super::error::HubError;
 use super::listing::ListedFile;
 use super::options::HubOptions;
 use super::repository::Repository;
+use crate::corpora::HubSplit;
 use crate::domain::job::progress::Step;
 use crate::domain::spec::hub_name;
-use crate::tasks::HubSplit;
 
 /// Fetches the files of a split into the cache and gives their paths, in the split's order. `progress` counts the bytes of
 /// all of them.

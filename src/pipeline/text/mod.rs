@@ -16,47 +16,11 @@ use sha2::{Digest as _, Sha256};
 use super::PipelineError;
 use crate::datasets::read_rows;
 use crate::domain::ErrorCode;
-use crate::domain::spec::DatasetRef;
 
 pub(super) use tokenizer::ModelTokenizer;
 
 /// What stands between the rows or documents of a text that is drawn from.
 pub(super) const CALIBRATION_SEPARATOR: &str = " ";
-
-/// What of a text is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Excerpt {
-    /// What stands between its rows or documents.
-    pub separator: &'static str,
-    /// The first so many rows or documents; `None` = all.
-    pub documents: Option<usize>,
-    /// The first so many windows, unless a job asks for another number; `None` = all.
-    pub windows: Option<usize>,
-}
-
-impl Excerpt {
-    /// The whole text, its rows with an empty line between them, as the Wanda paper's code takes WikiText-2.
-    pub const WHOLE: Self = Self {
-        separator: "\n\n",
-        documents: None,
-        windows: None,
-    };
-
-    /// 256 windows of 1100 documents of C4 with a space between them, as the Wanda paper's code takes it.
-    pub const C4: Self = Self {
-        separator: " ",
-        documents: Some(1100),
-        windows: Some(256),
-    };
-
-    /// The paper's protocol for a data set.
-    pub fn of(dataset: &DatasetRef) -> Self {
-        match dataset {
-            DatasetRef::C4 => Self::C4,
-            DatasetRef::Demo | DatasetRef::Wikitext2 | DatasetRef::Local { .. } => Self::WHOLE,
-        }
-    }
-}
 
 /// The content of a corpus.
 #[derive(Debug)]

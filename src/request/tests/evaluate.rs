@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::corpora::WIKITEXT2;
 use crate::domain::spec::{BosRule, EvaluationSpec, Guard, TaskRef};
 
 const JOB: &str = "job_019abcde0123789a8bcdef0123456789";
@@ -41,7 +42,7 @@ fn an_evaluation_has_the_defaults_of_pruning_and_none_of_its_fields() {
     let mut body = json!({"type": "evaluate", "model": "demo"});
     assert_eq!(
         parse(&body).unwrap().spec.evaluation().perplexity,
-        [DatasetRef::Demo]
+        [DatasetRef::from(&DEMO)]
     );
     let fields = ["artifact", "calibration", "method", "pattern", "sparsity"];
     for field in fields {
@@ -133,7 +134,7 @@ fn tasks_are_names_or_names_with_a_number_of_examples() {
     assert_eq!((spec.limit, spec.bos), (Some(100), BosRule::Never));
     assert_eq!(
         spec.perplexity,
-        [DatasetRef::Wikitext2],
+        [DatasetRef::from(&WIKITEXT2)],
         "still the default"
     );
 }

@@ -3,7 +3,8 @@ mod evaluate;
 use serde_json::json;
 
 use super::*;
-use crate::domain::spec::{DatasetRef, Method, ModelRef, PruneSpec};
+use crate::corpora::{DEMO, DatasetRef};
+use crate::domain::spec::{Method, ModelRef, PruneSpec};
 
 fn parse(body: &Value) -> Result<JobRequest, Vec<(String, &'static str)>> {
     let parsed = JobRequest::parse(body, Defaults::GPU);
@@ -71,8 +72,8 @@ fn the_bundled_model_comes_with_its_own_text() {
             id: "demo".to_owned()
         }
     );
-    assert_eq!(spec.calibration.dataset, DatasetRef::Demo);
-    assert_eq!(spec.evaluation.perplexity, [DatasetRef::Demo]);
+    assert_eq!(spec.calibration.dataset, DatasetRef::from(&DEMO));
+    assert_eq!(spec.evaluation.perplexity, [DatasetRef::from(&DEMO)]);
     assert!((spec.sparsity - 0.5).abs() < f64::EPSILON);
 }
 
