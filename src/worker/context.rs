@@ -1,6 +1,5 @@
 //! What every task of the pool shares.
 
-use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +11,13 @@ use super::attempt::ActiveJobs;
 use super::lock_file::WorkerLock;
 use super::{WorkerParts, WorkerSettings};
 use crate::artifacts::ArtifactError;
-use crate::domain::JobId;
+use crate::domain::job::Job;
+use crate::domain::job::attempt_end::AttemptEnd;
+use crate::domain::job::failure::{AttemptFailure, JobError};
+use crate::domain::job::progress::Phase;
+use crate::domain::job::retry::RetryPolicy;
 use crate::domain::worker::WorkerProfile;
+use crate::domain::{ErrorCode, JobId};
 use crate::machine;
 
 /// The longest pause between two tries of a bucket or a database that is away.
@@ -65,6 +69,36 @@ impl Context {
         self.settings.scratch_dir.join(id.to_string())
     }
 
+    /// The end of an attempt that failed and said why.
+    pub(super) fn failed_end(&self, job: &Job, failure: AttemptFailure) -> AttemptEnd {
+        let attempt = job.attempt;
+        self.end_with(job, JobError { failure, attempt }, false)
+    }
+
+    /// The end of an attempt whose process ended without saying why.
+    pub(super) fn crashed_end(
+        &self,
+        job: &Job,
+        phase: Option<Phase>,
+        message: String,
+    ) -> AttemptEnd {
+        self.end_with(job, JobError::crash(job.attempt, phase, message), true)
+    }
+
+    /// The end of an attempt that was running at the job's deadline.
+    pub(super) fn overdue_end(&self, job: &Job, phase: Option<Phase>) -> AttemptEnd {
+        let message = "the job was running at its deadline".to_owned();
+        let failure = AttemptFailure::new(ErrorCode::DeadlineExceeded, message, phase);
+        self.failed_end(job, failure)
+    }
+
+    fn end_with(&self, job: &Job, error: JobError, crashed: bool) -> AttemptEnd {
+        let policy = RetryPolicy {
+            first_delay: self.settings.retry_delay,
+        };
+        policy.end(error, crashed, job.budget())
+    }
+
     /// Waits for a bucket that is away, as for a database: another attempt would fail in the same way.
     pub(super) async fn wait_for_bucket(&self, error: &ArtifactError) {
         tracing::warn!(
@@ -81,10 +115,4 @@ impl Context {
             () = self.stop.cancelled() => {}
         }
     }
-}
-
-/// Between three quarters and five quarters of `duration`, so that many workers do not move in step.
-pub(super) fn jittered(duration: Duration) -> Duration {
-    let random = u32::try_from(RandomState::new().hash_one(()) >> 32).unwrap_or_default();
-    duration.mul_f64(0.75 + 0.5 * f64::from(random) / f64::from(u32::MAX))
 }

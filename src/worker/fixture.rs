@@ -16,7 +16,7 @@ use crate::domain::JobId;
 use crate::domain::job::Job;
 use crate::domain::report::manifest::JobReport;
 use crate::request::{Defaults, JobRequest};
-use crate::store::{SqliteStore, Time};
+use crate::store::{self, DatabaseUrl, Time};
 
 pub(super) async fn context(home: &Path) -> Context {
     let settings = WorkerSettings {
@@ -35,12 +35,9 @@ pub(super) async fn context(home: &Path) -> Context {
         sweep: Duration::from_mins(1),
         retry_delay: Duration::ZERO,
     };
+    let url = DatabaseUrl::file(&home.join("test.db"));
     let parts = WorkerParts {
-        store: Arc::new(
-            SqliteStore::open(&home.join("test.db"), Time::Database)
-                .await
-                .unwrap(),
-        ),
+        store: store::open(&url, Time::Database).await.unwrap(),
         artifacts: artifacts::open_folder(&home.join("artifacts")).unwrap(),
         clock: Arc::new(SystemClock),
         wake: Arc::new(Notify::new()),

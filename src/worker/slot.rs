@@ -7,10 +7,11 @@ use tokio::sync::broadcast;
 use tracing::Instrument as _;
 
 use super::attempt::{ActiveJob, deadline, supervise};
-use super::context::{Context, jittered};
+use super::context::Context;
 use super::finish::record;
 use crate::domain::JobId;
 use crate::domain::job::Job;
+use crate::domain::job::retry::jittered;
 use crate::domain::worker::Device;
 use crate::store::{Claim, StoreError};
 

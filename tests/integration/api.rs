@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
 use secateur::clock::ManualClock;
-use secateur::store::Ending;
+use secateur::domain::job::attempt_end::AttemptEnd;
 use serde_json::{Value, json};
 
 use crate::harness::{TestApp, publication};
@@ -203,7 +203,7 @@ async fn cancelling_is_idempotent_until_it_is_too_late() {
             (StatusCode::OK, json!("cancelling"))
         );
     }
-    app.finish(&lease, &Ending::Succeeded(Box::new(publication(1))))
+    app.finish(&lease, &AttemptEnd::Succeeded(Box::new(publication(1))))
         .await;
     let late = app
         .post(&format!("/v1/jobs/{running}/cancel"), &Value::Null)

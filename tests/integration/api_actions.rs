@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use secateur::domain::ErrorCode;
+use secateur::domain::job::attempt_end::AttemptEnd;
 use secateur::domain::job::failure::AttemptFailure;
 use secateur::domain::job::failure::JobError;
-use secateur::store::Ending;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, TestApp, publication};
@@ -53,7 +53,7 @@ async fn a_job_is_paused_resumed_and_tried_again() {
         early.json()["allowed"],
         json!(["queued", "running", "paused"])
     );
-    app.finish(&lease, &Ending::Paused).await;
+    app.finish(&lease, &AttemptEnd::Paused).await;
     ask(&app, &id, "cancel").await;
     let retried = ask(&app, &id, "retry").await;
     assert_eq!(status(&retried), (200, json!("queued")));
@@ -174,7 +174,7 @@ async fn a_failed_job_is_tried_again_with_all_its_attempts() {
         failure,
         attempt: 1,
     };
-    let failed = Ending::Failed {
+    let failed = AttemptEnd::Failed {
         error,
         crashed: false,
     };
@@ -189,7 +189,7 @@ async fn a_failed_job_is_tried_again_with_all_its_attempts() {
         (&json!(0), &json!(1))
     );
     let lease = app.claim().await;
-    app.finish(&lease, &Ending::Succeeded(Box::new(publication(2))))
+    app.finish(&lease, &AttemptEnd::Succeeded(Box::new(publication(2))))
         .await;
     let too_late = ask(&app, &id, "retry").await;
     assert_eq!(too_late.status, StatusCode::CONFLICT);

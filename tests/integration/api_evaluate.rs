@@ -1,7 +1,7 @@
 //! Jobs that measure without pruning.
 
 use reqwest::StatusCode;
-use secateur::store::Ending;
+use secateur::domain::job::attempt_end::AttemptEnd;
 use serde_json::{Value, json};
 
 use crate::harness::{TestApp, evaluation, evaluation_report, publication};
@@ -161,7 +161,7 @@ async fn results_of_an_evaluation_are_short_in_the_job_and_whole_by_themselves()
     let app = TestApp::api().await;
     let id = app.submit_evaluation(&json!("a")).await;
     let lease = app.claim().await;
-    app.finish(&lease, &Ending::Succeeded(Box::new(evaluation(1))))
+    app.finish(&lease, &AttemptEnd::Succeeded(Box::new(evaluation(1))))
         .await;
     let report = serde_json::to_value(evaluation_report()).unwrap();
     assert_eq!(
@@ -201,11 +201,11 @@ async fn only_the_artifact_of_a_job_that_pruned_and_succeeded_can_be_evaluated()
     let app = TestApp::api().await;
     let pruned = app.submit("m").await;
     let lease = app.claim().await;
-    app.finish(&lease, &Ending::Succeeded(Box::new(publication(1))))
+    app.finish(&lease, &AttemptEnd::Succeeded(Box::new(publication(1))))
         .await;
     let evaluated = app.submit_evaluation(&json!("a")).await;
     let lease = app.claim().await;
-    app.finish(&lease, &Ending::Succeeded(Box::new(evaluation(1))))
+    app.finish(&lease, &AttemptEnd::Succeeded(Box::new(evaluation(1))))
         .await;
     let queued = app.submit("m").await;
     let unknown = "job_019abcde0123789a8bcdef0123456789";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use secateur::domain::worker::WorkerProfile;
-use secateur::store::WorkerStore as _;
+
 use serde_json::{Value, json};
 
 use crate::harness::TestApp;

@@ -9,12 +9,13 @@ use secateur::app::{self, RunningApp};
 use secateur::clock::{Clock, SystemClock};
 use secateur::config::{ListenArgs, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs};
 use secateur::domain::job::Publication;
+use secateur::domain::job::attempt_end::AttemptEnd;
 use secateur::domain::job::scheduling::DeviceKind;
 use secateur::domain::report::manifest::EvaluationReport;
 use secateur::domain::report::manifest::{JobReport, Manifest};
 use secateur::domain::worker::Device;
 use secateur::domain::{HubReach, JobId};
-use secateur::store::{Claim, Ending, Lease, SqliteStore, Store, Time};
+use secateur::store::{self, Claim, DatabaseUrl, Lease, Store, Time};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -323,9 +324,9 @@ impl TestApp {
     }
 
     /// The server's database, through a second door.
-    pub(crate) async fn store(&self) -> SqliteStore {
-        let file = self.home().join("secateur.db");
-        SqliteStore::open(&file, Time::Database).await.unwrap()
+    pub(crate) async fn store(&self) -> Arc<dyn Store> {
+        let url = DatabaseUrl::file(&self.home().join("secateur.db"));
+        store::open(&url, Time::Database).await.unwrap()
     }
 
     /// Takes the oldest queued job for a worker that does not exist.
@@ -348,7 +349,7 @@ impl TestApp {
     }
 
     /// Ends the attempt of [`TestApp::claim`].
-    pub(crate) async fn finish(&self, lease: &Lease, ending: &Ending) {
+    pub(crate) async fn finish(&self, lease: &Lease, ending: &AttemptEnd) {
         assert!(
             self.store()
                 .await

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::StatusCode;
+use secateur::domain::job::attempt_end::AttemptEnd;
 use secateur::domain::report::manifest::FileEntry;
-use secateur::store::{Claim, Ending, Lease, SqliteStore, Store, Time};
+use secateur::store::{self, Claim, DatabaseUrl, Lease, Store, Time};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -40,7 +41,7 @@ async fn heard(stream: &mut TcpStream) -> String {
 }
 
 /// A succeeded job with one large file, whose bytes are all zero; gives the file's path in the API.
-async fn large_artifact(store: &SqliteStore, home: &Path, id: &str) -> String {
+async fn large_artifact(store: &dyn Store, home: &Path, id: &str) -> String {
     let claim = Claim {
         worker_id: "worker_elsewhere".to_owned(),
         device: cpu(),
@@ -60,7 +61,7 @@ async fn large_artifact(store: &SqliteStore, home: &Path, id: &str) -> String {
     std::fs::create_dir_all(&directory).unwrap();
     let file = std::fs::File::create(directory.join("large.bin")).unwrap();
     file.set_len(LARGE).unwrap();
-    let ending = Ending::Succeeded(Box::new(brought));
+    let ending = AttemptEnd::Succeeded(Box::new(brought));
     assert!(store.finish(&lease, &ending, None).await.unwrap().is_some());
     format!("/v1/jobs/{id}/artifacts/large.bin")
 }
@@ -68,7 +69,7 @@ async fn large_artifact(store: &SqliteStore, home: &Path, id: &str) -> String {
 /// The same for a server in this process.
 async fn large_artifact_of(app: &TestApp) -> String {
     let id = app.submit("m").await;
-    large_artifact(&app.store().await, app.home(), &id).await
+    large_artifact(&*app.store().await, app.home(), &id).await
 }
 
 #[tokio::test]
@@ -132,8 +133,8 @@ fn two_hundred_stalled_downloads_cost_little_and_disturb_nobody() {
     let job = server.post("/v1/jobs", &body);
     let id = job["id"].as_str().unwrap_or_else(|| panic!("{job}"));
     block_on(async {
-        let store = SqliteStore::open(&database.file(), Time::Database).await;
-        let path = large_artifact(&store.unwrap(), &dir.path().join("home"), id).await;
+        let store = store::open(&DatabaseUrl::from(database.url()), Time::Database).await;
+        let path = large_artifact(&*store.unwrap(), &dir.path().join("home"), id).await;
         let before = server.memory_kib("VmRSS:");
         let mut stalled = Vec::new();
         for _ in 0..CLIENTS {

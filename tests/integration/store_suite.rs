@@ -5,15 +5,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use secateur::domain::ErrorCode;
 use secateur::domain::JobId;
+use secateur::domain::job::attempt_end::AttemptEnd;
 use secateur::domain::job::event::{Attempt, AttemptOutcome, EventKind};
 use secateur::domain::job::failure::AttemptFailure;
 use secateur::domain::job::failure::JobError;
 use secateur::domain::job::progress::{Phase, Step};
+use secateur::domain::job::retry::{Budget, MAX_ATTEMPTS};
 use secateur::domain::job::state::{Action, JobState};
-use secateur::domain::job::{Job, JobFilter, MAX_ATTEMPTS};
+use secateur::domain::job::{Job, JobFilter};
 use secateur::domain::spec::JobType;
 use secateur::store::{
-    Claim, Ending, Lease, LeaseCheck, LeaseInfo, Report, Requested, Store, StoreError, Time,
+    Claim, Lease, LeaseCheck, LeaseInfo, Report, Requested, Store, StoreError, Time,
 };
 
 use crate::database::Database;
@@ -177,7 +179,7 @@ async fn an_evaluation_comes_back_as_it_was_stored(store: &TestStore) {
     let claimed = claimed.unwrap().unwrap();
     assert_eq!(claimed.spec, stored.spec);
     let lease = Lease::of(&claimed).unwrap();
-    let ending = Ending::Succeeded(Box::new(evaluation(1)));
+    let ending = AttemptEnd::Succeeded(Box::new(evaluation(1)));
     assert!(finish(store, &lease, &ending).await);
     let found = store.lookup_publication(stored.id).await.unwrap();
     assert_eq!(found, Some(evaluation(1)));
@@ -257,12 +259,12 @@ async fn a_job_is_cancelled_from_each_state_as_the_state_machine_says(store: &Te
     ] {
         assert_eq!(held, LeaseCheck::CancelRequested);
     }
-    assert!(finish(store, &lease, &Ending::Cancelled).await);
+    assert!(finish(store, &lease, &AttemptEnd::Cancelled).await);
     assert_eq!(job(store, running).await.state, JobState::Cancelled);
 
     for ending in [
         succeeded(1),
-        Ending::Failed {
+        AttemptEnd::Failed {
             error: error(1),
             crashed: false,
         },
@@ -283,11 +285,11 @@ async fn a_job_is_cancelled_from_each_state_as_the_state_machine_says(store: &Te
 }
 
 async fn a_cancelled_job_is_not_tried_again(store: &TestStore) {
-    let last_crash = Ending::Failed {
+    let last_crash = AttemptEnd::Failed {
         error: error(1),
         crashed: true,
     };
-    for ending in [retry(1, true, 5), Ending::Released, last_crash] {
+    for ending in [retry(1, true, 5), AttemptEnd::Released, last_crash] {
         let id = insert(store, 0).await;
         let lease = claim(store, "a", 1).await.unwrap();
         assert_eq!(store.check_lease(&lease).await.unwrap(), LeaseCheck::Valid);
@@ -380,7 +382,7 @@ async fn no_other_transition_can_be_written(store: &TestStore) {
     // Nobody asked for it: the store refuses rather than skip a state.
     assert!(
         store
-            .finish(&lease, &Ending::Cancelled, None)
+            .finish(&lease, &AttemptEnd::Cancelled, None)
             .await
             .is_err()
     );
@@ -410,9 +412,9 @@ async fn a_clock_that_goes_back_keeps_no_job_waiting(store: &TestStore) {
     assert_eq!(lease.job_id, id);
     let leased = store.list_leases().await.unwrap();
     assert_eq!(leased[0].expires_at, at(300));
-    assert!(finish_at(store, &lease, &Ending::Released, 1).await);
+    assert!(finish_at(store, &lease, &AttemptEnd::Released, 1).await);
     let again = claim(store, "a", 2).await.unwrap();
-    finish_at(store, &again, &Ending::Released, 3).await;
+    finish_at(store, &again, &AttemptEnd::Released, 3).await;
     ask(store, id, Action::Pause, 4).await;
     ask(store, id, Action::Resume, -9).await;
     assert!(claim(store, "a", -9).await.is_some());

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use reqwest::StatusCode;
+use secateur::domain::job::attempt_end::AttemptEnd;
 use secateur::domain::job::progress::{Phase, Step};
-use secateur::store::{Ending, Report, Store};
+use secateur::store::Report;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::TcpStream;
@@ -122,7 +123,7 @@ async fn a_job_is_followed_from_its_beginning_to_its_end() {
     let started = events.next_event().await.unwrap();
     assert_eq!((started.id, started.event.as_str()), (Some(2), "started"));
     assert_eq!(started.data["worker_id"], "worker_elsewhere");
-    let ending = Ending::Succeeded(Box::new(publication(lease.attempt)));
+    let ending = AttemptEnd::Succeeded(Box::new(publication(lease.attempt)));
     app.finish(&lease, &ending).await;
     assert_eq!(events.next_event().await.unwrap().event, "succeeded");
     let end = events.next().await.unwrap();

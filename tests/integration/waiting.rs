@@ -1,7 +1,7 @@
 //! `Prefer: wait`: answers that are held back until they are worth it.
 
 use reqwest::{Method, StatusCode};
-use secateur::store::Ending;
+use secateur::domain::job::attempt_end::AttemptEnd;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -31,7 +31,7 @@ async fn a_job_is_waited_for_until_it_is_over() {
     let cancel = async {
         let lease = app.claim().await;
         app.post(&format!("/v1/jobs/{id}/cancel"), &json!({})).await;
-        app.finish(&lease, &Ending::Cancelled).await;
+        app.finish(&lease, &AttemptEnd::Cancelled).await;
     };
     let (answer, ()) = tokio::join!(get(&app, &id, "wait=60", None), cancel);
     assert_eq!(answer.status, StatusCode::OK);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secateur::store::{Ending, Store};
+use secateur::domain::job::attempt_end::AttemptEnd;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -96,7 +96,7 @@ async fn a_job_that_kills_its_worker_every_time_fails() {
             secateur::domain::job::failure::JobError::crash(attempt, None, "gone".to_owned());
         app.finish(
             &lease,
-            &Ending::Retry {
+            &AttemptEnd::Retry {
                 error,
                 crashed: true,
                 delay: Duration::ZERO,
@@ -142,7 +142,7 @@ async fn a_worker_that_lost_its_lease_stops_and_leaves_nothing() {
     let store = app.store().await;
     let lease =
         secateur::store::Lease::of(&store.lookup_job(job_id(&id)).await.unwrap().unwrap()).unwrap();
-    app.finish(&lease, &Ending::Succeeded(Box::new(publication(1))))
+    app.finish(&lease, &AttemptEnd::Succeeded(Box::new(publication(1))))
         .await;
     // The next job runs, so the slot has let go of the first one.
     let next = app.submit("succeed").await;

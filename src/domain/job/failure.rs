@@ -28,18 +28,22 @@ pub struct JobError {
     pub attempt: u32,
 }
 
+impl AttemptFailure {
+    /// A failure that is retried if its code is.
+    pub fn new(code: ErrorCode, message: String, phase: Option<Phase>) -> Self {
+        Self {
+            code,
+            message,
+            phase,
+            retryable: code.retryable(),
+        }
+    }
+}
+
 impl JobError {
     /// The error of an attempt whose process ended without a word.
     pub fn crash(attempt: u32, phase: Option<Phase>, message: String) -> Self {
-        let code = ErrorCode::WorkerCrashed;
-        Self {
-            failure: AttemptFailure {
-                code,
-                message,
-                phase,
-                retryable: code.retryable(),
-            },
-            attempt,
-        }
+        let failure = AttemptFailure::new(ErrorCode::WorkerCrashed, message, phase);
+        Self { failure, attempt }
     }
 }

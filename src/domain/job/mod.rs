@@ -1,8 +1,10 @@
 //! A job, and what it brought.
 
+pub mod attempt_end;
 pub mod event;
 pub mod failure;
 pub mod progress;
+pub mod retry;
 pub mod scheduling;
 pub mod state;
 
@@ -13,15 +15,13 @@ use serde::{Deserialize, Serialize};
 
 use self::failure::JobError;
 use self::progress::{Phase, Progress};
+use self::retry::{Budget, MAX_ATTEMPTS};
 use self::scheduling::Scheduling;
 use self::state::JobState;
 use super::id::JobId;
 use super::report::manifest::{FileEntry, JobReport, Sparsity};
 use super::report::results::{MeanResult, PerplexityResult, TaskResult, Warning};
 use super::spec::{JobSpec, JobType};
-
-/// How many attempts may fail before their job does.
-pub const MAX_ATTEMPTS: u32 = 3;
 
 /// The short form of what a succeeded job brought.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -177,9 +177,12 @@ impl Job {
         }
     }
 
-    /// Whether one more failed attempt would be the last one.
-    pub fn is_last_attempt(&self) -> bool {
-        self.failed_attempts + 1 >= self.max_attempts
+    /// The attempts that failed, and those that may.
+    pub fn budget(&self) -> Budget {
+        Budget {
+            failed: self.failed_attempts,
+            max: self.max_attempts,
+        }
     }
 }
 

@@ -240,12 +240,12 @@ mod tests {
     use crate::clock::{Clock as _, SystemClock};
     use crate::domain::job::Job;
     use crate::request::{Defaults, JobRequest};
-    use crate::store::{SqliteStore, Time};
+    use crate::store::{self, DatabaseUrl, Time};
 
     /// More than the channel holds.
     const EVENTS: u64 = BACKLOG as u64 + 50;
 
-    async fn add(store: &SqliteStore, jobs: u64) {
+    async fn add(store: &dyn Store, jobs: u64) {
         let body = json!({"model": "demo", "sparsity": 0.5});
         let spec = JobRequest::parse(&body, Defaults::CPU).unwrap().spec;
         for _ in 0..jobs {
@@ -259,16 +259,17 @@ mod tests {
     async fn what_cannot_be_read_is_left_out_and_what_follows_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("test.db");
-        let store = SqliteStore::open(&file, Time::Database).await.unwrap();
-        add(&store, u64::from(BATCH) + 50).await;
+        let url = DatabaseUrl::file(&file);
+        let store = store::open(&url, Time::Database).await.unwrap();
+        add(&*store, u64::from(BATCH) + 50).await;
         let mut connection = SqliteConnection::connect(&format!("sqlite://{}", file.display()))
             .await
             .unwrap();
         // As a newer version might have written it; more than is read at once.
         let statement = "update events set kind = '{\"type\":\"polished\"}' where number > 1";
         connection.execute(statement).await.unwrap();
-        add(&store, 1).await;
-        let feed = Feed::new(Arc::new(store) as Arc<dyn Store>);
+        add(&*store, 1).await;
+        let feed = Feed::new(store);
         feed.clone().start(CancellationToken::new()).await.unwrap();
         let mut follower = feed.follow(Scope::All, 0);
         let last = u64::from(BATCH) + 51;
@@ -280,20 +281,20 @@ mod tests {
     #[tokio::test]
     async fn whoever_is_too_slow_for_the_channel_misses_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&dir.path().join("test.db"), Time::Database).await;
-        let store = Arc::new(store.unwrap());
-        let feed = Feed::new(Arc::clone(&store) as Arc<dyn Store>);
+        let url = DatabaseUrl::file(&dir.path().join("test.db"));
+        let store = store::open(&url, Time::Database).await.unwrap();
+        let feed = Feed::new(Arc::clone(&store));
         feed.clone().start(CancellationToken::new()).await.unwrap();
         let mut slow = feed.follow(Scope::All, 0);
-        add(&store, 1).await;
+        add(&*store, 1).await;
         assert_eq!(slow.next().await.unwrap().unwrap().position, 1);
         let mut news = feed.subscribe();
         let all_told = async {
             // Told of more than it keeps, the channel has lost some of it for `slow`.
             while !matches!(news.recv().await, Ok(told) if told.number == EVENTS) {}
         };
-        tokio::join!(add(&store, EVENTS - 1), all_told);
-        add(&store, 1).await;
+        tokio::join!(add(&*store, EVENTS - 1), all_told);
+        add(&*store, 1).await;
         for position in 2..=EVENTS + 1 {
             assert_eq!(slow.next().await.unwrap().unwrap().position, position);
         }

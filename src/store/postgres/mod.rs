@@ -5,6 +5,7 @@
 //! come one after the other.
 
 mod connections;
+#[macro_use]
 mod dialect;
 mod listener;
 #[expect(
@@ -23,7 +24,7 @@ use connections::Connections;
 
 /// A [`Store`](super::Store) in one PostgreSQL database.
 #[derive(Debug, Clone)]
-pub struct PostgresStore {
+pub(super) struct PostgresStore {
     connections: Connections,
     time: Time,
 }

@@ -1,18 +1,78 @@
-//! Requests under a key: what an earlier one was answered, and who is the first.
+//! The table `idempotency_keys`.
 
 use jiff::Timestamp;
 
-use super::row::{Columns, to_json};
-use super::{Connection, sql};
+use super::columns::{Columns, to_json};
+use super::{Connection, Connections, Database, Reading, Writing, jobs};
 use crate::domain::idempotency::{KeyedRequest, LIFETIME, Reply};
-use crate::store::{Earlier, StoreError, failed};
+use crate::domain::job::Job;
+use crate::store::{Answer, Earlier, Inserted, KeyStore, StoreError, StoreFuture, failed};
 
-pub(super) async fn lookup_earlier(
+const LOOKUP: &str = "\
+select fingerprint, reply from idempotency_keys where scope = $1 and key = $2 and expires_at > $3";
+
+const TAKE: &str = "\
+insert into idempotency_keys (scope, key, fingerprint, reply, expires_at) values ($1, $2, $3, $4, $5) \
+on conflict (scope, key) do nothing";
+
+const FORGET: &str =
+    "delete from idempotency_keys where scope = $1 and key = $2 and expires_at <= $3";
+
+const FORGET_EXPIRED: &str = "delete from idempotency_keys where expires_at <= $1";
+
+impl KeyStore for Database {
+    fn lookup_earlier<'a>(&'a self, request: &'a KeyedRequest) -> StoreFuture<'a, Option<Earlier>> {
+        Connections::bounded(async move {
+            let mut reading = Reading::begin(self).await?;
+            let earlier = lookup(&mut reading.transaction, request, reading.now).await?;
+            reading.end().await?;
+            Ok(earlier)
+        })
+    }
+
+    fn insert_job_once<'a>(
+        &'a self,
+        job: &'a Job,
+        request: &'a KeyedRequest,
+        answer: &'a Answer<'a>,
+    ) -> StoreFuture<'a, Inserted> {
+        Connections::bounded(async move {
+            let mut writing = Writing::begin(self).await?;
+            let job = job.clone().accepted_at(writing.now);
+            let reply = answer(&job);
+            let (transaction, now) = (&mut writing.transaction, writing.now);
+            let earlier = take(transaction, request, &reply, now).await?;
+            let inserted = if let Some(earlier) = earlier {
+                Inserted::Earlier(earlier)
+            } else {
+                jobs::insert(transaction, &job).await?;
+                Inserted::New(reply)
+            };
+            writing.commit("store a job").await?;
+            Ok(inserted)
+        })
+    }
+
+    fn forget_expired_keys(&self) -> StoreFuture<'_, u64> {
+        Connections::bounded(async move {
+            let mut writing = Writing::begin(self).await?;
+            let done = sqlx::query(FORGET_EXPIRED)
+                .bind(writing.now.as_millisecond())
+                .execute(&mut *writing.transaction)
+                .await
+                .map_err(failed("forget keys"))?;
+            writing.commit("forget keys").await?;
+            Ok(done.rows_affected())
+        })
+    }
+}
+
+async fn lookup(
     connection: &mut Connection,
     request: &KeyedRequest,
     now: Timestamp,
 ) -> Result<Option<Earlier>, StoreError> {
-    let found = sqlx::query(sql::LOOKUP_KEY)
+    let found = sqlx::query(LOOKUP)
         .bind(request.scope)
         .bind(request.key.as_str())
         .bind(now.as_millisecond())
@@ -29,23 +89,22 @@ pub(super) async fn lookup_earlier(
     }
 }
 
-/// Takes the key for this request, or gives what the one says that has it. A transaction that is just taking it is
-/// waited for.
-pub(super) async fn take(
+/// Takes the key for this request, or gives what the request before it was. Waits for a transaction that is taking it.
+async fn take(
     connection: &mut Connection,
     request: &KeyedRequest,
     reply: &Reply,
     now: Timestamp,
 ) -> Result<Option<Earlier>, StoreError> {
     loop {
-        sqlx::query(sql::FORGET_KEY)
+        sqlx::query(FORGET)
             .bind(request.scope)
             .bind(request.key.as_str())
             .bind(now.as_millisecond())
             .execute(&mut *connection)
             .await
             .map_err(failed("forget a key"))?;
-        let taken = sqlx::query(sql::TAKE_KEY)
+        let taken = sqlx::query(TAKE)
             .bind(request.scope)
             .bind(request.key.as_str())
             .bind(request.fingerprint.to_string())
@@ -57,20 +116,9 @@ pub(super) async fn take(
         if taken.rows_affected() == 1 {
             return Ok(None);
         }
-        // Nothing is found where the key's time ended between the two statements of somebody else.
-        if let Some(earlier) = lookup_earlier(connection, request, now).await? {
+        // Nothing is found where the key expired between these two statements.
+        if let Some(earlier) = lookup(connection, request, now).await? {
             return Ok(Some(earlier));
         }
     }
-}
-
-pub(super) async fn forget_expired(
-    connection: &mut Connection,
-    now: Timestamp,
-) -> Result<u64, StoreError> {
-    let done = sqlx::query(sql::FORGET_KEYS)
-        .bind(now.as_millisecond())
-        .execute(connection)
-        .await;
-    Ok(done.map_err(failed("forget keys"))?.rows_affected())
 }

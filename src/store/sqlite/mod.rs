@@ -4,6 +4,7 @@
 //! start and not in its middle, where SQLite could only refuse it.
 
 mod connections;
+#[macro_use]
 mod dialect;
 mod migration;
 #[path = "../shared/mod.rs"]
@@ -20,14 +21,14 @@ use connections::Connections;
 
 /// A [`Store`](super::Store) in one SQLite file.
 #[derive(Debug, Clone)]
-pub struct SqliteStore {
+pub(super) struct SqliteStore {
     connections: Connections,
     time: Time,
 }
 
 impl SqliteStore {
     /// Opens the file, creates it where it is missing, and brings its schema up to date.
-    pub async fn open(path: &Path, time: Time) -> Result<Self, StoreError> {
+    pub(super) async fn open(path: &Path, time: Time) -> Result<Self, StoreError> {
         let connections = Connections::open(path).await?;
         Ok(Self { connections, time })
     }

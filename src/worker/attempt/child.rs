@@ -11,8 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 use tracing::Instrument;
 
-use crate::domain::attempt::PAUSE;
-use crate::domain::attempt::{AttemptMessage, AttemptSpec};
+use crate::domain::attempt::{AttemptMessage, AttemptSpec, PAUSE};
 
 /// How long a child may live on after it has closed its output.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -9,4 +9,4 @@ mod upload;
 
 pub(super) use active::{ActiveJob, ActiveJobs};
 pub(super) use resume::{discard, remove};
-pub(super) use supervisor::{Ended, deadline, supervise};
+pub(super) use supervisor::{deadline, supervise};

@@ -26,7 +26,7 @@ pub(super) async fn locate(
         let error = &error as &dyn std::error::Error;
         tracing::error!(error, "cannot look up the jobs whose artifacts are needed");
         let message = "the jobs that the models are artifacts of cannot be looked up";
-        failure(ErrorCode::Unavailable, message.to_owned())
+        AttemptFailure::new(ErrorCode::Unavailable, message.to_owned(), None)
     })?;
     let mut directories = BTreeMap::new();
     for id in ids {
@@ -34,7 +34,7 @@ pub(super) async fn locate(
             Some(status) if status.state == JobState::Succeeded => status.attempt,
             _ => {
                 let message = format!("the artifact of the job {id} is not there any more");
-                return Err(failure(ErrorCode::ModelNotFound, message));
+                return Err(AttemptFailure::new(ErrorCode::ModelNotFound, message, None));
             }
         };
         let directory = match context.parts.artifacts.directory(id, attempt) {
@@ -94,27 +94,18 @@ async fn fetch(context: &Context, id: JobId, sources: &Path) -> Result<PathBuf, 
             "cannot copy the artifact that is needed"
         );
         let message = format!("the artifact of the job {id} cannot be copied to the worker");
-        failure(ErrorCode::Unavailable, message)
+        AttemptFailure::new(ErrorCode::Unavailable, message, None)
     })?;
     Ok(directory)
-}
-
-fn failure(code: ErrorCode, message: String) -> AttemptFailure {
-    AttemptFailure {
-        code,
-        message,
-        phase: None,
-        retryable: code.retryable(),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::job::Publication;
-    use crate::domain::spec::EvaluateSpec;
-    use crate::domain::spec::ModelRef;
-    use crate::store::{Ending, Lease};
+    use crate::domain::job::attempt_end::AttemptEnd;
+    use crate::domain::spec::{EvaluateSpec, ModelRef};
+    use crate::store::Lease;
     use crate::worker::fixture::{build_artifact, claimed, context};
 
     #[tokio::test]
@@ -135,13 +126,13 @@ mod tests {
         let (directory, report) = build_artifact(&context, &job);
         let artifacts = &context.parts.artifacts;
         artifacts.publish(job.id, 1, &directory, &[]).await.unwrap();
-        let ending = Ending::Succeeded(Box::new(Publication {
+        let end = AttemptEnd::Succeeded(Box::new(Publication {
             attempt: 1,
             report,
             files: Vec::new(),
         }));
         let lease = Lease::of(&job).unwrap();
-        let finished = context.parts.store.finish(&lease, &ending, None);
+        let finished = context.parts.store.finish(&lease, &end, None);
         assert!(finished.await.unwrap().is_some());
         let found = locate(&context, &spec, &scratch).await.unwrap();
         let weights = std::fs::read(found[&job.id].join("model.safetensors"));

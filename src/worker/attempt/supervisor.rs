@@ -1,4 +1,4 @@
-//! One attempt, from the start of its process to its end: listens to it, renews the lease, passes its progress on.
+//! Supervises one attempt: starts its process, reads its messages, renews the lease, reports progress.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,13 +12,13 @@ use tracing::{Instrument as _, field};
 use super::child::{self, Child};
 use super::upload::Uploader;
 use super::{resume, sources};
-use crate::domain::ErrorCode;
-use crate::domain::JobId;
 use crate::domain::attempt::{AttemptMessage, AttemptSpec};
 use crate::domain::job::Job;
+use crate::domain::job::attempt_end::AttemptEnd;
 use crate::domain::job::failure::AttemptFailure;
 use crate::domain::job::progress::{Phase, Step};
 use crate::domain::report::manifest::JobReport;
+use crate::domain::{ErrorCode, JobId};
 use crate::store::{Lease, LeaseCheck, Report};
 use crate::traces;
 use crate::worker::context::Context;
@@ -26,61 +26,36 @@ use crate::worker::lease::{
     CHECK_INTERVAL, LeaseClient, Limit, every, log_failed_call, until, while_leased,
 };
 
-/// Progress is written down at most this often.
+/// The shortest time between two reports of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long a child may take to its next checkpoint when it shall pause. Blocks of the largest models take minutes.
+/// How long a child may take to save its resume state and pause. Blocks of the largest models take minutes.
 const PAUSE_TIMEOUT: Duration = Duration::from_mins(15);
 
-/// How an attempt's process ended.
-#[derive(Debug)]
-pub(in crate::worker) enum Ended {
-    /// Its artifact lies in the scratch directory.
-    Succeeded(JobReport),
-    /// It said why, or could not be started.
-    Failed(AttemptFailure),
-    /// Without a last word.
-    Crashed {
-        message: String,
-        phase: Option<Phase>,
-    },
-    /// Killed: the job shall be cancelled.
-    Cancelled,
-    /// At a checkpoint, or killed where there is none: the job shall pause.
-    Paused,
-    /// Killed: the job is past its deadline.
-    Overdue { phase: Option<Phase> },
-    /// Killed: the worker stops.
-    Stopped,
-    /// Killed: the lease is gone.
-    Lost,
-}
-
-/// When a job that was claimed just now must be over. Both times are the database's: the job changed last when it was
-/// claimed.
+/// The deadline of a job that was claimed just now. Both times are the database's: the job last changed when claimed.
 pub(in crate::worker) fn deadline(job: &Job) -> Option<Instant> {
     let left = job.scheduling.deadline_at?.duration_since(job.updated_at);
     Some(Instant::now() + Duration::try_from(left).unwrap_or_default())
 }
 
-/// Runs one attempt. When this returns, its process does not exist any more.
+/// Runs one attempt; its process is gone when this returns. Gives the report of a success that is not published yet.
 pub(in crate::worker) async fn supervise(
     context: &Context,
     job: &Job,
     device: &str,
     deadline: Option<Instant>,
-    asked: broadcast::Receiver<JobId>,
-) -> Ended {
+    requests: broadcast::Receiver<JobId>,
+) -> Result<JobReport, AttemptEnd> {
     let worker_id = context.worker_id();
     let span = tracing::info_span!("attempt", job.id = %job.id, job.attempt = job.attempt, worker.id = worker_id, device, trace.id = field::Empty);
     traces::link(&span, job.traceparent.as_deref());
     let work = async {
         let Some(lease) = Lease::of(job) else {
-            return Ended::Lost;
+            return Err(AttemptEnd::Lost);
         };
         let scratch = context.scratch(job.id);
         if let Err(error) = create_directory(scratch.clone()).await {
-            return Ended::Failed(cannot_start(&error));
+            return Err(context.failed_end(job, cannot_start(&error)));
         }
         let fetched = async {
             let located = sources::locate(context, &job.spec, &scratch).await?;
@@ -90,30 +65,24 @@ pub(in crate::worker) async fn supervise(
             deadline,
             phase: None,
         };
-        let (job_artifacts, received) = match while_leased(context, &lease, limit, fetched).await {
-            Ok(Ok(fetched)) => fetched,
-            Ok(Err(failure)) => return Ended::Failed(failure),
-            Err(ended) => return ended,
-        };
+        let fetched = while_leased(context, job, limit, fetched).await?;
+        let (job_artifacts, received) =
+            fetched.map_err(|failure| context.failed_end(job, failure))?;
         let mut spec = attempt_spec(context, job, device, job_artifacts);
         spec.received = received.as_ref().map(|received| received.directory.clone());
-        let started = Child::spawn(&context.settings.program, &spec).await;
-        match started {
-            Ok(child) => {
-                tracing::info!("attempt started");
-                let uploader = Uploader::start(context, job, received.as_ref());
-                let watch = Watch::new(context, deadline, lease, uploader.as_ref());
-                let ended = watch.run(child, asked).await;
-                if let Some(uploader) = uploader {
-                    uploader.end(&ended).await;
-                }
-                if let Some(received) = received {
-                    drop(resume::remove(&received.directory).await);
-                }
-                ended
-            }
-            Err(error) => Ended::Failed(cannot_start(&error)),
+        let child = Child::spawn(&context.settings.program, &spec).await;
+        let child = child.map_err(|error| context.failed_end(job, cannot_start(&error)))?;
+        tracing::info!("attempt started");
+        let uploader = Uploader::start(context, job, received.as_ref());
+        let supervisor = Supervisor::new(context, job, deadline, lease, uploader.as_ref());
+        let ended = supervisor.run(child, requests).await;
+        if let Some(uploader) = uploader {
+            uploader.end(ended.as_ref().err()).await;
         }
+        if let Some(received) = received {
+            drop(resume::remove(&received.directory).await);
+        }
+        ended
     };
     work.instrument(span).await
 }
@@ -157,62 +126,62 @@ fn cannot_start(error: &io::Error) -> AttemptFailure {
     } else {
         ErrorCode::Io
     };
-    AttemptFailure {
-        code,
-        message: format!("cannot start the attempt: {error}"),
-        phase: None,
-        retryable: code.retryable(),
-    }
+    AttemptFailure::new(code, format!("cannot start the attempt: {error}"), None)
 }
 
-/// Why the loop shall end before the child does.
+/// Why the supervisor stops the child.
 enum Stop {
-    /// At once.
-    Now(Ended),
-    /// When the child is at its next checkpoint: the job shall pause.
-    AtCheckpoint,
+    /// At once, with this end.
+    Now(AttemptEnd),
+    /// When it has saved its resume state: the job must pause.
+    WhenSaved,
 }
 
 /// What is known of the running attempt.
-struct Watch<'c> {
+struct Supervisor<'c> {
     context: &'c Context,
+    job: &'c Job,
     uploader: Option<&'c Uploader>,
-    /// To the database.
     client: LeaseClient<'c>,
-    job_id: JobId,
     phase: Option<(Phase, Instant)>,
     /// When the job must be over.
     deadline: Option<Instant>,
-    /// Until when a child that shall pause is waited for.
+    /// When a child that was asked to pause is killed.
     pausing_until: Option<Instant>,
-    /// The newest step that was not written down yet.
-    unwritten: Option<Step>,
-    last_word: Option<Ended>,
+    /// The newest step that is not reported yet.
+    unreported: Option<Step>,
+    /// The result that the child named last.
+    result: Option<Result<JobReport, AttemptEnd>>,
 }
 
-impl<'c> Watch<'c> {
+impl<'c> Supervisor<'c> {
     fn new(
         context: &'c Context,
+        job: &'c Job,
         deadline: Option<Instant>,
         lease: Lease,
         uploader: Option<&'c Uploader>,
     ) -> Self {
         Self {
             context,
+            job,
             uploader,
-            job_id: lease.job_id,
             client: LeaseClient::new(context, lease),
             phase: None,
             deadline,
             pausing_until: None,
-            unwritten: None,
-            last_word: None,
+            unreported: None,
+            result: None,
         }
     }
 
-    /// Nothing in here waits but for the next thing to happen: a call to the database may take long.
-    async fn run(mut self, mut child: Child, mut asked: broadcast::Receiver<JobId>) -> Ended {
-        // The process has said everything, and only has to be written down.
+    /// Handles one event after the other, and waits for nothing else: a call to the database may take long.
+    async fn run(
+        mut self,
+        mut child: Child,
+        mut requests: broadcast::Receiver<JobId>,
+    ) -> Result<JobReport, AttemptEnd> {
+        // The process has closed its output, which may not be reported in full yet.
         let mut is_over = false;
         let mut heartbeat = every(self.context.settings.heartbeat);
         let mut flush = every(PROGRESS_INTERVAL);
@@ -242,41 +211,41 @@ impl<'c> Watch<'c> {
                     None
                 }
                 _ = flush.tick() => {
-                    self.flush();
+                    self.report_step();
                     None
                 }
                 _ = check.tick() => {
                     self.client.check();
                     None
                 }
-                about = asked.recv() => {
-                    match about {
-                        Ok(id) if id != self.job_id => {}
-                        // Too many at once, or nobody left to send any: the database knows.
+                request = requests.recv() => {
+                    match request {
+                        Ok(id) if id != self.job.id => {}
+                        // Too many at once, or no sender is left: the database knows.
                         Ok(_) | Err(RecvError::Lagged(_) | RecvError::Closed) => self.client.check(),
                     }
                     None
                 }
                 () = until(self.deadline) => Some(Stop::Now(self.overdue())),
-                () = until(self.pausing_until) => Some(Stop::Now(Ended::Paused)),
-                () = self.context.stop.cancelled() => Some(Stop::Now(Ended::Stopped)),
+                () = until(self.pausing_until) => Some(Stop::Now(AttemptEnd::Paused)),
+                () = self.context.stop.cancelled() => Some(Stop::Now(AttemptEnd::Released)),
             };
             match stop {
                 None => {}
-                // What is finished before its worker hears of anything counts.
+                // A result that was there before the request counts.
                 Some(_) if is_over => return self.conclude(child).await,
-                Some(Stop::AtCheckpoint) if self.pausing_until.is_some() => {}
-                Some(Stop::AtCheckpoint) if self.has_checkpoints() => {
+                Some(Stop::WhenSaved) if self.pausing_until.is_some() => {}
+                Some(Stop::WhenSaved) if self.saves_resume_state() => {
                     self.pausing_until = Some(Instant::now() + PAUSE_TIMEOUT);
                     child.pause().await;
                 }
-                Some(Stop::AtCheckpoint) => {
+                Some(Stop::WhenSaved) => {
                     child.kill().await;
-                    return Ended::Paused;
+                    return Err(AttemptEnd::Paused);
                 }
-                Some(Stop::Now(ended)) => {
+                Some(Stop::Now(end)) => {
                     child.kill().await;
-                    return ended;
+                    return Err(end);
                 }
             }
         }
@@ -287,21 +256,21 @@ impl<'c> Watch<'c> {
             AttemptMessage::Phase { phase } => {
                 self.leave_phase();
                 self.phase = Some((phase, Instant::now()));
-                self.unwritten = None;
-                // Of the phase before.
+                self.unreported = None;
+                // It is of the phase before.
                 self.client.step(None);
                 tracing::info!(phase = phase.as_str(), "phase began");
                 self.client.report(Report::Phase(phase));
-                // The last checkpoint is behind it.
-                let is_late = self.pausing_until.is_some() && !self.has_checkpoints();
-                is_late.then_some(Stop::Now(Ended::Paused))
+                // Later phases save no resume state.
+                let is_late = self.pausing_until.is_some() && !self.saves_resume_state();
+                is_late.then_some(Stop::Now(AttemptEnd::Paused))
             }
             AttemptMessage::Progress { step } => {
-                self.unwritten = Some(step);
+                self.unreported = Some(step);
                 None
             }
             AttemptMessage::Resumed { block, blocks } => {
-                tracing::info!(block, blocks, "attempt goes on from a checkpoint");
+                tracing::info!(block, blocks, "attempt goes on from its resume state");
                 self.client.report(Report::Resumed { block, blocks });
                 None
             }
@@ -312,29 +281,28 @@ impl<'c> Watch<'c> {
                 None
             }
             AttemptMessage::Succeeded { report } => {
-                self.last_word = Some(Ended::Succeeded(report));
+                self.result = Some(Ok(report));
                 None
             }
             AttemptMessage::Paused => {
-                self.last_word = Some(Ended::Paused);
+                self.result = Some(Err(AttemptEnd::Paused));
                 None
             }
             AttemptMessage::Failed { failure } => {
-                self.last_word = Some(Ended::Failed(failure));
+                self.result = Some(Err(self.context.failed_end(self.job, failure)));
                 None
             }
         }
     }
 
-    /// Pruning has one after each block.
-    fn has_checkpoints(&self) -> bool {
+    /// Whether the phase saves a resume state; pruning does after each block.
+    fn saves_resume_state(&self) -> bool {
         matches!(self.phase, Some((Phase::Pruning, _)))
     }
 
-    fn overdue(&self) -> Ended {
-        Ended::Overdue {
-            phase: self.phase.map(|(phase, _)| phase),
-        }
+    fn overdue(&self) -> AttemptEnd {
+        let phase = self.phase.map(|(phase, _)| phase);
+        self.context.overdue_end(self.job, phase)
     }
 
     fn leave_phase(&self) {
@@ -344,21 +312,21 @@ impl<'c> Watch<'c> {
         }
     }
 
-    fn flush(&mut self) {
-        if let Some(step) = self.unwritten.take() {
+    fn report_step(&mut self) {
+        if let Some(step) = self.unreported.take() {
             self.client.step(Some(step));
         }
     }
 
-    async fn conclude(self, child: Child) -> Ended {
+    async fn conclude(self, child: Child) -> Result<JobReport, AttemptEnd> {
         self.leave_phase();
         let status = child.exit_status().await;
-        self.last_word.unwrap_or_else(|| Ended::Crashed {
-            message: format!(
-                "the process of the attempt ended without a result, with {}",
-                child::describe(&status)
-            ),
-            phase: self.phase.map(|(phase, _)| phase),
+        self.result.unwrap_or_else(|| {
+            let status = child::describe(&status);
+            let message =
+                format!("the process of the attempt ended without a result, with {status}");
+            let phase = self.phase.map(|(phase, _)| phase);
+            Err(self.context.crashed_end(self.job, phase, message))
         })
     }
 }
@@ -366,8 +334,8 @@ impl<'c> Watch<'c> {
 fn stop_unless_valid(check: LeaseCheck) -> Option<Stop> {
     match check {
         LeaseCheck::Valid => None,
-        LeaseCheck::CancelRequested => Some(Stop::Now(Ended::Cancelled)),
-        LeaseCheck::PauseRequested => Some(Stop::AtCheckpoint),
-        LeaseCheck::Lost => Some(Stop::Now(Ended::Lost)),
+        LeaseCheck::CancelRequested => Some(Stop::Now(AttemptEnd::Cancelled)),
+        LeaseCheck::PauseRequested => Some(Stop::WhenSaved),
+        LeaseCheck::Lost => Some(Stop::Now(AttemptEnd::Lost)),
     }
 }

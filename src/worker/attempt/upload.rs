@@ -14,11 +14,11 @@ use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
 use super::resume::Received;
-use super::supervisor::Ended;
 use crate::artifacts::{ArtifactError, ResumeStates, StoredFile, StoredState};
 use crate::domain::JobId;
 use crate::domain::attempt::{CheckpointFile, JOURNAL_DIR, PortableCheckpoint};
 use crate::domain::job::Job;
+use crate::domain::job::attempt_end::AttemptEnd;
 use crate::worker::context::Context;
 
 /// How long the last checkpoint of an attempt that will be tried again may take to the bucket; at most half a lease, which
@@ -77,8 +77,8 @@ impl Uploader {
         }
     }
 
-    /// Where another attempt may follow, the last checkpoint is waited for, though not for long.
-    pub(super) async fn end(self, ended: &Ended) {
+    /// Waits for the last upload, though not for long, where another attempt may follow.
+    pub(super) async fn end(self, end: Option<&AttemptEnd>) {
         let Self {
             patience,
             offers,
@@ -86,15 +86,14 @@ impl Uploader {
             journal: _,
         } = self;
         drop(offers);
-        let patience = match ended {
-            Ended::Failed(failure) if failure.retryable => patience,
-            Ended::Crashed { .. } | Ended::Paused | Ended::Stopped => patience,
-            Ended::Succeeded(_)
-            | Ended::Failed(_)
-            | Ended::Cancelled
-            | Ended::Overdue { .. }
-            | Ended::Lost => Duration::ZERO,
+        let may_go_on = match end {
+            Some(AttemptEnd::Failed { error, .. }) => error.failure.retryable,
+            Some(AttemptEnd::Retry { .. } | AttemptEnd::Paused | AttemptEnd::Released) => true,
+            None | Some(AttemptEnd::Succeeded(_) | AttemptEnd::Cancelled | AttemptEnd::Lost) => {
+                false
+            }
         };
+        let patience = if may_go_on { patience } else { Duration::ZERO };
         if tokio::time::timeout(patience, &mut task).await.is_err() {
             task.abort();
         }

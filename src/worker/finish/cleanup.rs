@@ -121,9 +121,10 @@ fn lock(scratch: &Path) -> io::Result<Option<File>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::job::attempt_end::AttemptEnd;
     use crate::domain::job::failure::JobError;
     use crate::domain::job::state::Action;
-    use crate::store::{Ending, Lease};
+    use crate::store::Lease;
     use crate::worker::fixture::{build_artifact, claimed, context};
 
     fn is_there(path: &Path) -> bool {
@@ -134,12 +135,12 @@ mod tests {
     async fn failed(context: &Context) -> Job {
         let job = claimed(context).await;
         build_artifact(context, &job);
-        let ending = Ending::Failed {
+        let end = AttemptEnd::Failed {
             error: JobError::crash(1, None, "gone".to_owned()),
             crashed: true,
         };
         let lease = Lease::of(&job).unwrap();
-        let finished = context.parts.store.finish(&lease, &ending, None).await;
+        let finished = context.parts.store.finish(&lease, &end, None).await;
         assert!(finished.unwrap().is_some());
         job
     }

@@ -16,13 +16,12 @@ use super::record::STORE_RETRY;
 use crate::artifacts::ArtifactError;
 use crate::domain::ErrorCode;
 use crate::domain::attempt::LOCK_FILE;
+use crate::domain::job::attempt_end::AttemptEnd;
 use crate::domain::job::failure::AttemptFailure;
 use crate::domain::job::progress::Phase;
 use crate::domain::job::{Job, Publication};
-use crate::domain::report::manifest::FileEntry;
-use crate::domain::report::manifest::{JobReport, Manifest};
+use crate::domain::report::manifest::{FileEntry, JobReport, Manifest};
 use crate::store::{Lease, LeaseCheck};
-use crate::worker::attempt::Ended;
 use crate::worker::context::Context;
 use crate::worker::lease::{Limit, while_leased};
 
@@ -43,22 +42,23 @@ pub(super) async fn publish(
     lease: &Lease,
     deadline: Option<Instant>,
     report: JobReport,
-) -> Result<Publication, Ended> {
+) -> Result<Publication, AttemptEnd> {
     let work = async {
         let lock = lock(&context.scratch(job.id), job.attempt).await;
         confirm(context, lease).await?;
-        let _lock = lock.map_err(|error| Ended::Failed(storing_failed(&error)))?;
+        let failed = |failure| context.failed_end(job, failure);
+        let _lock = lock.map_err(|error| failed(storing_failed(&error)))?;
         // The database reads a report by the type of its job.
         if report.job_type() != job.spec.job_type() {
-            return Err(Ended::Failed(wrong_type(job, &report)));
+            return Err(failed(wrong_type(job, &report)));
         }
-        store(context, job, report).await.map_err(Ended::Failed)
+        store(context, job, report).await.map_err(failed)
     };
     let limit = Limit {
         deadline,
         phase: Some(Phase::Publishing),
     };
-    while_leased(context, lease, limit, work).await.flatten()
+    while_leased(context, job, limit, work).await.flatten()
 }
 
 /// A bucket that is away is waited for, as a database is: hours of work hang on it, and another attempt would meet the same.
@@ -118,7 +118,7 @@ async fn lock(scratch: &Path, attempt: u32) -> io::Result<File> {
 
 /// Goes on only with the database's word that the lease holds. An artifact that is finished before its worker hears of
 /// a cancellation or a pause counts, if it is stored as quickly.
-async fn confirm(context: &Context, lease: &Lease) -> Result<(), Ended> {
+async fn confirm(context: &Context, lease: &Lease) -> Result<(), AttemptEnd> {
     loop {
         let held = context
             .parts
@@ -129,7 +129,7 @@ async fn confirm(context: &Context, lease: &Lease) -> Result<(), Ended> {
             Ok(LeaseCheck::Valid | LeaseCheck::CancelRequested | LeaseCheck::PauseRequested) => {
                 return Ok(());
             }
-            Ok(LeaseCheck::Lost) => return Err(Ended::Lost),
+            Ok(LeaseCheck::Lost) => return Err(AttemptEnd::Lost),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, job.id = %lease.job_id, "cannot confirm the lease");
@@ -142,14 +142,10 @@ async fn confirm(context: &Context, lease: &Lease) -> Result<(), Ended> {
 fn wrong_type(job: &Job, report: &JobReport) -> AttemptFailure {
     let code = ErrorCode::Internal;
     let (asked, found) = (job.spec.job_type(), report.job_type());
-    AttemptFailure {
-        code,
-        message: format!(
-            "the attempt reports on a job of the type {found}, this one is of the type {asked}"
-        ),
-        phase: Some(Phase::Publishing),
-        retryable: code.retryable(),
-    }
+    let message = format!(
+        "the attempt reports on a job of the type {found}, this one is of the type {asked}"
+    );
+    AttemptFailure::new(code, message, Some(Phase::Publishing))
 }
 
 fn storing_failed(error: &(dyn std::error::Error + 'static)) -> AttemptFailure {
@@ -167,12 +163,8 @@ fn storing_failed(error: &(dyn std::error::Error + 'static)) -> AttemptFailure {
     };
     // The chain names directories of this server, which are nobody's business but the operator's.
     tracing::error!(error, "cannot store the artifact");
-    AttemptFailure {
-        code,
-        message: "the artifact cannot be stored; the server's log says why".to_owned(),
-        phase: Some(Phase::Publishing),
-        retryable: code.retryable(),
-    }
+    let message = "the artifact cannot be stored; the server's log says why".to_owned();
+    AttemptFailure::new(code, message, Some(Phase::Publishing))
 }
 
 /// What the manifest lists, checked to be there, and the manifest itself.
@@ -224,7 +216,6 @@ mod tests {
     use super::*;
     use crate::domain::job::failure::JobError;
     use crate::domain::job::state::Action;
-    use crate::store::Ending;
     use crate::worker::fixture::{build_artifact, claimed, context};
 
     #[tokio::test]
@@ -234,7 +225,7 @@ mod tests {
         let job = claimed(&context).await;
         let (_, report) = build_artifact(&context, &job);
         let lease = Lease::of(&job).unwrap();
-        let reaped = Ending::Retry {
+        let reaped = AttemptEnd::Retry {
             error: JobError::crash(1, None, "gone".to_owned()),
             crashed: true,
             delay: std::time::Duration::ZERO,
@@ -242,7 +233,7 @@ mod tests {
         let reaped = context.parts.store.finish(&lease, &reaped, None).await;
         assert!(reaped.unwrap().is_some());
         let published = publish(&context, &job, &lease, None, report).await;
-        assert!(matches!(published, Err(Ended::Lost)), "{published:?}");
+        assert!(matches!(published, Err(AttemptEnd::Lost)), "{published:?}");
         assert!(context.parts.artifacts.list().await.unwrap().is_empty());
     }
 
@@ -281,15 +272,15 @@ mod tests {
         let overdue = publish(&context, &job, &lease, Some(Instant::now()), report.clone()).await;
         let phase = Some(Phase::Publishing);
         assert!(
-            matches!(&overdue, Err(Ended::Overdue { phase: found }) if *found == phase),
+            matches!(&overdue, Err(AttemptEnd::Failed { error, .. }) if error.failure.phase == phase && error.failure.code == ErrorCode::DeadlineExceeded),
             "{overdue:?}"
         );
         let paused = context.parts.store.request(job.id, Action::Pause, None);
         paused.await.unwrap();
         let paused = publish(&context, &job, &lease, None, report.clone()).await;
-        assert!(matches!(paused, Err(Ended::Paused)), "{paused:?}");
+        assert!(matches!(paused, Err(AttemptEnd::Paused)), "{paused:?}");
         context.stop.cancel();
         let stopped = publish(&context, &job, &lease, None, report).await;
-        assert!(matches!(stopped, Err(Ended::Stopped)), "{stopped:?}");
+        assert!(matches!(stopped, Err(AttemptEnd::Released)), "{stopped:?}");
     }
 }

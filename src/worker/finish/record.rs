@@ -1,4 +1,4 @@
-//! Writes down how an attempt ended, and clears up after it.
+//! Records the end of an attempt, and cleans up after it.
 
 use std::time::Duration;
 
@@ -8,149 +8,78 @@ use super::cleanup;
 use super::publish::publish;
 use crate::domain::ErrorCode;
 use crate::domain::job::Job;
+use crate::domain::job::attempt_end::{AttemptEnd, Settled};
 use crate::domain::job::event::EventKind;
-use crate::domain::job::failure::AttemptFailure;
-use crate::domain::job::failure::JobError;
-use crate::domain::job::progress::Phase;
+use crate::domain::job::retry::is_worth_a_retry;
 use crate::domain::job::state::JobState;
-use crate::store::{Ending, Lease, Settled};
-use crate::worker::attempt::Ended;
-use crate::worker::context::{Context, jittered};
-use crate::worker::sweep::retention;
+use crate::domain::report::manifest::JobReport;
+use crate::store::Lease;
+use crate::worker::context::Context;
 
-/// The longest wait between two attempts.
-const MAX_RETRY_DELAY: Duration = Duration::from_mins(5);
-
-/// Wait before the database is asked again to take an ending.
+/// The wait between two tries to record an end.
 pub(super) const STORE_RETRY: Duration = Duration::from_secs(1);
 
-/// How long a pool that is stopped goes on asking. Most of what keeps one statement from working is over by then, and who
-/// stops the process mostly waits for as long.
+/// How long a stopped pool goes on trying. Most failures of one statement are over by then, and whoever stops the process
+/// mostly waits for as long.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Why an attempt's end is not written down.
+/// Why an attempt's end is not recorded.
 #[derive(Debug)]
-enum Aborted {
+enum Unrecorded {
     /// The lease is lost.
     Lost,
-    /// The pool was stopped while the database was away: the sweep finds the lease when it is back.
+    /// The pool was stopped while the database was away: the reaper finds the lease later.
     Stopped,
 }
 
-/// Brings an attempt to its end: files first, then the one transaction that makes them visible, then the clearing up.
+/// Ends an attempt: stores its files, then makes them visible in one transaction, then cleans up.
 pub(in crate::worker) async fn record(
     context: &Context,
     job: &Job,
     deadline: Option<Instant>,
-    ended: Ended,
+    ended: Result<JobReport, AttemptEnd>,
 ) {
     let Some(lease) = Lease::of(job) else { return };
-    let settled = match ending(context, job, &lease, deadline, ended).await {
-        Ok(ending) => finish(context, &lease, &ending).await,
-        Err(aborted) => Err(aborted),
+    let published = match ended {
+        Ok(report) => publish(context, job, &lease, deadline, report).await,
+        Err(end) => Err(end),
     };
-    match settled {
+    let end = published.map_or_else(
+        |end| end,
+        |publication| AttemptEnd::Succeeded(Box::new(publication)),
+    );
+    match finish(context, &lease, &end).await {
         Ok(settled) => {
             log(job, &settled.event);
             count(&settled);
-            // Kept for the next attempt, if there will be one, or may be.
-            if settled.state.is_terminal() && !retention::is_worth_a_retry(settled.error.as_ref()) {
+            // The files are kept where another attempt follows, or may follow.
+            if settled.state.is_terminal() && !is_worth_a_retry(settled.error.as_ref()) {
                 cleanup::clean_up(context, job, settled.state).await;
             }
         }
-        Err(Aborted::Lost) => discard(context, job).await,
-        Err(Aborted::Stopped) => context.lock.leave_behind(),
+        Err(Unrecorded::Lost) => discard(context, job).await,
+        Err(Unrecorded::Stopped) => context.lock.leave_behind(),
     }
 }
 
-async fn ending(
-    context: &Context,
-    job: &Job,
-    lease: &Lease,
-    deadline: Option<Instant>,
-    mut ended: Ended,
-) -> Result<Ending, Aborted> {
-    let failure = |failure| JobError {
-        failure,
-        attempt: job.attempt,
-    };
-    loop {
-        return match ended {
-            Ended::Succeeded(report) => {
-                match publish(context, job, lease, deadline, report).await {
-                    Ok(publication) => Ok(Ending::Succeeded(Box::new(publication))),
-                    // In one of the other ways.
-                    Err(otherwise) => {
-                        ended = otherwise;
-                        continue;
-                    }
-                }
-            }
-            Ended::Failed(error) => Ok(failed(context, job, failure(error), false)),
-            Ended::Crashed { message, phase } => {
-                let error = JobError::crash(job.attempt, phase, message);
-                Ok(failed(context, job, error, true))
-            }
-            Ended::Cancelled => Ok(Ending::Cancelled),
-            Ended::Paused => Ok(Ending::Paused),
-            Ended::Overdue { phase } => Ok(Ending::Failed {
-                error: failure(overdue(phase)),
-                crashed: false,
-            }),
-            Ended::Stopped => Ok(Ending::Released),
-            Ended::Lost => Err(Aborted::Lost),
-        };
+/// Hours of work depend on this one statement: it is tried until the database answers, or the pool has stopped for a while.
+async fn finish(context: &Context, lease: &Lease, end: &AttemptEnd) -> Result<Settled, Unrecorded> {
+    if matches!(end, AttemptEnd::Lost) {
+        return Err(Unrecorded::Lost);
     }
-}
-
-fn overdue(phase: Option<Phase>) -> AttemptFailure {
-    let code = ErrorCode::DeadlineExceeded;
-    AttemptFailure {
-        code,
-        message: "the job was running at its deadline".to_owned(),
-        phase,
-        retryable: code.retryable(),
-    }
-}
-
-/// Another attempt where one may help and is left.
-fn failed(context: &Context, job: &Job, error: JobError, crashed: bool) -> Ending {
-    if error.failure.retryable && !job.is_last_attempt() {
-        Ending::Retry {
-            error,
-            crashed,
-            delay: jittered(retry_delay(
-                context.settings.retry_delay,
-                job.failed_attempts,
-            )),
-        }
-    } else {
-        Ending::Failed { error, crashed }
-    }
-}
-
-/// The first delay, doubled with each failed attempt, at most [`MAX_RETRY_DELAY`].
-fn retry_delay(first: Duration, failed_attempts: u32) -> Duration {
-    first
-        .saturating_mul(2_u32.saturating_pow(failed_attempts))
-        .min(MAX_RETRY_DELAY)
-}
-
-/// Hours of work hang on this one statement, so it is tried until the database answers, or the pool was stopped a while ago.
-async fn finish(context: &Context, lease: &Lease, ending: &Ending) -> Result<Settled, Aborted> {
     let timeout = async {
         context.stop.cancelled().await;
         tokio::time::sleep(STOP_TIMEOUT).await;
     };
     tokio::select! {
-        settled = finish_at_last(context, lease, ending) => settled.ok_or(Aborted::Lost),
-        () = timeout => Err(Aborted::Stopped),
+        settled = finish_at_last(context, lease, end) => settled.ok_or(Unrecorded::Lost),
+        () = timeout => Err(Unrecorded::Stopped),
     }
 }
 
-async fn finish_at_last(context: &Context, lease: &Lease, ending: &Ending) -> Option<Settled> {
+async fn finish_at_last(context: &Context, lease: &Lease, end: &AttemptEnd) -> Option<Settled> {
     loop {
-        match context.parts.store.finish(lease, ending, None).await {
+        match context.parts.store.finish(lease, end, None).await {
             Ok(settled) => return settled,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
@@ -248,16 +177,6 @@ mod tests {
     use crate::domain::job::state::Action;
     use crate::worker::fixture::{build_artifact, claimed, context};
 
-    #[test]
-    fn the_wait_doubles_up_to_a_limit() {
-        let first = Duration::from_secs(5);
-        assert_eq!(
-            [0, 1, 2].map(|failed| retry_delay(first, failed).as_secs()),
-            [5, 10, 20]
-        );
-        assert_eq!(retry_delay(first, u32::MAX), MAX_RETRY_DELAY);
-    }
-
     #[tokio::test]
     async fn what_is_counted_is_what_was_written() {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
@@ -269,11 +188,8 @@ mod tests {
         asked.await.unwrap();
         // The second time there is no lease any more.
         for _ in 0..2 {
-            let crashed = Ended::Crashed {
-                message: "gone".to_owned(),
-                phase: None,
-            };
-            record(&context, &job, None, crashed).await;
+            let crashed = context.crashed_end(&job, None, "gone".to_owned());
+            record(&context, &job, None, Err(crashed)).await;
         }
         let counted = recorder.handle().render();
         assert!(
@@ -305,7 +221,7 @@ mod tests {
         unknown.parts.artifacts = std::sync::Arc::clone(artifacts);
         unknown.settings.scratch_dir = known.settings.scratch_dir.clone();
         build_artifact(&unknown, &job);
-        record(&unknown, &job, None, Ended::Succeeded(report)).await;
+        record(&unknown, &job, None, Ok(report)).await;
         let kept = artifacts.size(job.id, 1, "model.safetensors").await;
         assert_eq!(kept.unwrap(), Some(10));
     }

@@ -4,9 +4,10 @@ use tokio::time::Instant;
 
 use super::client::LeaseClient;
 use super::{CHECK_INTERVAL, every, log_failed_call, until};
+use crate::domain::job::Job;
+use crate::domain::job::attempt_end::AttemptEnd;
 use crate::domain::job::progress::Phase;
 use crate::store::{Lease, LeaseCheck};
-use crate::worker::attempt::Ended;
 use crate::worker::context::Context;
 
 /// When the work must be over, and the phase that an error names then.
@@ -19,11 +20,12 @@ pub(in crate::worker) struct Limit {
 /// Runs `work` while it renews the lease; drops it where the attempt must end. A slow database does not stop it.
 pub(in crate::worker) async fn while_leased<T>(
     context: &Context,
-    lease: &Lease,
+    job: &Job,
     limit: Limit,
     work: impl Future<Output = T>,
-) -> Result<T, Ended> {
-    let mut client = LeaseClient::new(context, lease.clone());
+) -> Result<T, AttemptEnd> {
+    let lease = Lease::of(job).ok_or(AttemptEnd::Lost)?;
+    let mut client = LeaseClient::new(context, lease);
     let mut heartbeat = every(context.settings.heartbeat);
     let mut check = every(CHECK_INTERVAL);
     tokio::pin!(work);
@@ -32,12 +34,12 @@ pub(in crate::worker) async fn while_leased<T>(
             // What is done counts, whatever is asked at the same moment.
             biased;
             done = &mut work => return Ok(done),
-            () = until(limit.deadline) => return Err(Ended::Overdue { phase: limit.phase }),
-            () = context.stop.cancelled() => return Err(Ended::Stopped),
+            () = until(limit.deadline) => return Err(context.overdue_end(job, limit.phase)),
+            () = context.stop.cancelled() => return Err(AttemptEnd::Released),
             (call, answer) = client.answer() => match answer {
                 Ok(check) => {
-                    if let Some(ended) = end(check) {
-                        return Err(ended);
+                    if let Some(end) = end(check) {
+                        return Err(end);
                     }
                 }
                 Err(error) => log_failed_call(call, &error, &mut heartbeat),
@@ -48,11 +50,11 @@ pub(in crate::worker) async fn while_leased<T>(
     }
 }
 
-fn end(check: LeaseCheck) -> Option<Ended> {
+fn end(check: LeaseCheck) -> Option<AttemptEnd> {
     match check {
         LeaseCheck::Valid => None,
-        LeaseCheck::PauseRequested => Some(Ended::Paused),
-        LeaseCheck::CancelRequested => Some(Ended::Cancelled),
-        LeaseCheck::Lost => Some(Ended::Lost),
+        LeaseCheck::PauseRequested => Some(AttemptEnd::Paused),
+        LeaseCheck::CancelRequested => Some(AttemptEnd::Cancelled),
+        LeaseCheck::Lost => Some(AttemptEnd::Lost),
     }
 }

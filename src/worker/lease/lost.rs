@@ -65,6 +65,7 @@ impl LostLeases {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::job::retry::Budget;
 
     const PERIOD: Duration = Duration::from_secs(30);
 
@@ -78,7 +79,7 @@ mod tests {
             expires_at: Timestamp::from_second(expires_at).unwrap(),
             is_over: true,
             phase: None,
-            is_last_attempt: false,
+            budget: Budget { failed: 0, max: 3 },
         }
     }
 

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::RENEW_RETRY;
 use super::lost::LostLeases;
+use crate::domain::job::attempt_end::AttemptEnd;
 use crate::domain::job::failure::JobError;
-use crate::store::{Ending, LeaseInfo, StoreError};
-use crate::worker::context::{Context, jittered};
+use crate::domain::job::retry::{RetryPolicy, jittered};
+use crate::store::{LeaseInfo, StoreError};
+use crate::worker::context::Context;
 use crate::worker::finish::count;
 use crate::worker::lock_file::DeadWorkers;
 use crate::worker::sweep::{SweepError, log_failure};
@@ -71,10 +73,10 @@ impl Reaper {
             if context.stop.is_cancelled() {
                 return result;
             }
-            let Some((ending, reason)) = self.judge(context, &dead, leased, is_claiming) else {
+            let Some((end, reason)) = self.judge(context, &dead, leased, is_claiming) else {
                 continue;
             };
-            if let Err(error) = reap(context, leased, &ending, reason).await {
+            if let Err(error) = end_lease(context, leased, &end, reason).await {
                 self.forget_all();
                 result = Err(error.into());
             }
@@ -93,13 +95,13 @@ impl Reaper {
         dead: &DeadWorkers,
         leased: &LeaseInfo,
         is_claiming: bool,
-    ) -> Option<(Ending, &'static str)> {
+    ) -> Option<(AttemptEnd, &'static str)> {
         let heartbeat = context.settings.heartbeat;
         if leased.lease.owner == context.worker_id() {
             let is_lost = is_unclaimed(context, leased)
                 && !is_claiming
                 && self.unclaimed.is_confirmed(leased, heartbeat);
-            return is_lost.then_some((Ending::Released, "the answer to its claim was lost"));
+            return is_lost.then_some((AttemptEnd::Released, "the answer to its claim was lost"));
         }
         if dead.contains(&leased.lease.owner) {
             return Some(crash(leased, "the worker died"));
@@ -137,17 +139,17 @@ fn is_unclaimed(context: &Context, leased: &LeaseInfo) -> bool {
 }
 
 /// Ends a lease for its holder, unless it was renewed meanwhile.
-async fn reap(
+async fn end_lease(
     context: &Context,
     leased: &LeaseInfo,
-    ending: &Ending,
+    end: &AttemptEnd,
     reason: &str,
 ) -> Result<(), StoreError> {
     let lease = &leased.lease;
     let settled = context
         .parts
         .store
-        .finish(lease, ending, Some(leased.expires_at))
+        .finish(lease, end, Some(leased.expires_at))
         .await?;
     if let Some(settled) = settled {
         count(&settled);
@@ -159,21 +161,10 @@ async fn reap(
     Ok(())
 }
 
-fn crash(leased: &LeaseInfo, reason: &'static str) -> (Ending, &'static str) {
+fn crash(leased: &LeaseInfo, reason: &'static str) -> (AttemptEnd, &'static str) {
     let error = JobError::crash(leased.lease.attempt, leased.phase, reason.to_owned());
-    let ending = if leased.is_last_attempt {
-        Ending::Failed {
-            error,
-            crashed: true,
-        }
-    } else {
-        Ending::Retry {
-            error,
-            crashed: true,
-            delay: Duration::ZERO,
-        }
-    };
-    (ending, reason)
+    let end = RetryPolicy::AT_ONCE.end(error, true, leased.budget);
+    (end, reason)
 }
 
 #[cfg(test)]

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attempt::discard;
-use super::context::{Context, jittered};
+use super::context::Context;
 use super::finish;
 use crate::artifacts::{ArtifactError, Stored};
 use crate::domain::JobId;
+use crate::domain::job::retry::jittered;
 use crate::domain::job::state::JobState;
 use crate::store::{JobStatus, StoreError};
 use retention::RETENTION;

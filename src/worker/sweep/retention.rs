@@ -15,9 +15,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::domain::JobId;
-use crate::domain::job::Job;
-use crate::domain::job::failure::JobError;
-use crate::domain::job::state::JobState;
+use crate::domain::job::retry::keeps_resume_state;
 use crate::store::StoreError;
 use crate::worker::context::Context;
 
@@ -56,38 +54,27 @@ pub(in crate::worker) fn end(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// How long a job that failed can be tried again without starting over.
-const RETRY_RETENTION: Duration = Duration::from_hours(24);
-
-/// Whether a job that ended so may go on from where it was when it is tried again.
-pub(in crate::worker) fn is_worth_a_retry(error: Option<&JobError>) -> bool {
-    error.is_some_and(|error| error.failure.retryable)
-}
-
 /// Whether the files of a job that is over are kept for somebody who has it tried again.
 pub(in crate::worker) async fn awaits_retry(
     context: &Context,
     id: JobId,
 ) -> Result<bool, StoreError> {
     match context.parts.store.lookup_job(id).await {
-        Ok(job) => Ok(job.is_some_and(|job| is_recent_failure(&job, context.now()))),
+        Ok(job) => Ok(job.is_some_and(|job| keeps_resume_state(&job, context.now()))),
         // One that this version cannot read must not keep the files of the others.
         Err(StoreError::Inconsistent { .. }) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-fn is_recent_failure(job: &Job, now: Timestamp) -> bool {
-    let age = |at| Duration::try_from(now.duration_since(at)).unwrap_or_default();
-    let is_recent = job.finished_at.is_some_and(|at| age(at) < RETRY_RETENTION);
-    is_recent && job.state == JobState::Failed && is_worth_a_retry(job.error.as_ref())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::{Clock, SystemClock};
-    use crate::store::{Ending, Lease};
+    use crate::domain::job::attempt_end::AttemptEnd;
+    use crate::domain::job::failure::JobError;
+    use crate::domain::job::retry::RETENTION as RETRY_RETENTION;
+    use crate::store::Lease;
     use crate::worker::fixture::{claimed, context};
 
     #[tokio::test]
@@ -96,12 +83,12 @@ mod tests {
         let context = context(home.path()).await;
         let job = claimed(&context).await;
         assert!(!awaits_retry(&context, job.id).await.unwrap(), "running");
-        let ending = Ending::Failed {
+        let end = AttemptEnd::Failed {
             error: JobError::crash(1, None, "gone".to_owned()),
             crashed: true,
         };
         let lease = Lease::of(&job).unwrap();
-        let finished = context.parts.store.finish(&lease, &ending, None);
+        let finished = context.parts.store.finish(&lease, &end, None);
         assert!(finished.await.unwrap().is_some());
         assert!(awaits_retry(&context, job.id).await.unwrap());
         let job = context
@@ -112,12 +99,12 @@ mod tests {
             .unwrap()
             .unwrap();
         let ended = job.finished_at.unwrap();
-        assert!(!is_recent_failure(&job, ended + RETRY_RETENTION));
+        assert!(!keeps_resume_state(&job, ended + RETRY_RETENTION));
         let mut refused = job;
         if let Some(error) = &mut refused.error {
             error.failure.retryable = false;
         }
-        assert!(!is_recent_failure(&refused, ended));
+        assert!(!keeps_resume_state(&refused, ended));
     }
 
     #[test]

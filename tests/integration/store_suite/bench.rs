@@ -110,26 +110,26 @@ pub(super) fn error(attempt: u32) -> JobError {
     JobError { failure, attempt }
 }
 
-pub(super) fn retry(attempt: u32, crashed: bool, delay_seconds: u64) -> Ending {
-    Ending::Retry {
+pub(super) fn retry(attempt: u32, crashed: bool, delay_seconds: u64) -> AttemptEnd {
+    AttemptEnd::Retry {
         error: error(attempt),
         crashed,
         delay: Duration::from_secs(delay_seconds),
     }
 }
 
-pub(super) fn succeeded(attempt: u32) -> Ending {
-    Ending::Succeeded(Box::new(publication(attempt)))
+pub(super) fn succeeded(attempt: u32) -> AttemptEnd {
+    AttemptEnd::Succeeded(Box::new(publication(attempt)))
 }
 
-pub(super) async fn finish(store: &TestStore, lease: &Lease, ending: &Ending) -> bool {
+pub(super) async fn finish(store: &TestStore, lease: &Lease, ending: &AttemptEnd) -> bool {
     finish_at(store, lease, ending, 500).await
 }
 
 pub(super) async fn finish_at(
     store: &TestStore,
     lease: &Lease,
-    ending: &Ending,
+    ending: &AttemptEnd,
     seconds: i64,
 ) -> bool {
     let settled = store.at(seconds).finish(lease, ending, None).await;

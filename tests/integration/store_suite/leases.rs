@@ -18,7 +18,10 @@ pub(super) async fn a_heartbeat_moves_the_end_of_the_lease(store: &TestStore) {
         expires_at: at(900),
         is_over: false,
         phase: None,
-        is_last_attempt: false,
+        budget: Budget {
+            failed: 0,
+            max: MAX_ATTEMPTS,
+        },
     };
     let found = store.at(899).list_leases().await.unwrap();
     assert_eq!(found, std::slice::from_ref(&leased));
@@ -60,7 +63,7 @@ pub(super) async fn a_lost_lease_writes_nothing(store: &TestStore) {
         );
         for ending in [
             succeeded(1),
-            Ending::Failed {
+            AttemptEnd::Failed {
                 error: error(1),
                 crashed: false,
             },
@@ -68,8 +71,8 @@ pub(super) async fn a_lost_lease_writes_nothing(store: &TestStore) {
         ] {
             assert!(!finish(store, lost, &ending).await, "{ending:?}");
         }
-        assert!(!finish(store, lost, &Ending::Cancelled).await);
-        assert!(!finish(store, lost, &Ending::Released).await);
+        assert!(!finish(store, lost, &AttemptEnd::Cancelled).await);
+        assert!(!finish(store, lost, &AttemptEnd::Released).await);
     }
     assert_eq!(
         (
@@ -113,7 +116,7 @@ pub(super) async fn an_attempt_given_back_does_not_count(store: &TestStore) {
     for round in 1..=MAX_ATTEMPTS + 2 {
         let lease = claim(store, "a", i64::from(round)).await.unwrap();
         assert_eq!(lease.attempt, round);
-        assert!(finish(store, &lease, &Ending::Released).await);
+        assert!(finish(store, &lease, &AttemptEnd::Released).await);
     }
     let job = job(store, id).await;
     assert_eq!(
@@ -140,12 +143,12 @@ pub(super) async fn failures_and_crashes_are_counted_apart(store: &TestStore) {
         (waiting.failed_attempts, waiting.crash_count, waiting.error),
         (2, 1, Some(error(2)))
     );
-    assert!(job(store, id).await.is_last_attempt());
+    assert!(job(store, id).await.budget().is_last_attempt());
     let lease = claim(store, "b", 10).await.unwrap();
     finish(
         store,
         &lease,
-        &Ending::Failed {
+        &AttemptEnd::Failed {
             error: error(3),
             crashed: true,
         },

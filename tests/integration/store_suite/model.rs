@@ -200,7 +200,7 @@ impl Model {
     pub(super) fn finish(
         &mut self,
         lease: &Lease,
-        ending: &Ending,
+        ending: &AttemptEnd,
         seen: Option<Timestamp>,
         now: Timestamp,
     ) -> Finished {
@@ -213,7 +213,7 @@ impl Model {
         let is_cancelling = entry.job.state == JobState::Cancelling;
         let is_pausing = entry.job.state == JobState::Pausing;
         let (state, outcome, kind, error) = match ending.clone() {
-            Ending::Succeeded(publication) => {
+            AttemptEnd::Succeeded(publication) => {
                 let kind = EventKind::Succeeded {
                     digest: publication.report.digest().map(str::to_owned),
                 };
@@ -221,8 +221,9 @@ impl Model {
                 entry.publication = Some(*publication);
                 (JobState::Succeeded, AttemptOutcome::Succeeded, kind, None)
             }
-            Ending::Cancelled if !is_cancelling => return Finished::Refused,
-            Ending::Failed {
+            AttemptEnd::Lost => return Finished::Lost,
+            AttemptEnd::Cancelled if !is_cancelling => return Finished::Refused,
+            AttemptEnd::Failed {
                 error,
                 crashed: false,
             } => {
@@ -237,26 +238,26 @@ impl Model {
                 EventKind::Cancelled,
                 None,
             ),
-            Ending::Paused if !is_pausing => return Finished::Refused,
-            Ending::Failed { error, .. } => {
+            AttemptEnd::Paused if !is_pausing => return Finished::Refused,
+            AttemptEnd::Failed { error, .. } => {
                 let kind = EventKind::Failed {
                     error: error.clone(),
                 };
                 (JobState::Failed, AttemptOutcome::Crashed, kind, Some(error))
             }
-            Ending::Paused => (
+            AttemptEnd::Paused => (
                 JobState::Paused,
                 AttemptOutcome::Paused,
                 EventKind::Paused,
                 None,
             ),
-            Ending::Released if is_pausing => (
+            AttemptEnd::Released if is_pausing => (
                 JobState::Paused,
                 AttemptOutcome::Released,
                 EventKind::Paused,
                 None,
             ),
-            Ending::Retry { error, crashed, .. } if is_pausing => {
+            AttemptEnd::Retry { error, crashed, .. } if is_pausing => {
                 let outcome = if crashed {
                     AttemptOutcome::Crashed
                 } else {
@@ -264,7 +265,7 @@ impl Model {
                 };
                 (JobState::Paused, outcome, EventKind::Paused, Some(error))
             }
-            Ending::Retry {
+            AttemptEnd::Retry {
                 error,
                 crashed,
                 delay,
@@ -281,7 +282,7 @@ impl Model {
                 };
                 (JobState::Queued, outcome, kind, Some(error))
             }
-            Ending::Released | Ending::Cancelled => (
+            AttemptEnd::Released | AttemptEnd::Cancelled => (
                 JobState::Queued,
                 AttemptOutcome::Released,
                 EventKind::Released,

@@ -1,6 +1,7 @@
 //! What only a database that is one file can suffer.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use reqwest::StatusCode;
 use secateur::domain::spec::Guard;
@@ -9,15 +10,17 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, SqliteConnection};
 
-use secateur::store::SqliteStore;
+use secateur::store::{self, DatabaseUrl};
 use serde_json::json;
 
 use super::*;
 use crate::harness::TestApp;
 
-async fn opened(directory: &Path) -> SqliteStore {
+async fn opened(directory: &Path) -> Arc<dyn Store> {
     let file = directory.join("test.db");
-    SqliteStore::open(&file, Time::Database).await.unwrap()
+    store::open(&DatabaseUrl::file(&file), Time::Database)
+        .await
+        .unwrap()
 }
 
 /// Past the store.

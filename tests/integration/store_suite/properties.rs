@@ -190,7 +190,7 @@ impl Bench {
         self.leases.extend(claimed.as_ref().and_then(Lease::of));
     }
 
-    async fn finish(&mut self, lease: &Lease, ending: &Ending, seen: Option<Timestamp>) {
+    async fn finish(&mut self, lease: &Lease, ending: &AttemptEnd, seen: Option<Timestamp>) {
         let finished = match self.store.finish(lease, ending, seen).await {
             Ok(None) => Finished::Lost,
             Ok(Some(settled)) => Finished::Settled(settled.state, settled.outcome),
@@ -205,9 +205,9 @@ impl Bench {
         for leased in self.store.list_leases().await.unwrap() {
             let job = &self.model.entries[&leased.lease.job_id].job;
             assert_eq!(leased.is_over, leased.expires_at <= self.now());
-            assert_eq!(leased.is_last_attempt, job.is_last_attempt());
+            assert_eq!(leased.budget, job.budget());
             if leased.is_over {
-                let end = if leased.is_last_attempt {
+                let end = if leased.budget.is_last_attempt() {
                     End::Failed { crashed: true }
                 } else {
                     End::Retry {
@@ -335,17 +335,17 @@ fn report(what: u8) -> Report {
     }
 }
 
-fn ending(attempt: u32, end: &End) -> Ending {
+fn ending(attempt: u32, end: &End) -> AttemptEnd {
     match *end {
         End::Succeeded => succeeded(attempt),
-        End::Failed { crashed } => Ending::Failed {
+        End::Failed { crashed } => AttemptEnd::Failed {
             error: error(attempt),
             crashed,
         },
         End::Retry { crashed, delay } => retry(attempt, crashed, delay),
-        End::Cancelled => Ending::Cancelled,
-        End::Paused => Ending::Paused,
-        End::Released => Ending::Released,
+        End::Cancelled => AttemptEnd::Cancelled,
+        End::Paused => AttemptEnd::Paused,
+        End::Released => AttemptEnd::Released,
     }
 }
 

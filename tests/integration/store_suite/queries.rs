@@ -122,7 +122,7 @@ pub(super) async fn a_job_is_read_together_with_its_attempts(store: &TestStore) 
     let write = async {
         for round in 1..=50 {
             let lease = claim(store, "a", round).await.unwrap();
-            assert!(finish(store, &lease, &Ending::Released).await);
+            assert!(finish(store, &lease, &AttemptEnd::Released).await);
         }
     };
     let read = async {

@@ -35,7 +35,7 @@ pub(super) async fn a_job_is_paused_and_resumed(store: &TestStore) {
         ask(store, id, Action::Resume, 6).await.state,
         JobState::Pausing
     );
-    assert!(finish(store, &lease, &Ending::Paused).await);
+    assert!(finish(store, &lease, &AttemptEnd::Paused).await);
     let job = job(store, id).await;
     assert_eq!((job.state, job.failed_attempts), (JobState::Paused, 0));
     assert_eq!(job.lease_owner, None);
@@ -46,7 +46,7 @@ pub(super) async fn a_job_is_paused_and_resumed(store: &TestStore) {
 }
 
 pub(super) async fn what_ends_while_a_job_shall_pause_leaves_it_paused_or_over(store: &TestStore) {
-    let crash = Ending::Failed {
+    let crash = AttemptEnd::Failed {
         error: error(1),
         crashed: true,
     };
@@ -54,7 +54,7 @@ pub(super) async fn what_ends_while_a_job_shall_pause_leaves_it_paused_or_over(s
         (succeeded(1), JobState::Succeeded, 0),
         (crash, JobState::Failed, 1),
         (retry(1, true, 5), JobState::Paused, 1),
-        (Ending::Released, JobState::Paused, 0),
+        (AttemptEnd::Released, JobState::Paused, 0),
     ] {
         let id = insert(store, 0).await;
         let lease = claim(store, "a", 1).await.unwrap();
@@ -67,14 +67,14 @@ pub(super) async fn what_ends_while_a_job_shall_pause_leaves_it_paused_or_over(s
     let lease = claim(store, "a", 1).await.unwrap();
     ask(store, id, Action::Pause, 2).await;
     assert_eq!(cancel(store, id, 3).await.state, JobState::Cancelling);
-    assert!(finish(store, &lease, &Ending::Paused).await);
+    assert!(finish(store, &lease, &AttemptEnd::Paused).await);
     assert_eq!(job(store, id).await.state, JobState::Cancelled);
 }
 
 pub(super) async fn a_job_that_is_over_is_tried_again_with_a_fresh_budget(store: &TestStore) {
     let id = insert(store, 0).await;
     let lease = claim(store, "a", 1).await.unwrap();
-    let crash = Ending::Failed {
+    let crash = AttemptEnd::Failed {
         error: error(1),
         crashed: true,
     };

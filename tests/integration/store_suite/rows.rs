@@ -68,7 +68,7 @@ pub(super) async fn an_unreadable_job_can_be_ended_and_deleted(store: &TestStore
         store.check_lease(&lease).await.unwrap(),
         LeaseCheck::CancelRequested
     );
-    assert!(finish(store, &lease, &Ending::Cancelled).await);
+    assert!(finish(store, &lease, &AttemptEnd::Cancelled).await);
 
     let paused = insert(store, 0).await;
     let version = super::ask(store, paused, Action::Pause, 1).await.version;
@@ -176,10 +176,10 @@ async fn job_in(state: JobState, store: &TestStore) -> JobId {
         JobState::Queued | JobState::Running | JobState::Pausing | JobState::Cancelling => {
             return id;
         }
-        JobState::Paused => Ending::Paused,
+        JobState::Paused => AttemptEnd::Paused,
         JobState::Succeeded => succeeded(1),
-        JobState::Cancelled => Ending::Cancelled,
-        JobState::Failed => Ending::Failed {
+        JobState::Cancelled => AttemptEnd::Cancelled,
+        JobState::Failed => AttemptEnd::Failed {
             error: error(1),
             crashed: true,
         },

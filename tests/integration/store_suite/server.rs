@@ -49,12 +49,12 @@ async fn whoever_listens_hears_of_queued_jobs_and_of_cancellations() {
     let lease = claim(&store, "a", 1).await.unwrap();
     cancel(&store, id, 2).await;
     assert_eq!(changes.next().await, Some(Change::Asked(id)));
-    finish(&store, &lease, &Ending::Cancelled).await;
+    finish(&store, &lease, &AttemptEnd::Cancelled).await;
     let again = insert(&store, 3).await;
     assert_eq!(changes.next().await, Some(Change::Queued));
     let lease = claim(&store, "a", 4).await.unwrap();
     assert_eq!(lease.job_id, again);
-    finish(&store, &lease, &Ending::Released).await;
+    finish(&store, &lease, &AttemptEnd::Released).await;
     assert_eq!(changes.next().await, Some(Change::Queued));
 }
 

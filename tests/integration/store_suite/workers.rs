@@ -151,7 +151,7 @@ pub(super) async fn a_draining_worker_finishes_what_it_has_and_claims_nothing(st
     // Only this one.
     let elsewhere = claim(store, "b", 6).await.unwrap();
     assert_eq!(elsewhere.job_id, second);
-    assert!(finish_at(store, &elsewhere, &Ending::Released, 7).await);
+    assert!(finish_at(store, &elsewhere, &AttemptEnd::Released, 7).await);
     assert!(store.set_draining("a", false).await.unwrap());
     assert_eq!(claim(store, "a", 8).await.unwrap().job_id, second);
     assert!(!store.set_draining("nobody", true).await.unwrap());

@@ -1,26 +1,26 @@
-//! What the database keeps of webhooks: who is told, and what is to be sent.
+//! Webhooks, and the outbox of deliveries to them.
 
 use std::time::Duration;
 
 use super::StoreFuture;
 use crate::domain::webhook::{Delivery, Secret, Sent, Webhook, WebhookEvent, WebhookId};
 
-/// A webhook that is to be registered.
+/// A webhook to register.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewWebhook {
     /// Its id.
     pub id: WebhookId,
     /// Where the messages go.
     pub url: String,
-    /// What its owner says about it.
+    /// Its owner's description.
     pub description: Option<String>,
-    /// What it wants to be told.
+    /// The events that it receives.
     pub events: Vec<WebhookEvent>,
-    /// What its messages are signed with.
+    /// The secret that signs its messages.
     pub secret: Secret,
 }
 
-/// What somebody may ask of a webhook that only an enabled one does.
+/// The result of an operation that only an enabled webhook does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked<T> {
     /// It is done.
@@ -31,12 +31,12 @@ pub enum Asked<T> {
     Disabled,
 }
 
-/// A message that the caller, and nobody else for a while, shall send.
+/// A message claimed by the caller, to be sent now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dispatch {
     /// Its number.
     pub number: u64,
-    /// The fencing token: how often it was taken.
+    /// The fencing token: how often it was claimed.
     pub claims: u64,
     /// How often it was sent, this time included.
     pub attempts: u32,
@@ -48,7 +48,7 @@ pub struct Dispatch {
     pub webhook_id: WebhookId,
     /// Where it goes.
     pub url: String,
-    /// What it is signed with, one signature for each.
+    /// The secrets that sign it, one signature each.
     pub secrets: Vec<Secret>,
 }
 
@@ -61,25 +61,25 @@ pub enum Followup {
     Retry(Duration),
     /// It is not sent again.
     Exhausted,
-    /// The same, and nothing else is sent there any more.
+    /// It is not sent again, and the webhook is disabled.
     Disable,
 }
 
-/// What is to be sent when a job changes is written with the change, and sent afterwards.
-pub trait Outbox {
-    /// Registers a webhook, unless there are [`MAX_WEBHOOKS`](crate::domain::webhook::MAX_WEBHOOKS): `None`.
+/// Registers webhooks.
+pub trait WebhookStore {
+    /// Registers a webhook; `None` where there are [`MAX_WEBHOOKS`](crate::domain::webhook::MAX_WEBHOOKS) already.
     fn insert_webhook<'a>(&'a self, webhook: &'a NewWebhook) -> StoreFuture<'a, Option<Webhook>>;
 
-    /// Every webhook, oldest first.
+    /// Lists every webhook, oldest first.
     fn list_webhooks(&self) -> StoreFuture<'_, Vec<Webhook>>;
 
-    /// One webhook.
+    /// Reads one webhook.
     fn lookup_webhook(&self, id: WebhookId) -> StoreFuture<'_, Option<Webhook>>;
 
-    /// Removes a webhook and everything that was or would be sent there. Whether there was one.
+    /// Removes a webhook and all its deliveries. Gives whether it existed.
     fn delete_webhook(&self, id: WebhookId) -> StoreFuture<'_, bool>;
 
-    /// Gives a webhook a new secret; the one that it has goes on being used beside it for `overlap`.
+    /// Gives a webhook a new secret; the old one signs beside it for `overlap`.
     fn replace_secret<'a>(
         &'a self,
         id: WebhookId,
@@ -87,17 +87,20 @@ pub trait Outbox {
         overlap: Duration,
     ) -> StoreFuture<'a, Option<Webhook>>;
 
-    /// Sends to a webhook again that was disabled.
+    /// Enables a webhook that was disabled.
     fn enable_webhook(&self, id: WebhookId) -> StoreFuture<'_, Option<Webhook>>;
+}
 
-    /// Writes a message that tells nothing.
+/// The outbox: deliveries are written in the transaction that changes their job, and sent afterwards.
+pub trait DeliveryStore {
+    /// Writes a test message.
     fn insert_test<'a>(
         &'a self,
         id: WebhookId,
         message_id: &'a str,
     ) -> StoreFuture<'a, Asked<Delivery>>;
 
-    /// The messages to a webhook, newest first, at most `limit`, only those with a lower number than `before`.
+    /// Lists the deliveries to a webhook, newest first, at most `limit`, only those with a number below `before`.
     fn list_deliveries(
         &self,
         id: WebhookId,
@@ -105,18 +108,18 @@ pub trait Outbox {
         limit: u32,
     ) -> StoreFuture<'_, Vec<Delivery>>;
 
-    /// Sends a message at once, as if for the first time unless it is waiting anyway. `Done(None)` = there is none.
+    /// Makes a delivery due now, with all its attempts unless it is pending. `Done(None)` where it does not exist.
     fn redeliver<'a>(
         &'a self,
         id: WebhookId,
         message_id: &'a str,
     ) -> StoreFuture<'a, Asked<Option<Delivery>>>;
 
-    /// Hands out a message, to be sent within `lease`: the one that is due for longest of the webhook that has the fewest
-    /// under way, and fewer than `at_once`. However many wait for one that never answers, they keep no other waiting.
+    /// Claims a delivery for `lease`: the one that is due longest, of the webhook with the fewest under way and fewer than
+    /// `at_once`. A webhook that never answers does not delay the others.
     fn claim_delivery(&self, lease: Duration, at_once: u32) -> StoreFuture<'_, Option<Dispatch>>;
 
-    /// Writes down how it went. `false` = somebody else has it by now, and nothing was written.
+    /// Records how a delivery went. `false` where the claim was lost, and nothing was written.
     fn settle_delivery<'a>(
         &'a self,
         dispatch: &'a Dispatch,
@@ -124,10 +127,10 @@ pub trait Outbox {
         followup: Followup,
     ) -> StoreFuture<'a, bool>;
 
-    /// Number of messages that are still to be sent: those of disabled webhooks are not.
+    /// Counts the pending deliveries of enabled webhooks.
     fn count_pending_deliveries(&self) -> StoreFuture<'_, u64>;
 
-    /// Forgets the messages that were written longer ago than `age` and are over, or wait for a webhook to be enabled, and
-    /// those of webhooks that are gone. Gives their number.
+    /// Forgets deliveries written longer ago than `age` that are over or whose webhook is disabled, and those of deleted
+    /// webhooks. Gives their number.
     fn forget_deliveries(&self, age: Duration) -> StoreFuture<'_, u64>;
 }

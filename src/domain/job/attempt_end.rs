@@ -4,53 +4,55 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::job::Publication;
-use crate::domain::job::event::{AttemptOutcome, EventKind};
-use crate::domain::job::failure::JobError;
-use crate::domain::job::state::JobState;
+use super::Publication;
+use super::event::{AttemptOutcome, EventKind};
+use super::failure::JobError;
+use super::state::JobState;
 
-/// How an attempt ends.
+/// The end of an attempt.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Ending {
-    /// The artifact is stored; this makes it visible.
+pub enum AttemptEnd {
+    /// Its artifact is stored; recording this makes it visible.
     Succeeded(Box<Publication>),
-    /// No further attempt.
+    /// It failed, and there is no further attempt.
     Failed {
-        /// Why.
+        /// The error.
         error: JobError,
-        /// It ended without a word of its own.
+        /// Whether its process ended without saying why.
         crashed: bool,
     },
-    /// Another attempt, unless the job shall be cancelled.
+    /// It failed, and another attempt follows unless a client asked for something else.
     Retry {
-        /// Why this one failed.
+        /// The error.
         error: JobError,
-        /// It ended without a word of its own.
+        /// Whether its process ended without saying why.
         crashed: bool,
-        /// How long the next one has to wait.
+        /// The wait before the next attempt.
         delay: Duration,
     },
-    /// The worker stopped because the job shall be cancelled.
+    /// It was stopped to cancel the job.
     Cancelled,
-    /// The worker stopped because the job shall pause.
+    /// It was stopped to pause the job.
     Paused,
-    /// The worker was stopped: queued again, and the attempt does not count.
+    /// Its worker was stopped: the job is queued again, and the attempt does not count.
     Released,
+    /// Its lease was lost: the job is not its own any more, and nothing is recorded.
+    Lost,
 }
 
-/// What an ending makes of the job and of the attempt's record. Not always what was wished: a cancellation that came
-/// first turns another attempt into the job's end.
+/// What an end makes of the job and of the attempt's record. Not always what was wished: a cancellation that came first
+/// turns another attempt into the job's end.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settled {
     /// The job's next state.
     pub state: JobState,
-    /// How the attempt's record says it ended.
+    /// The outcome in the attempt's record.
     pub outcome: AttemptOutcome,
-    /// What the log says.
+    /// The event in the log.
     pub event: EventKind,
-    /// Why it failed.
+    /// The job's error.
     pub error: Option<JobError>,
-    /// Whether it counts against the budget.
+    /// Whether it counts against the budget of attempts.
     pub counts: bool,
     /// Whether it counts as a crash.
     pub crashed: bool,
@@ -58,10 +60,10 @@ pub struct Settled {
     pub run_after: Option<Timestamp>,
 }
 
-impl Ending {
-    /// The one place that says where an attempt's end leads, shared by every database.
-    #[expect(clippy::too_many_lines, reason = "one table, a row for each ending")]
-    pub(super) fn settle(&self, state: JobState, now: Timestamp) -> Settled {
+impl AttemptEnd {
+    /// Decides where the end leads from the job's present state; `None` where nothing is recorded.
+    #[expect(clippy::too_many_lines, reason = "one table, a row for each end")]
+    pub fn settle(&self, state: JobState, now: Timestamp) -> Option<Settled> {
         let base = Settled {
             state: JobState::Cancelled,
             outcome: AttemptOutcome::Cancelled,
@@ -71,7 +73,8 @@ impl Ending {
             crashed: false,
             run_after: None,
         };
-        match self {
+        Some(match self {
+            Self::Lost => return None,
             Self::Succeeded(publication) => Settled {
                 state: JobState::Succeeded,
                 outcome: AttemptOutcome::Succeeded,
@@ -81,7 +84,7 @@ impl Ending {
                 ..base
             },
             Self::Cancelled => base,
-            // A process that dies while it shall be stopped has stopped.
+            // A process that dies while it is being cancelled has stopped.
             Self::Retry { .. }
             | Self::Released
             | Self::Paused
@@ -107,7 +110,7 @@ impl Ending {
                 event: EventKind::Paused,
                 ..base
             },
-            // One that fails while it shall pause waits, and its next attempt begins when it is resumed.
+            // One that fails while it is pausing waits; its next attempt begins when the job is resumed.
             Self::Retry { error, crashed, .. } if state == JobState::Pausing => Settled {
                 state: JobState::Paused,
                 outcome: failure(*crashed),
@@ -145,7 +148,7 @@ impl Ending {
                 event: EventKind::Released,
                 ..base
             },
-        }
+        })
     }
 }
 

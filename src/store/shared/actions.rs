@@ -1,0 +1,362 @@
+//! What clients ask of a job, and what its deadline does to it: changes to `jobs` that no worker makes.
+//!
+//! They depend only on columns that every version of the program can read. So a job that this one cannot read can be ended
+//! and deleted all the same.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::columns::{Columns, keyed, milliseconds, readable, to_json};
+use super::jobs::{deadline_after, job_columns, with_attempts};
+use super::{Connection, Connections, Database, Reading, Row, Writing, events};
+use crate::domain::job::Job;
+use crate::domain::job::event::{Attempt, EventKind};
+use crate::domain::job::failure::{AttemptFailure, JobError};
+use crate::domain::job::state::{Action, JobState};
+use crate::domain::{ErrorCode, JobId};
+use crate::store::{JobActions, Requested, StoreError, StoreFuture, failed};
+
+/// Locks the row until the transaction ends.
+const LOCK: &str = concat!(
+    "select ",
+    job_columns!(),
+    " from jobs where id = $1",
+    for_update!()
+);
+
+/// The row is locked when this runs.
+const CHANGE: &str = "\
+update jobs set state = $3, finished_at = $4, updated_at = $5, queued_at = $6, run_after = $7, failed_attempts = $8, \
+crash_count = $9, error = $10, deadline_at = $11, phase = case when $3 = 'queued' then null else phase end, \
+progress = case when $3 = 'queued' then null else progress end, version = version + 1 \
+where id = $1 and state = $2";
+
+const FIND_USER: &str = "\
+select id from jobs where state in ('queued', 'running', 'pausing', 'paused', 'cancelling') \
+and id <> $1 and spec like '%' || $1 || '%' limit 1";
+
+const DELETE: &str = "delete from jobs where id = $1";
+
+const INSERT_DELETED: &str = "insert into deleted_jobs (id, deleted_at) values ($1, $2)";
+
+const LIST_DELETED: &str = concat!("select id from deleted_jobs where id ", any_of!("$1"));
+
+const FORGET_DELETED: &str = "delete from deleted_jobs where deleted_at < $1";
+
+const LIST_OVERDUE: &str = "\
+select id from jobs where deadline_at <= $1 and state in ('queued', 'paused') order by id limit 20";
+
+impl JobActions for Database {
+    fn request(
+        &self,
+        id: JobId,
+        action: Action,
+        if_version: Option<u64>,
+    ) -> StoreFuture<'_, Option<Requested>> {
+        Connections::bounded(async move {
+            let mut writing = Writing::begin(self).await?;
+            let (transaction, now) = (&mut writing.transaction, writing.now);
+            let done = act(transaction, id, action, if_version, now).await?;
+            writing.commit("change a job").await?;
+            Ok(done)
+        })
+    }
+
+    fn fail_overdue(&self) -> StoreFuture<'_, Vec<JobId>> {
+        Connections::bounded(async move {
+            let mut reading = Reading::begin(self).await?;
+            let overdue = overdue(&mut reading.transaction, reading.now).await?;
+            reading.end().await?;
+            let mut ended = Vec::new();
+            for id in overdue {
+                let mut writing = Writing::begin(self).await?;
+                let (transaction, now) = (&mut writing.transaction, writing.now);
+                match fail_overdue(transaction, id, now).await {
+                    Ok(true) => ended.push(id),
+                    Ok(false) => {}
+                    // It must not keep the others.
+                    Err(error @ StoreError::Inconsistent { .. }) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::error!(error, job.id = %id, "a job past its deadline cannot be read");
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                }
+                writing.commit("end a job past its deadline").await?;
+            }
+            Ok(ended)
+        })
+    }
+
+    fn list_deleted<'a>(&'a self, ids: &'a [JobId]) -> StoreFuture<'a, BTreeSet<JobId>> {
+        Connections::bounded(async move {
+            let rows = sqlx::query(LIST_DELETED)
+                .bind(to_json(&ids))
+                .fetch_all(self.connections.readers())
+                .await
+                .map_err(failed("look up deleted jobs"))?;
+            let ids = rows.iter();
+            ids.map(|row| Columns::new(row, "deleted_jobs").word("id"))
+                .collect()
+        })
+    }
+
+    fn forget_deleted(&self, age: Duration) -> StoreFuture<'_, ()> {
+        Connections::bounded(async move {
+            let mut writing = Writing::begin(self).await?;
+            sqlx::query(FORGET_DELETED)
+                .bind(writing.now.as_millisecond() - milliseconds(age))
+                .execute(&mut *writing.transaction)
+                .await
+                .map_err(failed("forget deleted jobs"))?;
+            writing.commit("forget deleted jobs").await
+        })
+    }
+}
+
+/// What a change that no worker makes depends on and changes, in the columns that every version of the program can read.
+#[derive(Clone)]
+pub(super) struct Core {
+    id: JobId,
+    pub(super) state: JobState,
+    attempt: u32,
+    version: u64,
+    failed_attempts: u32,
+    crash_count: u32,
+    run_after: Timestamp,
+    queued_at: Timestamp,
+    deadline_after: Option<Duration>,
+    deadline_at: Option<Timestamp>,
+    /// As it is stored.
+    error: Option<String>,
+}
+
+fn core(row: &Row) -> Result<Core, StoreError> {
+    let (id, columns) = keyed(row)?;
+    Ok(Core {
+        id,
+        state: columns.word("state")?,
+        attempt: columns.count("attempt")?,
+        version: columns.count("version")?,
+        failed_attempts: columns.count("failed_attempts")?,
+        crash_count: columns.count("crash_count")?,
+        run_after: columns.time("run_after")?,
+        queued_at: columns.time("queued_at")?,
+        deadline_after: deadline_after(&columns)?,
+        deadline_at: columns.optional_time("deadline_at")?,
+        error: columns.get("error")?,
+    })
+}
+
+/// Locks a job until the transaction ends.
+pub(super) async fn lock(
+    connection: &mut Connection,
+    id: JobId,
+) -> Result<Option<Core>, StoreError> {
+    let locked = sqlx::query(LOCK)
+        .bind(id.to_string())
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("look up a job"))?;
+    locked.as_ref().map(core).transpose()
+}
+
+async fn act(
+    connection: &mut Connection,
+    id: JobId,
+    action: Action,
+    if_version: Option<u64>,
+    now: Timestamp,
+) -> Result<Option<Requested>, StoreError> {
+    let Some(job) = lock(connection, id).await? else {
+        return Ok(None);
+    };
+    if if_version.is_some_and(|version| version != job.version) {
+        return Ok(Some(Requested::Stale(job.version)));
+    }
+    let Some(next) = action.after(job.state) else {
+        return Ok(Some(Requested::NotAllowed(job.state)));
+    };
+    if action == Action::Delete {
+        if let Some(user) = user_of(connection, id).await? {
+            return Ok(Some(Requested::InUse(user)));
+        }
+        let deleted = with_attempts(connection, id).await;
+        let deleted = shown(deleted, next, Requested::Done)?;
+        delete(connection, id, now).await?;
+        return Ok(deleted);
+    }
+    if next == job.state {
+        let unchanged = with_attempts(connection, id).await;
+        return shown(unchanged, next, Requested::Unchanged);
+    }
+    change(connection, &job, &after(&job, action, next, now), now).await?;
+    events::append(connection, id, job.attempt, &event(action, next), now).await?;
+    let changed = with_attempts(connection, id).await;
+    shown(changed, next, Requested::Done)
+}
+
+/// What was done, with the job where that can be read.
+fn shown(
+    found: Result<Option<(Job, Vec<Attempt>)>, StoreError>,
+    state: JobState,
+    done: impl Fn(Box<Job>, Vec<Attempt>) -> Requested,
+) -> Result<Option<Requested>, StoreError> {
+    match found {
+        Ok(found) => Ok(found.map(|(job, attempts)| done(Box::new(job), attempts))),
+        Err(error @ StoreError::Inconsistent { .. }) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "an action changed a job that cannot be read");
+            Ok(Some(Requested::Unreadable(state)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Finds a job that is not over and names this one as its model or baseline.
+async fn user_of(connection: &mut Connection, id: JobId) -> Result<Option<JobId>, StoreError> {
+    let found = sqlx::query(FIND_USER)
+        .bind(id.to_string())
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("look for jobs that use an artifact"))?;
+    let user = found.map(|row| Columns::new(&row, "jobs").word("id"));
+    user.transpose()
+}
+
+/// The job as it is after this.
+fn after(job: &Core, action: Action, next: JobState, now: Timestamp) -> Core {
+    let is_queued = next == JobState::Queued;
+    // Not by a clock that was set back since.
+    let is_put_off = job.run_after > now.max(job.queued_at);
+    let changed = Core {
+        state: next,
+        queued_at: if is_queued { now } else { job.queued_at },
+        run_after: if is_queued && !is_put_off {
+            job.run_after.min(now)
+        } else {
+            job.run_after
+        },
+        // Of an attempt before: it is not why the job is over.
+        error: job.error.clone().filter(|_| next != JobState::Cancelled),
+        ..job.clone()
+    };
+    if action != Action::Retry {
+        return changed;
+    }
+    // What it was submitted with; after an attempt it is past, or says how long to wait before the next one.
+    let is_scheduled = is_put_off && job.attempt == 0;
+    Core {
+        run_after: if is_scheduled { job.run_after } else { now },
+        failed_attempts: 0,
+        crash_count: 0,
+        error: None,
+        deadline_at: job.deadline_after.map(|after| now + after),
+        ..changed
+    }
+}
+
+fn event(action: Action, next: JobState) -> EventKind {
+    match (action, next) {
+        (Action::Retry, _) => EventKind::Retried,
+        (Action::Resume, _) => EventKind::Continued,
+        (Action::Pause, JobState::Pausing) => EventKind::Pausing,
+        (Action::Pause, _) => EventKind::Paused,
+        (Action::Cancel, JobState::Cancelling) => EventKind::Cancelling,
+        (Action::Cancel | Action::Delete, _) => EventKind::Cancelled,
+    }
+}
+
+/// Writes the columns that such a change may change.
+async fn change(
+    connection: &mut Connection,
+    before: &Core,
+    after: &Core,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(CHANGE)
+        .bind(before.id.to_string())
+        .bind(before.state.as_str())
+        .bind(after.state.as_str())
+        .bind(after.state.is_terminal().then(|| now.as_millisecond()))
+        .bind(now.as_millisecond())
+        .bind(after.queued_at.as_millisecond())
+        .bind(after.run_after.as_millisecond())
+        .bind(i64::from(after.failed_attempts))
+        .bind(i64::from(after.crash_count))
+        .bind(&after.error)
+        .bind(after.deadline_at.map(Timestamp::as_millisecond))
+        .execute(connection)
+        .await
+        .map_err(failed("change a job"))?;
+    Ok(())
+}
+
+async fn delete(connection: &mut Connection, id: JobId, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query(DELETE)
+        .bind(id.to_string())
+        .execute(&mut *connection)
+        .await
+        .map_err(failed("delete a job"))?;
+    sqlx::query(INSERT_DELETED)
+        .bind(id.to_string())
+        .bind(now.as_millisecond())
+        .execute(connection)
+        .await
+        .map_err(failed("note that a job was deleted"))?;
+    Ok(())
+}
+
+/// Lists the jobs past their deadline that no worker holds.
+async fn overdue(connection: &mut Connection, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
+    let rows = sqlx::query(LIST_OVERDUE)
+        .bind(now.as_millisecond())
+        .fetch_all(connection)
+        .await
+        .map_err(failed("list jobs past their deadline"))?;
+    let id = |row: &_| Columns::new(row, "jobs").word("id");
+    Ok(readable(&rows, id))
+}
+
+/// Fails a job past its deadline; `false` where it is not any more.
+async fn fail_overdue(
+    connection: &mut Connection,
+    id: JobId,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let Some(job) = lock(connection, id).await? else {
+        return Ok(false);
+    };
+    let is_waiting = matches!(job.state, JobState::Queued | JobState::Paused);
+    if !is_waiting || job.deadline_at.is_none_or(|at| at > now) {
+        return Ok(false);
+    }
+    let code = ErrorCode::DeadlineExceeded;
+    let message = format!("the job was {} at its deadline", job.state.as_str());
+    let error = JobError {
+        failure: AttemptFailure {
+            code,
+            message,
+            phase: None,
+            retryable: code.retryable(),
+        },
+        attempt: job.attempt,
+    };
+    let failed = Core {
+        state: JobState::Failed,
+        error: Some(to_json(&error)),
+        ..job.clone()
+    };
+    change(connection, &job, &failed, now).await?;
+    events::append(
+        connection,
+        id,
+        job.attempt,
+        &EventKind::Failed { error },
+        now,
+    )
+    .await?;
+    Ok(true)
+}

@@ -1,0 +1,303 @@
+//! The table `jobs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::Row as _;
+
+use super::actions::lock;
+use super::columns::{Columns, keyed, milliseconds, readable, signed, to_json};
+use super::{Connection, Connections, Database, Pool, Row, Writing, attempts, events};
+use crate::domain::JobId;
+use crate::domain::job::event::{Attempt, EventKind};
+use crate::domain::job::scheduling::{DeviceKind, Scheduling};
+use crate::domain::job::state::JobState;
+use crate::domain::job::{Job, JobFilter, Publication};
+use crate::domain::spec::{JobSpec, JobType, Method};
+use crate::store::{JobStatus, JobStore, StoreError, StoreFuture, failed};
+
+/// The columns that are read. By name: a newer version may add one while this one runs, and a statement that was prepared
+/// with `*` would then fail on PostgreSQL.
+macro_rules! job_columns {
+    () => {
+        "id, name, metadata, type, spec, state, phase, progress, attempt, failed_attempts, crash_count, max_attempts, \
+         run_after, priority, submitter, device_kind, memory_bytes, deadline_after, deadline_at, queued_at, traceparent, \
+         lease_owner, lease_expires_at, error, outcome, created_at, started_at, finished_at, updated_at, version"
+    };
+}
+pub(super) use job_columns;
+
+const INSERT: &str = "\
+insert into jobs (id, name, metadata, type, spec, model_id, method, state, attempt, failed_attempts, crash_count, \
+max_attempts, run_after, created_at, updated_at, version, priority, submitter, device_kind, memory_bytes, \
+deadline_after, deadline_at, queued_at, traceparent) \
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)";
+
+const LOOKUP: &str = concat!("select ", job_columns!(), " from jobs where id = $1");
+
+const LIST: &str = concat!(
+    "select ",
+    job_columns!(),
+    " from jobs where ($1 is null or id < $1) and ($2 is null or state ",
+    any_of!("$2"),
+    ") and ($3 is null or model_id = $3) and ($4 is null or method = $4) \
+and ($5 is null or created_at >= $5) and ($6 is null or created_at < $6) and ($7 is null or type ",
+    any_of!("$7"),
+    ") and ($8 is null or submitter = $8) order by id desc limit $9"
+);
+
+const LIST_STATUSES: &str = concat!(
+    "select id, state, attempt from jobs where id ",
+    any_of!("$1")
+);
+
+const COUNT: &str = "select state, count(*) as jobs from jobs group by state";
+
+const COUNT_QUEUED: &str = "\
+select count(*) as jobs from (select 1 as one from jobs where state = 'queued' limit $1) as waiting";
+
+impl JobStore for Database {
+    fn insert_job<'a>(&'a self, job: &'a Job) -> StoreFuture<'a, Job> {
+        Connections::bounded(async move {
+            let mut writing = Writing::begin(self).await?;
+            let job = job.clone().accepted_at(writing.now);
+            insert(&mut writing.transaction, &job).await?;
+            writing.commit("store a job").await?;
+            Ok(job)
+        })
+    }
+
+    fn lookup_job(&self, id: JobId) -> StoreFuture<'_, Option<Job>> {
+        Connections::bounded(async move {
+            let found = sqlx::query(LOOKUP)
+                .bind(id.to_string())
+                .fetch_optional(self.connections.readers())
+                .await
+                .map_err(failed("look up a job"))?;
+            found.as_ref().map(job).transpose()
+        })
+    }
+
+    fn lookup_job_with_attempts(&self, id: JobId) -> StoreFuture<'_, Option<(Job, Vec<Attempt>)>> {
+        Connections::bounded(async move {
+            let mut transaction = self.connections.snapshot().await?;
+            let found = with_attempts(&mut transaction, id).await?;
+            transaction.commit().await.map_err(failed("end a read"))?;
+            Ok(found)
+        })
+    }
+
+    fn lookup_publication(&self, id: JobId) -> StoreFuture<'_, Option<Publication>> {
+        Connections::bounded(attempts::lookup_publication(self.connections.readers(), id))
+    }
+
+    fn list_jobs<'a>(
+        &'a self,
+        filter: &'a JobFilter,
+        before: Option<JobId>,
+        limit: u32,
+    ) -> StoreFuture<'a, Vec<Job>> {
+        Connections::bounded(list(self.connections.readers(), filter, before, limit))
+    }
+
+    fn list_statuses<'a>(
+        &'a self,
+        ids: &'a [JobId],
+    ) -> StoreFuture<'a, BTreeMap<JobId, JobStatus>> {
+        Connections::bounded(async move {
+            let rows = sqlx::query(LIST_STATUSES)
+                .bind(to_json(&ids))
+                .fetch_all(self.connections.readers())
+                .await
+                .map_err(failed("look up jobs"))?;
+            let status = |row| {
+                let (id, columns) = keyed(row)?;
+                let state = columns.word("state")?;
+                let attempt = columns.count("attempt")?;
+                Ok((id, JobStatus { state, attempt }))
+            };
+            rows.iter().map(status).collect()
+        })
+    }
+
+    fn count_jobs(&self) -> StoreFuture<'_, BTreeMap<JobState, u64>> {
+        Connections::bounded(async move {
+            let rows = sqlx::query(COUNT)
+                .fetch_all(self.connections.readers())
+                .await
+                .map_err(failed("count jobs"))?;
+            let counts = rows.iter().map(|row| {
+                let columns = Columns::new(row, "jobs by state");
+                Ok((columns.word("state")?, columns.count("jobs")?))
+            });
+            counts.collect()
+        })
+    }
+
+    fn count_queued(&self, most: u32) -> StoreFuture<'_, u32> {
+        Connections::bounded(async move {
+            let row = sqlx::query(COUNT_QUEUED)
+                .bind(i64::from(most))
+                .fetch_one(self.connections.readers())
+                .await
+                .map_err(failed("count queued jobs"))?;
+            Columns::new(&row, "queued jobs").count("jobs")
+        })
+    }
+}
+
+/// Inserts a queued job. The jobs whose artifacts it works on stay locked until it is visible: their deletion looks for
+/// jobs like it.
+pub(super) async fn insert(connection: &mut Connection, job: &Job) -> Result<(), StoreError> {
+    let sources = job.spec.source_jobs();
+    let sources: BTreeSet<_> = sources.into_iter().map(|(_, id)| id).collect();
+    for source in sources {
+        if lock(connection, source).await?.is_none() {
+            return Err(StoreError::SourceGone(source));
+        }
+    }
+    let scheduling = &job.scheduling;
+    sqlx::query(INSERT)
+        .bind(job.id.to_string())
+        .bind(job.name.as_deref())
+        .bind(to_json(&job.metadata))
+        .bind(job.spec.job_type().as_str())
+        .bind(to_json(&job.spec))
+        .bind(job.spec.model().id())
+        .bind(job.spec.method().map_or("", Method::as_str))
+        .bind(job.state.as_str())
+        .bind(i64::from(job.attempt))
+        .bind(i64::from(job.failed_attempts))
+        .bind(i64::from(job.crash_count))
+        .bind(i64::from(job.max_attempts))
+        .bind(job.run_after.as_millisecond())
+        .bind(job.created_at.as_millisecond())
+        .bind(job.updated_at.as_millisecond())
+        .bind(signed(job.version))
+        .bind(i64::from(scheduling.priority))
+        .bind(&scheduling.submitter)
+        .bind(scheduling.device_kind.map(DeviceKind::as_str))
+        .bind(scheduling.memory_bytes.map(signed))
+        .bind(scheduling.deadline_after.map(milliseconds))
+        .bind(scheduling.deadline_at.map(Timestamp::as_millisecond))
+        .bind(job.queued_at.as_millisecond())
+        .bind(job.traceparent.as_deref())
+        .execute(&mut *connection)
+        .await
+        .map_err(failed("store a job"))?;
+    let (id, attempt, at) = (job.id, job.attempt, job.created_at);
+    events::append(connection, id, attempt, &EventKind::Queued, at).await
+}
+
+/// Reads a job and its attempts, within a transaction.
+pub(super) async fn with_attempts(
+    connection: &mut Connection,
+    id: JobId,
+) -> Result<Option<(Job, Vec<Attempt>)>, StoreError> {
+    let found = sqlx::query(LOOKUP)
+        .bind(id.to_string())
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed("look up a job"))?;
+    let Some(job) = found.as_ref().map(job).transpose()? else {
+        return Ok(None);
+    };
+    Ok(Some((job, attempts::list(connection, id).await?)))
+}
+
+/// Lists jobs, and reads on until the page is full where rows were left out.
+async fn list(
+    pool: &Pool,
+    filter: &JobFilter,
+    before: Option<JobId>,
+    limit: u32,
+) -> Result<Vec<Job>, StoreError> {
+    // No stored word has this character, and PostgreSQL takes no text that has it.
+    if [&filter.model, &filter.method, &filter.submitter]
+        .into_iter()
+        .flatten()
+        .any(|word| word.contains('\0'))
+    {
+        return Ok(Vec::new());
+    }
+    let states = (!filter.states.is_empty()).then(|| to_json(&filter.states));
+    let types = (!filter.types.is_empty()).then(|| to_json(&filter.types));
+    let mut before = before.map(|id| id.to_string());
+    let mut jobs = Vec::new();
+    loop {
+        let missing = limit as usize - jobs.len();
+        let rows = sqlx::query(LIST)
+            .bind(&before)
+            .bind(&states)
+            .bind(filter.model.as_deref())
+            .bind(filter.method.as_deref())
+            .bind(filter.created_after.map(Timestamp::as_millisecond))
+            .bind(filter.created_before.map(Timestamp::as_millisecond))
+            .bind(&types)
+            .bind(filter.submitter.as_deref())
+            .bind(signed(missing as u64))
+            .fetch_all(pool)
+            .await
+            .map_err(failed("list jobs"))?;
+        jobs.extend(readable(&rows, job));
+        let Some(last) = rows.last().filter(|_| rows.len() == missing) else {
+            return Ok(jobs);
+        };
+        if jobs.len() == limit as usize {
+            return Ok(jobs);
+        }
+        before = Some(last.try_get("id").map_err(failed("list jobs"))?);
+    }
+}
+
+/// Reads a row.
+pub(super) fn job(row: &Row) -> Result<Job, StoreError> {
+    let (id, columns) = keyed(row)?;
+    Ok(Job {
+        id,
+        name: columns.get("name")?,
+        metadata: columns.json("metadata")?,
+        spec: spec(&columns)?,
+        state: columns.word("state")?,
+        phase: columns.optional_word("phase")?,
+        progress: columns.optional_json("progress")?,
+        attempt: columns.count("attempt")?,
+        failed_attempts: columns.count("failed_attempts")?,
+        crash_count: columns.count("crash_count")?,
+        max_attempts: columns.count("max_attempts")?,
+        run_after: columns.time("run_after")?,
+        scheduling: Scheduling {
+            priority: columns.count("priority")?,
+            submitter: columns.get("submitter")?,
+            device_kind: columns.optional_word("device_kind")?,
+            memory_bytes: columns.optional_count("memory_bytes")?,
+            deadline_after: deadline_after(&columns)?,
+            deadline_at: columns.optional_time("deadline_at")?,
+        },
+        queued_at: columns.time("queued_at")?,
+        traceparent: columns.get("traceparent")?,
+        lease_owner: columns.get("lease_owner")?,
+        lease_expires_at: columns.optional_time("lease_expires_at")?,
+        error: columns.optional_json("error")?,
+        outcome: columns.optional_json("outcome")?,
+        created_at: columns.time("created_at")?,
+        started_at: columns.optional_time("started_at")?,
+        finished_at: columns.optional_time("finished_at")?,
+        updated_at: columns.time("updated_at")?,
+        version: columns.count("version")?,
+    })
+}
+
+pub(super) fn deadline_after(columns: &Columns<'_>) -> Result<Option<Duration>, StoreError> {
+    let millis: Option<u64> = columns.optional_count("deadline_after")?;
+    Ok(millis.map(Duration::from_millis))
+}
+
+/// The column `type` says what it is: rows of the version before that column have no word of it in their `spec`.
+fn spec(columns: &Columns<'_>) -> Result<JobSpec, StoreError> {
+    Ok(match columns.word("type")? {
+        JobType::Prune => JobSpec::Prune(columns.json("spec")?),
+        JobType::Evaluate => JobSpec::Evaluate(columns.json("spec")?),
+    })
+}

@@ -1,0 +1,164 @@
+//! The table `queue`, and what waits in `jobs`.
+
+use jiff::Timestamp;
+
+use super::columns::Columns;
+use super::{Connection, Connections, Database, Reading, Row, Writing, workers};
+use crate::domain::job::Job;
+use crate::domain::queue::{ClusterState, Group, Needs, QueueContent, SubmitterLoad};
+use crate::store::{QueueStore, StoreError, StoreFuture, failed};
+
+const LOOKUP: &str = "select paused, changed_at from queue where id = 1";
+
+/// Locks the one row until the transaction ends: claims come one after the other.
+const LOCK: &str = concat!("select paused from queue where id = 1", for_update!());
+
+const SET_PAUSED: &str =
+    "update queue set paused = $1, changed_at = $2 where id = 1 and paused <> $1";
+
+const COUNT_HELD: &str =
+    "select count(*) as jobs from jobs where state in ('running', 'pausing', 'cancelling')";
+
+const GROUP_QUEUED: &str = "\
+select run_after > $1 and run_after > queued_at as is_delayed, failed_attempts > 0 as is_retry, device_kind, \
+memory_bytes, count(*) as jobs, \
+min(case when run_after > queued_at then run_after else queued_at end) as since \
+from jobs where state = 'queued' group by 1, 2, 3, 4";
+
+const GROUP_SUBMITTERS: &str = "\
+select submitter, count(case when state = 'queued' then 1 end) as queued, \
+count(case when state <> 'queued' then 1 end) as running \
+from jobs where state in ('queued', 'running', 'pausing', 'cancelling') \
+group by submitter order by 2 desc, 1 limit $1";
+
+const COUNT_AHEAD: &str = "\
+select count(*) as jobs from jobs where state = 'queued' and (priority > $1 or (priority = $1 and id < $2))";
+
+impl QueueStore for Database {
+    fn set_paused(&self, paused: bool) -> StoreFuture<'_, ()> {
+        Connections::bounded(async move {
+            let mut writing = Writing::begin(self).await?;
+            sqlx::query(SET_PAUSED)
+                .bind(paused)
+                .bind(writing.now.as_millisecond())
+                .execute(&mut *writing.transaction)
+                .await
+                .map_err(failed("pause the queue"))?;
+            writing.commit("pause the queue").await
+        })
+    }
+
+    fn cluster_state(&self) -> StoreFuture<'_, ClusterState> {
+        Connections::bounded(async move {
+            let mut reading = Reading::begin(self).await?;
+            let state = cluster_state(&mut reading.transaction, reading.now).await?;
+            reading.end().await?;
+            Ok(state)
+        })
+    }
+
+    fn queue_overview(&self, submitters: u32) -> StoreFuture<'_, (ClusterState, QueueContent)> {
+        Connections::bounded(async move {
+            let mut reading = Reading::begin(self).await?;
+            let (transaction, now) = (&mut reading.transaction, reading.now);
+            let state = cluster_state(transaction, now).await?;
+            let content = content(transaction, submitters, now).await?;
+            reading.end().await?;
+            Ok((state, content))
+        })
+    }
+
+    fn count_ahead<'a>(&'a self, job: &'a Job) -> StoreFuture<'a, u64> {
+        Connections::bounded(async move {
+            let row = sqlx::query(COUNT_AHEAD)
+                .bind(i64::from(job.scheduling.priority))
+                .bind(job.id.to_string())
+                .fetch_one(self.connections.readers())
+                .await
+                .map_err(failed("count the jobs ahead"))?;
+            Columns::new(&row, "jobs ahead").count("jobs")
+        })
+    }
+}
+
+/// Whether this worker may claim now: the queue is not paused, and the worker not draining. Both stay so until the
+/// transaction ends, and no other worker claims before: the next one sees what this one took.
+pub(super) async fn may_claim(
+    connection: &mut Connection,
+    worker_id: &str,
+) -> Result<bool, StoreError> {
+    let queue = sqlx::query(LOCK)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed("look up the queue"))?;
+    let is_paused: bool = Columns::new(&queue, "queue").get("paused")?;
+    Ok(!is_paused && !workers::is_draining(connection, worker_id).await?)
+}
+
+async fn cluster_state(
+    connection: &mut Connection,
+    now: Timestamp,
+) -> Result<ClusterState, StoreError> {
+    let workers = workers::list(connection, now).await?;
+    let queue = sqlx::query(LOOKUP)
+        .fetch_one(connection)
+        .await
+        .map_err(failed("look up the queue"))?;
+    let queue = Columns::new(&queue, "queue");
+    let changed_at = queue.time("changed_at")?;
+    Ok(ClusterState {
+        now,
+        paused: queue.get("paused")?,
+        changed_at: (changed_at > Timestamp::UNIX_EPOCH).then_some(changed_at),
+        workers,
+    })
+}
+
+async fn content(
+    connection: &mut Connection,
+    submitters: u32,
+    now: Timestamp,
+) -> Result<QueueContent, StoreError> {
+    let groups = sqlx::query(GROUP_QUEUED)
+        .bind(now.as_millisecond())
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failed("group the queued jobs"))?;
+    let running = sqlx::query(COUNT_HELD)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed("count held jobs"))?;
+    let loads = sqlx::query(GROUP_SUBMITTERS)
+        .bind(i64::from(submitters))
+        .fetch_all(connection)
+        .await
+        .map_err(failed("group the submitters"))?;
+    Ok(QueueContent {
+        running: Columns::new(&running, "held jobs").count("jobs")?,
+        groups: groups.iter().map(group).collect::<Result<_, _>>()?,
+        submitters: loads.iter().map(submitter_load).collect::<Result<_, _>>()?,
+    })
+}
+
+fn group(row: &Row) -> Result<Group, StoreError> {
+    let columns = Columns::new(row, "jobs by need");
+    Ok(Group {
+        needs: Needs {
+            is_delayed: columns.get("is_delayed")?,
+            is_retry: columns.get("is_retry")?,
+            device: columns.optional_word("device_kind")?,
+            memory_bytes: columns.optional_count("memory_bytes")?,
+        },
+        jobs: columns.count("jobs")?,
+        since: columns.time("since")?,
+    })
+}
+
+fn submitter_load(row: &Row) -> Result<SubmitterLoad, StoreError> {
+    let columns = Columns::new(row, "jobs by submitter");
+    Ok(SubmitterLoad {
+        submitter: columns.get("submitter")?,
+        queued: columns.count("queued")?,
+        running: columns.count("running")?,
+    })
+}
