@@ -6,7 +6,7 @@ use super::plan::{BlockPlan, InputId, LinearId, LinearSpec, NormSpec};
 use super::rope::RopeTables;
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::error::Result;
-use crate::ops::{TokenLayout, causal_attention, linear, rms_norm, silu_mul};
+use crate::ops::{TokenLayout, add, causal_attention, linear, rms_norm, silu_mul};
 
 /// `y = x · weightᵀ + bias`.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Linear {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let y = linear(x, &self.weight)?;
         match &self.bias {
-            Some(bias) => y.broadcast_add(bias),
+            Some(bias) => add(&y, bias),
             None => Ok(y),
         }
     }
@@ -121,7 +121,7 @@ impl<'p> Block<'p> {
     /// The same with another attention.
     pub(crate) fn forward_with(&self, x: &Tensor, attend: Attend<'_>) -> Result<Tensor> {
         let (h, gated) = self.until_down(x, attend, &mut |_, _| Ok(()))?;
-        Ok((h + self.linear(self.plan.feed_forward.down, &gated)?)?)
+        Ok(add(&h, &self.linear(self.plan.feed_forward.down, &gated)?)?)
     }
 
     /// Shows `tap` the inputs of all linears; the block's output is not computed, as nobody needs it.
@@ -154,7 +154,7 @@ impl<'p> Block<'p> {
         );
         let attended = attend(&q, &k, &v)?;
         tap(input_of(attention.o), &attended)?;
-        let h = (x + self.linear(attention.o, &attended)?)?;
+        let h = add(x, &self.linear(attention.o, &attended)?)?;
         let m = self.feed_forward_norm.forward(&h)?;
         tap(input_of(feed_forward.gate), &m)?;
         let gated = silu_mul(

@@ -3,6 +3,7 @@
 //! Each has a CPU version (fused, parallel, the same bits for any number of threads) and a version composed of
 //! candle's own operations for other devices; tests compare the two.
 
+mod add;
 mod argmax;
 mod attention;
 mod column_sum_squares;
@@ -17,6 +18,7 @@ mod softmax_row;
 
 use candle_core::{CpuStorage, Layout, Tensor};
 
+pub use add::add;
 pub use argmax::argmax;
 pub use attention::{
     AttentionShape, CachedSequence, Segment, TokenLayout, cached_attention, causal_attention,
