@@ -1,6 +1,5 @@
 //! Requests that a client may repeat without doing their work twice.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -8,6 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+
+use crate::domain::JobId;
 
 /// How long a key is remembered.
 pub const LIFETIME: Duration = Duration::from_hours(24);
@@ -81,13 +82,13 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// An answer, kept as it was given.
+/// The answer to a submission, kept so that a repetition gets the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
-    /// The status.
-    pub status: u16,
-    /// The headers that are a part of the answer.
-    pub headers: BTreeMap<String, String>,
+    /// The accepted job.
+    pub job_id: JobId,
+    /// Its version then.
+    pub version: u64,
     /// The body.
     pub body: String,
 }

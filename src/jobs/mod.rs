@@ -32,7 +32,7 @@ pub use follow::{Entry, Following, LogItem};
 pub use query::{JobPage, RegisteredData};
 pub use readiness::Check;
 pub use results::ArtifactFile;
-pub use submit::Answered;
+pub use submit::Submitted;
 
 /// Signals to the workers and the dispatcher of this process, which else poll the database.
 #[derive(Debug, Clone)]

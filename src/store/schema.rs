@@ -23,7 +23,8 @@ macro_rules! migrations {
             "0004_clients",
             "0005_workers",
             "0006_traces",
-            "0007_outbox"
+            "0007_outbox",
+            "0008_replies"
         )
     };
     ($database:literal, $($name:literal),+) => {

@@ -7,7 +7,7 @@ use reqwest::{Method, StatusCode};
 use secateur::clock::ManualClock;
 use serde_json::{Value, json};
 
-use crate::database::Database;
+use crate::database::{Database, block_on};
 use crate::harness::{Answer, TestApp};
 use crate::service::Server;
 
@@ -17,6 +17,7 @@ const REPLAYED: &str = "idempotency-replayed";
 on_both_databases!(blocking:
     fifty_submissions_at_once_under_one_key_make_one_job,
     a_submission_repeated_after_the_server_was_killed_is_answered_as_before,
+    an_answer_that_an_older_version_stored_is_given_again,
 );
 
 fn body() -> Value {
@@ -68,6 +69,31 @@ fn a_submission_repeated_after_the_server_was_killed_is_answered_as_before(datab
     assert_eq!(list["counts"]["queued"], 1);
     let job: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(list["data"][0]["id"], job["id"]);
+}
+
+fn an_answer_that_an_older_version_stored_is_given_again(database: &Database) {
+    let dir = tempfile::tempdir().unwrap();
+    let start = || Server::spawn(dir.path(), database, &["--no-worker"]).listening();
+    let server = start();
+    let (_, _, text) = submit_to(&server, "/v1/jobs");
+    server.kill();
+    let older = match database {
+        Database::Sqlite(_) => {
+            r#"update idempotency_keys set reply = json_object('status', 202, 'headers',
+            json_object('location', '/v1/jobs/' || json_extract(reply, '$.job_id'), 'etag', '"1"'),
+            'body', json_extract(reply, '$.body'))"#
+        }
+        Database::Postgres { .. } => {
+            r#"update idempotency_keys set reply = json_build_object('status', 202, 'headers',
+            json_build_object('location', '/v1/jobs/' || (reply::json ->> 'job_id'), 'etag', '"1"'),
+            'body', reply::json ->> 'body')::text"#
+        }
+    };
+    for statement in [older, "delete from secateur_migrations where version = 8"] {
+        assert_eq!(block_on(database.execute(statement)).unwrap(), 1);
+    }
+    let server = start();
+    assert_eq!(submit_to(&server, "/v1/jobs"), (202, true, text));
 }
 
 async fn submit(app: &TestApp, path: &str, key: &str, body: &Value) -> Answer {

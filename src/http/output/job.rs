@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::results::ResultsView;
 use super::turn::{self, TurnView};
+use crate::domain::JobId;
 use crate::domain::job::Job;
 use crate::domain::job::Metadata;
 use crate::domain::job::event::Attempt;
@@ -131,13 +132,13 @@ pub(in crate::http) struct ListView {
 }
 
 /// Path of a job.
-pub(in crate::http) fn job_path(job: &Job) -> String {
-    format!("/v1/jobs/{}", job.id)
+pub(in crate::http) fn job_path(id: JobId) -> String {
+    format!("/v1/jobs/{id}")
 }
 
 impl JobView {
     pub(in crate::http) fn new(job: Job) -> Self {
-        let path = job_path(&job);
+        let path = job_path(job.id);
         let turn = TurnView::new(&job);
         let is_waiting_to_retry = job.state == JobState::Queued && job.failed_attempts > 0;
         Self {

@@ -1,6 +1,7 @@
 //! `/v1/jobs` and `/v1/jobs/{id}`.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -8,28 +9,30 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
-use crate::domain::JobId;
 use crate::domain::idempotency::{IdempotencyKey, KeyedRequest, Reply};
 use crate::domain::job::Job;
 use crate::domain::job::JobFilter;
 use crate::domain::job::event::Attempt;
-use crate::domain::queue::ClusterState;
 use crate::domain::spec::Method;
 use crate::http::HttpState;
 use crate::http::input::body::JsonBody;
 use crate::http::input::body_schema::JobBody;
 use crate::http::input::conditional::{is_unchanged, quoted};
-use crate::http::input::idempotency::{self, OptionalKey};
+use crate::http::input::idempotency::OptionalKey;
 use crate::http::input::path::JobPath;
 use crate::http::input::preferences;
 use crate::http::input::query::{NoParameters, Parameters};
 use crate::http::output::job::{JobView, ListView, job_path};
 use crate::http::output::problem::Problem;
 use crate::http::output::waiting;
+use crate::jobs::Submitted;
 
 /// Seconds after which looking at a job that is not over is worth it.
 const POLL_SECONDS: &str = "2";
 const POLL_HINT: HeaderValue = HeaderValue::from_static(POLL_SECONDS);
+
+/// Marks the answer to an earlier request.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 const DEFAULT_LIMIT: u32 = 20;
 const MAX_LIMIT: u32 = 100;
@@ -72,73 +75,57 @@ pub(super) async fn create_job(
     headers: HeaderMap,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let mut response = submit(&state, key, &body.0).await?;
-    let Some(wait) = preferences::wait(&headers) else {
-        return Ok(response);
+    let submitted = submit(&state, key, &body.0).await?;
+    let id = submitted.reply.job_id;
+    let wait = preferences::wait(&headers);
+    let (granted, over) = match wait {
+        Some(wait) => waiting::until_over(&state, id, wait).await,
+        None => (Duration::ZERO, None),
     };
-    let location = response.headers().get(header::LOCATION).cloned();
-    let Some((location, id)) =
-        location.and_then(|location| Some((location.clone(), job_at(&location)?)))
-    else {
-        return Ok(response);
+    let mut response = match over {
+        Some((job, attempts)) => whole_job(&state, job, attempts).await,
+        None => accepted(submitted.reply),
     };
-    let (granted, over) = waiting::until_over(&state, id, wait).await;
-    if let Some((job, attempts)) = over {
-        let replayed = response.headers_mut().remove(idempotency::REPLAYED);
-        response = whole_job(&state, job, attempts).await;
-        let headers = response.headers_mut();
-        headers.insert(header::LOCATION, location);
-        headers.extend(replayed.map(|value| (idempotency::REPLAYED, value)));
+    insert(&mut response, header::LOCATION, &job_path(id));
+    if submitted.is_repeated {
+        insert(&mut response, REPLAYED, "true");
     }
-    preferences::applied(response.headers_mut(), granted);
+    if wait.is_some() {
+        preferences::applied(response.headers_mut(), granted);
+    }
     Ok(response)
-}
-
-/// The job whose path this is: an answer to an earlier request is kept as it was given.
-fn job_at(location: &HeaderValue) -> Option<JobId> {
-    let (_, id) = location.to_str().ok()?.rsplit_once('/')?;
-    id.parse().ok()
 }
 
 async fn submit(
     state: &HttpState,
     key: Option<IdempotencyKey>,
     body: &Value,
-) -> Result<Response, Problem> {
-    let jobs = &state.jobs;
-    let cluster = jobs.cluster_state().await;
-    let accepted = |job: &Job| accepted(job, cluster.as_ref());
-    let Some(key) = key else {
-        return Ok(idempotency::response(accepted(&jobs.submit(body).await?)));
+) -> Result<Submitted, Problem> {
+    let cluster = state.jobs.cluster_state().await;
+    let describe = |job: &Job| {
+        let waiting = cluster.as_ref().and_then(|cluster| cluster.why_waits(job));
+        let view = JobView::new(job.clone()).waiting(waiting, None);
+        let body = serde_json::to_string(&view.with_attempts(Vec::new()));
+        body.unwrap_or_else(|error| unreachable!("a job can be written as JSON: {error}"))
     };
-    let request = KeyedRequest::new("POST /jobs", key, body);
-    let answered = jobs.submit_once(body, &request, &accepted).await?;
-    Ok(if answered.is_repeated {
-        idempotency::repeated(answered.reply)
-    } else {
-        idempotency::response(answered.reply)
-    })
+    let request = key.map(|key| KeyedRequest::new("POST /jobs", key, body));
+    let submitted = state.jobs.submit(body, request.as_ref(), &describe);
+    Ok(submitted.await?)
 }
 
-/// The answer to a submission.
-fn accepted(job: &Job, cluster: Option<&ClusterState>) -> Reply {
+/// The answer to a submission whose job is not over.
+fn accepted(reply: Reply) -> Response {
     let headers = [
-        (header::CONTENT_TYPE, "application/json".to_owned()),
-        (header::LOCATION, job_path(job)),
-        (header::ETAG, quoted(&job.version.to_string())),
-        (header::RETRY_AFTER, POLL_SECONDS.to_owned()),
+        (header::CONTENT_TYPE, "application/json"),
+        (header::RETRY_AFTER, POLL_SECONDS),
     ];
-    let waiting = cluster.and_then(|cluster| cluster.why_waits(job));
-    let view = JobView::new(job.clone()).waiting(waiting, None);
-    let view = view.with_attempts(Vec::new());
-    let body = serde_json::to_string(&view);
-    Reply {
-        status: StatusCode::ACCEPTED.as_u16(),
-        headers: headers
-            .map(|(name, value)| (name.to_string(), value))
-            .into(),
-        body: body.unwrap_or_else(|error| unreachable!("a job can be written as JSON: {error}")),
-    }
+    let mut response = (StatusCode::ACCEPTED, headers, reply.body).into_response();
+    insert(
+        &mut response,
+        header::ETAG,
+        &quoted(&reply.version.to_string()),
+    );
+    response
 }
 
 /// List jobs

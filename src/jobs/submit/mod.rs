@@ -12,52 +12,53 @@ use crate::domain::idempotency::{KeyedRequest, Reply};
 use crate::domain::job::Job;
 use crate::domain::job::scheduling::Scheduling;
 use crate::request::JobRequest;
-use crate::store::{Answer, Earlier, Inserted};
+use crate::store::{Earlier, Inserted};
 use crate::traces;
 
-/// What a submission under a key is answered.
+/// An accepted submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answered {
-    /// The answer.
+pub struct Submitted {
+    /// The job, and what the client is told of it.
     pub reply: Reply,
-    /// Whether it is the one to an earlier request.
+    /// Whether an earlier request under the same key made the job.
     pub is_repeated: bool,
 }
 
 impl Jobs {
     /// Checks a submission and queues it. When this returns, the job survives a crash.
-    pub async fn submit(&self, body: &Value) -> Result<Job, Error> {
-        let job = self.check(body).await?;
-        self.check_room().await?;
-        let stored = self.parts.store.insert_job(&job).await;
-        let job = stored.map_err(|error| check::not_stored(&job.spec, error))?;
-        self.announce(&job);
-        Ok(job)
-    }
-
-    /// The same for a submission that its client may repeat: `answer` makes what each of them is answered from the
-    /// job, and is stored with it.
-    pub async fn submit_once(
+    ///
+    /// `describe` writes the body of the answer. Under a key it is stored with the job, and a repetition gets it again.
+    pub async fn submit(
         &self,
         body: &Value,
-        request: &KeyedRequest,
-        answer: &Answer<'_>,
-    ) -> Result<Answered, Error> {
-        // Before the checks: what was accepted once is answered so, whatever has become of its model.
-        if let Some(earlier) = self.parts.store.lookup_earlier(request).await? {
+        key: Option<&KeyedRequest>,
+        describe: &(dyn Fn(&Job) -> String + Send + Sync),
+    ) -> Result<Submitted, Error> {
+        // Before the checks: an accepted submission stays so, whatever became of its model.
+        if let Some(request) = key
+            && let Some(earlier) = self.parts.store.lookup_earlier(request).await?
+        {
             return repeated(earlier);
         }
         let job = self.check(body).await?;
         self.check_room().await?;
-        let inserted = self
-            .parts
-            .store
-            .insert_job_once(&job, request, answer)
-            .await;
-        match inserted.map_err(|error| check::not_stored(&job.spec, error))? {
+        let answer = |job: &Job| Reply {
+            job_id: job.id,
+            version: job.version,
+            body: describe(job),
+        };
+        let store = &self.parts.store;
+        let stored = match key {
+            Some(request) => store.insert_job_once(&job, request, &answer).await,
+            None => {
+                let stored = store.insert_job(&job).await;
+                stored.map(|job| Inserted::New(answer(&job)))
+            }
+        };
+        match stored.map_err(|error| check::not_stored(&job.spec, error))? {
             Inserted::New(reply) => {
                 self.announce(&job);
-                Ok(Answered {
+                Ok(Submitted {
                     reply,
                     is_repeated: false,
                 })
@@ -66,7 +67,7 @@ impl Jobs {
         }
     }
 
-    /// A job as it is to be stored.
+    /// The job of a submission, ready to be stored.
     async fn check(&self, body: &Value) -> Result<Job, Error> {
         let request = JobRequest::parse(body, self.parts.defaults).map_err(Error::Invalid)?;
         let checked = check::complete(&self.parts, request.spec).await?;
@@ -102,9 +103,9 @@ impl Jobs {
     }
 }
 
-fn repeated(earlier: Earlier) -> Result<Answered, Error> {
+fn repeated(earlier: Earlier) -> Result<Submitted, Error> {
     match earlier {
-        Earlier::Same(reply) => Ok(Answered {
+        Earlier::Same(reply) => Ok(Submitted {
             reply,
             is_repeated: true,
         }),

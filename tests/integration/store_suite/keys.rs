@@ -12,8 +12,8 @@ fn request(key: &str, body: &Value) -> KeyedRequest {
 
 fn answer(job: &Job) -> Reply {
     Reply {
-        status: 202,
-        headers: [("location".to_owned(), job.id.to_string())].into(),
+        job_id: job.id,
+        version: job.version,
         body: format!("{{\"at\": \"{}\", \"ä\": 1.50}}", job.created_at),
     }
 }
@@ -37,7 +37,7 @@ pub(super) async fn a_key_makes_one_job_and_gives_its_answer_again(store: &TestS
     let Inserted::New(reply) = insert_once(store, "k", &body).await else {
         panic!("the key is new");
     };
-    let id = reply.headers["location"].parse().unwrap();
+    let id = reply.job_id;
     assert_eq!(reply, answer(&job(store, id).await));
     assert_eq!(job(store, id).await.created_at, at(7));
 
