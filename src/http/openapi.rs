@@ -23,7 +23,7 @@ use crate::domain::ErrorCode;
     tags(
         (name = "jobs", description = "Submit, watch, and steer"),
         (name = "results", description = "Numbers and files"),
-        (name = "webhooks", description = "Be told of jobs, as Standard Webhooks 1.0 says"),
+        (name = "webhooks", description = "Receive events, as Standard Webhooks 1.0 says"),
         (name = "workers", description = "Who runs jobs, and what waits for them"),
         (name = "operations", description = "What operators need"),
     )

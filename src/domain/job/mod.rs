@@ -38,7 +38,7 @@ pub struct Outcome {
     /// Over the tasks.
     #[serde(default)]
     pub mean: Option<MeanResult>,
-    /// What the collapse guard has to say.
+    /// Warnings of the collapse guard.
     #[serde(default)]
     pub warnings: Vec<Warning>,
     /// Number of files of the artifact.

@@ -20,7 +20,7 @@ pub struct Results {
     /// What the models write after fixed prompts.
     #[serde(default)]
     pub generations: Vec<GenerationResult>,
-    /// What the collapse guard has to say.
+    /// Warnings of the collapse guard.
     #[serde(default)]
     pub warnings: Vec<Warning>,
 }

@@ -40,7 +40,7 @@ pub(in crate::http) struct JobView {
     /// What to do, every default filled in.
     #[serde(flatten)]
     spec: JobSpec,
-    /// When its turn is, and why it is not now.
+    /// Its scheduling: when it may run, and why it waits.
     #[serde(flatten)]
     turn: TurnView,
     /// Number of times a worker took the job; never goes back.
@@ -54,7 +54,7 @@ pub(in crate::http) struct JobView {
     /// When the next attempt may begin, for a job that is queued again.
     #[schema(value_type = Option<String>, format = DateTime)]
     retry_at: Option<Timestamp>,
-    /// How long after its acceptance, or its last retry, it fails unless it is over.
+    /// Time after its acceptance, or its last retry, at which it fails unless it is over.
     deadline_seconds: Option<u64>,
     /// When that is.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -63,9 +63,9 @@ pub(in crate::http) struct JobView {
     worker_id: Option<String>,
     /// Why it failed, or why it is queued again.
     error: Option<JobError>,
-    /// What it brought; `null` until it has succeeded.
+    /// Its results; `null` until it has succeeded.
     results: Option<ResultsView>,
-    /// What the collapse guard has to say: a job that has any succeeded, and its model is probably of no use.
+    /// Warnings of the collapse guard: the job succeeded, but its model is probably unusable.
     warnings: Vec<Warning>,
     /// When it was accepted.
     #[schema(value_type = String, format = DateTime)]
@@ -127,7 +127,7 @@ pub(in crate::http) struct ListView {
     pub(in crate::http) has_more: bool,
     /// Pass it as `cursor` to get the next page.
     pub(in crate::http) next_cursor: Option<String>,
-    /// Number of jobs per status, whatever the filters.
+    /// Number of jobs per status, regardless of the filters.
     pub(in crate::http) counts: BTreeMap<JobState, u64>,
 }
 

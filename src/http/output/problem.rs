@@ -56,7 +56,7 @@ pub(in crate::http) struct ProblemBody {
     /// Every wrong field, header or parameter.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldProblem>,
-    /// The states in which a job allows what was asked for.
+    /// The states in which a job allows the action.
     #[serde(skip_serializing_if = "Option::is_none")]
     allowed: Option<Vec<JobState>>,
 }

@@ -9,7 +9,7 @@ use crate::domain::report::results::{
 };
 use crate::domain::spec::JobSpec;
 
-/// What a job brought. Within a job it is the short form.
+/// The results of a job. Within a job it is the short form.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = JobResults)]
 pub(in crate::http) struct ResultsView {
@@ -26,7 +26,7 @@ pub(in crate::http) struct ResultsView {
     /// What the models write after fixed prompts; not within a job.
     #[serde(skip_serializing_if = "Option::is_none")]
     generations: Option<Vec<GenerationResult>>,
-    /// What the collapse guard has to say.
+    /// Warnings of the collapse guard.
     warnings: Vec<Warning>,
     /// Number of files of the artifact.
     artifact_count: usize,

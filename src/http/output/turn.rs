@@ -8,13 +8,13 @@ use crate::domain::job::Job;
 use crate::domain::job::scheduling::DeviceKind;
 use crate::domain::queue::{WaitReason, Waiting};
 
-/// When the job's turn is, and why it is not now.
+/// The scheduling of a job: when it may run, and why it waits.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = JobTurn)]
 pub(in crate::http) struct TurnView {
     /// Higher ones are claimed first.
     priority: i32,
-    /// Who asked for it: submitters share the workers evenly. Empty for those who gave no name.
+    /// The submitter: submitters share the workers evenly. Empty for jobs without one.
     submitter: String,
     /// It does not start earlier; `null` = at once.
     #[schema(value_type = Option<String>, format = DateTime)]

@@ -72,14 +72,14 @@ pub(super) async fn list_artifacts(
             ("Accept-Ranges" = String, description = "bytes"),
             ("Content-Disposition" = String, description = "attachment"),
         )),
-        (status = 206, description = "The part asked for", content(
+        (status = 206, description = "The requested part", content(
             (Vec<u8> = "application/octet-stream"),
             (Vec<u8> = "application/json"),
         ), headers(
             ("Content-Range" = String, description = "Which part of how much"),
         )),
         (status = 304, description = "The copy is current"),
-        (status = 307, description = "The file is to be had at `Location`, for five minutes"),
+        (status = 307, description = "The file is at `Location`, for five minutes"),
         (status = 404, description = "`job_not_found`, `artifact_not_found`"),
         (status = 416, description = "`range_not_satisfiable`"),
     )

@@ -24,7 +24,7 @@ pub(super) struct Capabilities {
     methods: [&'static str; 2],
     /// What `pattern` can be.
     patterns: Patterns,
-    /// Registered texts that can be had, from the data directory or from the hub; files below the data directory come in addition, as `local`.
+    /// Registered texts that are available, from the data directory or from the hub; files below the data directory can be used as `local` besides.
     datasets: Datasets,
     /// Every declared task.
     tasks: Vec<TaskInfo>,
@@ -34,7 +34,7 @@ pub(super) struct Capabilities {
     model_sources: [&'static str; 3],
     /// Architectures by their name in `config.json`.
     architectures: [&'static str; ARCHITECTURES.len()],
-    /// What artifacts can be had as.
+    /// The formats of artifacts.
     artifact_formats: [&'static str; 1],
     /// The devices of this server's own workers.
     devices: Vec<String>,

@@ -27,8 +27,8 @@ async fn ask(
 
 /// Cancel a job
 ///
-/// A job that nobody works on is cancelled at once. A running one becomes `cancelling` until its worker has stopped,
-/// which takes seconds. Repeating it is harmless.
+/// A job without a worker is cancelled at once. A running one becomes `cancelling` until its worker has stopped,
+/// which takes seconds. Idempotent.
 #[utoipa::path(
     post, path = "/jobs/{id}/cancel", tag = "jobs",
     params(
@@ -36,7 +36,7 @@ async fn ask(
         ("If-Match" = Option<String>, Header, description = "Only while the job has this `ETag`"),
     ),
     responses(
-        (status = 200, description = "The job as it is now", body = JobView),
+        (status = 200, description = "The job", body = JobView),
         (status = 403, description = "`cross_origin`"),
         (status = 404, description = "`job_not_found`"),
         (status = 409, description = "`invalid_transition`"),
@@ -54,8 +54,8 @@ pub(super) async fn cancel_job(
 
 /// Pause a job
 ///
-/// A queued job is paused at once. A running one becomes `pausing`; while it prunes it stops after the block it is at,
-/// and goes on there when it is resumed. In any other phase it stops at once, and that phase begins anew.
+/// A queued job is paused at once. A running one becomes `pausing`; while it prunes it stops after the current block,
+/// and goes on there when it is resumed. In any other phase it stops at once, and that phase starts over.
 #[utoipa::path(
     post, path = "/jobs/{id}/pause", tag = "jobs",
     params(
@@ -63,7 +63,7 @@ pub(super) async fn cancel_job(
         ("If-Match" = Option<String>, Header, description = "Only while the job has this `ETag`"),
     ),
     responses(
-        (status = 200, description = "The job as it is now", body = JobView),
+        (status = 200, description = "The job", body = JobView),
         (status = 403, description = "`cross_origin`"),
         (status = 404, description = "`job_not_found`"),
         (status = 409, description = "`invalid_transition`"),
@@ -89,7 +89,7 @@ pub(super) async fn pause_job(
         ("If-Match" = Option<String>, Header, description = "Only while the job has this `ETag`"),
     ),
     responses(
-        (status = 200, description = "The job as it is now", body = JobView),
+        (status = 200, description = "The job", body = JobView),
         (status = 403, description = "`cross_origin`"),
         (status = 404, description = "`job_not_found`"),
         (status = 409, description = "`invalid_transition`"),
@@ -116,7 +116,7 @@ pub(super) async fn resume_job(
         ("If-Match" = Option<String>, Header, description = "Only while the job has this `ETag`"),
     ),
     responses(
-        (status = 200, description = "The job as it is now", body = JobView),
+        (status = 200, description = "The job", body = JobView),
         (status = 403, description = "`cross_origin`"),
         (status = 404, description = "`job_not_found`"),
         (status = 409, description = "`invalid_transition`"),
@@ -134,7 +134,7 @@ pub(super) async fn retry_job(
 
 /// Delete a job
 ///
-/// Forgets a job that is over, with its log, its results and its artifact. Repeating it is harmless.
+/// Deletes a job that is over, with its log, its results and its artifact. Idempotent.
 #[utoipa::path(
     delete, path = "/jobs/{id}", tag = "jobs",
     params(

@@ -58,7 +58,7 @@ const MAX_LIMIT: u32 = 100;
             ("Location" = String, description = "The job"),
             ("ETag" = String, description = "Its version"),
             ("Retry-After" = u32, description = "Seconds"),
-            ("Preference-Applied" = String, description = "`wait=SECONDS`, where that was asked for"),
+            ("Preference-Applied" = String, description = "`wait=SECONDS`, if it was requested"),
             ("Idempotency-Replayed" = bool, description = "`true` where this is the answer to an earlier request under the same key"),
         )),
         (status = 400, description = "`invalid_request`"),
@@ -138,7 +138,7 @@ fn accepted(reply: Reply) -> Response {
         ("type" = Option<String>, Query, description = "prune, evaluate, or both separated by a comma", example = "evaluate"),
         ("model" = Option<String>, Query, description = "The model's id"),
         ("method" = Option<String>, Query, description = "wanda or magnitude; no job of the type evaluate has one"),
-        ("submitter" = Option<String>, Query, description = "Who asked for it; empty for those who gave no name"),
+        ("submitter" = Option<String>, Query, description = "The submitter; empty for jobs without one"),
         ("created_after" = Option<String>, Query, description = "RFC 3339; this time or later"),
         ("created_before" = Option<String>, Query, description = "RFC 3339; before this time"),
         ("limit" = Option<u32>, Query, description = "Length of the page", minimum = 1, maximum = 100),
@@ -191,7 +191,7 @@ fn list<T: FromStr<Err = String>>(text: &str) -> Result<Vec<T>, String> {
 
 /// Get a job
 ///
-/// Answers 304 while nothing changed. `Retry-After` says when looking again is worth it; a job that is over has none.
+/// Answers 304 while nothing changed. `Retry-After` says when to ask again; a job that is over has none.
 #[utoipa::path(
     get, path = "/jobs/{id}", tag = "jobs",
     params(
@@ -203,7 +203,7 @@ fn list<T: FromStr<Err = String>>(text: &str) -> Result<Vec<T>, String> {
         (status = 200, description = "The job", body = JobView, headers(
             ("ETag" = String, description = "Its version"),
             ("Retry-After" = u32, description = "Seconds; while it is not over"),
-            ("Preference-Applied" = String, description = "`wait=SECONDS`, where that was asked for"),
+            ("Preference-Applied" = String, description = "`wait=SECONDS`, if it was requested"),
         )),
         (status = 304, description = "Nothing changed"),
         (status = 404, description = "`job_not_found`"),

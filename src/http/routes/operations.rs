@@ -47,8 +47,8 @@ pub(super) async fn livez(_: NoParameters) -> &'static str {
 
 /// Ask whether jobs can be accepted
 ///
-/// Looks at the database and its schema, whether the data directory can be written to and has space left, whether the
-/// bucket of artifacts, if there is one, can be reached, and whether the process was told to stop. The reason of a failed check is in the log.
+/// Checks the database and its schema, that the data directory is writable and has space left, that the
+/// bucket of artifacts, if there is one, can be reached, and that the process is not stopping. The reason of a failed check is in the log.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations",
     responses(

@@ -10,13 +10,13 @@ use crate::http::HttpState;
 use crate::http::input::query::NoParameters;
 use crate::http::output::problem::Problem;
 
-/// What waits, and what for.
+/// The queue: what waits, and why.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = Queue)]
 pub(super) struct QueueView {
     /// Always `queue`.
     object: &'static str,
-    /// Whether nobody claims anything.
+    /// Whether the queue is paused: no job is claimed.
     paused: bool,
     /// When that changed last; `null` = never.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -91,10 +91,10 @@ impl QueueView {
     }
 }
 
-/// Look at the queue
+/// Get the queue
 #[utoipa::path(
     get, path = "/queue", tag = "workers",
-    responses((status = 200, description = "What waits, and what for", body = QueueView))
+    responses((status = 200, description = "The queue: what waits, and why", body = QueueView))
 )]
 pub(super) async fn get_queue(
     _: NoParameters,
@@ -110,7 +110,7 @@ pub(super) async fn get_queue(
 #[utoipa::path(
     post, path = "/queue/pause", tag = "workers",
     responses(
-        (status = 200, description = "The queue as it is now", body = QueueView),
+        (status = 200, description = "The queue", body = QueueView),
         (status = 403, description = "`cross_origin`"),
     )
 )]
@@ -128,7 +128,7 @@ pub(super) async fn pause_queue(
 #[utoipa::path(
     post, path = "/queue/resume", tag = "workers",
     responses(
-        (status = 200, description = "The queue as it is now", body = QueueView),
+        (status = 200, description = "The queue", body = QueueView),
         (status = 403, description = "`cross_origin`"),
     )
 )]

@@ -23,10 +23,10 @@ pub(super) enum ReportView {
     Evaluate(Box<EvaluationReport>),
 }
 
-/// Get what a job brought
+/// Get the results of a job
 ///
-/// Achieved sparsity; perplexity, tasks and their paired differences, before and after, under the same protocol; what the
-/// collapse guard has to say.
+/// Achieved sparsity; perplexity, tasks and their paired differences, before and after, under the same protocol; the
+/// warnings of the collapse guard.
 #[utoipa::path(
     get, path = "/jobs/{id}/results", tag = "results",
     params(("id" = String, Path, description = "The job")),

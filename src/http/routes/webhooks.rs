@@ -33,7 +33,7 @@ pub(super) struct WebhookView {
     url: String,
     /// What its owner says about it.
     description: Option<String>,
-    /// What it is told.
+    /// The events it gets.
     events: Vec<WebhookEvent>,
     /// Whether anything is sent. A receiver that answers 410 ends it.
     enabled: bool,
@@ -76,13 +76,13 @@ pub(super) struct DeliveryView {
     id: String,
     /// Always `webhook.delivery`.
     object: &'static str,
-    /// What it tells.
+    /// The event.
     event: WebhookEvent,
-    /// The job that it tells it of.
+    /// The job of the event.
     job_id: Option<String>,
     /// Where it is in its life.
     status: DeliveryState,
-    /// How often it was sent, since it was last asked for.
+    /// Number of attempts since it was last requested.
     attempts: u32,
     /// When it is sent next.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -235,13 +235,13 @@ pub(super) async fn rotate_secret(
 
 /// Enable a webhook
 ///
-/// After its receiver answered 410. What was waiting then is sent now, unless it was written more than 30 days ago; of what
-/// happened since nothing is told.
+/// After its receiver answered 410. Messages that were waiting then are sent now, unless they are older than 30 days; events
+/// since then are not sent.
 #[utoipa::path(
     post, path = "/webhooks/{id}/enable", tag = "webhooks",
     params(("id" = String, Path, description = "The webhook")),
     responses(
-        (status = 200, description = "The webhook as it is now", body = WebhookView),
+        (status = 200, description = "The webhook", body = WebhookView),
         (status = 403, description = "`cross_origin`"),
         (status = 404, description = "`webhook_not_found`"),
     )

@@ -35,10 +35,10 @@ pub(super) struct WorkerView {
     /// The jobs that it holds, oldest first.
     #[schema(value_type = Vec<String>)]
     jobs: Vec<JobId>,
-    /// When it was heard of first.
+    /// Time of its registration.
     #[schema(value_type = String, format = DateTime)]
     started_at: Timestamp,
-    /// When it was heard of last.
+    /// Time of its last heartbeat.
     #[schema(value_type = String, format = DateTime)]
     seen_at: Timestamp,
 }
@@ -72,8 +72,8 @@ impl From<Worker> for WorkerView {
 
 /// List the workers
 ///
-/// A worker that was stopped is not listed any more; one that is not heard of for as long as its leases last is `lost`, and
-/// forgotten an hour later.
+/// A stopped worker is not listed any more. One without a heartbeat for the length of a lease is `lost`, and
+/// removed an hour later.
 #[utoipa::path(
     get, path = "/workers", tag = "workers",
     responses((status = 200, description = "All of them", body = WorkerList))
@@ -96,7 +96,7 @@ pub(super) async fn list_workers(
     post, path = "/workers/{id}/drain", tag = "workers",
     params(("id" = String, Path, description = "The worker")),
     responses(
-        (status = 200, description = "The worker as it is now", body = WorkerView),
+        (status = 200, description = "The worker", body = WorkerView),
         (status = 403, description = "`cross_origin`"),
         (status = 404, description = "`worker_not_found`"),
     )
@@ -116,7 +116,7 @@ pub(super) async fn drain_worker(
     post, path = "/workers/{id}/undrain", tag = "workers",
     params(("id" = String, Path, description = "The worker")),
     responses(
-        (status = 200, description = "The worker as it is now", body = WorkerView),
+        (status = 200, description = "The worker", body = WorkerView),
         (status = 403, description = "`cross_origin`"),
         (status = 404, description = "`worker_not_found`"),
     )

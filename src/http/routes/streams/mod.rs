@@ -22,9 +22,10 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 ///
 /// Server-sent events. Everything in the log after `Last-Event-ID`, from its beginning without it, then what happens
 /// as it happens: `id` is the entry's `seq`, `event` its `type`, `data` the entry. Between them and without an `id` comes
-/// `progress`, at most twice a second. After the entry that ends the job comes `end`, and the stream ends; whoever
-/// comes back then gets 204, upon which a browser's `EventSource` gives up, and 404 when the job was deleted. `resync` says that the job's log has no entry
-/// with that number, and that everything follows from its beginning. Every 15 seconds without a message bring a comment.
+/// `progress`, at most twice a second. After the entry that ends the job comes `end`, and the stream ends. A client that
+/// connects again then gets 204, upon which a browser's `EventSource` stops, and 404 when the job was deleted. `resync` says that
+/// the job's log has no entry with that number, and that the whole log follows. A comment is sent after every 15 seconds
+/// without a message.
 #[utoipa::path(
     get, path = "/jobs/{id}/events/stream", tag = "jobs",
     params(
@@ -58,9 +59,9 @@ pub(super) async fn stream_job(
 ///
 /// Server-sent events. Everything after `Last-Event-ID`, without it only what happens from now on: `id` is a number
 /// that grows from entry to entry over all jobs, `event` the entry's `type`, `data` the entry with its `job_id`. The first
-/// message has an `id` and no data, so that a client that is cut before anything happened can go on too. The log of a deleted job
-/// is deleted with it, so numbers may be missing. `resync` says that there never was an event with that number: read the
-/// jobs anew, the stream goes on after its `id`. Every 15 seconds without a message bring a comment.
+/// message has an `id` and no data, so that a client that is disconnected before the first event can go on too. The log of a
+/// deleted job is deleted with it, so numbers may be missing. `resync` says that there never was an event with that number: read
+/// the jobs again, the stream goes on after its `id`. A comment is sent after every 15 seconds without a message.
 #[utoipa::path(
     get, path = "/v1/events/stream", tag = "jobs",
     params(
