@@ -31,7 +31,7 @@ impl DataRoots {
             metrics: task
                 .metrics
                 .iter()
-                .map(|metric| metric.name().to_owned())
+                .map(|metric| metric.name.to_owned())
                 .collect(),
             unsupported: task.refusal().map(str::to_owned),
             documents,

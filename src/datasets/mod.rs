@@ -2,11 +2,10 @@
 //! somebody else has fetched.
 //!
 //! Asks the network for nothing: where a data set is not on this machine, [`DataRoots`] says which files of the hub are
-//! needed, and [`Documents`] reads them from wherever they were put.
+//! needed, and [`SplitRows`] reads them from wherever they were put.
 
 mod below;
 mod catalog;
-mod documents;
 mod error;
 mod lines;
 mod missing;
@@ -14,9 +13,10 @@ mod place;
 mod records;
 mod roots;
 mod rows;
+mod split_rows;
 
-pub use documents::Documents;
 pub use error::{DatasetError, DatasetNotFound};
 pub use place::Place;
 pub use roots::DataRoots;
 pub use rows::read_rows;
+pub use split_rows::SplitRows;

@@ -6,7 +6,8 @@
 use super::intervals::bootstrap::{self, Sums};
 use super::intervals::random::SplitMix64;
 use super::intervals::score_interval::{Changes, score_interval};
-use super::losses::{Loss, Scale};
+use super::losses::Loss;
+use crate::tasks::Scale;
 
 const DOCUMENTS: [usize; 4] = [50, 100, 300, 1000];
 

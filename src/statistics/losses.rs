@@ -4,6 +4,7 @@ use super::intervals::bootstrap::{self, Sums};
 use super::scored::Scored;
 use crate::domain::report::protocol::ProtocolMismatch;
 use crate::domain::report::results::{Difference, Estimate};
+use crate::tasks::Scale;
 
 /// What one document cost a model.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -12,36 +13,6 @@ pub struct Loss {
     pub nats: f64,
     /// What the loss is divided by, above 0: the document's words or bytes, or 1.
     pub units: f64,
-}
-
-/// In which form a loss per unit, R = Σ nats / Σ units, is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scale {
-    /// R.
-    Nats,
-    /// R / ln 2, such as bits per byte.
-    Bits,
-    /// exp(R): perplexity per word, byte or target.
-    Perplexity,
-}
-
-impl Scale {
-    pub(super) fn value(self, rate: f64) -> f64 {
-        match self {
-            Self::Nats => rate,
-            Self::Bits => rate / std::f64::consts::LN_2,
-            Self::Perplexity => rate.exp(),
-        }
-    }
-
-    /// The derivative of [`value`](Self::value).
-    fn slope(self, rate: f64) -> f64 {
-        match self {
-            Self::Nats => 1.0,
-            Self::Bits => std::f64::consts::LN_2.recip(),
-            Self::Perplexity => rate.exp(),
-        }
-    }
 }
 
 /// R = Σ nats / Σ units on a scale, with its standard error by the delta method; `None` without documents, or if R is no

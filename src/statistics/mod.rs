@@ -30,7 +30,7 @@ mod fixture;
 pub use answers::{Answers, PairedAnswers};
 pub use divergence::divergence;
 pub use estimate::{mean, proportion};
-pub use losses::{Loss, PairedLosses, Scale, losses_estimate};
+pub use losses::{Loss, PairedLosses, losses_estimate};
 pub use repetition::repetition;
 pub use scored::Scored;
 pub use task_mean::{mean_of_one, mean_of_pairs};

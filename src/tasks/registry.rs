@@ -3,9 +3,9 @@
 use super::error::FormatError;
 use super::format::{hellaswag, wikitext};
 use super::item::Question;
-use super::metric::Metric::{
-    Acc, AccNorm, BitsPerByte, BytePerplexity, ExactMatchFlexible, ExactMatchStrict, Perplexity,
-    WordPerplexity,
+use super::metric::{
+    ACC, ACC_NORM, BITS_PER_BYTE, BYTE_PERPLEXITY, EXACT_MATCH_FLEXIBLE, EXACT_MATCH_STRICT,
+    Metric, PERPLEXITY, WORD_PERPLEXITY,
 };
 use super::python::{capitalize, strip};
 use super::row::Row;
@@ -24,6 +24,9 @@ pub(super) const SEVEN: [&str; 7] = [
     "openbookqa",
 ];
 
+/// The metrics of most tasks.
+const CHOICE: &[&Metric] = &[&ACC, &ACC_NORM];
+
 /// A task as most are: without examples, in version 1.0.
 const fn zero_shot(name: &'static str, split: Split, format: Format) -> Task {
     Task {
@@ -33,7 +36,7 @@ const fn zero_shot(name: &'static str, split: Split, format: Format) -> Task {
         examples: None,
         shots: &[0],
         group: None,
-        metrics: &[Acc, AccNorm],
+        metrics: CHOICE,
         description: "",
         format,
     }
@@ -43,7 +46,7 @@ const fn zero_shot(name: &'static str, split: Split, format: Format) -> Task {
 pub(super) const TASKS: &[Task] = &[
     Task {
         version: "2.0",
-        metrics: &[Acc],
+        metrics: &[&ACC],
         ..zero_shot(
             "boolq",
             Split {
@@ -69,7 +72,7 @@ pub(super) const TASKS: &[Task] = &[
         )
     },
     Task {
-        metrics: &[Acc],
+        metrics: &[&ACC],
         ..zero_shot(
             "rte",
             Split {
@@ -121,7 +124,7 @@ pub(super) const TASKS: &[Task] = &[
         }),
     ),
     Task {
-        metrics: &[Acc],
+        metrics: &[&ACC],
         ..zero_shot(
             "winogrande",
             Split {
@@ -206,7 +209,7 @@ pub(super) const TASKS: &[Task] = &[
         }),
     ),
     Task {
-        metrics: &[Acc, Perplexity],
+        metrics: &[&ACC, &PERPLEXITY],
         ..zero_shot(
             "lambada_openai",
             Split {
@@ -236,7 +239,7 @@ pub(super) const TASKS: &[Task] = &[
         }),
         shots: &[0, 5],
         group: Some("subject"),
-        metrics: &[Acc],
+        metrics: &[&ACC],
         description: "The following are multiple choice questions (with answers) about {group}.\n\n",
         ..zero_shot(
             "mmlu",
@@ -259,7 +262,7 @@ pub(super) const TASKS: &[Task] = &[
     },
     Task {
         version: "2.0",
-        metrics: &[WordPerplexity, BytePerplexity, BitsPerByte],
+        metrics: &[&WORD_PERPLEXITY, &BYTE_PERPLEXITY, &BITS_PER_BYTE],
         ..zero_shot(
             "wikitext",
             Split {
@@ -277,7 +280,7 @@ pub(super) const TASKS: &[Task] = &[
             draw: Draw::Random { seed: 1234 },
         }),
         shots: &[5, 0],
-        metrics: &[ExactMatchStrict, ExactMatchFlexible],
+        metrics: &[&EXACT_MATCH_STRICT, &EXACT_MATCH_FLEXIBLE],
         ..zero_shot(
             "gsm8k",
             gsm8k("test", &["main/test-00000-of-00001.parquet"]),

@@ -28,7 +28,7 @@ pub struct Task {
     /// The column whose values divide the documents into groups that are also scored by themselves.
     pub group: Option<&'static str>,
     /// What it reports.
-    pub metrics: &'static [Metric],
+    pub metrics: &'static [&'static Metric],
     /// A sentence before everything else; `{group}` stands for the document's group in words.
     pub(super) description: &'static str,
     pub(super) format: Format,

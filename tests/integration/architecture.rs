@@ -9,7 +9,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("domain", &["corpora", "engine", "tasks"]),
     ("corpora", &[]),
     ("request", &["corpora", "domain", "tasks"]),
-    ("statistics", &["domain"]),
+    ("statistics", &["domain", "tasks"]),
     ("clock", &[]),
     ("machine", &[]),
     ("config", &["artifacts", "domain", "store"]),

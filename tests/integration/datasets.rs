@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use secateur::datasets::{DataRoots, Documents, Place};
+use secateur::datasets::{DataRoots, Place, SplitRows};
 use secateur::domain::HubReach;
 use secateur::tasks::Task;
 
@@ -40,7 +40,7 @@ fn every_split_of_the_tasks_is_found_and_read_to_its_end() {
         let Place::File(path) = roots.locate_split(&task.split).unwrap() else {
             panic!("{} is not local", task.name);
         };
-        Documents::read(&[path], limit).unwrap()
+        SplitRows::read(&[path], limit).unwrap()
     };
     let n_rows = ROWS.map(|(name, _)| {
         let task = Task::find(name).unwrap();

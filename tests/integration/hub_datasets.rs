@@ -11,7 +11,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use reqwest::StatusCode;
 use secateur::corpora::HubSplit;
-use secateur::datasets::Documents;
+use secateur::datasets::SplitRows;
 use secateur::domain::ErrorCode;
 use secateur::domain::job::progress::Step;
 use secateur::pipeline::hub::{HubError, HubOptions, fetch_split};
@@ -64,7 +64,7 @@ async fn the_files_of_a_split_are_fetched_and_nothing_else() {
     let files = fetch(&options(&hub, &cache)).await.unwrap();
     let expected = [0, 1].map(|i| snapshot(&cache, SPLIT.files[i]));
     assert_eq!(files, expected);
-    let documents = Documents::read(&files, Some(2)).unwrap();
+    let documents = SplitRows::read(&files, Some(2)).unwrap();
     assert_eq!(documents.rows, [json!({"n": 1}), json!({"n": 2})]);
     assert_eq!(documents.n_rows, 3);
     assert!(!snapshot(&cache, "en/other.jsonl").try_exists().unwrap());

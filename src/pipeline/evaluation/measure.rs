@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::cache::{Key, KeyBuilder, ScoreCache};
 use super::prepare::{Prepared, PreparedText};
 use super::progress::Tally;
-use super::task::{self, DocumentScore, PreparedTask, Work};
+use super::score::{self, DocumentScore};
+use super::task::{PreparedTask, Work};
 use crate::engine::{
     Checkpoint, Decoder, GenerateOptions, Observer, ResidentBlocks, divergence, generate,
     log_likelihoods, perplexity,
@@ -220,17 +221,17 @@ impl Session<'_> {
         let name = format!("{} {}", model.subject.name, task.task.name);
         let scores = self.tally.part(name, task.weight(), |observer| {
             Ok::<_, PipelineError>(match &task.work {
-                Work::Choose(items, sequences) => task::choices(
+                Work::Choose(items, sequences) => score::choices(
                     items,
                     &log_likelihoods(&mut model.blocks, sequences, observer)?,
                 ),
-                Work::Predict(pages, sequences) => task::pages(
+                Work::Predict(pages, sequences) => score::pages(
                     pages,
                     &log_likelihoods(&mut model.blocks, sequences, observer)?,
                 ),
                 Work::Generate(prompts, tokens) => {
                     let written = write_answers(model, prompts, tokens, tokenizer, observer)?;
-                    task::answers(prompts, &written, tokenizer)?
+                    score::answers(prompts, &written, tokenizer)?
                 }
             })
         })?;

@@ -10,6 +10,7 @@ mod prepare;
 mod progress;
 mod results;
 mod samples;
+mod score;
 mod task;
 
 use std::path::Path;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::encode::Encoder;
 use super::task::{PreparedTask, Work};
 use crate::corpora::Excerpt;
-use crate::datasets::Documents;
+use crate::datasets::SplitRows;
 use crate::domain::ErrorCode;
 use crate::domain::report::protocol::{PerplexityProtocol, Protocol, ProtocolFields, comparable};
 use crate::engine::{ModelPlan, TokenWindows};
@@ -226,8 +226,8 @@ fn prepare_task(
     device: &DeviceName,
 ) -> Result<PreparedTask, PipelineError> {
     let task = plan.task;
-    let documents = Documents::read(&files.documents, task.row_limit(evaluation.limit))?;
-    let examples = Documents::read(&files.examples, None)?;
+    let documents = SplitRows::read(&files.documents, task.row_limit(evaluation.limit))?;
+    let examples = SplitRows::read(&files.examples, None)?;
     let shots = Shots {
         count: plan.shots,
         pool: &examples.rows,

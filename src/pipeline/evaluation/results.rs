@@ -2,7 +2,8 @@
 
 use super::measure::{Measured, ModelScores, TextScore};
 use super::prepare::{Prepared, PreparedText};
-use super::task::{DocumentScore, PreparedTask};
+use super::score::DocumentScore;
+use super::task::PreparedTask;
 use crate::domain::ErrorCode;
 use crate::domain::report::protocol::ProtocolMismatch;
 use crate::domain::report::results::{
@@ -14,10 +15,10 @@ use crate::pipeline::PipelineError;
 use crate::statistics::guard;
 use crate::statistics::repetition;
 use crate::statistics::{
-    Answers, Loss, PairedAnswers, PairedLosses, Scale, Scored, divergence, losses_estimate,
-    mean_of_one, mean_of_pairs,
+    Answers, Loss, PairedAnswers, PairedLosses, Scored, divergence, losses_estimate, mean_of_one,
+    mean_of_pairs,
 };
-use crate::tasks::Metric;
+use crate::tasks::{ACC, Metric, MetricKind, Scale, Unit};
 
 /// Everything that is reported of `measured`.
 pub(super) fn results(
@@ -77,13 +78,8 @@ impl Pair<'_> {
         }
         let (subjects, mean_over_subjects) = self.subjects()?;
         metrics.extend(mean_over_subjects);
-        let main = self
-            .task
-            .task
-            .metrics
-            .iter()
-            .copied()
-            .find(|metric| is_count(*metric));
+        let reported = self.task.task.metrics.iter();
+        let main = reported.copied().find(|metric| metric.higher_is_better());
         let flips = match main {
             Some(metric) => self.paired(metric)?.map(PairedAnswers::flips),
             None => None,
@@ -96,26 +92,24 @@ impl Pair<'_> {
         })
     }
 
-    fn metric(&self, metric: Metric) -> Result<Option<MetricResult>, PipelineError> {
-        let scale = match metric {
-            Metric::Perplexity | Metric::WordPerplexity | Metric::BytePerplexity => {
-                Scale::Perplexity
-            }
-            Metric::BitsPerByte => Scale::Bits,
-            Metric::Acc
-            | Metric::AccNorm
-            | Metric::ExactMatchStrict
-            | Metric::ExactMatchFlexible => {
-                return Ok(match self.paired(metric)? {
-                    Some(paired) => Some(paired.metric(metric.name())),
-                    None => answers(self.after, metric).map(|after| after.metric(metric.name())),
-                });
-            }
-        };
-        let (before, after) = (
-            self.before.map(|scores| losses(scores, metric)),
-            losses(self.after, metric),
-        );
+    fn metric(&self, metric: &Metric) -> Result<Option<MetricResult>, PipelineError> {
+        match metric.kind {
+            MetricKind::Choice(_) | MetricKind::Answer(_) => Ok(match self.paired(metric)? {
+                Some(paired) => Some(paired.metric(metric.name)),
+                None => answers(self.after, metric).map(|after| after.metric(metric.name)),
+            }),
+            MetricKind::Loss(unit, scale) => self.loss(metric, unit, scale).map(Some),
+        }
+    }
+
+    fn loss(
+        &self,
+        metric: &Metric,
+        unit: Unit,
+        scale: Scale,
+    ) -> Result<MetricResult, PipelineError> {
+        let before = self.before.map(|scores| losses(scores, unit));
+        let after = losses(self.after, unit);
         let difference = match &before {
             Some(before) => {
                 let paired = PairedLosses::pair(self.scored(before), self.scored(&after));
@@ -123,13 +117,13 @@ impl Pair<'_> {
             }
             None => None,
         };
-        Ok(Some(MetricResult {
-            metric: metric.name().to_owned(),
+        Ok(MetricResult {
+            metric: metric.name.to_owned(),
             higher_is_better: metric.higher_is_better(),
             before: before.and_then(|before| losses_estimate(&before, scale)),
             after: losses_estimate(&after, scale),
             difference,
-        }))
+        })
     }
 
     fn scored<'s, T>(&'s self, scores: &'s [T]) -> Scored<'s, T> {
@@ -140,7 +134,7 @@ impl Pair<'_> {
     }
 
     /// Right and wrong before and after; `None` where there is one model, or the metric is not of this task.
-    fn paired(&self, metric: Metric) -> Result<Option<PairedAnswers>, PipelineError> {
+    fn paired(&self, metric: &Metric) -> Result<Option<PairedAnswers>, PipelineError> {
         let before = self.before.and_then(|scores| right(scores, metric));
         let Some((before, after)) = before.zip(right(self.after, metric)) else {
             return Ok(None);
@@ -152,7 +146,7 @@ impl Pair<'_> {
     /// The part of each document, and whether it is right; `None` for a task without parts.
     fn parts(scores: &[DocumentScore]) -> Option<(Vec<&str>, Vec<bool>)> {
         let parts: Option<Vec<&str>> = scores.iter().map(|score| score.group.as_deref()).collect();
-        parts.zip(right(scores, Metric::Acc))
+        parts.zip(right(scores, &ACC))
     }
 
     /// The accuracies of the task's parts, and the unweighted mean over them; the accuracy itself weighs each part by its
@@ -161,7 +155,7 @@ impl Pair<'_> {
         let Some((parts, after)) = Self::parts(self.after) else {
             return Ok((Vec::new(), None));
         };
-        let before = self.before.and_then(|scores| right(scores, Metric::Acc));
+        let before = self.before.and_then(|scores| right(scores, &ACC));
         // A model that is compared with none is paired with itself, and the half that says nothing left out.
         let is_pair = before.is_some();
         let before = before.unwrap_or_else(|| after.clone());
@@ -188,7 +182,7 @@ impl Pair<'_> {
 
 /// Over the tasks that have an accuracy.
 fn mean(pairs: &[Pair<'_>]) -> Result<Option<MeanResult>, PipelineError> {
-    let metric = Metric::Acc;
+    let metric = &ACC;
     let mut paired = Vec::new();
     let mut single = Vec::new();
     for pair in pairs {
@@ -197,29 +191,25 @@ fn mean(pairs: &[Pair<'_>]) -> Result<Option<MeanResult>, PipelineError> {
         single.extend(answers(pair.after, metric).map(|answers| (name, answers)));
     }
     Ok(if paired.is_empty() {
-        mean_of_one(metric.name(), &single)
+        mean_of_one(metric.name, &single)
     } else {
-        mean_of_pairs(metric.name(), &paired)
+        mean_of_pairs(metric.name, &paired)
     })
 }
 
-fn is_count(metric: Metric) -> bool {
-    metric.higher_is_better()
-}
-
 /// Right or wrong, document by document; `None` if the task does not say so by this metric.
-fn right(scores: &[DocumentScore], metric: Metric) -> Option<Vec<bool>> {
+fn right(scores: &[DocumentScore], metric: &Metric) -> Option<Vec<bool>> {
     scores.iter().map(|score| score.is_right(metric)).collect()
 }
 
-fn answers(scores: &[DocumentScore], metric: Metric) -> Option<Answers> {
+fn answers(scores: &[DocumentScore], metric: &Metric) -> Option<Answers> {
     right(scores, metric).map(|right| Answers::count(&right))
 }
 
-fn losses(scores: &[DocumentScore], metric: Metric) -> Vec<Loss> {
+fn losses(scores: &[DocumentScore], unit: Unit) -> Vec<Loss> {
     let loss = |score: &DocumentScore| Loss {
-        nats: -score.lls.iter().sum::<f64>(),
-        units: score.weight(metric) as f64,
+        nats: score.nats(),
+        units: score.length(unit) as f64,
     };
     scores.iter().map(loss).collect()
 }

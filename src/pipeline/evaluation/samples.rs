@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::measure::{Measured, ModelScores};
 use super::prepare::Prepared;
-use super::task::DocumentScore;
+use super::score::DocumentScore;
 use crate::pipeline::PipelineError;
 
 /// One document, scored by one model.

@@ -10,7 +10,7 @@ use super::{DatasetError, read_rows};
 
 /// The first rows of a split, and what identifies the split.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Documents {
+pub struct SplitRows {
     /// The rows asked for, JSON objects, in the order of the files.
     pub rows: Vec<Value>,
     /// How many rows the files have in all.
@@ -20,7 +20,7 @@ pub struct Documents {
     pub sha256: String,
 }
 
-impl Documents {
+impl SplitRows {
     /// Reads the first `limit` rows (`None` = all) of the files, one after another.
     pub fn read<P: AsRef<Path>>(files: &[P], limit: Option<usize>) -> Result<Self, DatasetError> {
         let mut rows = Vec::new();

@@ -72,8 +72,8 @@ fn parquet(compression: Compression) -> Vec<u8> {
     bytes
 }
 
-fn read(path: &PathBuf, limit: Option<usize>) -> Result<Documents, DatasetError> {
-    Documents::read(&[path], limit)
+fn read(path: &PathBuf, limit: Option<usize>) -> Result<SplitRows, DatasetError> {
+    SplitRows::read(&[path], limit)
 }
 
 fn refusal(name: &str, bytes: &[u8]) -> String {
@@ -152,12 +152,12 @@ fn several_files_are_one_data_set() {
     let dir = TempDir::new().unwrap();
     let first = write(&dir, "1.jsonl", b"{\"a\": 1}\n{\"a\": 2}\n");
     let second = write(&dir, "2.jsonl", b"{\"a\": 3}\n");
-    let both = Documents::read(&[&first, &second], None).unwrap();
+    let both = SplitRows::read(&[&first, &second], None).unwrap();
     assert_eq!(
         both.rows,
         [json!({"a": 1}), json!({"a": 2}), json!({"a": 3})]
     );
-    let turned = Documents::read(&[&second, &first], Some(2)).unwrap();
+    let turned = SplitRows::read(&[&second, &first], Some(2)).unwrap();
     assert_eq!(turned.rows, [json!({"a": 3}), json!({"a": 1})]);
     assert_eq!((both.n_rows, turned.n_rows), (3, 3));
     // sha256sum 1.jsonl 2.jsonl | cut -d' ' -f1 | xxd -r -p | sha256sum
