@@ -79,18 +79,18 @@ pub fn prune_job(
 
     stopwatch.enter(Phase::Publishing, listener);
     let calibration = calibration.map(|c| c.record);
-    let outcome = Outcome {
+    let pruned = PrunedModel {
         provenance,
         calibration,
         linears,
         weights,
         results,
     };
-    publish::finish(plan, outcome, &workspace.artifact, stopwatch)
+    publish::finish(plan, pruned, &workspace.artifact, stopwatch)
 }
 
-/// What the manifest is made of.
-pub(super) struct Outcome {
+/// A pruned model and the results, as the manifest tells of them.
+pub(super) struct PrunedModel {
     pub(super) provenance: ModelProvenance,
     pub(super) calibration: Option<Calibration>,
     pub(super) linears: Vec<LinearReport>,

@@ -1,16 +1,16 @@
 //! The divergence of two models on a text.
 
 use super::estimate;
-use crate::domain::report::results::Divergence;
+use crate::domain::report::results::DivergenceResult;
 
 /// Sums up a text: `window_kl`, the mean Kullback-Leibler divergence of each window in nats per predicted token, all
 /// windows of one length; `top1_agreement`, the share of these tokens where both models put the same one first. `None`
 /// without windows.
 ///
 /// The standard error takes windows as independent, not tokens: neighbouring tokens share their context.
-pub fn divergence(window_kl: &[f64], top1_agreement: f64) -> Option<Divergence> {
+pub fn divergence(window_kl: &[f64], top1_agreement: f64) -> Option<DivergenceResult> {
     let mean = estimate::mean(window_kl)?;
-    Some(Divergence {
+    Some(DivergenceResult {
         kl: mean.value,
         kl_stderr: mean.stderr,
         top1_agreement,

@@ -53,7 +53,7 @@ pub struct PerplexityResult {
     pub after: Option<f64>,
     /// How far the two models' predictions lie apart; `null` where there is one model.
     #[serde(default)]
-    pub divergence: Option<Divergence>,
+    pub divergence: Option<DivergenceResult>,
 }
 
 impl PerplexityResult {
@@ -62,7 +62,7 @@ impl PerplexityResult {
         protocol: PerplexityProtocol,
         before: Option<f64>,
         after: Option<f64>,
-        divergence: Option<Divergence>,
+        divergence: Option<DivergenceResult>,
     ) -> Self {
         Self {
             protocol_id: protocol.id(),
@@ -83,7 +83,8 @@ impl PerplexityResult {
 
 /// KL(P_before ‖ P_after) = Σ_v p ln(p / q) at every predicted token of a text, in nats.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Divergence {
+#[schema(as = Divergence)]
+pub struct DivergenceResult {
     /// Mean over tokens.
     pub kl: f64,
     /// Standard error of that mean, windows taken as independent; `null` for a single window.
@@ -190,14 +191,15 @@ pub struct GenerationResult {
     /// The prompt.
     pub prompt: String,
     /// By the dense model or the baseline.
-    pub before: Option<Generation>,
+    pub before: Option<Continuation>,
     /// By the pruned artifact or the model that is evaluated.
-    pub after: Option<Generation>,
+    pub after: Option<Continuation>,
 }
 
 /// A greedy continuation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Generation {
+#[schema(as = Generation)]
+pub struct Continuation {
     /// What was written.
     pub text: String,
     /// Fraction of its token 4-grams that stood in it before.

@@ -7,7 +7,7 @@ use super::task::PreparedTask;
 use crate::domain::ErrorCode;
 use crate::domain::report::protocol::ProtocolMismatch;
 use crate::domain::report::results::{
-    Generation, GenerationResult, MeanResult, MetricResult, PerplexityResult, Results,
+    Continuation, GenerationResult, MeanResult, MetricResult, PerplexityResult, Results,
     SubjectResult, TaskResult, Warning, WarningCode,
 };
 use crate::domain::spec::Guard;
@@ -223,7 +223,7 @@ fn generations(
     };
     let written = |scores: &ModelScores, index: usize| {
         let tokens = &scores.written[index];
-        Ok::<_, PipelineError>(Generation {
+        Ok::<_, PipelineError>(Continuation {
             text: tokenizer.decode(tokens)?,
             repetition: repetition(tokens),
         })

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::PipelineError;
 use super::memory::peak_rss_bytes;
 use super::plan::Plan;
-use super::prune_job::Outcome;
+use super::prune_job::PrunedModel;
 use super::resolve::ResolvedModel;
 use super::stopwatch::Stopwatch;
 use crate::domain::report::manifest::{
@@ -99,22 +99,22 @@ fn weights_digest(files: &[FileEntry]) -> String {
 /// Writes `secateur.json`, waits until the directory is on disk, and returns the manifest.
 pub(super) fn finish(
     plan: &Plan,
-    outcome: Outcome,
+    pruned: PrunedModel,
     dir: &Path,
     stopwatch: Stopwatch,
 ) -> Result<Manifest, PipelineError> {
-    let files = list_files(dir, outcome.weights)?;
-    let weights: u64 = outcome
+    let files = list_files(dir, pruned.weights)?;
+    let weights: u64 = pruned
         .linears
         .iter()
         .map(|linear| (linear.rows * linear.cols) as u64)
         .sum();
-    let zeros: u64 = outcome.linears.iter().map(|linear| linear.zeros).sum();
+    let zeros: u64 = pruned.linears.iter().map(|linear| linear.zeros).sum();
     let manifest = Manifest {
         manifest_version: MANIFEST_VERSION,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         digest: weights_digest(&files),
-        model: outcome.provenance,
+        model: pruned.provenance,
         spec: plan.spec.clone(),
         method: plan.method().as_str().to_owned(),
         pattern: plan.pattern().to_string(),
@@ -122,9 +122,9 @@ pub(super) fn finish(
             requested: plan.sparsity.ratio(),
             achieved: zeros as f64 / weights as f64,
         },
-        calibration: outcome.calibration,
-        linears: outcome.linears,
-        results: outcome.results,
+        calibration: pruned.calibration,
+        linears: pruned.linears,
+        results: pruned.results,
         device: plan.device.name(),
         compute_dtype: "f32".to_owned(),
         timings_s: stopwatch.stop(),

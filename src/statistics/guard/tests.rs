@@ -3,7 +3,7 @@
 use super::*;
 use crate::domain::report::protocol::PerplexityProtocol;
 use crate::domain::report::results::{
-    Divergence, Generation, GenerationResult, PerplexityResult, TaskResult, WarningCode,
+    Continuation, DivergenceResult, GenerationResult, PerplexityResult, TaskResult, WarningCode,
 };
 use crate::statistics::fixture::protocol;
 use crate::statistics::{PairedAnswers, Scored, mean_of_pairs};
@@ -37,7 +37,11 @@ fn of_tasks(tasks: Vec<TaskResult>) -> Results {
     }
 }
 
-fn of_text(before: Option<f64>, after: Option<f64>, divergence: Option<Divergence>) -> Results {
+fn of_text(
+    before: Option<f64>,
+    after: Option<f64>,
+    divergence: Option<DivergenceResult>,
+) -> Results {
     let protocol = PerplexityProtocol {
         dataset: "wikitext2".to_owned(),
         text_sha256: "00".repeat(32),
@@ -55,7 +59,7 @@ fn of_text(before: Option<f64>, after: Option<f64>, divergence: Option<Divergenc
 }
 
 fn of_continuation(before: Option<f64>, after: f64) -> Results {
-    let generation = |repetition| Generation {
+    let generation = |repetition| Continuation {
         text: "…".to_owned(),
         repetition,
     };
@@ -110,7 +114,7 @@ fn a_perplexity_beyond_all_numbers_is_a_warning_that_can_be_written_as_json() {
 #[test]
 fn predictions_far_from_the_dense_models_are_a_warning() {
     let divergence = |kl| {
-        let divergence = Divergence {
+        let divergence = DivergenceResult {
             kl,
             kl_stderr: Some(0.01),
             top1_agreement: 0.6,
@@ -229,7 +233,7 @@ fn a_single_model_is_judged_by_its_continuations_only() {
 
 #[test]
 fn a_threshold_that_is_switched_off_trips_nothing() {
-    let divergence = Divergence {
+    let divergence = DivergenceResult {
         kl: 5.0,
         kl_stderr: None,
         top1_agreement: 0.0,
