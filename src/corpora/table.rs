@@ -2,7 +2,7 @@
 
 use super::corpus::{Corpus, Excerpt, Home, HubSplit, Part};
 
-/// Every corpus, in the order in which they are listed.
+/// Every corpus, in the order of capabilities and messages.
 pub(super) const CORPORA: &[&Corpus] = &[&C4, &WIKITEXT2, &DEMO];
 
 /// The files that the Wanda paper's code takes (arXiv 2306.11695): 256 windows of 1100 documents, a space between them.

@@ -1,4 +1,4 @@
-//! What can be measured with the data sets that can be had.
+//! The tasks that can be run with the data sets that are available.
 
 use super::missing::splits;
 use super::{DataRoots, Place};
@@ -6,7 +6,7 @@ use crate::domain::task_info::{DocumentSource, TaskInfo};
 use crate::tasks::Task;
 
 impl DataRoots {
-    /// Every declared task, and where its documents would come from.
+    /// Every declared task with the source of its documents.
     pub fn tasks(&self) -> Vec<TaskInfo> {
         Task::all().iter().map(|task| self.describe(task)).collect()
     }

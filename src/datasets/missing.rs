@@ -1,4 +1,4 @@
-//! What a job needs and cannot have, before it runs.
+//! The data sets that a job lacks, found before it runs.
 
 use super::{DataRoots, DatasetNotFound};
 use crate::corpora::Use;
@@ -9,7 +9,7 @@ use crate::domain::{ErrorCode, Refusal};
 use crate::tasks::{Split, Task};
 
 impl DataRoots {
-    /// The data sets of a job that cannot be had. A job that observes no activations needs none to calibrate on.
+    /// Missing data sets of a job. A method that reads no calibration data needs none.
     pub fn missing(&self, spec: &JobSpec) -> Vec<Refusal> {
         let mut refusals = Vec::new();
         let mut check = |pointer: String, found: Result<(), DatasetNotFound>| {
@@ -36,7 +36,7 @@ impl DataRoots {
         refusals
     }
 
-    /// Whether a task's documents can be had, and those of its worked examples.
+    /// Finds a task's documents and those of its worked examples.
     fn locate_task(&self, task: &TaskRef) -> Result<(), DatasetNotFound> {
         let Some(found) = Task::find(&task.name) else {
             return Ok(());

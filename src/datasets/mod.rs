@@ -1,5 +1,4 @@
-//! Finds and reads data sets: below the operator's data directory, in the bundled text, and in files of the hub that
-//! somebody else has fetched.
+//! Finds and reads data sets: below the operator's data directory, in the bundled text, and in fetched files of the hub.
 //!
 //! Asks the network for nothing: where a data set is not on this machine, [`DataRoots`] says which files of the hub are
 //! needed, and [`SplitRows`] reads them from wherever they were put.

@@ -1,4 +1,4 @@
-//! Where the rows of a data set are to be had.
+//! The place of a data set.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use crate::corpora::HubSplit;
 use crate::domain::HubReach;
 use crate::domain::spec::hub_name;
 
-/// Where the rows of a data set are to be had.
+/// The place of a data set's rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// A file of this machine.
@@ -16,14 +16,13 @@ pub enum Place {
     Hub {
         /// Which.
         split: HubSplit,
-        /// What to say when they cannot be had.
+        /// The error if they cannot be fetched.
         otherwise: Box<DatasetNotFound>,
     },
 }
 
-/// Whether the files can be had now, as far as that can be known without asking the hub. Offline the cache must hold
-/// them, in the layout that Hugging Face's tools share.
-pub(super) fn can_be_had(split: &HubSplit, hub: &HubReach) -> bool {
+/// Whether the files are available without asking the hub: online always, offline if the cache holds them.
+pub(super) fn is_available(split: &HubSplit, hub: &HubReach) -> bool {
     match hub {
         HubReach::Online => true,
         HubReach::Offline { cache_dir } => {

@@ -39,7 +39,7 @@ pub(super) fn read(
     Ok(n_rows)
 }
 
-/// The decoder panics on some damaged files: to whoever reads one that is an error like the others.
+/// Turns a panic of the decoder, which some damaged files cause, into an error.
 fn contained<T>(decode: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(decode)) {
         Ok(decoded) => decoded.map_err(|error| error.to_string()),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::below::{Below, look_below};
-use super::place::can_be_had;
+use super::place::is_available;
 use super::{DatasetNotFound, Place};
 use crate::corpora::{Corpus, DatasetRef, Home, HubSplit, Use};
 use crate::domain::HubReach;
@@ -21,8 +21,9 @@ pub struct DataRoots {
 }
 
 impl DataRoots {
-    /// Where a text is to be had. Its name has been checked; whether a file is there is checked here, and that it does
-    /// not lie elsewhere. A file of this machine goes before the hub's.
+    /// Finds a text: a local file first, else the hub's.
+    ///
+    /// Checks that the file exists and lies below its directory; the name was checked before.
     pub fn locate(&self, dataset: &DatasetRef, purpose: Use) -> Result<Place, DatasetNotFound> {
         match dataset {
             DatasetRef::Corpus(corpus) => self.locate_corpus(corpus, purpose),
@@ -42,8 +43,8 @@ impl DataRoots {
         self.find(corpus.name, root, files, part.hub.as_ref())
     }
 
-    /// Where the documents of a task are to be had: `<data_dir>/<dataset>/<name>.jsonl`, `.jsonl.gz`, `.parquet` or
-    /// `.raw`, else on the hub.
+    /// Finds the documents of a task: `<data_dir>/<dataset>/<name>.jsonl`, `.jsonl.gz`, `.parquet` or `.raw`, else the
+    /// hub's.
     pub fn locate_split(&self, split: &Split) -> Result<Place, DatasetNotFound> {
         let files = ["jsonl", "jsonl.gz", "parquet", "raw"]
             .map(|ending| format!("{}/{}.{ending}", split.dataset, split.name))
@@ -84,7 +85,7 @@ impl DataRoots {
         let Some(split) = hub.filter(|_| error.outside.is_none()) else {
             return Err(error);
         };
-        if can_be_had(split, &self.hub) {
+        if is_available(split, &self.hub) {
             Ok(Place::Hub {
                 split: *split,
                 otherwise: Box::new(error),

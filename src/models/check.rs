@@ -1,4 +1,4 @@
-//! What can be known of a job's models before it runs.
+//! Checks of a job's models before it runs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -89,7 +89,7 @@ impl ModelLibrary {
     }
 }
 
-/// Why a configuration cannot be had.
+/// Why a configuration is not available.
 enum ConfigError {
     Refused(ErrorCode, String),
     Unreadable(EngineError),

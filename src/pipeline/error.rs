@@ -16,7 +16,7 @@ pub enum PipelineError {
     /// The engine stopped.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The model cannot be had from the hub.
+    /// The hub does not give the model.
     #[error(transparent)]
     Hub(#[from] HubError),
     /// The disk cannot take the work.

@@ -101,7 +101,7 @@ impl Task {
     /// The documents of the rows of [`split`](Self::split), in their order.
     ///
     /// - `rows`: all rows of the split, by the column names of the public data set
-    /// - `limit`: the first so many documents only; of each group, for a task with groups
+    /// - `limit`: number of leading documents; of each group, for a task with groups
     pub fn documents(
         &'static self,
         rows: &[Value],
@@ -168,7 +168,7 @@ impl Task {
         }
     }
 
-    /// Whether the task can be run with so many worked examples.
+    /// Checks the number of worked examples.
     pub fn check_shots(&self, shots: usize) -> Result<(), FormatError> {
         if self.shots.contains(&shots) {
             return Ok(());

@@ -18,17 +18,17 @@ const MAX_ENTRIES: usize = 1000;
 /// Grows whenever what is kept, or how it is computed, changes.
 const ENTRY_FORMAT: u32 = 1;
 
-/// A directory of scores; none = nothing is kept.
+/// A directory of scores; `None` = nothing is kept.
 #[derive(Debug, Clone)]
 pub(super) struct ScoreCache {
     dir: Option<PathBuf>,
 }
 
-/// Stands for everything that scores depend on.
+/// Digest of everything that scores depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Key(String);
 
-/// Takes the parts of a key, one after the other.
+/// Builder of a key from its parts.
 pub(super) struct KeyBuilder(Sha256);
 
 impl KeyBuilder {
@@ -75,13 +75,12 @@ impl ScoreCache {
         Some(self.dir.as_ref()?.join(format!("{}.json", key.0)))
     }
 
-    /// Whether something is known under this key.
+    /// Whether there are scores under this key.
     pub(super) fn contains(&self, key: &Key) -> bool {
         self.path(key).is_some_and(|path| path.is_file())
     }
 
-    /// What is known under this key, if it is what it should be. An entry that is not is as good as none: it is measured
-    /// again.
+    /// The scores under this key, if they are sound. A damaged entry counts as none and is measured again.
     pub(super) fn find<T: DeserializeOwned>(
         &self,
         key: &Key,
@@ -91,8 +90,9 @@ impl ScoreCache {
         serde_json::from_slice(&bytes).ok().filter(is_sound)
     }
 
-    /// Keeps scores, and gives them back as whoever finds them will see them, to the last bit of every number. Readers
-    /// see all of an entry or nothing.
+    /// Keeps scores and returns them as a later [`find`](Self::find) reads them, to the last bit of every number.
+    ///
+    /// Readers see all of an entry or nothing.
     ///
     /// A disk that is full by now costs the entry and not the measurement.
     pub(super) fn keep<T: Serialize + DeserializeOwned>(

@@ -242,8 +242,7 @@ fn generations(
     prompts.collect()
 }
 
-/// Documents that did not fit the model are scored as the harness does, without their beginning; nobody should have to
-/// guess that.
+/// Warnings for documents that lost their beginning, as the harness scores those that do not fit the model.
 fn truncated(tasks: &[PreparedTask]) -> impl Iterator<Item = Warning> {
     tasks.iter().filter(|task| task.truncated > 0).map(|task| {
         let (name, n, length) = (

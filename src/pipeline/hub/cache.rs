@@ -111,8 +111,9 @@ impl RepoCache {
         Ok(Listing::from_files(files))
     }
 
-    /// Compares a file of the snapshot with the listing. A file that differs is removed, so that nobody takes it
-    /// for good and the library fetches it again.
+    /// Compares a file of the snapshot with the listing.
+    ///
+    /// A file that differs is removed, so that no job reads it and the library fetches it again.
     pub(super) async fn verify(
         &self,
         commit: &str,

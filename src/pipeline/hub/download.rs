@@ -10,14 +10,14 @@ use super::listing::ListedFile;
 use super::repository::Repository;
 use crate::domain::report::manifest::FileEntry;
 
-/// How often one file is fetched before the job fails.
+/// Attempts to fetch one file before the job fails.
 const MAX_ATTEMPTS: u32 = 3;
 
 /// Progress is reported in steps of this size; the library reports every packet.
 const REPORT_BYTES: u64 = 1 << 18;
 
 impl<K: RepoType> Repository<K> {
-    /// Waits for an answer of the hub, but not for ever.
+    /// Waits for an answer of the hub until the stall timeout.
     pub(super) async fn answer<T>(
         &self,
         what: &str,

@@ -46,7 +46,7 @@ pub(super) fn provenance(
     })
 }
 
-/// Stands for everything that the pruned weights depend on.
+/// Digest of everything that the pruned weights depend on.
 pub(super) fn fingerprint(
     model: &ModelProvenance,
     config: &ModelPlan,
@@ -70,7 +70,7 @@ pub(super) fn fingerprint(
     hex::encode(digest.finalize())
 }
 
-/// Stands for what a model computes: its weights and its configuration.
+/// Identity of what a model computes: its weights and its configuration.
 pub(super) fn model_fingerprint(files: &[FileEntry], config: &ModelPlan) -> String {
     format!("{} {config:?}", weights_digest(files))
 }

@@ -49,7 +49,7 @@ impl Text {
             [path] => utf8(path).map(Self::Whole),
             files => Err(PipelineError::refused(
                 ErrorCode::DatasetInvalid,
-                format!("{} files are no one text", files.len()),
+                format!("{} files are not one text", files.len()),
             )),
         }
     }
