@@ -33,7 +33,7 @@ const AT_ONCE: usize = 3;
 
 /// The note in the bucket during an upload.
 #[derive(Serialize, Deserialize)]
-struct Note {
+struct UploadNote {
     key: String,
     id: String,
 }
@@ -79,7 +79,7 @@ pub(super) async fn upload(
     let note_key = note_key(folder, name);
     let id = store.create_multipart(&key).await;
     let id = id.map_err(bucket_error("begin", &key))?;
-    let note = Note {
+    let note = UploadNote {
         key: key.to_string(),
         id: id.clone(),
     };
@@ -188,7 +188,7 @@ pub(super) async fn abort_noted(store: &AmazonS3, key: &Key) -> Result<(), Artif
         Err(object_store::Error::NotFound { .. }) => return Ok(()),
         found => found.map_err(error())?.bytes().await.map_err(error())?,
     };
-    let Ok(note) = serde_json::from_slice::<Note>(&note) else {
+    let Ok(note) = serde_json::from_slice::<UploadNote>(&note) else {
         return Ok(());
     };
     let Ok(target) = Key::parse(&note.key) else {

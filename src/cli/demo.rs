@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use super::progress::JobBar;
-use super::table;
+use super::output::progress::JobBar;
+use super::output::table;
 use crate::app::{self, RunningApp};
 use crate::config::{ListenArgs, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs};
 use crate::domain::spec::BUNDLED_MODEL;

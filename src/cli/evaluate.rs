@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 
-use super::bars::Bars;
 use super::evaluation_args::EvaluationArgs;
-use super::interrupt::Interrupt;
 use super::model_argument::ModelArgument;
-use super::{table, use_threads};
+use super::output::bars::Bars;
+use super::output::table;
+use super::signals::interrupt::Interrupt;
+use super::use_threads;
 use crate::pipeline::{self, DeviceName};
 
 /// Measure a model: perplexity and tasks, alone or against a baseline.

@@ -12,13 +12,10 @@ pub mod run_attempt;
 pub mod serve;
 pub mod worker;
 
-mod bars;
-mod interrupt;
 mod model_argument;
+mod output;
 mod pace;
-mod progress;
 mod signals;
-mod table;
 
 use anyhow::Context as _;
 

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use super::bars::Bars;
 use super::evaluation_args::EvaluationArgs;
-use super::interrupt::Interrupt;
 use super::model_argument::ModelArgument;
-use super::{table, use_threads};
+use super::output::bars::Bars;
+use super::output::table;
+use super::signals::interrupt::Interrupt;
+use super::use_threads;
 use crate::bundled;
 use crate::datasets::Place;
 use crate::domain::report::manifest::Manifest;

@@ -7,14 +7,14 @@ use serde_json::Value;
 
 const TEMPLATE: &str = "  {prefix:12} {wide_bar:.green/dim} {percent:>3} %  {msg}";
 
-pub(super) struct JobBar {
+pub(in crate::cli) struct JobBar {
     /// `None` when standard output is not a terminal.
     bar: Option<ProgressBar>,
     phase: String,
 }
 
 impl JobBar {
-    pub(super) fn new() -> Self {
+    pub(in crate::cli) fn new() -> Self {
         let bar = std::io::stdout().is_terminal().then(|| {
             let bar = ProgressBar::new(100);
             match ProgressStyle::with_template(TEMPLATE) {
@@ -29,7 +29,7 @@ impl JobBar {
     }
 
     /// Shows the JSON of a job.
-    pub(super) fn show(&mut self, job: &Value) {
+    pub(in crate::cli) fn show(&mut self, job: &Value) {
         let phase = job["phase"]
             .as_str()
             .or(job["status"].as_str())

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
-use super::interrupt::Interrupt;
+use crate::cli::signals::interrupt::Interrupt;
 use crate::domain::job::progress::{Phase, Step};
 use crate::pipeline::Listener;
 
@@ -12,13 +12,13 @@ const COUNTING: &str = "{msg:32!} {wide_bar:.green/dim} {percent:>3} %  {rate:>1
 const WAITING: &str = "{spinner} {msg}";
 
 /// Shows one bar for the step at hand. Draws on standard error, and only if that is a terminal.
-pub(super) struct Bars {
+pub(in crate::cli) struct Bars {
     bar: ProgressBar,
     interrupt: Interrupt,
 }
 
 impl Bars {
-    pub(super) fn new(interrupt: Interrupt) -> Self {
+    pub(in crate::cli) fn new(interrupt: Interrupt) -> Self {
         Self {
             bar: ProgressBar::hidden(),
             interrupt,

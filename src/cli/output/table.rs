@@ -4,7 +4,7 @@ use crate::domain::report::manifest::Manifest;
 use crate::domain::report::results::{Difference, Estimate, Results};
 
 /// Columns as wide as their widest cell; numbers to the right.
-pub(super) fn columns(rows: &[Vec<String>]) -> String {
+pub(in crate::cli) fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter()
@@ -34,7 +34,7 @@ pub(super) fn columns(rows: &[Vec<String>]) -> String {
 }
 
 /// What a pruning did, in a few lines.
-pub(super) fn of_manifest(manifest: &Manifest) -> String {
+pub(in crate::cli) fn of_manifest(manifest: &Manifest) -> String {
     let mut text = of_results(&manifest.results, ["dense", "pruned"]);
     if !text.is_empty() {
         text.push('\n');
@@ -63,7 +63,7 @@ pub(super) fn of_manifest(manifest: &Manifest) -> String {
 }
 
 /// What was measured, one table for each kind of number; `names` stand above `before` and `after`.
-pub(super) fn of_results(results: &Results, names: [&str; 2]) -> String {
+pub(in crate::cli) fn of_results(results: &Results, names: [&str; 2]) -> String {
     let has_before = results.perplexity.iter().any(|row| row.before.is_some())
         || results
             .mean
@@ -238,7 +238,7 @@ fn difference(difference: Option<&Difference>) -> String {
 }
 
 /// A size in binary units.
-pub(super) fn bytes(count: u64) -> String {
+pub(in crate::cli) fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
 }
 

@@ -5,18 +5,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 
-use super::signals::StopSignals;
+use super::StopSignals;
 
 /// Exit status after a second Ctrl-C: 128 + SIGINT.
 const HARD_EXIT: i32 = 130;
 
 /// Whether Ctrl-C (or SIGTERM) has come.
 #[derive(Debug, Clone)]
-pub(super) struct Interrupt(Arc<AtomicBool>);
+pub(in crate::cli) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
     /// Listens from here on. A second signal ends the process at once.
-    pub(super) fn listen() -> anyhow::Result<Self> {
+    pub(in crate::cli) fn listen() -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
@@ -38,7 +38,7 @@ impl Interrupt {
         Ok(Self(requested))
     }
 
-    pub(super) fn requested(&self) -> bool {
+    pub(in crate::cli) fn requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -1,5 +1,7 @@
 //! Ctrl-C and SIGTERM: the first asks for a graceful stop, the second does not wait for it.
 
+pub(super) mod interrupt;
+
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 

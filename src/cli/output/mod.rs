@@ -1,0 +1,5 @@
+//! What commands show: bars on a terminal, progress lines, tables.
+
+pub(super) mod bars;
+pub(super) mod progress;
+pub(super) mod table;
