@@ -360,8 +360,10 @@ fn worker_settings(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result
         None => std::thread::available_parallelism().context("cannot count the processors")?,
     };
     Ok(WorkerSettings {
-        devices: worker.devices.clone(),
-        memory_bytes: worker.memory_bytes.or_else(machine::memory_bytes),
+        pool: WorkerArgs {
+            memory_bytes: worker.memory_bytes.or_else(machine::memory_bytes),
+            ..worker.clone()
+        },
         threads: threads.get(),
         program,
         scratch_dir: absolute(storage.scratch())?,
@@ -370,9 +372,5 @@ fn worker_settings(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result
         data_dir: storage.data_dir.clone().map(absolute).transpose()?,
         bundled_dir: absolute(storage.bundled())?,
         scores_dir: absolute(storage.scores())?,
-        lease: worker.lease_seconds,
-        heartbeat: worker.heartbeat_seconds,
-        sweep: worker.sweep_seconds,
-        retry_delay: worker.retry_seconds,
     })
 }

@@ -33,6 +33,7 @@ pub mod corpora;
 pub mod datasets;
 pub mod domain;
 pub mod http;
+pub mod instruments;
 pub mod jobs;
 pub mod machine;
 pub mod models;

@@ -20,16 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::config::{LogArgs, LogFormat};
-
-/// Seconds: a phase, and the wait before the first one, take from a moment to hours.
-const JOB_BUCKETS: &[f64] = &[
-    0.1, 1.0, 5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 10_800.0, 21_600.0,
-];
-
-/// Seconds, as OpenTelemetry proposes.
-const REQUEST_BUCKETS: &[f64] = &[
-    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
-];
+use crate::instruments;
 
 /// How long the end of the process waits for the collector.
 const LAST_TRACES: Duration = Duration::from_secs(5);
@@ -136,12 +127,11 @@ pub fn start_metrics() -> Result<PrometheusHandle, MetricsError> {
 }
 
 fn install() -> Result<PrometheusHandle, BuildError> {
-    let phases = Matcher::Full("secateur_job_phase_duration_seconds".to_owned());
-    let waits = Matcher::Full("secateur_job_queue_wait_seconds".to_owned());
-    let requests = Matcher::Full("http_server_request_duration_seconds".to_owned());
-    PrometheusBuilder::new()
-        .set_buckets_for_metric(phases, JOB_BUCKETS)?
-        .set_buckets_for_metric(waits, JOB_BUCKETS)?
-        .set_buckets_for_metric(requests, REQUEST_BUCKETS)?
-        .install_recorder()
+    let mut builder = PrometheusBuilder::new();
+    for (name, buckets) in instruments::HISTOGRAMS {
+        builder = builder.set_buckets_for_metric(Matcher::Full((*name).to_owned()), buckets)?;
+    }
+    let handle = builder.install_recorder()?;
+    instruments::describe();
+    Ok(handle)
 }

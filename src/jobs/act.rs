@@ -6,6 +6,7 @@ use crate::domain::JobId;
 use crate::domain::job::Job;
 use crate::domain::job::event::Attempt;
 use crate::domain::job::state::{Action, JobState};
+use crate::instruments;
 use crate::store::Requested;
 
 impl Jobs {
@@ -94,7 +95,7 @@ impl Jobs {
             for id in ended {
                 tracing::warn!(job.id = %id, "job failed: it was not over by its deadline");
                 let code = ErrorCode::DeadlineExceeded.as_str();
-                metrics::counter!("secateur_jobs_finished_total", "status" => "failed", "code" => code)
+                metrics::counter!(instruments::JOBS_FINISHED, "status" => "failed", "code" => code)
                     .increment(1);
             }
         }
@@ -105,7 +106,7 @@ impl Jobs {
 fn count_cancelled(state: JobState, action: Action) {
     if action == Action::Cancel && state == JobState::Cancelled {
         let code = ErrorCode::Cancelled.as_str();
-        metrics::counter!("secateur_jobs_finished_total", "status" => "cancelled", "code" => code)
+        metrics::counter!(instruments::JOBS_FINISHED, "status" => "cancelled", "code" => code)
             .increment(1);
     }
 }

@@ -69,7 +69,7 @@ pub enum Error {
         state: JobState,
     },
     /// Another job that is not over works on what this one has brought.
-    #[error("the job {id} cannot be deleted before {user}, which uses its artifact, is over")]
+    #[error("the job {id} cannot be deleted while {user} uses its artifact")]
     InUse {
         /// The job.
         id: JobId,

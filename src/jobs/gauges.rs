@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{Error, Jobs};
 use crate::domain::job::scheduling::DeviceKind;
 use crate::domain::queue::ClusterState;
+use crate::instruments;
 use crate::machine;
 
 impl Jobs {
@@ -17,27 +18,27 @@ impl Jobs {
         }
         match machine::free_bytes(&self.parts.home) {
             Ok(free) => {
-                metrics::gauge!("secateur_store_free_bytes", "store" => "home").set(free as f64);
+                metrics::gauge!(instruments::STORE_FREE_BYTES, "store" => "home").set(free as f64);
             }
             Err(error) => tracing::warn!(%error, "cannot measure the free space"),
         }
         let pool = self.parts.store.pool_use();
         for (state, connections) in [("idle", pool.idle), ("busy", pool.busy)] {
-            metrics::gauge!("secateur_db_pool_connections", "state" => state)
+            metrics::gauge!(instruments::DB_POOL_CONNECTIONS, "state" => state)
                 .set(f64::from(connections));
         }
     }
 
     async fn measure_jobs(&self) -> Result<(), Error> {
         for (state, count) in self.counts().await? {
-            metrics::gauge!("secateur_jobs", "status" => state.as_str()).set(count as f64);
+            metrics::gauge!(instruments::JOBS, "status" => state.as_str()).set(count as f64);
         }
         let (cluster, content) = self.queue().await?;
         let oldest = content.oldest_age_seconds(cluster.now);
-        metrics::gauge!("secateur_queue_oldest_age_seconds").set(oldest.unwrap_or_default());
-        metrics::gauge!("secateur_worker_heartbeat_age_seconds").set(heartbeat_age(&cluster));
+        metrics::gauge!(instruments::QUEUE_OLDEST_AGE_SECONDS).set(oldest.unwrap_or_default());
+        metrics::gauge!(instruments::WORKER_HEARTBEAT_AGE_SECONDS).set(heartbeat_age(&cluster));
         for (kind, bytes) in memory(&cluster) {
-            metrics::gauge!("secateur_device_memory_bytes", "kind" => kind).set(bytes as f64);
+            metrics::gauge!(instruments::DEVICE_MEMORY_BYTES, "kind" => kind).set(bytes as f64);
         }
         Ok(())
     }

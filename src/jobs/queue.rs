@@ -22,7 +22,7 @@ impl Jobs {
         if id.contains('\0') || !self.parts.store.set_draining(id, draining).await? {
             return Err(not_found());
         }
-        tracing::info!(worker.id = id, draining, "worker was told whether to claim");
+        tracing::info!(worker.id = id, draining, "draining of the worker changed");
         if !draining {
             self.parts.signals.wake.notify_one();
         }
@@ -40,7 +40,7 @@ impl Jobs {
     /// Pauses or resumes the queue. Idempotent.
     pub async fn set_paused(&self, paused: bool) -> Result<(ClusterState, QueueContent), Error> {
         self.parts.store.set_paused(paused).await?;
-        tracing::info!(paused, "the queue was told whether to hand out jobs");
+        tracing::info!(paused, "pausing of the queue changed");
         if !paused {
             self.parts.signals.wake.notify_one();
         }

@@ -33,21 +33,15 @@ impl Jobs {
             Err(error @ StoreError::Schema { .. }) => (None, Some(problem(&error))),
             Err(error) => (
                 Some(problem(&error)),
-                Some("the database could not be asked".to_owned()),
+                Some("the database did not answer".to_owned()),
             ),
         };
         let directories = self.parts.directories.clone();
         let written = tokio::task::spawn_blocking(move || least_free_bytes(&directories));
         let (directory, space) = match written.await {
             Ok(Ok(free)) => (None, too_little(free)),
-            Ok(Err(error)) => (
-                Some(problem(&error)),
-                Some("it could not be asked".to_owned()),
-            ),
-            Err(panic) => (
-                Some(problem(&panic)),
-                Some("it could not be asked".to_owned()),
-            ),
+            Ok(Err(error)) => (Some(problem(&error)), Some("the check failed".to_owned())),
+            Err(panic) => (Some(problem(&panic)), Some("the check failed".to_owned())),
         };
         let mut checks = vec![
             Check::new("database", database),

@@ -10,6 +10,7 @@ use crate::artifacts::ByteStream;
 use crate::domain::JobId;
 use crate::domain::job::Publication;
 use crate::domain::report::manifest::FileEntry;
+use crate::instruments;
 
 /// A file of a succeeded job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +81,7 @@ impl Jobs {
             .read(file.job_id, file.attempt, &file.entry.name, range)
             .await?;
         let count = |chunk: &Bytes| {
-            metrics::counter!("secateur_artifact_bytes_total", "direction" => "out")
+            metrics::counter!(instruments::ARTIFACT_BYTES, "direction" => "out")
                 .increment(chunk.len() as u64);
         };
         Ok(bytes.inspect_ok(count).boxed())

@@ -1,4 +1,4 @@
-//! Sends what the outbox holds.
+//! Sends the messages of the outbox.
 //!
 //! Any number of servers may do this on one database: a message belongs to whoever took it for as long as sending can
 //! take, and to anybody after that. So it is sent at least once, every time under the same `webhook-id`.
@@ -14,16 +14,17 @@ use super::client::{Client, Letter};
 use super::schedule;
 use crate::clock::Clock;
 use crate::domain::webhook::{DeliveryError, Sent};
+use crate::instruments;
 use crate::store::{Dispatch, Followup, Store, StoreError};
 
-/// Messages under way at once: sixteen webhooks that never answer fill it, and a place that becomes free goes to one that
+/// Messages under way at once. Sixteen webhooks that never answer fill it; a free place goes to one that
 /// has none under way.
 const AT_ONCE: usize = 64;
 
 /// Messages under way at once to one webhook.
 const AT_ONCE_EACH: u32 = 4;
 
-/// How often the outbox is looked into when nobody says that there is something in it: other processes write to it.
+/// How often the outbox is read without a signal: other processes write to it too.
 const POLL: Duration = Duration::from_secs(1);
 
 /// How long messages that are under way may take when the server stops.
@@ -54,14 +55,14 @@ impl Dispatcher {
         }
     }
 
-    /// Runs until `stop`, and then until what is under way has been sent.
+    /// Runs until `stop`, then until the messages under way are sent.
     pub async fn run(self, stop: CancellationToken) {
         let this = Arc::new(self);
         let mut sending = JoinSet::new();
         while !stop.is_cancelled() {
             if let Err(error) = this.take(&mut sending).await {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "cannot look for webhooks to send");
+                tracing::warn!(error, "cannot read the webhooks to send");
             }
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -76,12 +77,12 @@ impl Dispatcher {
         if ended.await.is_err() {
             tracing::warn!(
                 left = sending.len(),
-                "webhooks under way are sent again later"
+                "unfinished webhooks are sent again later"
             );
         }
     }
 
-    /// Takes what is due, as far as there is room for it.
+    /// Takes due messages, up to the limit.
     async fn take(self: &Arc<Self>, sending: &mut JoinSet<()>) -> Result<(), StoreError> {
         // Nobody else takes a message while this one may still be sent and its outcome written down.
         let lease = self.client.timeout() * 2;
@@ -111,7 +112,7 @@ impl Dispatcher {
             Followup::Exhausted => "exhausted",
             Followup::Disable => "gone",
         };
-        metrics::counter!("secateur_webhook_deliveries_total", "outcome" => outcome).increment(1);
+        metrics::counter!(instruments::WEBHOOK_DELIVERIES, "outcome" => outcome).increment(1);
         tracing::info!(
             webhook.id = %dispatch.webhook_id,
             message.id = dispatch.message_id,
@@ -127,7 +128,7 @@ impl Dispatcher {
             Ok(false) => {
                 tracing::warn!(
                     message.id = dispatch.message_id,
-                    "somebody else sends this webhook by now"
+                    "another server sends this webhook now"
                 );
             }
             Err(error) => {

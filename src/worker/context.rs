@@ -44,8 +44,8 @@ impl Context {
         let profile = WorkerProfile::new(
             lock.worker_id().to_owned(),
             machine::host_name(),
-            &settings.devices,
-            settings.memory_bytes,
+            &settings.pool.devices,
+            settings.pool.memory_bytes,
         )?;
         Ok(Self {
             settings,
@@ -94,7 +94,7 @@ impl Context {
 
     fn end_with(&self, job: &Job, error: JobError, crashed: bool) -> AttemptEnd {
         let policy = RetryPolicy {
-            first_delay: self.settings.retry_delay,
+            first_delay: self.settings.pool.retry_seconds,
         };
         policy.end(error, crashed, job.budget())
     }
@@ -105,7 +105,7 @@ impl Context {
             error = error as &dyn std::error::Error,
             "the bucket is away, waiting for it"
         );
-        tokio::time::sleep(self.settings.retry_delay.min(OUTAGE_POLL)).await;
+        tokio::time::sleep(self.settings.pool.retry_seconds.min(OUTAGE_POLL)).await;
     }
 
     /// Waits, but not past the pool's end.

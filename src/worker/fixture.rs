@@ -12,6 +12,7 @@ use super::lock_file::WorkerLock;
 use super::{WorkerParts, WorkerSettings};
 use crate::artifacts;
 use crate::clock::{Clock as _, SystemClock};
+use crate::config::WorkerArgs;
 use crate::domain::JobId;
 use crate::domain::job::Job;
 use crate::domain::report::manifest::JobReport;
@@ -20,8 +21,12 @@ use crate::store::{self, DatabaseUrl, Time};
 
 pub(super) async fn context(home: &Path) -> Context {
     let settings = WorkerSettings {
-        devices: vec!["cpu".to_owned()],
-        memory_bytes: None,
+        pool: WorkerArgs {
+            heartbeat_seconds: Duration::from_mins(1),
+            sweep_seconds: Duration::from_mins(1),
+            retry_seconds: Duration::ZERO,
+            ..WorkerArgs::default()
+        },
         threads: 1,
         program: PathBuf::new(),
         scratch_dir: home.join("scratch"),
@@ -30,10 +35,6 @@ pub(super) async fn context(home: &Path) -> Context {
         data_dir: None,
         bundled_dir: home.join("bundled"),
         scores_dir: home.join("scores"),
-        lease: Duration::from_mins(5),
-        heartbeat: Duration::from_mins(1),
-        sweep: Duration::from_mins(1),
-        retry_delay: Duration::ZERO,
     };
     let url = DatabaseUrl::file(&home.join("test.db"));
     let parts = WorkerParts {

@@ -20,12 +20,12 @@ mod sweep;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast};
 
 use crate::artifacts::ArtifactStore;
 use crate::clock::Clock;
+use crate::config::WorkerArgs;
 use crate::domain::JobId;
 use crate::store::Store;
 
@@ -34,10 +34,8 @@ pub use pool::{StartError, WorkerPool};
 /// How the pool works.
 #[derive(Debug, Clone)]
 pub struct WorkerSettings {
-    /// The devices, with one slot each: `cpu` or `cuda:N`.
-    pub devices: Vec<String>,
-    /// Bytes of memory for all attempts together; `None` where that is unknown.
-    pub memory_bytes: Option<u64>,
+    /// Devices, memory and times. Without a size of the memory that is unknown.
+    pub pool: WorkerArgs,
     /// Threads of each attempt.
     pub threads: usize,
     /// The program that is started with `run-attempt`.
@@ -54,14 +52,6 @@ pub struct WorkerSettings {
     pub bundled_dir: PathBuf,
     /// The scores of models, shared by all attempts.
     pub scores_dir: PathBuf,
-    /// How long a lease lasts unless it is renewed.
-    pub lease: Duration,
-    /// How often a lease is renewed.
-    pub heartbeat: Duration,
-    /// How often leases and leftover files are checked.
-    pub sweep: Duration,
-    /// The wait before the second attempt; it doubles with each further one.
-    pub retry_delay: Duration,
 }
 
 /// What the pool works with.

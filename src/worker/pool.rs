@@ -45,7 +45,7 @@ impl WorkerPool {
         })?;
         let context = Context::new(settings, parts, lock).map_err(StartError::Device)?;
         let context = Arc::new(context);
-        tracing::info!(worker.id = context.worker_id(), devices = ?context.settings.devices, "worker started");
+        tracing::info!(worker.id = context.worker_id(), devices = ?context.settings.pool.devices, "worker started");
         let mut reaper = Reaper::default();
         reaper.reap(&context).await;
 

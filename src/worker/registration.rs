@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::Context;
+use crate::instruments;
 
 /// Repeats the registration until the pool stops. Without one the worker is not listed, but works all the same.
 pub(super) async fn run(context: Arc<Context>) {
@@ -20,7 +21,7 @@ pub(super) async fn run(context: Arc<Context>) {
             }
             was_draining = draining;
         }
-        context.pause(context.settings.heartbeat).await;
+        context.pause(context.settings.pool.heartbeat_seconds).await;
     }
 }
 
@@ -29,12 +30,12 @@ async fn register(context: &Context) -> Option<bool> {
     let announced = context
         .parts
         .store
-        .announce_worker(&context.profile, context.settings.lease)
+        .announce_worker(&context.profile, context.settings.pool.lease_seconds)
         .await;
     match announced {
         Ok(draining) => Some(draining),
         Err(error) => {
-            metrics::counter!("secateur_heartbeat_errors_total").increment(1);
+            metrics::counter!(instruments::HEARTBEAT_ERRORS).increment(1);
             let error = &error as &dyn std::error::Error;
             tracing::warn!(
                 error,

@@ -13,6 +13,7 @@ use crate::domain::JobId;
 use crate::domain::job::Job;
 use crate::domain::job::retry::jittered;
 use crate::domain::worker::Device;
+use crate::instruments;
 use crate::store::{Claim, StoreError};
 
 /// How often an idle slot looks for work without a wake-up, and every slot after a failed claim.
@@ -47,7 +48,7 @@ pub(super) async fn run(context: Arc<Context>, device: Device) {
 fn record_wait(job: &Job) {
     let since = job.queued_at.max(job.run_after);
     let waited = job.updated_at.duration_since(since).as_secs_f64();
-    metrics::histogram!("secateur_job_queue_wait_seconds").record(waited.max(0.0));
+    metrics::histogram!(instruments::JOB_QUEUE_WAIT_SECONDS).record(waited.max(0.0));
 }
 
 async fn run_job(context: &Context, job: &Job, device: &str, requests: broadcast::Receiver<JobId>) {
@@ -79,7 +80,7 @@ impl Context {
         let claim = Claim {
             worker_id: self.worker_id().to_owned(),
             device: device.clone(),
-            lease: self.settings.lease,
+            lease: self.settings.pool.lease_seconds,
         };
         self.parts.store.claim_next_job(&claim).await
     }

@@ -12,8 +12,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("statistics", &["domain", "tasks"]),
     ("clock", &[]),
     ("machine", &[]),
+    ("instruments", &[]),
     ("config", &["artifacts", "domain", "store"]),
-    ("telemetry", &["config"]),
+    ("telemetry", &["config", "instruments"]),
     ("traces", &[]),
     ("server", &["config"]),
     ("tasks", &["corpora"]),
@@ -38,6 +39,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "jobs",
         &[
+            "instruments",
             "corpora",
             "domain",
             "request",
@@ -53,6 +55,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "worker",
         &[
+            "instruments",
+            "config",
             "domain",
             "store",
             "artifacts",
@@ -62,11 +66,22 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "traces",
         ],
     ),
-    ("webhooks", &["domain", "request", "store", "clock"]),
+    (
+        "webhooks",
+        &["instruments", "domain", "request", "store", "clock"],
+    ),
     (
         "http",
         &[
-            "jobs", "webhooks", "config", "corpora", "request", "domain", "engine", "traces",
+            "instruments",
+            "jobs",
+            "webhooks",
+            "config",
+            "corpora",
+            "request",
+            "domain",
+            "engine",
+            "traces",
         ],
     ),
 ];

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::config::RequestLimits;
 use crate::http::input::preferences;
 use crate::http::output::problem::{Problem, ProblemBody};
+use crate::instruments;
 use crate::traces::{self, TRACEPARENT};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -70,7 +71,7 @@ pub(in crate::http) async fn around(
             response.status().as_str().to_owned(),
         ),
     ];
-    metrics::histogram!("http_server_request_duration_seconds", &labels)
+    metrics::histogram!(instruments::REQUEST_SECONDS, &labels)
         .record(started.elapsed().as_secs_f64());
     if let Ok(value) = HeaderValue::try_from(request_id) {
         response.headers_mut().insert(REQUEST_ID, value);

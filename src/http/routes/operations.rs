@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::http::HttpState;
 use crate::http::input::query::NoParameters;
+use crate::instruments;
 use crate::jobs::Check;
 
 /// Whether jobs can be accepted now.
@@ -58,7 +59,7 @@ pub(super) async fn livez(_: NoParameters) -> &'static str {
 )]
 pub(super) async fn readyz(_: NoParameters, State(state): State<HttpState>) -> Response {
     let stopping = state.stopping.is_cancelled();
-    let stopping = stopping.then(|| "the process was told to stop".to_owned());
+    let stopping = stopping.then(|| "the process is stopping".to_owned());
     let mut checks = state.jobs.ready().await;
     checks.push(Check::new("accepting", stopping));
     for check in checks.iter().filter(|check| check.problem.is_some()) {
@@ -95,7 +96,7 @@ pub(super) async fn version(_: NoParameters) -> Json<Version> {
 #[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(_: NoParameters, State(state): State<HttpState>) -> Response {
     match state.webhooks.count_pending().await {
-        Ok(count) => metrics::gauge!("secateur_webhook_outbox_depth").set(count as f64),
+        Ok(count) => metrics::gauge!(instruments::WEBHOOK_OUTBOX_DEPTH).set(count as f64),
         Err(error) => {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -104,7 +105,7 @@ pub(super) async fn metrics(_: NoParameters, State(state): State<HttpState>) -> 
         }
     }
     state.jobs.set_gauges().await;
-    metrics::gauge!("secateur_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    metrics::gauge!(instruments::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     let text = state.metrics.0.render();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use crate::domain::job::state::JobState;
 use crate::domain::spec::{JobSpec, JobType};
 use crate::domain::{ErrorCode, JobId, Refusal};
+use crate::instruments;
 use crate::jobs::{Error, JobsParts};
 use crate::models::{CheckError, Checked};
 use crate::store::StoreError;
@@ -133,6 +134,6 @@ pub(super) fn count(spec: &JobSpec) {
         JobSpec::Prune(spec) => (spec.method.as_str(), spec.pattern.to_string()),
         JobSpec::Evaluate(_) => ("none", "none".to_owned()),
     };
-    metrics::counter!("secateur_jobs_created_total", "method" => method, "pattern" => pattern)
+    metrics::counter!(instruments::JOBS_CREATED, "method" => method, "pattern" => pattern)
         .increment(1);
 }

@@ -58,7 +58,7 @@ async fn at_last<'s, T>(
                     error = &error as &dyn std::error::Error,
                     "the database is away, and waited for"
                 );
-                tokio::time::sleep(context.settings.retry_delay.min(OUTAGE_POLL)).await;
+                tokio::time::sleep(context.settings.pool.retry_seconds.min(OUTAGE_POLL)).await;
             }
             answer => return answer,
         }

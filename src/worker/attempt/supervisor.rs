@@ -19,6 +19,7 @@ use crate::domain::job::failure::AttemptFailure;
 use crate::domain::job::progress::{Phase, Step};
 use crate::domain::report::manifest::JobReport;
 use crate::domain::{ErrorCode, JobId};
+use crate::instruments;
 use crate::store::{Lease, LeaseCheck, Report};
 use crate::traces;
 use crate::worker::context::Context;
@@ -183,7 +184,7 @@ impl<'c> Supervisor<'c> {
     ) -> Result<JobReport, AttemptEnd> {
         // The process has closed its output, which may not be reported in full yet.
         let mut is_over = false;
-        let mut heartbeat = every(self.context.settings.heartbeat);
+        let mut heartbeat = every(self.context.settings.pool.heartbeat_seconds);
         let mut flush = every(PROGRESS_INTERVAL);
         let mut check = every(CHECK_INTERVAL);
         loop {
@@ -307,7 +308,7 @@ impl<'c> Supervisor<'c> {
 
     fn leave_phase(&self) {
         if let Some((phase, since)) = self.phase {
-            metrics::histogram!("secateur_job_phase_duration_seconds", "phase" => phase.as_str())
+            metrics::histogram!(instruments::JOB_PHASE_SECONDS, "phase" => phase.as_str())
                 .record(since.elapsed().as_secs_f64());
         }
     }

@@ -19,6 +19,7 @@ use crate::domain::JobId;
 use crate::domain::attempt::{CheckpointFile, JOURNAL_DIR, PortableCheckpoint};
 use crate::domain::job::Job;
 use crate::domain::job::attempt_end::AttemptEnd;
+use crate::instruments;
 use crate::worker::context::Context;
 
 /// How long the last checkpoint of an attempt that will be tried again may take to the bucket; at most half a lease, which
@@ -54,7 +55,7 @@ impl Uploader {
         };
         Some(Self {
             journal: context.scratch(job.id).join(JOURNAL_DIR),
-            patience: LAST_TIMEOUT.min(context.settings.lease / 2),
+            patience: LAST_TIMEOUT.min(context.settings.pool.lease_seconds / 2),
             offers,
             task: tokio::spawn(upload.run(offered).in_current_span()),
         })
@@ -127,7 +128,7 @@ impl Upload {
                     "failed"
                 }
             };
-            metrics::counter!("secateur_checkpoints_total", "outcome" => outcome).increment(1);
+            metrics::counter!(instruments::CHECKPOINTS, "outcome" => outcome).increment(1);
         }
     }
 

@@ -21,6 +21,7 @@ use crate::domain::job::failure::AttemptFailure;
 use crate::domain::job::progress::Phase;
 use crate::domain::job::{Job, Publication};
 use crate::domain::report::manifest::{FileEntry, JobReport, Manifest};
+use crate::instruments;
 use crate::store::{Lease, LeaseCheck};
 use crate::worker::context::Context;
 use crate::worker::lease::{Limit, while_leased};
@@ -84,7 +85,7 @@ async fn store(
         context.wait_for_bucket(&error).await;
     }
     let bytes = files.iter().map(|file| file.size_bytes).sum();
-    metrics::counter!("secateur_artifact_bytes_total", "direction" => "in").increment(bytes);
+    metrics::counter!(instruments::ARTIFACT_BYTES, "direction" => "in").increment(bytes);
     Ok(Publication {
         attempt: job.attempt,
         report,
@@ -123,7 +124,7 @@ async fn confirm(context: &Context, lease: &Lease) -> Result<(), AttemptEnd> {
         let held = context
             .parts
             .store
-            .heartbeat(lease, context.settings.lease)
+            .heartbeat(lease, context.settings.pool.lease_seconds)
             .await;
         match held {
             Ok(LeaseCheck::Valid | LeaseCheck::CancelRequested | LeaseCheck::PauseRequested) => {

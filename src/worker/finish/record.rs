@@ -13,6 +13,7 @@ use crate::domain::job::event::EventKind;
 use crate::domain::job::retry::is_worth_a_retry;
 use crate::domain::job::state::JobState;
 use crate::domain::report::manifest::JobReport;
+use crate::instruments;
 use crate::store::Lease;
 use crate::worker::context::Context;
 
@@ -104,7 +105,7 @@ async fn discard(context: &Context, job: &Job) {
         // What is left then is for the sweep; an unknown job's files have a grace.
         Ok(None) | Err(_) => Ok(()),
     };
-    metrics::counter!("secateur_fenced_writes_total").increment(1);
+    metrics::counter!(instruments::FENCED_WRITES).increment(1);
     tracing::warn!(job.id = %job.id, job.attempt = job.attempt, "lease lost, attempt discarded");
     if let Err(error) = result {
         let error = &error as &dyn std::error::Error;
@@ -151,7 +152,7 @@ fn log(job: &Job, end: &EventKind) {
 /// Counts what was written, which is not always what the attempt wished.
 pub(in crate::worker) fn count(settled: &Settled) {
     let outcome = settled.outcome.as_str();
-    metrics::counter!("secateur_job_attempts_total", "outcome" => outcome).increment(1);
+    metrics::counter!(instruments::JOB_ATTEMPTS, "outcome" => outcome).increment(1);
     let code = match settled.state {
         JobState::Queued
         | JobState::Running
@@ -167,8 +168,7 @@ pub(in crate::worker) fn count(settled: &Settled) {
             .as_str(),
     };
     let status = settled.state.as_str();
-    metrics::counter!("secateur_jobs_finished_total", "status" => status, "code" => code)
-        .increment(1);
+    metrics::counter!(instruments::JOBS_FINISHED, "status" => status, "code" => code).increment(1);
 }
 
 #[cfg(test)]

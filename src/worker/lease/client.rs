@@ -102,7 +102,11 @@ impl<'c> LeaseClient<'c> {
         if mem::take(&mut self.is_renewal_due) {
             // A renewal includes a check.
             self.is_check_due = false;
-            let renewal = async move { store.heartbeat(&lease, context.settings.lease).await };
+            let renewal = async move {
+                store
+                    .heartbeat(&lease, context.settings.pool.lease_seconds)
+                    .await
+            };
             return Some((LeaseCall::Renew, Box::pin(renewal)));
         }
         if mem::take(&mut self.is_check_due) {

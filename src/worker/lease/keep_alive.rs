@@ -26,7 +26,7 @@ pub(in crate::worker) async fn while_leased<T>(
 ) -> Result<T, AttemptEnd> {
     let lease = Lease::of(job).ok_or(AttemptEnd::Lost)?;
     let mut client = LeaseClient::new(context, lease);
-    let mut heartbeat = every(context.settings.heartbeat);
+    let mut heartbeat = every(context.settings.pool.heartbeat_seconds);
     let mut check = every(CHECK_INTERVAL);
     tokio::pin!(work);
     loop {

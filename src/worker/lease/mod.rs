@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
+use crate::instruments;
 use crate::store::StoreError;
 
 pub(super) use client::{LeaseCall, LeaseClient};
@@ -26,7 +27,7 @@ pub(super) fn log_failed_call(call: LeaseCall, error: &StoreError, heartbeat: &m
     let error = error as &dyn std::error::Error;
     match call {
         LeaseCall::Renew => {
-            metrics::counter!("secateur_heartbeat_errors_total").increment(1);
+            metrics::counter!(instruments::HEARTBEAT_ERRORS).increment(1);
             tracing::warn!(error, "cannot renew the lease");
             heartbeat.reset_after(RENEW_RETRY.min(heartbeat.period()));
         }

@@ -8,6 +8,7 @@ use super::lost::LostLeases;
 use crate::domain::job::attempt_end::AttemptEnd;
 use crate::domain::job::failure::JobError;
 use crate::domain::job::retry::{RetryPolicy, jittered};
+use crate::instruments;
 use crate::store::{LeaseInfo, StoreError};
 use crate::worker::context::Context;
 use crate::worker::finish::count;
@@ -37,11 +38,11 @@ impl Reaper {
 
     /// The time until the next round; short while a lease waits to be confirmed as lost.
     fn interval(&self, context: &Context) -> Duration {
-        let sweep = jittered(context.settings.sweep);
+        let sweep = jittered(context.settings.pool.sweep_seconds);
         if self.expired.is_empty() && self.unclaimed.is_empty() {
             sweep
         } else {
-            sweep.min(context.settings.heartbeat)
+            sweep.min(context.settings.pool.heartbeat_seconds)
         }
     }
 
@@ -96,7 +97,7 @@ impl Reaper {
         leased: &LeaseInfo,
         is_claiming: bool,
     ) -> Option<(AttemptEnd, &'static str)> {
-        let heartbeat = context.settings.heartbeat;
+        let heartbeat = context.settings.pool.heartbeat_seconds;
         if leased.lease.owner == context.worker_id() {
             let is_lost = is_unclaimed(context, leased)
                 && !is_claiming
@@ -122,7 +123,7 @@ impl Reaper {
 
 /// Writes something harmless: the registration of this worker.
 async fn write(context: &Context) -> Result<(), StoreError> {
-    let (store, lease) = (&context.parts.store, context.settings.lease);
+    let (store, lease) = (&context.parts.store, context.settings.pool.lease_seconds);
     store.announce_worker(&context.profile, lease).await?;
     Ok(())
 }
@@ -153,7 +154,7 @@ async fn end_lease(
         .await?;
     if let Some(settled) = settled {
         count(&settled);
-        metrics::counter!("secateur_leases_reaped_total").increment(1);
+        metrics::counter!(instruments::LEASES_REAPED).increment(1);
         let state = settled.state.as_str();
         tracing::warn!(job.id = %lease.job_id, job.attempt = lease.attempt, worker.id = lease.owner, reason, state, "lease reaped");
         context.parts.wake.notify_one();
@@ -184,12 +185,12 @@ mod tests {
     async fn a_lease_is_not_reaped_soon_after_a_time_in_which_nobody_could_write() {
         let home = tempfile::tempdir().unwrap();
         let mut context = context(home.path()).await;
-        context.settings.lease = Duration::ZERO;
+        context.settings.pool.lease_seconds = Duration::ZERO;
         let job = claimed(&context).await;
         let _active = context.active.begin(job.id);
         // Another worker looks.
         let mut other = crate::worker::fixture::context(home.path()).await;
-        other.settings.heartbeat = HEARTBEAT;
+        other.settings.pool.heartbeat_seconds = HEARTBEAT;
         let period = confirmation_period(HEARTBEAT);
         let mut reaper = Reaper::default();
         let mut look = async |after: Duration| {
@@ -215,7 +216,7 @@ mod tests {
     async fn a_claim_whose_answer_was_lost_is_given_back() {
         let home = tempfile::tempdir().unwrap();
         let mut context = context(home.path()).await;
-        context.settings.heartbeat = HEARTBEAT;
+        context.settings.pool.heartbeat_seconds = HEARTBEAT;
         let job = claimed(&context).await;
         let mut reaper = Reaper::default();
         let mut look = async || {

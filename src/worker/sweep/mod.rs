@@ -61,7 +61,7 @@ impl Sweeper {
     async fn go_round(&mut self, context: &Context) {
         loop {
             self.sweep(context).await;
-            tokio::time::sleep(jittered(context.settings.sweep)).await;
+            tokio::time::sleep(jittered(context.settings.pool.sweep_seconds)).await;
         }
     }
 

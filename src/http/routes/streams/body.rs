@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::message;
 use crate::http::HttpState;
+use crate::instruments;
 use crate::jobs::{Following, LogItem};
 
 /// Milliseconds before a client connects again.
@@ -40,14 +41,14 @@ struct Count;
 
 impl Count {
     fn new() -> Self {
-        metrics::gauge!("secateur_sse_clients").increment(1.0);
+        metrics::gauge!(instruments::SSE_CLIENTS).increment(1.0);
         Self
     }
 }
 
 impl Drop for Count {
     fn drop(&mut self) {
-        metrics::gauge!("secateur_sse_clients").decrement(1.0);
+        metrics::gauge!(instruments::SSE_CLIENTS).decrement(1.0);
     }
 }
 
