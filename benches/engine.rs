@@ -10,12 +10,12 @@ use std::hint::black_box;
 
 use candle_core::{Device, Tensor};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use secateur::engine::mask::prune_weights_on;
-use secateur::engine::model::{RopeScaling, RopeSpec, RopeTable};
+use secateur::engine::model::{InputId, LinearSpec, RopeScaling, RopeSpec, RopeTable};
 use secateur::engine::ops::{AttentionShape, Segment, TokenLayout, causal_attention};
 use secateur::engine::{
-    Checkpoint, Decoder, Isa, PruneOptions, PrunedCopy, ResidentBlocks, Saliency, ScoredSequence,
-    Silent, Sparsity, TokenWindows, Weights, log_likelihoods, perplexity, prune,
+    Checkpoint, Decoder, Goal, InputStatistics, MethodId, Pattern, PruneOptions, PrunedCopy,
+    ResidentBlocks, ScoredSequence, Silent, TokenWindows, Weights, log_likelihoods, perplexity,
+    prune,
 };
 
 #[path = "../tests/integration/synthetic.rs"]
@@ -60,26 +60,57 @@ fn by_stable_sort(weights: &mut [f32], norms: &[f32]) {
     }
 }
 
+const HALF: Goal = Goal {
+    pattern: Pattern::Unstructured,
+    sparsity: 0.5,
+};
+
+const TWO_OF_FOUR: Goal = Goal {
+    pattern: Pattern::KeptOfGroup { kept: 2, group: 4 },
+    sparsity: 0.5,
+};
+
+/// Statistics of one token.
+fn seen(x: &[f32]) -> InputStatistics {
+    let wanted = MethodId::default().needs();
+    let mut seen = InputStatistics::collecting(wanted, x.len(), 1);
+    let x = Tensor::from_vec(x.to_vec(), (1, x.len()), &Device::Cpu).unwrap();
+    seen.add(&x).unwrap();
+    seen
+}
+
 /// Time per element is time per weight.
 fn mask_selection(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("mask");
     group.sample_size(10);
-    let two_of_four = Sparsity::KeptOfGroup { kept: 2, group: 4 };
     for (d_out, d_in) in [(4096, 4096), (11008, 4096), (4096, 11008)] {
         let shape = format!("{d_out}x{d_in}");
         let weights = random(d_out * d_in, 1);
         let norms: Vec<f32> = random(d_in, 2).iter().map(|x| x.abs() + 0.1).collect();
+        let seen = seen(&norms);
+        let linear = LinearSpec {
+            name: "linear".to_owned(),
+            d_out,
+            d_in,
+            has_bias: false,
+            input: InputId(0),
+        };
         group.throughput(Throughput::Elements(weights.len() as u64));
-        for (name, isa, sparsity) in [
-            ("50 %, native", Isa::Native, Sparsity::Ratio(0.5)),
-            ("50 %, portable", Isa::Portable, Sparsity::Ratio(0.5)),
-            ("2:4, native", Isa::Native, two_of_four),
-            ("2:4, portable", Isa::Portable, two_of_four),
+        for (method, goal) in [
+            ("wanda", HALF),
+            ("wanda", TWO_OF_FOUR),
+            ("magnitude", HALF),
+            ("ria", HALF),
         ] {
+            let name = format!("{method}, {}", goal.pattern);
+            let method: MethodId = method.parse().unwrap();
             group.bench_function(BenchmarkId::new(name, &shape), |bencher| {
                 bencher.iter_batched_ref(
                     || Weights::F32(weights.clone()),
-                    |weights| prune_weights_on(isa, weights, d_in, Some(&norms), sparsity).unwrap(),
+                    |weights| {
+                        let mask = method.prune(weights, &linear, &seen, goal).unwrap();
+                        mask.apply(weights);
+                    },
                     BatchSize::PerIteration,
                 );
             });
@@ -124,12 +155,12 @@ fn calibrate_and_prune(criterion: &mut Criterion) {
         .throughput(Throughput::Elements(windows.n_tokens() as u64));
     group.bench_function("two blocks, wanda 50 %", |bencher| {
         let options = PruneOptions {
-            saliency: Saliency::Wanda,
-            sparsity: Sparsity::Ratio(0.5),
+            method: MethodId::default(),
+            goal: HALF,
             windows: Some(&windows),
             journal: None,
         };
-        bencher.iter(|| prune(&decoder, &target, &options, &mut Silent, None).unwrap());
+        bencher.iter(|| prune(&decoder, &target, &options, &mut Silent).unwrap());
     });
     group.finish();
 }

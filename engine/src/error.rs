@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::statistic::Statistic;
+
 /// The engine's result.
 pub type Result<T, E = EngineError> = std::result::Result<T, E>;
 
@@ -77,6 +79,9 @@ pub enum EngineError {
     /// The windows cannot be used with this model.
     #[error("{0}")]
     InvalidWindows(String),
+    /// A method looks at a statistic that it did not ask for.
+    #[error("{0:?} of the inputs was not observed")]
+    NotObserved(Statistic),
     /// A sequence cannot be scored or continued.
     #[error("sequence {sequence}: {reason}")]
     InvalidSequence {

@@ -2,8 +2,8 @@
 //!
 //! It knows nothing of jobs, HTTP or databases.
 //!
-//! For each block, in order: forward the calibration windows through the dense block and observe Σx² at the
-//! inputs of its linears, zero the weights with the lowest scores, forward the windows again through the pruned
+//! For each block, in order: forward the calibration windows through the dense block and observe the inputs of its
+//! linears, prune these by a [`Method`] of the table [`METHODS`], forward the windows again through the pruned
 //! block; that output is the next block's input. One block is resident at a time: it is read from the source
 //! checkpoint and its pruned linears are written into a copy of that checkpoint, tensor by tensor.
 //!
@@ -16,7 +16,6 @@
 //!
 //! "Layer" alone is ambiguous and not used.
 
-mod activation;
 pub mod checkpoint;
 mod divergence;
 mod error;
@@ -25,19 +24,21 @@ mod generate;
 mod journal;
 mod kv_cache;
 mod log_likelihood;
-pub mod mask;
+mod mask;
+mod method;
 pub mod model;
 mod observer;
 pub mod ops;
+mod pattern;
 mod perplexity;
 mod prune;
 mod resident_blocks;
 mod simd;
+mod statistic;
 mod token_tree;
 mod windows;
 mod zeros;
 
-pub use activation::InputStatistic;
 pub use checkpoint::{Checkpoint, PrunedCopy, Weights};
 pub use divergence::{Divergence, divergence};
 pub use error::{EngineError, Result};
@@ -45,11 +46,13 @@ pub use forward::{LOGITS_BYTES, WAVE_BYTES};
 pub use generate::{GenerateOptions, Generation, GenerationEnd, Stop, generate};
 pub use journal::{Journal, PortableState};
 pub use log_likelihood::{LogLikelihood, ScoredSequence, log_likelihoods};
-pub use mask::{Saliency, Sparsity};
+pub use mask::Mask;
+pub use method::{METHODS, Method, MethodId, Ria};
 pub use model::{Decoder, ModelPlan};
 pub use observer::{Observer, Progress, Silent};
+pub use pattern::{ComparisonGroup, Goal, Pattern};
 pub use perplexity::{Perplexity, perplexity};
 pub use prune::{PruneOptions, prune};
 pub use resident_blocks::ResidentBlocks;
-pub use simd::Isa;
+pub use statistic::{InputStatistics, Statistic, SumOfSquares};
 pub use windows::{BATCH_TOKENS, TokenWindows};

@@ -1,6 +1,8 @@
 //! How the engine tells how far it is, and how it is told to stop.
 
 use super::journal::PortableState;
+use super::model::InputId;
+use super::statistic::InputStatistics;
 
 /// How far a pass over the model is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +24,9 @@ pub trait Observer {
 
     /// Called once, when work goes on from a journal instead of from block 0.
     fn resumed(&mut self, _block: usize, _total_blocks: usize) {}
+
+    /// Called when an input of a block's linears was seen in all windows.
+    fn observed(&mut self, _block: usize, _input: InputId, _seen: &InputStatistics) {}
 
     /// Called when a block is done and its state is saved; `blocks` are done.
     fn block_done(&mut self, _blocks: usize) {}

@@ -2,99 +2,51 @@
 
 use candle_core::Tensor;
 
-use super::activation::InputStatistic;
 use super::checkpoint::{PrunedCopy, Weights};
 use super::error::{EngineError, Result};
 use super::journal::{Journal, Saved};
-use super::mask::{Saliency, Sparsity, prune_weights};
+use super::method::MethodId;
 use super::model::{BlockContext, BlockPlan, Decoder, InputId, LinearId, LinearSpec};
 use super::observer::{Observer, Progress};
 use super::ops::TokenLayout;
+use super::pattern::Goal;
+use super::statistic::InputStatistics;
 use super::windows::TokenWindows;
 use super::zeros::Zeros;
 
 /// What to prune by.
 #[derive(Debug)]
 pub struct PruneOptions<'a> {
-    /// How weights are ranked.
-    pub saliency: Saliency,
-    /// How many become zero, and among which.
-    pub sparsity: Sparsity,
-    /// Calibration windows; [`Saliency::Magnitude`] does not look at them.
+    /// How weights are chosen.
+    pub method: MethodId,
+    /// What is asked of every linear.
+    pub goal: Goal,
+    /// Calibration windows; a method that needs none does not look at them.
     pub windows: Option<&'a TokenWindows>,
     /// Where to keep the state between blocks; `None` = nowhere.
     pub journal: Option<&'a Journal>,
 }
 
-/// Sees a block's number, an input of its linears, and what was summed of it.
-pub(super) type SeeStatistic<'a> = &'a mut dyn FnMut(usize, InputId, &InputStatistic);
-
 /// Prunes every linear of every block of `decoder` into `target`, block by block.
 ///
-/// For Wanda, each block is observed dense on inputs that come from the pruned blocks before it (arXiv 2306.11695,
-/// algorithm 1). The last block's output is not computed. `statistics`, if given, sees Σx² of every input.
+/// A block is observed dense on inputs that come from the pruned blocks before it (arXiv 2306.11695, algorithm 1), if
+/// the method needs to know them. The last block's output is not computed.
 pub fn prune(
     decoder: &Decoder<'_>,
     target: &PrunedCopy,
     options: &PruneOptions<'_>,
     observer: &mut dyn Observer,
-    mut statistics: Option<SeeStatistic<'_>>,
 ) -> Result<()> {
-    decoder.plan().check_pattern(options.sparsity)?;
+    decoder.plan().check_pattern(options.goal.pattern)?;
     let pass = Pass {
         decoder,
         target,
         options,
     };
-    let windows = match options.saliency {
-        Saliency::Magnitude => return pass.by_magnitude(observer),
-        Saliency::Wanda => options.windows.ok_or_else(|| {
-            EngineError::InvalidWindows("wanda needs calibration windows".to_owned())
-        })?,
-    };
-    let blocks = decoder.plan().blocks.len();
-    let ropes = decoder.ropes(windows.seq_len())?;
-    let context = BlockContext {
-        ropes: &ropes,
-        layout: TokenLayout::Windows(windows.seq_len()),
-    };
-    let (mut batches, first, mut kept) = pass.start(windows, observer)?;
-    let mut meter = Meter::new(windows, blocks, first);
-    for index in first..blocks {
-        let mut block = decoder.block(index)?;
-        let plan = block.plan();
-        let mut inputs = Inputs::new(plan);
-        for x in &batches {
-            block.observe(x, &context, &mut |input, x| inputs.add(input, x))?;
-            meter.forwarded(x, observer)?;
-        }
-        inputs.check(plan)?;
-        if let Some(see) = &mut statistics {
-            for (input, statistic) in inputs.0.iter().enumerate() {
-                see(index, InputId(input), statistic);
-            }
-        }
-        let mut zeros = kept.wanted();
-        for (id, linear) in plan.linears.iter().enumerate() {
-            let norms = inputs.of(linear.input).norms(windows.len());
-            let weights = pass.prune_linear(linear, Some(&norms))?;
-            if let Some(zeros) = &mut zeros {
-                zeros.add(&weights);
-            }
-            block.replace(LinearId(id), weights)?;
-        }
-        if index + 1 < blocks {
-            for x in &mut batches {
-                *x = block.forward(x, &context)?;
-                meter.forwarded(x, observer)?;
-            }
-            drop(block);
-            pass.save(index + 1, &batches, zeros, &mut kept, observer)?;
-            if observer.should_pause() {
-                return Err(EngineError::Stopped);
-            }
-        }
-        meter.block_done(index, observer);
+    if options.method.needs_calibration() {
+        pass.with_calibration(observer)?;
+    } else {
+        pass.without_calibration(observer)?;
     }
     target.sync()
 }
@@ -106,14 +58,63 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn by_magnitude(&self, observer: &mut dyn Observer) -> Result<()> {
+    fn with_calibration(&self, observer: &mut dyn Observer) -> Result<()> {
+        let (decoder, method) = (self.decoder, self.options.method);
+        let windows = self.options.windows.ok_or_else(|| {
+            EngineError::InvalidWindows(format!("{method} needs calibration windows"))
+        })?;
+        let blocks = decoder.plan().blocks.len();
+        let ropes = decoder.ropes(windows.seq_len())?;
+        let context = BlockContext {
+            ropes: &ropes,
+            layout: TokenLayout::Windows(windows.seq_len()),
+        };
+        let (mut batches, first, mut kept) = self.start(windows, observer)?;
+        let mut meter = Meter::new(windows, blocks, first);
+        for index in first..blocks {
+            let mut block = decoder.block(index)?;
+            let plan = block.plan();
+            let mut inputs = Inputs::new(plan, method, windows);
+            for x in &batches {
+                block.observe(x, &context, &mut |input, x| inputs.add(input, x))?;
+                meter.forwarded(x, observer)?;
+            }
+            inputs.check(plan)?;
+            for (input, seen) in inputs.0.iter().enumerate() {
+                observer.observed(index, InputId(input), seen);
+            }
+            let mut zeros = kept.wanted();
+            for (id, linear) in plan.linears.iter().enumerate() {
+                let weights = self.prune_linear(linear, inputs.of(linear.input))?;
+                if let Some(zeros) = &mut zeros {
+                    zeros.add(&weights);
+                }
+                block.replace(LinearId(id), weights)?;
+            }
+            if index + 1 < blocks {
+                for x in &mut batches {
+                    *x = block.forward(x, &context)?;
+                    meter.forwarded(x, observer)?;
+                }
+                drop(block);
+                self.save(index + 1, &batches, zeros, &mut kept, observer)?;
+                if observer.should_pause() {
+                    return Err(EngineError::Stopped);
+                }
+            }
+            meter.block_done(index, observer);
+        }
+        Ok(())
+    }
+
+    fn without_calibration(&self, observer: &mut dyn Observer) -> Result<()> {
         let blocks = &self.decoder.plan().blocks;
         for (index, block) in blocks.iter().enumerate() {
             if observer.should_stop() || observer.should_pause() {
                 return Err(EngineError::Stopped);
             }
             for linear in &block.linears {
-                self.prune_linear(linear, None)?;
+                self.prune_linear(linear, &InputStatistics::default())?;
             }
             observer.progress(Progress {
                 blocks: index + 1,
@@ -122,7 +123,7 @@ impl Pass<'_> {
                 total_tokens: 0,
             });
         }
-        self.target.sync()
+        Ok(())
     }
 
     /// The next block's inputs: from the journal if it has a state, from the embeddings otherwise.
@@ -181,18 +182,15 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Reads a linear, zeroes its least salient weights in the file's own dtype, and writes it.
-    fn prune_linear(&self, linear: &LinearSpec, norms: Option<&[f32]>) -> Result<Weights> {
-        let tensor = linear.weight();
+    /// Reads a linear, prunes it in the file's own dtype, and writes it.
+    fn prune_linear(&self, linear: &LinearSpec, seen: &InputStatistics) -> Result<Weights> {
+        let PruneOptions { method, goal, .. } = *self.options;
         let checkpoint = self.decoder.checkpoint();
-        let mut weights = checkpoint.read(&tensor)?;
-        prune_weights(&mut weights, linear.d_in, norms, self.options.sparsity).map_err(|_| {
-            EngineError::NonFinite {
-                what: "scores",
-                place: linear.name.clone(),
-            }
-        })?;
-        self.target.overwrite(checkpoint, &tensor, &weights)?;
+        let mut weights = checkpoint.read(&linear.weight())?;
+        let mask = method.prune(&mut weights, linear, seen, goal)?;
+        mask.apply(&mut weights);
+        self.target
+            .overwrite(checkpoint, &linear.weight(), &weights)?;
         Ok(weights)
     }
 }
@@ -208,15 +206,15 @@ impl KeptZeros {
 }
 
 /// The statistics of one block's inputs.
-struct Inputs(Vec<InputStatistic>);
+struct Inputs(Vec<InputStatistics>);
 
 impl Inputs {
-    fn new(block: &BlockPlan) -> Self {
-        let widths = block.inputs.iter().copied();
-        Self(widths.map(InputStatistic::new).collect())
+    fn new(block: &BlockPlan, method: MethodId, windows: &TokenWindows) -> Self {
+        let collecting = |&d_in| InputStatistics::collecting(method.needs(), d_in, windows.len());
+        Self(block.inputs.iter().map(collecting).collect())
     }
 
-    fn of(&self, input: InputId) -> &InputStatistic {
+    fn of(&self, input: InputId) -> &InputStatistics {
         &self.0[input.0]
     }
 

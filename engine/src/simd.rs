@@ -5,11 +5,12 @@
 
 /// Which instructions a loop is compiled to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Isa {
+pub(crate) enum Isa {
     /// The widest that this CPU has.
     #[default]
     Native,
     /// What every CPU of this architecture has.
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests compare with it"))]
     Portable,
 }
 

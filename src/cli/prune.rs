@@ -15,10 +15,8 @@ use super::use_threads;
 use crate::bundled;
 use crate::datasets::Place;
 use crate::domain::report::manifest::Manifest;
-use crate::domain::spec::{Method, Pattern};
-use crate::pipeline::{
-    self, CalibrationPlan, Corpus, DeviceName, Plan, Workspace, saliency, sparsity,
-};
+use crate::engine::{Goal, METHODS, MethodId, Pattern};
+use crate::pipeline::{self, CalibrationPlan, Corpus, DeviceName, Plan, Workspace};
 
 /// Prune a model and measure what that did to it.
 #[derive(Debug, clap::Args)]
@@ -29,14 +27,14 @@ pub struct Args {
     /// Branch, tag or commit of a hub model
     #[arg(long, default_value = "main")]
     pub revision: String,
-    /// How weights are ranked: wanda or magnitude
-    #[arg(long, default_value = "wanda")]
-    pub method: Method,
+    /// How weights are ranked
+    #[arg(long, default_value_t, help = method_help())]
+    pub method: MethodId,
     /// Fraction of zeros, in [0, 1); with an N:M pattern it may be left out
     #[arg(long)]
     pub sparsity: Option<f64>,
     /// `unstructured`, or `N:M` to keep N of every M
-    #[arg(long, default_value = "unstructured")]
+    #[arg(long, default_value_t)]
     pub pattern: Pattern,
     /// Text to draw calibration windows from: plain text, .jsonl or .jsonl.gz
     #[arg(long, conflicts_with = "calibration_ids")]
@@ -76,14 +74,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let model = ModelArgument::find(&args.model, &args.revision)?;
     let plan = Plan {
         model: model.source.clone(),
-        saliency: saliency(args.method),
-        sparsity: sparsity(args.pattern, ratio),
-        calibration: CalibrationPlan {
-            corpus: corpus(args, &model)?,
-            n_samples: args.n_samples as usize,
-            seq_len: args.seq_len.map(|len| len as usize),
-            seed: args.seed,
+        method: args.method,
+        goal: Goal {
+            pattern: args.pattern,
+            sparsity: ratio,
         },
+        calibration: calibration(args, &model)?,
         evaluation: args.evaluation.plan(&model)?,
         device: args.device.clone(),
         spec: None,
@@ -137,6 +133,24 @@ fn show(manifest: &Manifest, args: &Args) -> anyhow::Result<()> {
     Ok(stdout.flush()?)
 }
 
+fn method_help() -> String {
+    let names = METHODS.map(|method| method.name()).join(", ");
+    format!("How weights are ranked: one of {names}")
+}
+
+/// The calibration windows, if the method reads any.
+fn calibration(args: &Args, model: &ModelArgument) -> anyhow::Result<Option<CalibrationPlan>> {
+    if !args.method.needs_calibration() {
+        return Ok(None);
+    }
+    Ok(Some(CalibrationPlan {
+        corpus: corpus(args, model)?,
+        n_samples: args.n_samples as usize,
+        seq_len: args.seq_len.map(|len| len as usize),
+        seed: args.seed,
+    }))
+}
+
 fn corpus(args: &Args, model: &ModelArgument) -> anyhow::Result<Corpus> {
     if let Some(path) = &args.calibration_ids {
         return Ok(Corpus::Ids(path.clone()));
@@ -145,35 +159,29 @@ fn corpus(args: &Args, model: &ModelArgument) -> anyhow::Result<Corpus> {
         .calibration_file
         .clone()
         .or_else(|| model.bundled_text(bundled::CALIBRATION_TEXT));
-    match path {
-        Some(path) => Ok(Corpus::Text {
-            name: super::file_name(&path),
-            place: Place::File(path),
-        }),
-        None if args.method == Method::Magnitude => Ok(Corpus::Ids(PathBuf::new())),
-        None => bail!("invalid_request: wanda needs --calibration-file or --calibration-ids"),
-    }
+    let method = args.method;
+    let Some(path) = path else {
+        bail!("invalid_request: {method} needs --calibration-file or --calibration-ids")
+    };
+    Ok(Corpus::Text {
+        name: super::file_name(&path),
+        place: Place::File(path),
+    })
 }
 
 fn checked_ratio(asked: Option<f64>, pattern: Pattern) -> anyhow::Result<f64> {
-    match (pattern, asked) {
+    match (pattern.implied_sparsity(), asked) {
         (_, Some(ratio)) if !(0.0..1.0).contains(&ratio) => {
             bail!("invalid_request: --sparsity is {ratio}, expected a fraction in [0, 1)")
         }
-        (Pattern::Unstructured, Some(ratio)) => Ok(ratio),
-        (Pattern::Unstructured, None) => {
-            bail!("invalid_request: --sparsity is needed with the unstructured pattern")
+        (None, None) => {
+            bail!("invalid_request: --sparsity is needed with the {pattern} pattern")
         }
-        (Pattern::KeptOfGroup { kept, group }, asked) => {
-            let ratio = 1.0 - kept as f64 / group as f64;
-            match asked {
-                Some(asked) if (asked - ratio).abs() > 1e-9 => {
-                    bail!(
-                        "invalid_request: --sparsity {asked} disagrees with the pattern {pattern}, which has {ratio}"
-                    )
-                }
-                _ => Ok(ratio),
-            }
+        (Some(ratio), Some(asked)) if (asked - ratio).abs() > 1e-9 => {
+            bail!(
+                "invalid_request: --sparsity {asked} disagrees with the pattern {pattern}, which has {ratio}"
+            )
         }
+        (None, Some(ratio)) | (Some(ratio), _) => Ok(ratio),
     }
 }

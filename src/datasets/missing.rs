@@ -3,7 +3,6 @@
 use super::{DataRoots, DatasetNotFound};
 use crate::corpora::Use;
 use crate::domain::spec::JobSpec;
-use crate::domain::spec::Method;
 use crate::domain::spec::TaskRef;
 use crate::domain::{ErrorCode, Refusal};
 use crate::tasks::{Split, Task};
@@ -20,9 +19,9 @@ impl DataRoots {
             }));
         };
         if let JobSpec::Prune(spec) = spec
-            && spec.method == Method::Wanda
+            && let Some(calibration) = spec.calibration_in_use()
         {
-            let found = self.locate(&spec.calibration.dataset, Use::Calibration);
+            let found = self.locate(&calibration.dataset, Use::Calibration);
             check("/calibration".to_owned(), found.map(drop));
         }
         let evaluation = spec.evaluation();

@@ -165,7 +165,7 @@ impl ErrorCode {
             }
             EngineError::NonFinite { .. } => Self::NonFinite,
             EngineError::Stopped => Self::Cancelled,
-            EngineError::Tensor(_) => Self::Internal,
+            EngineError::NotObserved(_) | EngineError::Tensor(_) => Self::Internal,
         }
     }
 

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::ModelLibrary;
 use crate::domain::redact::HiddenDirs;
+use crate::domain::spec::JobSpec;
 use crate::domain::spec::ModelRef;
 use crate::domain::spec::memory;
-use crate::domain::spec::{JobSpec, Pattern, PruneSpec};
 use crate::domain::{ErrorCode, JobId, Refusal};
-use crate::engine::{EngineError, ModelPlan, Sparsity};
+use crate::engine::{EngineError, ModelPlan};
 
 /// Why a model could not be checked.
 #[derive(Debug, thiserror::Error)]
@@ -119,13 +119,9 @@ fn read(dir: &Path) -> Result<ModelPlan, ConfigError> {
 /// What does not fit the models that could be read.
 fn misfits(spec: &JobSpec, plans: &[ModelPlan]) -> Vec<Refusal> {
     let mut refusals = Vec::new();
-    if let JobSpec::Prune(PruneSpec {
-        pattern: Pattern::KeptOfGroup { kept, group },
-        ..
-    }) = *spec
-    {
+    if let JobSpec::Prune(spec) = spec {
         for plan in plans {
-            if let Err(error) = plan.check_pattern(Sparsity::KeptOfGroup { kept, group }) {
+            if let Err(error) = plan.check_pattern(spec.pattern) {
                 refusals.push(refusal(
                     "/pattern",
                     ErrorCode::of_engine(&error),

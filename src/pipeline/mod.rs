@@ -30,7 +30,6 @@ pub use plan::{
     CalibrationPlan, Corpus, DeviceName, EvaluationPlan, EvaluationText, ModelSource, Plan,
     TaskPlan,
 };
-pub(crate) use plan::{saliency, sparsity};
 pub use prune_job::prune_job;
 pub use resolve::ResolvedModel;
 

@@ -12,9 +12,9 @@ use crate::datasets::{DataRoots, DatasetNotFound, Place};
 use crate::domain::attempt::AttemptSpec;
 use crate::domain::spec::PruneSpec;
 use crate::domain::spec::{BosRule, EvaluationSpec, Guard};
-use crate::domain::spec::{Method, ModelRef, Pattern};
+use crate::domain::spec::{CalibrationSpec, ModelRef};
 use crate::domain::{ErrorCode, HubReach};
-use crate::engine::{ModelPlan, Saliency, Sparsity};
+use crate::engine::{Goal, MethodId, ModelPlan};
 use crate::models::ModelLibrary;
 use crate::tasks::Task;
 
@@ -24,11 +24,11 @@ pub struct Plan {
     /// The model.
     pub model: ModelSource,
     /// How weights are ranked.
-    pub saliency: Saliency,
-    /// How many become zero, and among which.
-    pub sparsity: Sparsity,
-    /// What activations are observed on.
-    pub calibration: CalibrationPlan,
+    pub method: MethodId,
+    /// What is asked of every linear.
+    pub goal: Goal,
+    /// What activations are observed on; `None` where the method observes none.
+    pub calibration: Option<CalibrationPlan>,
     /// What is measured.
     pub evaluation: EvaluationPlan,
     /// Where it is computed.
@@ -231,60 +231,32 @@ impl Plan {
     /// The plan of an attempt at a service's job of the type `prune`.
     pub fn of_attempt(attempt: &AttemptSpec, spec: &PruneSpec) -> Result<Self, PipelineError> {
         let roots = data_roots(attempt);
-        let saliency = saliency(spec.method);
-        let corpus = Corpus::Text {
-            name: spec.calibration.dataset.name().to_owned(),
-            place: match saliency {
-                Saliency::Wanda => roots.locate(&spec.calibration.dataset, Use::Calibration)?,
-                Saliency::Magnitude => Place::File(PathBuf::new()),
-            },
-        };
+        let calibration = spec.calibration_in_use();
+        let calibration =
+            calibration.map(|calibration| CalibrationPlan::locate(calibration, &roots));
         Ok(Self {
             model: ModelSource::of_attempt(attempt, &spec.model)?,
-            saliency,
-            sparsity: sparsity(spec.pattern, spec.sparsity),
-            calibration: CalibrationPlan {
-                corpus,
-                n_samples: spec.calibration.n_samples,
-                seq_len: spec.calibration.seq_len,
-                seed: spec.calibration.seed,
-            },
+            method: spec.method,
+            goal: spec.goal(),
+            calibration: calibration.transpose()?,
             evaluation: EvaluationPlan::of_attempt(attempt, &spec.evaluation)?,
             device: DeviceName::of_attempt(attempt)?,
             spec: Some(spec.clone()),
         })
     }
-
-    /// `wanda` or `magnitude`.
-    pub(super) fn method(&self) -> Method {
-        match self.saliency {
-            Saliency::Wanda => Method::Wanda,
-            Saliency::Magnitude => Method::Magnitude,
-        }
-    }
-
-    /// `unstructured` or `N:M`.
-    pub(super) fn pattern(&self) -> Pattern {
-        match self.sparsity {
-            Sparsity::Ratio(_) => Pattern::Unstructured,
-            Sparsity::KeptOfGroup { kept, group } => Pattern::KeptOfGroup { kept, group },
-        }
-    }
 }
 
-/// The engine's word for a method.
-pub(crate) fn saliency(method: Method) -> Saliency {
-    match method {
-        Method::Wanda => Saliency::Wanda,
-        Method::Magnitude => Saliency::Magnitude,
-    }
-}
-
-/// The engine's word for a pattern.
-pub(crate) fn sparsity(pattern: Pattern, ratio: f64) -> Sparsity {
-    match pattern {
-        Pattern::Unstructured => Sparsity::Ratio(ratio),
-        Pattern::KeptOfGroup { kept, group } => Sparsity::KeptOfGroup { kept, group },
+impl CalibrationPlan {
+    fn locate(spec: &CalibrationSpec, roots: &DataRoots) -> Result<Self, DatasetNotFound> {
+        Ok(Self {
+            corpus: Corpus::Text {
+                name: spec.dataset.name().to_owned(),
+                place: roots.locate(&spec.dataset, Use::Calibration)?,
+            },
+            n_samples: spec.n_samples,
+            seq_len: spec.seq_len,
+            seed: spec.seed,
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use crate::domain::report::manifest::{
     Calibration, FileEntry, LinearReport, Manifest, ModelProvenance,
 };
 use crate::domain::report::results::Results;
-use crate::engine::{Checkpoint, Decoder, Saliency};
+use crate::engine::{Checkpoint, Decoder};
 
 /// Does the whole job. When it returns, the artifact lies complete and synced in `workspace.artifact`.
 pub fn prune_job(
@@ -22,13 +22,12 @@ pub fn prune_job(
     stopwatch.enter(Phase::Resolving, listener);
     let device = plan.device.open()?;
     let model = resolve(&plan.model, &mut stopwatch, listener)?;
-    let needs_calibration = plan.saliency == Saliency::Wanda;
-    let corpus = needs_calibration.then_some(&plan.calibration.corpus);
+    let corpus = plan.calibration.as_ref().map(|plan| &plan.corpus);
     let files = fetch(corpus, &plan.evaluation, &mut stopwatch, listener)?;
     stopwatch.enter(Phase::Calibrating, listener);
     let source = Checkpoint::open(&model.dir)?;
     let decoder = Decoder::open(&source, &device)?;
-    decoder.plan().check_pattern(plan.sparsity)?;
+    decoder.plan().check_pattern(plan.goal.pattern)?;
     let prepared = evaluation::Prepared::new(
         &plan.evaluation,
         &files,
@@ -36,15 +35,11 @@ pub fn prune_job(
         decoder.plan(),
         &plan.device,
     )?;
-    let calibration = match plan.saliency {
-        Saliency::Magnitude => None,
-        Saliency::Wanda => Some(calibrate::windows(
-            &plan.calibration,
-            &files.calibration,
-            &model.dir,
-            decoder.plan(),
-        )?),
-    };
+    let calibration = plan
+        .calibration
+        .as_ref()
+        .map(|plan| calibrate::windows(plan, &files.calibration, &model.dir, decoder.plan()));
+    let calibration = calibration.transpose()?;
 
     stopwatch.enter(Phase::Pruning, listener);
     let provenance = publish::provenance(&model, &source, decoder.plan())?;

@@ -3,7 +3,8 @@
 use super::fields::Fields;
 use super::{Defaults, evaluation, limits, names, seq_len, to_usize};
 use crate::corpora::{C4, DEMO};
-use crate::domain::spec::{BUNDLED_MODEL, CalibrationSpec, Method, ModelRef, Pattern, PruneSpec};
+use crate::domain::spec::{BUNDLED_MODEL, CalibrationSpec, ModelRef, PruneSpec};
+use crate::engine::{MethodId, Pattern};
 
 /// `None` only where an error was pushed.
 pub(super) fn spec(root: &mut Fields<'_, '_>, defaults: Defaults) -> Option<PruneSpec> {
@@ -36,10 +37,10 @@ pub(super) fn is_bundled(model: Option<&ModelRef>) -> bool {
     matches!(model, Some(ModelRef::Local { id }) if id == BUNDLED_MODEL)
 }
 
-/// `"wanda"` or `{"type": "wanda"}`.
-fn method(root: &mut Fields<'_, '_>) -> Option<Method> {
+/// A name, or `{"type": NAME}`.
+fn method(root: &mut Fields<'_, '_>) -> Option<MethodId> {
     let Some(value) = root.value("method") else {
-        return Some(Method::Wanda);
+        return Some(MethodId::default());
     };
     if let Some(text) = value.as_str() {
         return root.checked("method", "unsupported", text.parse());
@@ -57,7 +58,7 @@ fn pattern(root: &mut Fields<'_, '_>) -> Option<Pattern> {
     let is_absent = root.is_absent("pattern");
     let text = root.string("pattern");
     if is_absent {
-        return Some(Pattern::Unstructured);
+        return Some(Pattern::default());
     }
     text.and_then(|text| root.checked("pattern", "invalid_format", text.parse()))
 }
@@ -66,23 +67,23 @@ fn pattern(root: &mut Fields<'_, '_>) -> Option<Pattern> {
 fn sparsity(root: &mut Fields<'_, '_>, pattern: Option<Pattern>) -> Option<f64> {
     let is_absent = root.is_absent("sparsity");
     let given = root.number("sparsity", 0.0..1.0);
-    match pattern {
-        Some(Pattern::KeptOfGroup { kept, group }) => {
-            let implied = 1.0 - kept as f64 / group as f64;
+    let Some(pattern) = pattern else { return given };
+    match pattern.implied_sparsity() {
+        Some(implied) => {
             if given.is_some_and(|given| (given - implied).abs() > 1e-9) {
                 let detail = format!(
-                    "the pattern {kept}:{group} means a sparsity of {implied}; leave it out or say so"
+                    "the pattern {pattern} means a sparsity of {implied}; leave it out or say so"
                 );
                 root.error("sparsity", "contradiction", detail);
             }
             (given.is_some() || is_absent).then_some(implied)
         }
-        Some(Pattern::Unstructured) if is_absent => {
-            let detail = "`sparsity` is required for the pattern unstructured".to_owned();
+        None if is_absent => {
+            let detail = format!("`sparsity` is required for the pattern {pattern}");
             root.error("sparsity", "required", detail);
             None
         }
-        Some(Pattern::Unstructured) | None => given,
+        None => given,
     }
 }
 

@@ -2,12 +2,12 @@
 
 use candle_core::{D, Device};
 use secateur::engine::{
-    Checkpoint, Decoder, EngineError, ResidentBlocks, Saliency, Silent, Sparsity, TokenWindows,
+    Checkpoint, Decoder, EngineError, Goal, Pattern, ResidentBlocks, Silent, TokenWindows,
     divergence, perplexity,
 };
 
 use crate::log_likelihood::{TINY, logits_of, tiny_model};
-use crate::reference::prune_model;
+use crate::reference::{method, prune_model};
 use crate::synthetic::{Shape, write_model};
 
 fn windows() -> TokenWindows {
@@ -34,8 +34,11 @@ fn a_pruned_model_diverges_as_its_logits_say_and_keeps_its_perplexity() {
     let dense = tiny_model(None);
     let pruned = prune_model(
         dense.path(),
-        Saliency::Magnitude,
-        Sparsity::Ratio(0.3),
+        method("magnitude"),
+        Goal {
+            pattern: Pattern::Unstructured,
+            sparsity: 0.3,
+        },
         &windows(),
     );
     let open = |path| Checkpoint::open(path).unwrap();

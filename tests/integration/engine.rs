@@ -8,10 +8,10 @@ use secateur::engine::model::BlockContext;
 use secateur::engine::ops::TokenLayout;
 use secateur::engine::{
     Checkpoint, Decoder, EngineError, Journal, Observer, Progress, PruneOptions, PrunedCopy,
-    Result, Saliency, Silent, Sparsity, TokenWindows, prune,
+    Result, Silent, TokenWindows, prune,
 };
 
-use crate::reference::{Tensors, prune_model, reference_dir};
+use crate::reference::{Tensors, half, method, prune_model, reference_dir};
 use crate::synthetic::{Shape, write_model};
 
 const TINY: Shape = Shape {
@@ -62,12 +62,12 @@ fn prune_with(
     };
     let windows = tiny_windows();
     let options = PruneOptions {
-        saliency: Saliency::Wanda,
-        sparsity: Sparsity::Ratio(0.5),
+        method: method("wanda"),
+        goal: half("unstructured"),
         windows: Some(&windows),
         journal: Some(journal),
     };
-    prune(&decoder, &target, &options, observer, None)
+    prune(&decoder, &target, &options, observer)
 }
 
 #[test]
@@ -75,8 +75,8 @@ fn work_that_was_stopped_goes_on_at_its_block_and_gives_the_same_bytes() {
     let (model, work) = (tiny_model(), tempfile::tempdir().unwrap());
     let whole = prune_model(
         model.path(),
-        Saliency::Wanda,
-        Sparsity::Ratio(0.5),
+        method("wanda"),
+        half("unstructured"),
         &tiny_windows(),
     );
     let journal = Journal::open(&work.path().join("journal"), "same").unwrap();
@@ -112,12 +112,7 @@ fn a_journal_of_other_work_is_ignored() {
 #[test]
 fn what_is_not_pruned_stays_byte_identical() {
     let model = tiny_model();
-    let pruned = prune_model(
-        model.path(),
-        Saliency::Wanda,
-        Sparsity::KeptOfGroup { kept: 2, group: 4 },
-        &tiny_windows(),
-    );
+    let pruned = prune_model(model.path(), method("wanda"), half("2:4"), &tiny_windows());
     let file = |dir: &Path| Tensors::read(&dir.join("model.safetensors"));
     let (dense, pruned) = (file(model.path()), file(pruned.dir.path()));
     for name in dense.names() {
@@ -239,18 +234,18 @@ fn a_model_with_nan_fails_with_block_and_linear_named() {
     let decoder = Decoder::open(&source, &Device::Cpu).unwrap();
     let out = tempfile::tempdir().unwrap();
     let target = PrunedCopy::create(&source, out.path()).unwrap();
-    for (saliency, place) in [
-        (Saliency::Wanda, "model.layers.2.mlp.down_proj"),
-        (Saliency::Magnitude, "model.layers.2.mlp.up_proj"),
+    for (name, place) in [
+        ("wanda", "model.layers.2.mlp.down_proj"),
+        ("magnitude", "model.layers.2.mlp.up_proj"),
     ] {
         let windows = tiny_windows();
         let options = PruneOptions {
-            saliency,
-            sparsity: Sparsity::Ratio(0.5),
+            method: method(name),
+            goal: half("unstructured"),
             windows: Some(&windows),
             journal: None,
         };
-        let error = prune(&decoder, &target, &options, &mut Silent, None).unwrap_err();
+        let error = prune(&decoder, &target, &options, &mut Silent).unwrap_err();
         assert!(
             matches!(&error, EngineError::NonFinite { place: named, .. } if named == place),
             "{error}"

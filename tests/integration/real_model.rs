@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use secateur::engine::{Checkpoint, ModelPlan, Saliency, Sparsity, TokenWindows};
+use secateur::engine::{Checkpoint, ModelPlan, TokenWindows};
 use serde_json::Value;
 
 use crate::command_line;
 use crate::engine::assert_same_logits;
-use crate::reference::{Tensors, perplexity_of, prune_model, reference_dir};
+use crate::reference::{Tensors, half, method, perplexity_of, prune_model, reference_dir};
 
 /// Of the reference's 60 windows: enough to tell one mask from another, in a quarter of the time.
 const WINDOWS: usize = 15;
@@ -179,8 +179,8 @@ fn the_windows_drawn_from_the_text_and_the_masks_are_those_of_the_reference() {
 fn masks_of_groups_are_those_of_the_reference() {
     let Some(real) = Real::find() else { return };
     for (run, kept, group) in [("wanda-2of4", 2, 4), ("wanda-4of8", 4, 8)] {
-        let sparsity = Sparsity::KeptOfGroup { kept, group };
-        let pruned = prune_model(&real.model, Saliency::Wanda, sparsity, &real.calibration);
+        let goal = half(&format!("{kept}:{group}"));
+        let pruned = prune_model(&real.model, method("wanda"), goal, &real.calibration);
         real.check_masks(run, pruned.dir.path());
     }
 }
@@ -191,8 +191,8 @@ fn dense_and_magnitude_perplexities_are_those_of_the_reference() {
     real.check_perplexity("dense", &real.model, 0.003);
     let pruned = prune_model(
         &real.model,
-        Saliency::Magnitude,
-        Sparsity::Ratio(0.5),
+        method("magnitude"),
+        half("unstructured"),
         &real.calibration,
     );
     real.check_perplexity("magnitude-50", pruned.dir.path(), 0.03);

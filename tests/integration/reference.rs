@@ -8,17 +8,30 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use safetensors::SafeTensors;
-use secateur::engine::model::InputId;
+use secateur::engine::model::{InputId, LinearSpec};
 use secateur::engine::{
-    Checkpoint, Decoder, InputStatistic, PruneOptions, PrunedCopy, ResidentBlocks, Saliency,
-    Silent, Sparsity, TokenWindows, perplexity, prune,
+    Checkpoint, ComparisonGroup, Decoder, Goal, InputStatistics, Mask, Method, MethodId, ModelPlan,
+    Observer, Pattern, Progress, PruneOptions, PrunedCopy, ResidentBlocks, Result, Ria, Silent,
+    Statistic, TokenWindows, Weights, perplexity, prune,
 };
 
 use crate::log_likelihood::logits_of;
 
-const WANDA_50: (&str, Sparsity) = ("wanda-50", Sparsity::Ratio(0.5));
-const TWO_OF_FOUR: (&str, Sparsity) = ("wanda-2of4", Sparsity::KeptOfGroup { kept: 2, group: 4 });
-const FOUR_OF_EIGHT: (&str, Sparsity) = ("wanda-4of8", Sparsity::KeptOfGroup { kept: 4, group: 8 });
+const WANDA_50: (&str, &str) = ("wanda-50", "unstructured");
+const TWO_OF_FOUR: (&str, &str) = ("wanda-2of4", "2:4");
+const FOUR_OF_EIGHT: (&str, &str) = ("wanda-4of8", "4:8");
+
+pub(crate) fn method(name: &str) -> MethodId {
+    name.parse().unwrap()
+}
+
+/// Half of the weights, in this pattern.
+pub(crate) fn half(pattern: &str) -> Goal {
+    Goal {
+        pattern: pattern.parse().unwrap(),
+        sparsity: 0.5,
+    }
+}
 
 /// The folder of reference results, if it is there.
 pub(crate) fn reference_dir() -> Option<PathBuf> {
@@ -98,29 +111,45 @@ pub(crate) struct Pruned {
 
 pub(crate) fn prune_model(
     model: &Path,
-    saliency: Saliency,
-    sparsity: Sparsity,
+    method: MethodId,
+    goal: Goal,
     windows: &TokenWindows,
 ) -> Pruned {
     let dir = tempfile::tempdir().unwrap();
     let source = Checkpoint::open(model).unwrap();
     let decoder = Decoder::open(&source, &Device::Cpu).unwrap();
     let target = PrunedCopy::create(&source, dir.path()).unwrap();
-    let mut sums = BTreeMap::new();
-    let mut see = |block: usize, input: InputId, statistic: &InputStatistic| {
-        let linears = decoder.plan().blocks[block].linears.iter();
-        for linear in linears.filter(|linear| linear.input == input) {
-            sums.insert(linear.name.clone(), statistic.sums().to_vec());
-        }
-    };
     let options = PruneOptions {
-        saliency,
-        sparsity,
+        method,
+        goal,
         windows: Some(windows),
         journal: None,
     };
-    prune(&decoder, &target, &options, &mut Silent, Some(&mut see)).unwrap();
+    let mut sums = Sums {
+        plan: decoder.plan(),
+        by_linear: BTreeMap::new(),
+    };
+    prune(&decoder, &target, &options, &mut sums).unwrap();
+    let sums = sums.by_linear;
     Pruned { dir, sums }
+}
+
+/// Keeps Σx² by linear.
+struct Sums<'a> {
+    plan: &'a ModelPlan,
+    by_linear: BTreeMap<String, Vec<f64>>,
+}
+
+impl Observer for Sums<'_> {
+    fn progress(&mut self, _progress: Progress) {}
+
+    fn observed(&mut self, block: usize, input: InputId, seen: &InputStatistics) {
+        let linears = self.plan.blocks[block].linears.iter();
+        for linear in linears.filter(|linear| linear.input == input) {
+            let sums = seen.sum_of_squares().unwrap().sums().to_vec();
+            self.by_linear.insert(linear.name.clone(), sums);
+        }
+    }
 }
 
 pub(crate) fn perplexity_of(model: &Path, windows: &TokenWindows) -> f64 {
@@ -190,8 +219,8 @@ fn check_tiny(name: &str) {
         1e-4,
         "dense perplexity",
     );
-    for (run, sparsity) in [WANDA_50, TWO_OF_FOUR, FOUR_OF_EIGHT] {
-        let pruned = prune_model(&dir, Saliency::Wanda, sparsity, &windows);
+    for (run, pattern) in [WANDA_50, TWO_OF_FOUR, FOUR_OF_EIGHT] {
+        let pruned = prune_model(&dir, method("wanda"), half(pattern), &windows);
         let sum = |linear: &str| {
             let statistic = scaler.f32(&format!("{run}/{linear}"));
             statistic
@@ -207,7 +236,7 @@ fn check_tiny(name: &str) {
         );
         assert_close(perplexity_of(pruned.dir.path(), &eval), ppl(run), 1e-4, run);
     }
-    let magnitude = prune_model(&dir, Saliency::Magnitude, Sparsity::Ratio(0.5), &windows);
+    let magnitude = prune_model(&dir, method("magnitude"), half("unstructured"), &windows);
     // The reference zeroes one weight more per linear: all that are not above the threshold.
     assert_close(
         perplexity_of(magnitude.dir.path(), &eval),
@@ -215,6 +244,86 @@ fn check_tiny(name: &str) {
         0.03,
         "magnitude-50",
     );
+}
+
+/// RIA with the original's count of zeros per linear: all scores up to the one at `floor(n · sparsity)`.
+#[derive(Debug)]
+struct OriginalRia;
+
+impl Method for OriginalRia {
+    fn name(&self) -> &'static str {
+        "original-ria"
+    }
+
+    fn doc(&self) -> &'static str {
+        "RIA with one more zero per linear."
+    }
+
+    fn needs(&self) -> &'static [Statistic] {
+        Ria::DEFAULT.needs()
+    }
+
+    fn prune(
+        &self,
+        weights: &mut Weights,
+        linear: &LinearSpec,
+        seen: &InputStatistics,
+        goal: Goal,
+    ) -> Result<Mask> {
+        let n = match &*weights {
+            Weights::F32(values) => values.len(),
+            _ => panic!("the models of the reference are in f32"),
+        };
+        let one_more = match goal.pattern {
+            Pattern::Unstructured => 1.5 / n as f64,
+            Pattern::KeptOfGroup { .. } => 0.0,
+        };
+        let goal = Goal {
+            sparsity: goal.sparsity + one_more,
+            ..goal
+        };
+        Ria::DEFAULT.prune(weights, linear, seen, goal)
+    }
+}
+
+/// RIA that compares the weights of each row, as the original does with `--per_outneuron`.
+static RIA_BY_ROWS: Ria = Ria {
+    among: ComparisonGroup::Row,
+};
+
+fn check_ria(name: &str) {
+    let Some(dir) = reference_dir() else {
+        return;
+    };
+    let model = dir.join(name);
+    let windows = Tensors::read(&model.join("calib_ids.safetensors")).windows("input_ids");
+    let eval = Tensors::read(&model.join("eval.safetensors")).windows("eval_ids");
+    let golden = Tensors::read(&dir.join(format!("methods/{name}.safetensors")));
+    let expected: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(dir.join(format!("methods/{name}.json"))).unwrap())
+            .unwrap();
+    for (run, method, pattern) in [
+        ("ria-50", MethodId::new(&OriginalRia), "unstructured"),
+        ("ria-50-rows", MethodId::new(&RIA_BY_ROWS), "unstructured"),
+        ("ria-2of4", method("ria"), "2:4"),
+    ] {
+        let pruned = prune_model(&model, method, half(pattern), &windows);
+        for linear in pruned.sums.keys() {
+            let mask = golden.bytes(&format!("{run}/mask/{linear}"));
+            let expected: Vec<bool> = mask.iter().map(|&bit| bit == 1).collect();
+            let actual = zeros(pruned.dir.path(), linear);
+            let differing = actual.iter().zip(&expected).filter(|(a, b)| a != b).count();
+            assert_eq!(differing, 0, "{run}: bits of the mask of {linear}");
+        }
+        let expected = expected["runs"][run]["perplexity"].as_f64().unwrap();
+        assert_close(perplexity_of(pruned.dir.path(), &eval), expected, 1e-4, run);
+    }
+}
+
+#[test]
+fn ria_gives_the_masks_of_the_original() {
+    check_ria("tiny-random");
+    check_ria("tiny-trained");
 }
 
 #[test]
@@ -263,8 +372,8 @@ fn check_family(family: &str) {
         1e-5,
         "dense",
     );
-    for (run, sparsity) in [WANDA_50, TWO_OF_FOUR] {
-        let pruned = prune_model(&model, Saliency::Wanda, sparsity, &windows);
+    for (run, pattern) in [WANDA_50, TWO_OF_FOUR] {
+        let pruned = prune_model(&model, method("wanda"), half(pattern), &windows);
         let sum = |linear: &str| {
             golden
                 .f32(&format!("{run}/sum_sq/{linear}"))

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use secateur::domain::job::progress::{Phase, Step};
 use secateur::domain::report::manifest::Manifest;
-use secateur::engine::{PortableState, Saliency, Sparsity};
+use secateur::engine::PortableState;
 use secateur::pipeline::{
     CalibrationPlan, Corpus, DeviceName, EvaluationPlan, Listener, ModelSource, PipelineError,
     Plan, Workspace, prune_job,
 };
 use tempfile::TempDir;
 
+use crate::reference::{half, method};
 use crate::synthetic::{Shape, write_ids, write_model};
 
 const SHAPE: Shape = Shape {
@@ -75,14 +76,14 @@ impl Work {
                 id: "m".to_owned(),
                 path: self.path("model"),
             },
-            saliency: Saliency::Wanda,
-            sparsity: Sparsity::Ratio(0.5),
-            calibration: CalibrationPlan {
+            method: method("wanda"),
+            goal: half("unstructured"),
+            calibration: Some(CalibrationPlan {
                 corpus: Corpus::Ids(self.path("ids.safetensors")),
                 n_samples: 4,
                 seq_len: None,
                 seed: 0,
-            },
+            }),
             evaluation: EvaluationPlan::default(),
             device: DeviceName::Cpu,
             spec: None,

@@ -3,8 +3,8 @@
 use super::family;
 use super::rope::{RopeSpec, RopeTables};
 use crate::error::{EngineError, Result};
-use crate::mask::Sparsity;
 use crate::ops::AttentionShape;
+use crate::pattern::Pattern;
 
 /// A whole decoder.
 #[derive(Debug, Clone, PartialEq)]
@@ -152,14 +152,11 @@ impl ModelPlan {
     }
 
     /// Refuses N:M whose M does not divide the input features of every linear.
-    pub fn check_pattern(&self, sparsity: Sparsity) -> Result<()> {
-        let Sparsity::KeptOfGroup { group, .. } = sparsity else {
+    pub fn check_pattern(&self, pattern: Pattern) -> Result<()> {
+        let Pattern::KeptOfGroup { group, .. } = pattern else {
             return Ok(());
         };
-        match self
-            .linears()
-            .find(|linear| !linear.d_in.is_multiple_of(group))
-        {
+        match self.linears().find(|linear| !pattern.fits(linear.d_in)) {
             Some(linear) => Err(EngineError::PatternMismatch {
                 linear: linear.name.clone(),
                 d_in: linear.d_in,

@@ -24,13 +24,13 @@ pub struct Manifest {
     pub model: ModelProvenance,
     /// What was asked for; `null` where the command line took files instead of registered data sets.
     pub spec: Option<PruneSpec>,
-    /// `wanda` or `magnitude`.
+    /// The method's name.
     pub method: String,
     /// `unstructured` or `N:M`.
     pub pattern: String,
     /// Over all pruned linears.
     pub sparsity: Sparsity,
-    /// The windows that activations were observed on; `null` for magnitude without any.
+    /// The windows that activations were observed on; `null` where the method observes none.
     pub calibration: Option<Calibration>,
     /// Every pruned linear, in order.
     pub linears: Vec<LinearReport>,

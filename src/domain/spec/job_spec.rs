@@ -6,11 +6,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::evaluation::EvaluationSpec;
-use super::method::Method;
+use super::method::{self, MethodObject};
 use super::model::ModelRef;
-use super::pattern::Pattern;
 use crate::corpora::DatasetRef;
 use crate::domain::JobId;
+use crate::engine::{Goal, MethodId, Pattern};
 
 /// The kind of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -70,7 +70,9 @@ pub struct PruneSpec {
     /// The model.
     pub model: ModelRef,
     /// How weights are ranked.
-    pub method: Method,
+    #[serde(with = "method")]
+    #[schema(value_type = MethodObject)]
+    pub method: MethodId,
     /// Fraction of zeros asked for, in [0, 1).
     pub sparsity: f64,
     /// Which positions may become zero.
@@ -80,6 +82,21 @@ pub struct PruneSpec {
     pub calibration: CalibrationSpec,
     /// What is measured.
     pub evaluation: EvaluationSpec,
+}
+
+impl PruneSpec {
+    /// What is asked of every linear.
+    pub fn goal(&self) -> Goal {
+        Goal {
+            pattern: self.pattern,
+            sparsity: self.sparsity,
+        }
+    }
+
+    /// The calibration windows, if the method reads any.
+    pub fn calibration_in_use(&self) -> Option<&CalibrationSpec> {
+        self.method.needs_calibration().then_some(&self.calibration)
+    }
 }
 
 /// A measurement without pruning.
@@ -152,7 +169,7 @@ impl JobSpec {
     }
 
     /// How weights are ranked, where any become zero.
-    pub fn method(&self) -> Option<Method> {
+    pub fn method(&self) -> Option<MethodId> {
         match self {
             Self::Prune(spec) => Some(spec.method),
             Self::Evaluate(_) => None,

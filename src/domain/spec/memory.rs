@@ -6,7 +6,7 @@
 //! ```text
 //! block       = 4 · (weights of a block's linears + weights of its largest linear)
 //! batch       = 4 · max(2048, seq_len) · (3 · intermediate + 4 · hidden)
-//! calibration = 4 · n_samples · seq_len · hidden                              wanda only
+//! calibration = 4 · n_samples · seq_len · hidden                              if the method reads any
 //! wave        = min(256 MiB, 4 · tokens · hidden)                             of `windows`, or of the longest text
 //! head        = 4 · vocab · hidden + 32 MiB of logits                         where anything is measured
 //! measuring   = models · (wave + head)                                        models = 2 where two are compared
@@ -17,7 +17,6 @@
 
 use super::evaluation::EvaluationSpec;
 use super::job_spec::JobSpec;
-use super::method::Method;
 use crate::corpora::DatasetRef;
 use crate::engine::model::{BlockPlan, LinearSpec};
 use crate::engine::{BATCH_TOKENS, LOGITS_BYTES, ModelPlan, WAVE_BYTES};
@@ -36,17 +35,17 @@ pub fn estimate(spec: &JobSpec, models: &[ModelPlan]) -> Option<u64> {
 fn of_model(spec: &JobSpec, model: &ModelPlan) -> u64 {
     let evaluation = spec.evaluation();
     let hidden = model.hidden as u64;
-    let (calibration, calibration_len) = match spec {
-        JobSpec::Prune(spec) => {
-            let seq_len = spec.calibration.seq_len.unwrap_or(model.default_seq_len()) as u64;
-            let tokens = spec.calibration.n_samples as u64 * seq_len;
-            match spec.method {
-                Method::Wanda => (F32 * tokens * hidden, seq_len),
-                Method::Magnitude => (0, 0),
-            }
-        }
-        JobSpec::Evaluate(_) => (0, 0),
+    let calibration = match spec {
+        JobSpec::Prune(spec) => spec.calibration_in_use(),
+        JobSpec::Evaluate(_) => None,
     };
+    let (calibration, calibration_len) = calibration.map_or((0, 0), |calibration| {
+        let seq_len = calibration.seq_len.unwrap_or(model.default_seq_len()) as u64;
+        (
+            F32 * calibration.n_samples as u64 * seq_len * hidden,
+            seq_len,
+        )
+    });
     let seq_len = evaluation.seq_len.unwrap_or(model.default_seq_len()) as u64;
     let longest = (BATCH_TOKENS as u64).max(seq_len).max(calibration_len);
     let batch = F32 * longest * (3 * widest(model, BlockPlan::inner_width) + 4 * hidden);

@@ -1,39 +1,53 @@
-//! How weights are ranked.
+//! A method as it stands in a job: `{"type": NAME}`.
 
-use std::str::FromStr;
+use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::json;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
+use utoipa::{PartialSchema, ToSchema};
 
-/// How weights are ranked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum Method {
-    /// `|W_ij| · ‖X_j‖₂` within each output row (arXiv 2306.11695, eq. 1).
-    Wanda,
-    /// `|W_ij|` over the whole linear.
-    Magnitude,
+use crate::engine::{METHODS, MethodId};
+
+/// The object that names a method.
+#[derive(Serialize, Deserialize)]
+pub(super) struct MethodObject {
+    #[serde(rename = "type")]
+    method: MethodId,
 }
 
-impl Method {
-    /// The word on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Wanda => "wanda",
-            Self::Magnitude => "magnitude",
-        }
+/// Writes a method as its object.
+pub(super) fn serialize<S: Serializer>(
+    method: &MethodId,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    MethodObject { method: *method }.serialize(serializer)
+}
+
+/// Reads a method from its object.
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<MethodId, D::Error> {
+    MethodObject::deserialize(deserializer).map(|object| object.method)
+}
+
+impl PartialSchema for MethodObject {
+    fn schema() -> RefOr<Schema> {
+        let methods = METHODS.map(|method| {
+            json!({
+                "type": "object", "description": method.doc(), "required": ["type"],
+                "properties": {"type": {"type": "string", "enum": [method.name()]}},
+            })
+        });
+        let schema = json!({"description": "How weights are ranked.", "oneOf": methods});
+        serde_json::from_value(schema)
+            .unwrap_or_else(|error| unreachable!("a test reads this schema: {error}"))
     }
 }
 
-impl FromStr for Method {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "wanda" => Ok(Self::Wanda),
-            "magnitude" => Ok(Self::Magnitude),
-            other => Err(format!(
-                "unknown method {other:?}, expected wanda or magnitude"
-            )),
-        }
+impl ToSchema for MethodObject {
+    fn name() -> Cow<'static, str> {
+        "Method".into()
     }
 }

@@ -8,10 +8,7 @@ mod job_spec;
 pub mod memory;
 mod method;
 mod model;
-mod pattern;
 
 pub use evaluation::{BosRule, EvaluationSpec, Guard, TaskRef, task_names};
 pub use job_spec::{CalibrationSpec, EvaluateSpec, JobSpec, JobType, PruneSpec};
-pub use method::Method;
 pub use model::{BUNDLED_MODEL, ModelRef};
-pub use pattern::{MAX_GROUP, Pattern};

@@ -6,6 +6,7 @@ use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::spec::{Guard, task_names};
+use crate::engine::METHODS;
 
 /// The body of a submission.
 pub(in crate::http) struct JobBody;
@@ -29,6 +30,12 @@ const PARTS: [(&str, &str); 8] = [
     ("NameBody", part!("name")),
     ("SubmitterBody", part!("submitter")),
     ("ResourcesBody", part!("resources")),
+];
+
+/// Where the schema of a job of the type `prune` lists the methods, `null` among them in the first place.
+const METHOD_NAMES: [&str; 2] = [
+    "/properties/method/oneOf/0/enum",
+    "/properties/method/oneOf/1/properties/type/enum",
 ];
 
 /// Where the evaluation's schema lists the tasks.
@@ -73,6 +80,12 @@ fn read(text: &str) -> RefOr<Schema> {
         for pointer in TASK_NAMES {
             if let Some(names) = schema.pointer_mut(pointer) {
                 *names = json!(task_names());
+            }
+        }
+        for (pointer, absent) in METHOD_NAMES.into_iter().zip([Some(Value::Null), None]) {
+            if let Some(names) = schema.pointer_mut(pointer) {
+                let methods = METHODS.map(|method| Value::from(method.name()));
+                *names = methods.into_iter().chain(absent).collect();
             }
         }
         if let Some(thresholds) = schema.pointer_mut(THRESHOLDS) {

@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use crate::corpora::{C4, Corpus, WIKITEXT2};
 use crate::domain::spec::JobType;
-use crate::domain::spec::MAX_GROUP;
 use crate::domain::spec::{BosRule, Guard};
 use crate::domain::task_info::TaskInfo;
 use crate::engine::model::ARCHITECTURES;
+use crate::engine::{METHODS, MethodId, Pattern};
 use crate::http::input::query::NoParameters;
 use crate::http::output::problem::Problem;
 use crate::http::{BODY_LIMIT, HttpState};
@@ -21,7 +21,7 @@ pub(super) struct Capabilities {
     /// What a job can be for.
     job_types: [JobType; 2],
     /// How weights can be ranked.
-    methods: [&'static str; 2],
+    methods: [&'static str; METHODS.len()],
     /// What `pattern` can be.
     patterns: Patterns,
     /// Registered texts that are available, from the data directory or from the hub; files below the data directory can be used as `local` besides.
@@ -55,7 +55,7 @@ struct Datasets {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct Patterns {
     /// The patterns with a name.
-    named: [&'static str; 1],
+    named: [&'static str; Pattern::NAMED.len()],
     /// Any `N:M` with `1 <= N < M`, and M at most this.
     max_group: usize,
 }
@@ -63,7 +63,8 @@ struct Patterns {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct CapabilityDefaults {
     method: &'static str,
-    pattern: &'static str,
+    #[schema(value_type = String)]
+    pattern: Pattern,
     calibration_dataset: &'static str,
     n_samples: usize,
     seed: u64,
@@ -109,10 +110,10 @@ pub(super) async fn get_capabilities(
     };
     Ok(Json(Capabilities {
         job_types: JobType::ALL,
-        methods: ["wanda", "magnitude"],
+        methods: METHODS.map(|method| method.name()),
         patterns: Patterns {
-            named: ["unstructured"],
-            max_group: MAX_GROUP,
+            named: Pattern::NAMED,
+            max_group: Pattern::MAX_GROUP,
         },
         datasets: Datasets {
             calibration: names(&datasets.calibration),
@@ -125,8 +126,8 @@ pub(super) async fn get_capabilities(
         artifact_formats: ["dense"],
         devices: state.devices.to_vec(),
         defaults: CapabilityDefaults {
-            method: "wanda",
-            pattern: "unstructured",
+            method: MethodId::default().name(),
+            pattern: Pattern::default(),
             calibration_dataset: C4.name,
             n_samples: defaults.n_samples,
             seed: 0,

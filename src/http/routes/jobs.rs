@@ -13,7 +13,7 @@ use crate::domain::idempotency::{IdempotencyKey, KeyedRequest, Reply};
 use crate::domain::job::Job;
 use crate::domain::job::JobFilter;
 use crate::domain::job::event::Attempt;
-use crate::domain::spec::Method;
+use crate::engine::MethodId;
 use crate::http::HttpState;
 use crate::http::input::body::JsonBody;
 use crate::http::input::body_schema::JobBody;
@@ -137,7 +137,7 @@ fn accepted(reply: Reply) -> Response {
         ("status" = Option<String>, Query, description = "One or several of queued, running, succeeded, failed, pausing, paused, cancelling, cancelled; separated by commas", example = "queued,running"),
         ("type" = Option<String>, Query, description = "prune, evaluate, or both separated by a comma", example = "evaluate"),
         ("model" = Option<String>, Query, description = "The model's id"),
-        ("method" = Option<String>, Query, description = "wanda or magnitude; no job of the type evaluate has one"),
+        ("method" = Option<String>, Query, description = "A method by its name; no job of the type evaluate has one"),
         ("submitter" = Option<String>, Query, description = "The submitter; empty for jobs without one"),
         ("created_after" = Option<String>, Query, description = "RFC 3339; this time or later"),
         ("created_before" = Option<String>, Query, description = "RFC 3339; before this time"),
@@ -158,8 +158,8 @@ pub(super) async fn list_jobs(
         types: parameters.take_with("type", list).unwrap_or_default(),
         model: parameters.take("model"),
         method: parameters
-            .take::<Method>("method")
-            .map(|method| method.as_str().to_owned()),
+            .take::<MethodId>("method")
+            .map(|method| method.to_string()),
         submitter: parameters.take("submitter"),
         created_after: parameters.take("created_after"),
         created_before: parameters.take("created_before"),

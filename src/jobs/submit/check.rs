@@ -131,7 +131,7 @@ async fn fetch_config(parts: &JobsParts, id: JobId, fetched: &Path) -> Result<Pa
 /// Counts an accepted job; one that prunes nothing under the method `none`.
 pub(super) fn count(spec: &JobSpec) {
     let (method, pattern) = match spec {
-        JobSpec::Prune(spec) => (spec.method.as_str(), spec.pattern.to_string()),
+        JobSpec::Prune(spec) => (spec.method.name(), spec.pattern.to_string()),
         JobSpec::Evaluate(_) => ("none", "none".to_owned()),
     };
     metrics::counter!(instruments::JOBS_CREATED, "method" => method, "pattern" => pattern)

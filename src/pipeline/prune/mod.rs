@@ -34,18 +34,12 @@ pub(super) fn prune_into(
         });
     let target = target::open(decoder, workspace, journal.as_ref(), windows)?;
     let options = PruneOptions {
-        saliency: plan.saliency,
-        sparsity: plan.sparsity,
+        method: plan.method,
+        goal: plan.goal,
         windows,
         journal: journal.as_ref(),
     };
-    prune(
-        decoder,
-        &target,
-        &options,
-        &mut EngineObserver(listener),
-        None,
-    )?;
+    prune(decoder, &target, &options, &mut EngineObserver(listener))?;
     count_zeros(&workspace.artifact, decoder.plan())
 }
 

@@ -62,9 +62,9 @@ pub(super) fn fingerprint(
     add(&weights_digest(&model.files));
     // The computation follows the configuration, so another one gives other activations.
     add(&format!("{config:?}"));
-    add(plan.method().as_str());
-    add(&plan.pattern().to_string());
-    add(&plan.sparsity.ratio().to_bits().to_string());
+    add(plan.method.name());
+    add(&plan.goal.pattern.to_string());
+    add(&plan.goal.sparsity.to_bits().to_string());
     add(&plan.device.to_string());
     add(calibration.map_or("", |calibration| &calibration.window_sha256));
     hex::encode(digest.finalize())
@@ -116,10 +116,10 @@ pub(super) fn finish(
         digest: weights_digest(&files),
         model: pruned.provenance,
         spec: plan.spec.clone(),
-        method: plan.method().as_str().to_owned(),
-        pattern: plan.pattern().to_string(),
+        method: plan.method.to_string(),
+        pattern: plan.goal.pattern.to_string(),
         sparsity: Sparsity {
-            requested: plan.sparsity.ratio(),
+            requested: plan.goal.sparsity,
             achieved: zeros as f64 / weights as f64,
         },
         calibration: pruned.calibration,

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::corpora::{DEMO, DatasetRef};
-use crate::domain::spec::{Method, ModelRef, PruneSpec};
+use crate::domain::spec::{ModelRef, PruneSpec};
 
 fn parse(body: &Value) -> Result<JobRequest, Vec<(String, &'static str)>> {
     let parsed = JobRequest::parse(body, Defaults::GPU);
@@ -90,7 +90,7 @@ fn every_field_can_be_given() {
     let (request, spec) = (parse(&body).unwrap(), prune(&body));
     assert_eq!(request.name.as_deref(), Some("nightly"));
     assert_eq!(request.metadata["team"], "serving");
-    assert_eq!(spec.method, Method::Magnitude);
+    assert_eq!(spec.method.name(), "magnitude");
     assert_eq!(
         spec.calibration.dataset,
         DatasetRef::Local {

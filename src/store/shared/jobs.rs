@@ -14,7 +14,7 @@ use crate::domain::job::event::{Attempt, EventKind};
 use crate::domain::job::scheduling::{DeviceKind, Scheduling};
 use crate::domain::job::state::JobState;
 use crate::domain::job::{Job, JobFilter, Publication};
-use crate::domain::spec::{JobSpec, JobType, Method};
+use crate::domain::spec::{JobSpec, JobType};
 use crate::store::{JobStatus, JobStore, StoreError, StoreFuture, failed};
 
 /// The columns that are read. By name: a newer version may add one while this one runs, and a statement that was prepared
@@ -165,7 +165,7 @@ pub(super) async fn insert(connection: &mut Connection, job: &Job) -> Result<(),
         .bind(job.spec.job_type().as_str())
         .bind(to_json(&job.spec))
         .bind(job.spec.model().id())
-        .bind(job.spec.method().map_or("", Method::as_str))
+        .bind(job.spec.method().map_or("", |method| method.name()))
         .bind(job.state.as_str())
         .bind(i64::from(job.attempt))
         .bind(i64::from(job.failed_attempts))

@@ -5,8 +5,8 @@
 //! of them are cheaper than moving keys about. The few keys that are left between the bounds are collected and selected
 //! from. A sorted sample gives the first bounds.
 
-use super::Scratch;
-use super::keys::{Element, NonFiniteScore, scores, zero_below, zero_up_to};
+use super::choose::Scratch;
+use super::keys::{mark_below, mark_up_to};
 use crate::simd::{Isa, dispatch};
 
 /// Keys in the sample.
@@ -20,24 +20,18 @@ const MAX_PASSES: usize = 24;
 /// Keys that are looked at together when the last ones are collected.
 const PIECE: usize = 64;
 
-pub(super) fn prune_row<T: Element>(
-    isa: Isa,
-    row: &mut [T],
-    norms: &[f32],
-    zeros: usize,
-    scratch: &mut Scratch,
-) -> Result<(), NonFiniteScore> {
-    scores(isa, row, norms, &mut scratch.keys)?;
+/// Marks the `zeros` lowest of the keys in `scratch`.
+pub(super) fn mark(isa: Isa, zeros: usize, scratch: &mut Scratch, words: &mut [u64]) {
     if zeros == 0 {
-        return Ok(());
+        return;
     }
-    let cut = find_cut(isa, &scratch.keys, zeros, &mut scratch.candidates);
+    let Scratch { keys, candidates } = scratch;
+    let cut = find_cut(isa, keys, zeros, candidates);
     if cut.ties == cut.equal {
-        zero_up_to(isa, row, &scratch.keys, cut.threshold);
+        mark_up_to(isa, keys, cut.threshold, words);
     } else {
-        zero_below(row, &scratch.keys, cut.threshold, cut.ties);
+        mark_below(isa, keys, cut.threshold, cut.ties, words);
     }
-    Ok(())
 }
 
 /// Where the lowest keys end.
@@ -184,7 +178,7 @@ mod tests {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 (state >> 8) % spread
             }).collect();
-            let zeros = crate::mask::zeros_of(n, share).clamp(1, n);
+            let zeros = crate::pattern::choose::zeros_of(n, share).clamp(1, n);
             for isa in [Isa::Native, Isa::Portable] {
                 prop_assert_eq!(find_cut(isa, &keys, zeros, &mut Vec::new()), by_sorting(&keys, zeros));
             }

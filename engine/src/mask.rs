@@ -1,0 +1,97 @@
+//! Which weights of one linear become zero: what a method chooses and a pruned copy is made of.
+
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use crate::checkpoint::Weights;
+use crate::simd::vectorized;
+
+/// One bit per weight of `[d_out, d_in]`, set where it becomes zero; each row begins with a new word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mask {
+    d_in: usize,
+    words: Vec<u64>,
+}
+
+impl Mask {
+    /// No weight becomes zero.
+    pub fn none(d_out: usize, d_in: usize) -> Self {
+        Self {
+            d_in,
+            words: vec![0; d_out * d_in.div_ceil(64)],
+        }
+    }
+
+    /// Whether a weight becomes zero.
+    pub fn contains(&self, row: usize, column: usize) -> bool {
+        let word = self.words[row * self.words_per_row() + column / 64];
+        word >> (column % 64) & 1 == 1
+    }
+
+    /// How many weights become zero.
+    pub fn count(&self) -> u64 {
+        self.words
+            .iter()
+            .map(|word| u64::from(word.count_ones()))
+            .sum()
+    }
+
+    /// Makes the chosen weights zero; the others keep their bits.
+    pub fn apply(&self, weights: &mut Weights) {
+        match weights {
+            Weights::F32(values) => self.apply_to(values),
+            Weights::F16(values) => self.apply_to(values),
+            Weights::Bf16(values) => self.apply_to(values),
+        }
+    }
+
+    fn apply_to<T: Zero>(&self, values: &mut [T]) {
+        let words_per_row = self.words_per_row();
+        values
+            .par_chunks_mut(self.d_in)
+            .zip(self.words.par_chunks(words_per_row))
+            .with_min_len(WEIGHTS_PER_TASK.div_ceil(self.d_in))
+            .for_each(|(row, words)| vectorized(|| zero_row(row, words)));
+    }
+
+    pub(crate) fn words_per_row(&self) -> usize {
+        self.d_in.div_ceil(64)
+    }
+
+    /// The words of every `rows` rows.
+    pub(crate) fn par_rows_mut(
+        &mut self,
+        rows: usize,
+    ) -> impl IndexedParallelIterator<Item = &mut [u64]> {
+        let words = rows * self.words_per_row();
+        self.words.par_chunks_mut(words)
+    }
+}
+
+/// Weights that are worth a task of their own.
+const WEIGHTS_PER_TASK: usize = 1 << 16;
+
+#[inline(always)]
+fn zero_row<T: Zero>(row: &mut [T], words: &[u64]) {
+    for (values, &word) in row.chunks_mut(64).zip(words) {
+        for (i, value) in values.iter_mut().enumerate() {
+            *value = if word >> i & 1 == 1 { T::ZERO } else { *value };
+        }
+    }
+}
+
+trait Zero: Copy + Send {
+    const ZERO: Self;
+}
+
+impl Zero for f32 {
+    const ZERO: Self = 0.0;
+}
+
+impl Zero for f16 {
+    const ZERO: Self = Self::ZERO;
+}
+
+impl Zero for bf16 {
+    const ZERO: Self = Self::ZERO;
+}

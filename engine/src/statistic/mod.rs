@@ -1,0 +1,55 @@
+//! What is collected of the inputs of linears while calibration windows pass.
+
+mod sum_of_squares;
+
+use candle_core::Tensor;
+
+pub use sum_of_squares::SumOfSquares;
+
+use super::error::{EngineError, Result};
+
+/// Something that can be collected of an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Statistic {
+    /// Σx² of each feature.
+    SumOfSquares,
+}
+
+/// The statistics of one input of linears; only those that were asked for are there.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct InputStatistics {
+    sum_of_squares: Option<SumOfSquares>,
+}
+
+impl InputStatistics {
+    /// Collects `wanted` of an input with `d_in` features over `n_windows` windows.
+    pub fn collecting(wanted: &[Statistic], d_in: usize, n_windows: usize) -> Self {
+        let is_wanted = |statistic| wanted.contains(&statistic);
+        Self {
+            sum_of_squares: is_wanted(Statistic::SumOfSquares)
+                .then(|| SumOfSquares::new(d_in, n_windows)),
+        }
+    }
+
+    /// Adds the tokens of `x`, `[n_tokens, d_in]`.
+    pub fn add(&mut self, x: &Tensor) -> Result<()> {
+        match &mut self.sum_of_squares {
+            Some(sums) => sums.add(x),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether everything collected is finite. A NaN stays in a sum, so one look after all windows is enough.
+    pub(crate) fn is_finite(&self) -> bool {
+        self.sum_of_squares
+            .as_ref()
+            .is_none_or(SumOfSquares::is_finite)
+    }
+
+    /// Σx²; an error if it was not asked for.
+    pub fn sum_of_squares(&self) -> Result<&SumOfSquares> {
+        self.sum_of_squares
+            .as_ref()
+            .ok_or(EngineError::NotObserved(Statistic::SumOfSquares))
+    }
+}
