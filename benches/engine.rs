@@ -18,7 +18,7 @@ use secateur::engine::{
     prune,
 };
 
-#[path = "../tests/integration/synthetic.rs"]
+#[path = "../tests/integration/support/synthetic.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
 mod synthetic;
 use synthetic::{Shape, write_model};

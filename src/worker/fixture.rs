@@ -65,7 +65,7 @@ pub(super) async fn claimed(context: &Context) -> Job {
 pub(super) fn build_artifact(context: &Context, job: &Job) -> (PathBuf, JobReport) {
     let directory = context.scratch(job.id).join("artifact");
     std::fs::create_dir_all(&directory).unwrap();
-    let text = include_str!("../../tests/integration/stub_manifest.json");
+    let text = include_str!("../../tests/integration/support/stub/manifest.json");
     std::fs::write(directory.join("model.safetensors"), "0123456789").unwrap();
     std::fs::write(directory.join("secateur.json"), text).unwrap();
     let manifest = serde_json::from_str(text).unwrap();

@@ -1,0 +1,4 @@
+//! Where artifacts are kept.
+
+pub(crate) mod bucket;
+pub(crate) mod service;

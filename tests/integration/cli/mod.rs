@@ -1,0 +1,3 @@
+//! The commands, as a user runs them.
+
+pub(crate) mod command_line;

@@ -1,0 +1,9 @@
+//! The engine as a library, and against results of other implementations.
+
+pub(crate) mod divergence;
+pub(crate) mod generate;
+pub(crate) mod library;
+pub(crate) mod log_likelihood;
+pub(crate) mod real_model;
+pub(crate) mod reference;
+pub(crate) mod reference_scores;

@@ -1,0 +1,5 @@
+//! What operators do and see.
+
+pub(crate) mod probes;
+pub(crate) mod start_up;
+pub(crate) mod traces;

@@ -1,0 +1,119 @@
+//! What operators and their tools ask.
+
+use reqwest::StatusCode;
+use secateur::cli;
+use serde_json::json;
+
+use crate::support::test_app::{TestApp, config};
+
+#[tokio::test]
+async fn a_server_that_can_take_jobs_is_ready() {
+    let app = TestApp::api().await;
+    assert_eq!(app.get("/livez").await.body, b"ok\n");
+    let ready = app.get("/readyz").await;
+    assert_eq!(ready.status, StatusCode::OK);
+    let names = [
+        "database",
+        "schema",
+        "data_directory",
+        "free_space",
+        "accepting",
+    ];
+    let checks = names.map(|name| json!({"name": name, "ok": true}));
+    assert_eq!(ready.json(), json!({"ready": true, "checks": checks}));
+}
+
+#[tokio::test]
+async fn a_server_without_its_directory_lives_and_is_not_ready() {
+    let app = TestApp::api().await;
+    std::fs::remove_dir_all(app.home()).unwrap();
+    let ready = app.get("/readyz").await;
+    assert_eq!(
+        (ready.status, ready.json()["ready"].clone()),
+        (StatusCode::SERVICE_UNAVAILABLE, json!(false))
+    );
+    assert_eq!(
+        ready.json()["checks"][2],
+        json!({"name": "data_directory", "ok": false})
+    );
+    assert_eq!(app.get("/livez").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn version_capabilities_and_documents_are_served() {
+    let app = TestApp::api().await;
+    assert_eq!(
+        app.get("/version").await.json()["version"],
+        env!("CARGO_PKG_VERSION")
+    );
+    let capabilities = app.get("/v1/capabilities").await.json();
+    assert_eq!(capabilities["methods"], json!(["wanda", "magnitude"]));
+    assert_eq!(capabilities["job_types"], json!(["prune", "evaluate"]));
+    assert_eq!(capabilities["defaults"]["n_samples"], 16);
+    assert_eq!(capabilities["defaults"]["guard"]["perplexity_ratio"], 2.0);
+    assert_eq!(capabilities["bos_rules"], json!(["tokenizer", "never"]));
+    let tasks = capabilities["tasks"].as_array().unwrap();
+    let task = |name: &str| tasks.iter().find(|task| task["name"] == name).unwrap();
+    let expected = json!({
+        "name": "boolq", "version": "2.0", "shots": [0], "metrics": ["acc"], "unsupported": null, "documents": null,
+    });
+    assert_eq!(
+        *task("boolq"),
+        expected,
+        "there are none, and the hub may not be asked"
+    );
+    assert_eq!(task("mmlu")["shots"], json!([0, 5]));
+    assert!(task("humaneval")["unsupported"].is_string());
+    assert_eq!(
+        capabilities["devices"],
+        json!([]),
+        "this server runs no jobs itself"
+    );
+    let document = serde_json::to_value(secateur::http::document()).unwrap();
+    assert_eq!(app.get("/openapi.json").await.json(), document);
+    assert_eq!(app.get("/docs/").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn metrics_count_jobs_and_requests() {
+    let app = TestApp::api().await;
+    let id = app.submit("m").await;
+    for _ in 0..2 {
+        let cancel = format!("/v1/jobs/{id}/cancel");
+        app.post(&cancel, &serde_json::Value::Null).await;
+    }
+    app.submit("m").await;
+    let metrics = String::from_utf8(app.get("/metrics").await.body).unwrap();
+    for name in [
+        "secateur_jobs{status=\"queued\"}",
+        "secateur_jobs_created_total{method=\"wanda\",pattern=\"unstructured\"}",
+        "secateur_build_info{version=",
+        "secateur_queue_oldest_age_seconds",
+        "secateur_worker_heartbeat_age_seconds",
+        "secateur_store_free_bytes{store=\"home\"}",
+        "secateur_db_pool_connections{state=\"idle\"}",
+        "http_server_request_duration_seconds_bucket{http_request_method=\"POST\",http_route=\"/v1/jobs\"",
+    ] {
+        assert!(metrics.contains(name), "{name} is missing in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn an_open_address_is_refused_without_an_explicit_word() {
+    let home = tempfile::tempdir().unwrap();
+    let mut config = config(home.path());
+    config.listen.listen = "0.0.0.0:0".parse().unwrap();
+    let error = secateur::app::start(config).await.unwrap_err().to_string();
+    assert!(error.contains("--insecure-no-auth"), "{error}");
+}
+
+#[test]
+fn the_health_check_fails_where_nobody_answers() {
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: cli::healthcheck::Args,
+    }
+    let cli = <Cli as clap::Parser>::parse_from(["healthcheck", "--url", "http://127.0.0.1:9"]);
+    assert!(cli::healthcheck::run(cli.args).is_err());
+}

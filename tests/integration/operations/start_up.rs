@@ -1,0 +1,88 @@
+//! What happens between the start of a program and its first statement: the schema, and the name of the database.
+
+use std::process::{Command, Output};
+
+use crate::faults::kill::Server;
+use crate::support::database::{Database, block_on};
+
+on_both_databases!(blocking:
+    five_servers_that_start_at_once_on_an_empty_database_all_come_up,
+    a_program_that_is_older_than_the_database_refuses_it,
+);
+
+/// What must not be seen anywhere.
+const PASSWORD: &str = "hunter2";
+
+fn migrate(home: &std::path::Path, url: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_secateur"))
+        .arg("migrate")
+        .arg("--home")
+        .arg(home)
+        .env("SECATEUR_DATABASE_URL", url)
+        .output()
+        .unwrap()
+}
+
+fn five_servers_that_start_at_once_on_an_empty_database_all_come_up(database: &Database) {
+    let dir = tempfile::tempdir().unwrap();
+    let starting = [(); 5].map(|()| Server::spawn(dir.path(), database, &[]));
+    for server in starting.map(crate::faults::kill::Starting::listening) {
+        assert_eq!(server.get("/readyz")["ready"], true);
+    }
+}
+
+fn a_program_that_is_older_than_the_database_refuses_it(database: &Database) {
+    let dir = tempfile::tempdir().unwrap();
+    let done = migrate(dir.path(), &database.url());
+    assert!(done.status.success(), "{done:?}");
+    let newer = "update secateur_migrations set version = version + 9000";
+    assert!(block_on(database.execute(newer)).unwrap() > 0);
+    let refused = migrate(dir.path(), &database.url());
+    assert_eq!(refused.status.code(), Some(1));
+    let line = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        line.contains("the database has schema version 900"),
+        "{line}"
+    );
+    assert!(line.contains("this program needs version"), "{line}");
+    assert_eq!(line.trim_end().lines().count(), 1, "{line}");
+}
+
+#[test]
+fn no_message_repeats_the_password_of_the_database() {
+    let dir = tempfile::tempdir().unwrap();
+    for (url, words) in [
+        // Nobody listens there.
+        (
+            "postgres://me:hunter2@127.0.0.1:1/jobs",
+            "postgres://127.0.0.1:1/jobs",
+        ),
+        (
+            "postgres://me:hunter2@host:port/jobs",
+            "expected postgres://",
+        ),
+        (
+            "mysql://me:hunter2@host/jobs",
+            "expected sqlite://PATH or postgres://",
+        ),
+    ] {
+        let output = migrate(dir.path(), url);
+        assert_eq!(output.status.code(), Some(1));
+        let line = String::from_utf8(output.stderr).unwrap();
+        assert!(line.contains(words), "{line}");
+        assert!(!line.contains(PASSWORD), "{line}");
+    }
+    for command in ["serve", "worker", "migrate"] {
+        let help = Command::new(env!("CARGO_BIN_EXE_secateur"))
+            .args([command, "--help"])
+            .env(
+                "SECATEUR_DATABASE_URL",
+                format!("postgres://me:{PASSWORD}@db/jobs"),
+            )
+            .output()
+            .unwrap();
+        let text = String::from_utf8(help.stdout).unwrap();
+        assert!(text.contains("SECATEUR_DATABASE_URL"), "{text}");
+        assert!(!text.contains(PASSWORD), "{text}");
+    }
+}

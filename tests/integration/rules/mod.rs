@@ -1,0 +1,5 @@
+//! Rules that the source and the descriptions keep.
+
+pub(crate) mod architecture;
+pub(crate) mod contract;
+pub(crate) mod openapi;

@@ -1,0 +1,6 @@
+//! Workers: what they take, what they run, what they leave.
+
+pub(crate) mod machines;
+pub(crate) mod pool;
+pub(crate) mod recovery;
+pub(crate) mod two_workers;

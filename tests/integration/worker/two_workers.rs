@@ -1,0 +1,167 @@
+//! Several workers as processes of their own, with real work: who gets what, and who is left alone.
+
+use serde_json::{Value, json};
+
+use crate::faults::kill::{Process, Server};
+use crate::support::database::Database;
+use crate::support::processes::LOOK;
+
+on_both_databases!(blocking:
+    a_drained_worker_gets_nothing_until_it_is_let_go,
+    what_is_submitted_to_a_paused_queue_starts_after_it_is_resumed,
+    a_worker_that_is_too_small_leaves_the_job_to_a_bigger_one,
+    a_worker_that_stops_is_not_listed_and_a_killed_one_is_lost,
+);
+
+/// Done in a moment.
+fn body() -> Value {
+    json!({
+        "model": "demo", "sparsity": 0.5, "method": "magnitude", "evaluation": {"perplexity": []},
+    })
+}
+
+fn submit(server: &Server, more: &Value) -> String {
+    let mut body = body();
+    for (name, value) in more.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    let job = server.post("/v1/jobs", &body);
+    let id = job["id"].as_str();
+    id.unwrap_or_else(|| panic!("{job}")).to_owned()
+}
+
+fn workers(server: &Server) -> Vec<Value> {
+    let listed = server.get("/v1/workers");
+    listed["data"].as_array().unwrap().clone()
+}
+
+/// As soon as there are so many; a test that waits for ever is ended by its runner.
+fn workers_when(server: &Server, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    loop {
+        let workers = workers(server);
+        if wanted(&workers) {
+            return workers;
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// The worker that succeeded at the job.
+fn worker_of(server: &Server, id: &str) -> Value {
+    let job = server.job_when(id, |job| job["status"] == "succeeded");
+    job["attempts"][0]["worker_id"].clone()
+}
+
+fn api(dir: &std::path::Path, database: &Database) -> Server {
+    Server::spawn(dir, database, &["--no-worker"]).listening()
+}
+
+fn a_drained_worker_gets_nothing_until_it_is_let_go(database: &Database) {
+    let dir = tempfile::tempdir().unwrap();
+    let server = api(dir.path(), database);
+    let _workers = [(); 2].map(|()| Process::worker(dir.path(), database));
+    let listed = workers_when(&server, |workers| workers.len() == 2);
+    let path = |worker: &Value, action| {
+        let id = worker["id"].as_str().unwrap();
+        format!("/v1/workers/{id}/{action}")
+    };
+    let drained = server.post(&path(&listed[0], "drain"), &json!({}));
+    assert_eq!(drained["status"], "draining");
+    for id in [(); 4].map(|()| submit(&server, &json!({}))) {
+        assert_eq!(worker_of(&server, &id), listed[1]["id"]);
+    }
+    server.post(&path(&listed[1], "drain"), &json!({}));
+    let id = submit(&server, &json!({}));
+    let waiting = server.job_when(&id, |_| true);
+    assert_eq!(waiting["status_reason"], "workers_draining");
+    server.post(&path(&listed[0], "undrain"), &json!({}));
+    assert_eq!(worker_of(&server, &id), listed[0]["id"]);
+}
+
+fn what_is_submitted_to_a_paused_queue_starts_after_it_is_resumed(database: &Database) {
+    let dir = tempfile::tempdir().unwrap();
+    let server = api(dir.path(), database);
+    let _workers = [(); 2].map(|()| Process::worker(dir.path(), database));
+    workers_when(&server, |workers| workers.len() == 2);
+    server.post("/v1/queue/pause", &json!({}));
+    let ids = [(); 3].map(|()| submit(&server, &json!({})));
+    for id in &ids {
+        let waiting = server.job_when(id, |_| true);
+        assert_eq!(waiting["status_reason"], "queue_paused");
+    }
+    let resumed = server.post("/v1/queue/resume", &json!({}));
+    for id in &ids {
+        let job = server.job_when(id, |job| job["status"] == "succeeded");
+        let (started, resumed) = (&job["started_at"], &resumed["changed_at"]);
+        let time = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+        assert!(time(started) >= time(resumed), "{started} {resumed}");
+    }
+}
+
+fn a_worker_that_is_too_small_leaves_the_job_to_a_bigger_one(database: &Database) {
+    let dir = tempfile::tempdir().unwrap();
+    let server = api(dir.path(), database);
+    let _small = Process::worker_with(dir.path(), database, &["--memory-bytes", "1000000"]);
+    workers_when(&server, |workers| workers.len() == 1);
+    let id = submit(&server, &json!({}));
+    let waiting = server.job_when(&id, |_| true);
+    assert_eq!(waiting["status_reason"], "no_worker_fits");
+    // It needs what nobody has, and keeps nobody waiting.
+    let on_cuda = submit(
+        &server,
+        &json!({"resources": {"device": "cuda"}, "priority": 100}),
+    );
+    let _big = Process::worker(dir.path(), database);
+    let listed = workers_when(&server, |workers| workers.len() == 2);
+    let is_big = |worker: &&Value| worker["memory_bytes"] != 1_000_000;
+    let big = listed.iter().find(is_big).unwrap();
+    assert_eq!(worker_of(&server, &id), big["id"]);
+    let waiting = server.job_when(&on_cuda, |_| true);
+    assert_eq!(
+        (&waiting["status_reason"], &waiting["status_detail"]),
+        (
+            &json!("no_worker_fits"),
+            &json!("needs cuda, no worker has one")
+        )
+    );
+}
+
+fn a_worker_that_stops_is_not_listed_and_a_killed_one_is_lost(database: &Database) {
+    let dir = tempfile::tempdir().unwrap();
+    let server = api(dir.path(), database);
+    let (stopped, url) = Process::listening_worker(dir.path(), database);
+    let listed = workers_when(&server, |workers| workers.len() == 1);
+    let get = |path: &str| {
+        let client = reqwest::blocking::Client::builder().no_proxy().build();
+        let answer = client.unwrap().get(format!("{url}{path}")).send().unwrap();
+        (answer.status().as_u16(), answer.text().unwrap())
+    };
+    assert_eq!(get("/livez").0, 200);
+    assert_eq!(get("/readyz").0, 200);
+    assert_eq!(get("/v1/jobs").0, 404);
+    let id = submit(&server, &json!({}));
+    assert_eq!(worker_of(&server, &id), listed[0]["id"]);
+    let metrics = get("/metrics").1;
+    for name in [
+        "secateur_job_queue_wait_seconds_bucket{le=\"21600\"} 1",
+        "secateur_worker_heartbeat_age_seconds",
+        "secateur_device_memory_bytes{kind=\"cpu\"}",
+        "secateur_artifact_bytes_total{direction=\"in\"}",
+        "secateur_db_pool_connections{state=\"idle\"}",
+    ] {
+        assert!(metrics.contains(name), "{name} is missing in {metrics}");
+    }
+    stopped.stop();
+    workers_when(&server, <[Value]>::is_empty);
+
+    let killed = Process::worker(dir.path(), database);
+    workers_when(&server, |workers| workers.len() == 1);
+    killed.kill();
+    // The next worker on the machine finds its lock free.
+    let _next = Process::worker(dir.path(), database);
+    let listed = workers_when(&server, |workers| {
+        let lost = workers.iter().filter(|worker| worker["status"] == "lost");
+        workers.len() == 2 && lost.count() == 1
+    });
+    assert_eq!(listed[0]["status"], "lost");
+}
