@@ -39,6 +39,7 @@ pub mod machine;
 pub mod models;
 pub mod pipeline;
 pub mod request;
+pub mod scratch;
 pub mod server;
 pub mod statistics;
 pub mod store;

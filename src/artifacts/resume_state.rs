@@ -16,7 +16,7 @@ use super::bucket::Bucket;
 use super::keys::INDEX;
 use super::{ArtifactError, ArtifactStore as _, fetch};
 use crate::domain::JobId;
-use crate::domain::attempt::CheckpointFile;
+use crate::domain::attempt::ResumeFile;
 use crate::domain::report::manifest::FileEntry;
 
 /// Changes when the meaning of an index changes.
@@ -73,7 +73,7 @@ impl StoredState {
 
 impl StoredFile {
     /// Whether it is this one.
-    pub fn is(&self, file: &CheckpointFile) -> bool {
+    pub fn is(&self, file: &ResumeFile) -> bool {
         self.entry.name == file.name && self.entry.sha256 == file.sha256
     }
 }
@@ -129,7 +129,7 @@ impl ResumeStates {
         &self,
         job: JobId,
         attempt: u32,
-        announced: &CheckpointFile,
+        announced: &ResumeFile,
         file: File,
     ) -> Result<StoredFile, ArtifactError> {
         let folder = self.0.objects().keys.resume_files(job, attempt);

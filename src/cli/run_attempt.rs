@@ -2,7 +2,7 @@
 //!
 //! Speaks the protocol of [`crate::domain::attempt`] on standard input and output.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs;
 use std::io::{BufRead as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -17,9 +17,7 @@ use super::gate::Gates;
 use super::pace::Pace;
 use super::use_threads;
 use crate::domain::ErrorCode;
-use crate::domain::attempt::{
-    AttemptMessage, AttemptSpec, CheckpointFile, JOURNAL_DIR, LOCK_FILE, PAUSE, PortableCheckpoint,
-};
+use crate::domain::attempt::{AttemptMessage, AttemptSpec, PAUSE, ResumeFile, ResumePoint};
 use crate::domain::job::failure::AttemptFailure;
 use crate::domain::job::progress::{Phase, Step};
 use crate::domain::redact::HiddenDirs;
@@ -28,6 +26,7 @@ use crate::domain::spec::JobSpec;
 use crate::engine::{EngineError, PortableState};
 use crate::pipeline::hub::cache_dirs;
 use crate::pipeline::{self, Listener, PipelineError, Plan, Workspace};
+use crate::scratch::{ScratchDir, ScratchLock};
 
 /// Progress is told at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -86,15 +85,16 @@ pub fn run(_args: &Args) -> anyhow::Result<()> {
 }
 
 fn work(attempt: &AttemptSpec, speaker: &mut Speaker) -> Result<JobReport, PipelineError> {
-    let _lock = lock_scratch(&attempt.scratch, attempt.attempt)?;
-    let artifact = attempt.scratch.join("artifact");
+    let scratch = ScratchDir::at(attempt.scratch.clone());
+    let _lock = lock_scratch(&scratch, attempt.attempt)?;
+    let artifact = scratch.artifact();
     match &attempt.spec {
         JobSpec::Prune(spec) => {
             let plan = Plan::of_attempt(attempt, spec)?;
             let workspace = Workspace {
                 artifact,
-                journal: Some(attempt.scratch.join(JOURNAL_DIR)),
-                is_portable: attempt.portable_checkpoints,
+                journal: Some(scratch.resume_state()),
+                is_portable: attempt.has_portable_state,
                 received: attempt.received.clone(),
             };
             let manifest = pipeline::prune_job(&plan, &workspace, speaker)?;
@@ -139,37 +139,28 @@ fn hidden_dirs(attempt: &AttemptSpec) -> HiddenDirs {
 /// died ends within moments; one whose worker stands still may compute for hours, for nobody, and is ended. The file says
 /// who that is. A worker that stands still while it stores its artifact is waited for, as long as ours lets us: it has
 /// lost the job and lets go when it moves again, and to fail meanwhile would use up the attempts of the job.
-fn lock_scratch(scratch: &Path, attempt: u32) -> Result<File, PipelineError> {
-    fs::create_dir_all(scratch).map_err(|error| PipelineError::io("create", scratch, error))?;
-    let path = scratch.join(LOCK_FILE);
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    let opened = options.open(&path);
-    let mut file = opened.map_err(|error| PipelineError::io("create", &path, error))?;
-    wait_for_lock(&file, &path, attempt, || std::thread::sleep(LOCK_POLL))?;
-    let holder = format!("{attempt} {}\n", std::process::id());
-    let noted = file
-        .set_len(0)
-        .and_then(|()| file.write_all(holder.as_bytes()));
-    noted.map_err(|error| PipelineError::io("write", &path, error))?;
-    Ok(file)
+fn lock_scratch(scratch: &ScratchDir, attempt: u32) -> Result<ScratchLock, PipelineError> {
+    let path = scratch.path();
+    fs::create_dir_all(path).map_err(|error| PipelineError::io("create", path, error))?;
+    let mut lock = wait_for_lock(scratch, attempt, || std::thread::sleep(LOCK_POLL))?;
+    let noted = lock.note(attempt, Some(std::process::id()));
+    noted.map_err(|error| PipelineError::io("write", &scratch.lock_path(), error))?;
+    Ok(lock)
 }
 
 fn wait_for_lock(
-    file: &File,
-    path: &Path,
+    scratch: &ScratchDir,
     attempt: u32,
     mut pause: impl FnMut(),
-) -> Result<(), PipelineError> {
+) -> Result<ScratchLock, PipelineError> {
     let began = Instant::now();
     let (mut has_waited, mut is_told) = (false, false);
-    loop {
-        match file.try_lock() {
-            Ok(()) => break,
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) => {
-                return Err(PipelineError::io("lock", path, error));
-            }
+    let lock = loop {
+        let lock = scratch.try_lock();
+        if let Some(lock) =
+            lock.map_err(|error| PipelineError::io("lock", &scratch.lock_path(), error))?
+        {
+            break lock;
         }
         has_waited = true;
         if began.elapsed() > HOLDER_PATIENCE {
@@ -177,32 +168,26 @@ fn wait_for_lock(
                 complain("another attempt still works in the job's directory, it is waited for");
                 is_told = true;
             }
-            end_older(path, attempt);
+            end_older(scratch, attempt);
         }
         pause();
-    }
+    };
     // Meanwhile the job may have gone on without us.
-    if has_waited && holder(path).is_some_and(|(last, _)| last > attempt) {
+    if has_waited && scratch.holder().is_some_and(|(last, _)| last > attempt) {
         return Err(PipelineError::Refused {
             code: ErrorCode::Io,
             message: "a later attempt has worked in the job's directory".to_owned(),
         });
     }
-    Ok(())
-}
-
-/// The attempt that has, or had, a directory locked, and its process.
-fn holder(lock: &Path) -> Option<(u32, Option<Pid>)> {
-    let note = fs::read_to_string(lock).ok()?;
-    let mut words = note.split_whitespace();
-    let attempt = words.next()?.parse().ok()?;
-    let process = words.next().and_then(|word| word.parse().ok());
-    Some((attempt, process.and_then(Pid::from_raw)))
+    Ok(lock)
 }
 
 /// Ends the process of an attempt before this one: the database has given the job to us, so whatever it does is lost.
-fn end_older(lock: &Path, attempt: u32) {
-    let Some((older, Some(process))) = holder(lock) else {
+fn end_older(scratch: &ScratchDir, attempt: u32) {
+    let Some((older, Some(process))) = scratch.holder() else {
+        return;
+    };
+    let Some(process) = Pid::from_raw(process) else {
         return;
     };
     if older >= attempt {
@@ -212,7 +197,7 @@ fn end_older(lock: &Path, attempt: u32) {
     let Ok(handle) = pidfd_open(process, PidfdFlags::empty()) else {
         return;
     };
-    if is_attempt_with(process, lock) {
+    if is_attempt_with(process, &scratch.lock_path()) {
         // It may have ended just now, which is as good.
         pidfd_send_signal(handle, Signal::KILL).ok();
     }
@@ -307,13 +292,13 @@ impl Listener for Speaker {
 
     fn saved(&mut self, state: PortableState) {
         let files = state.files.into_iter();
-        let files = files.map(|(name, sha256)| CheckpointFile { name, sha256 });
-        let checkpoint = PortableCheckpoint {
+        let files = files.map(|(name, sha256)| ResumeFile { name, sha256 });
+        let point = ResumePoint {
             next_block: state.next_block,
             state: state.state,
             files: files.collect(),
         };
-        say(&AttemptMessage::Saved { checkpoint });
+        say(&AttemptMessage::Saved { point });
     }
 }
 
@@ -345,12 +330,13 @@ mod tests {
     #[test]
     fn only_the_process_of_an_earlier_attempt_at_this_directory_is_ended() {
         let directory = tempfile::tempdir().unwrap();
-        let lock = directory.path().join(LOCK_FILE);
+        let scratch = ScratchDir::at(directory.path().to_owned());
+        let lock = scratch.lock_path();
         fs::write(&lock, "").unwrap();
-        let open = || Stdio::from(File::open(&lock).unwrap());
+        let open = || Stdio::from(fs::File::open(&lock).unwrap());
         let end = |process: &Child, attempt| {
             fs::write(&lock, format!("1 {}\n", process.id())).unwrap();
-            end_older(&lock, attempt);
+            end_older(&scratch, attempt);
         };
         let spared = [process(COMMAND, Stdio::null()), process("sleep", open())];
         let mut older = process(COMMAND, open());
@@ -369,17 +355,14 @@ mod tests {
     #[test]
     fn an_attempt_that_waited_while_a_later_one_worked_ends() {
         let directory = tempfile::tempdir().unwrap();
-        let scratch = directory.path().to_owned();
+        let scratch = ScratchDir::at(directory.path().to_owned());
         let mut first = Some(lock_scratch(&scratch, 1).unwrap());
-        let path = scratch.join(LOCK_FILE);
-        let late = File::open(&path).unwrap();
-        let waited = wait_for_lock(&late, &path, 1, || {
+        let waited = wait_for_lock(&scratch, 1, || {
             // As the worker of the second attempt writes it.
-            fs::write(&path, "2\n").unwrap();
+            fs::write(scratch.lock_path(), "2\n").unwrap();
             first.take();
         });
         assert!(waited.is_err());
-        drop(late);
         // Numbers that begin anew, as with an older database, keep nobody away.
         drop(lock_scratch(&scratch, 1).unwrap());
     }

@@ -2,7 +2,7 @@
 //!
 //! The child reads one [`AttemptSpec`] as one line of JSON on its standard input, then writes one
 //! [`AttemptMessage`] per line on its standard output. The last line is `succeeded`, `paused` or `failed`; a child that
-//! ends without either has crashed. The line `pause` asks the child to stop at its next checkpoint; it says `paused`
+//! ends without either has crashed. The line `pause` asks the child to stop when it has saved its resume state; it says `paused`
 //! then. End of file on the child's standard input means that its worker is gone:
 //! the child then ends at once.
 
@@ -30,8 +30,7 @@ pub struct AttemptSpec {
     pub device: String,
     /// Threads to compute with.
     pub threads: usize,
-    /// This job's own directory, kept between attempts: downloads in progress, the unfinished artifact, the
-    /// checkpoint. The finished artifact lies in `artifact/` below it.
+    /// The job's scratch directory, kept between attempts.
     pub scratch: PathBuf,
     /// Where local models lie (`SECATEUR_MODELS_DIR`).
     pub models_dir: Option<PathBuf>,
@@ -43,37 +42,30 @@ pub struct AttemptSpec {
     pub scores_dir: PathBuf,
     /// The artifact's directory of every job that `spec` names as a model. Not to be written to.
     pub job_artifacts: BTreeMap<JobId, PathBuf>,
-    /// Whether checkpoints are wanted that another machine can go on from.
-    pub portable_checkpoints: bool,
-    /// A checkpoint that came from another machine. It need not fit.
+    /// Whether the resume state must be one that another machine can go on from.
+    pub has_portable_state: bool,
+    /// A resume state that came from another machine. It may not fit.
     pub received: Option<PathBuf>,
 }
 
-/// The directory of checkpoints within [`AttemptSpec::scratch`].
-pub const JOURNAL_DIR: &str = "journal";
+/// The file of a resume state that names the others; it is written last.
+pub const RESUME_STATE_FILE: &str = "state.json";
 
-/// The file in [`JOURNAL_DIR`] that says which the others are; the last one to be there.
-pub const JOURNAL_STATE_FILE: &str = "state.json";
-
-/// The file in [`AttemptSpec::scratch`] that is locked by whoever works there, a process or the worker that stores what
-/// the process left. It holds the number of the attempt and, after a space, the id of its process; a worker leaves that out.
-pub const LOCK_FILE: &str = "lock";
-
-/// A checkpoint that another machine can go on from.
+/// A resume state that another machine can go on from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortableCheckpoint {
+pub struct ResumePoint {
     /// The block that comes next.
     pub next_block: usize,
-    /// What stands in [`JOURNAL_STATE_FILE`].
+    /// The content of [`RESUME_STATE_FILE`].
     pub state: String,
-    /// Every other file of it in [`JOURNAL_DIR`]. None is ever changed, but some go when the next checkpoint is there.
-    pub files: Vec<CheckpointFile>,
+    /// Its other files. None is ever changed, but some are removed when the next state is saved.
+    pub files: Vec<ResumeFile>,
 }
 
-/// One file of a checkpoint, by content.
+/// One file of a resume state, by content.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct CheckpointFile {
-    /// Its name within [`JOURNAL_DIR`].
+pub struct ResumeFile {
+    /// Its name in the directory of the state.
     pub name: String,
     /// Its SHA-256, in hexadecimal.
     pub sha256: String,
@@ -97,25 +89,25 @@ pub enum AttemptMessage {
         #[serde(flatten)]
         step: Step,
     },
-    /// The attempt goes on from a checkpoint of an earlier one.
+    /// The attempt goes on from the resume state of an earlier one.
     Resumed {
         /// The first block that is pruned again.
         block: usize,
         /// Number of blocks.
         blocks: usize,
     },
-    /// A checkpoint is on disk that another machine can go on from.
+    /// A resume state is on disk that another machine can go on from.
     Saved {
         /// Which one.
         #[serde(flatten)]
-        checkpoint: PortableCheckpoint,
+        point: ResumePoint,
     },
     /// The artifact lies finished in the scratch directory.
     Succeeded {
         /// What was done and measured.
         report: JobReport,
     },
-    /// The attempt stopped at a checkpoint, as it was told to.
+    /// The attempt saved its resume state and stopped, as it was told to.
     Paused,
     /// The attempt ended with an error.
     Failed {

@@ -29,10 +29,6 @@ impl Jobs {
             Requested::NotAllowed(state) => Err(Error::NotAllowed { action, state }),
             Requested::InUse(user) => Err(Error::InUse { id, user }),
             Requested::Stale(version) => Err(Error::Stale { id, version }),
-            Requested::Unreadable(state) => {
-                self.pass_on(id, state);
-                Err(Error::Unreadable { id, state })
-            }
         }
     }
 
@@ -57,11 +53,6 @@ impl Jobs {
             Ok((job, attempts)) => {
                 tracing::info!(job.id = %id, "job deleted");
                 self.remove_artifacts(&job, &attempts).await;
-                Ok(())
-            }
-            // The sweep removes its files.
-            Err(Error::Unreadable { .. }) => {
-                tracing::info!(job.id = %id, "job deleted");
                 Ok(())
             }
             Err(Error::JobNotFound(_))

@@ -84,14 +84,6 @@ pub enum Error {
         /// Its version.
         version: u64,
     },
-    /// What was asked is done, and the job cannot be shown: another version of this program wrote it.
-    #[error("the job {id} is {} now, and cannot be read by this version", state.as_str())]
-    Unreadable {
-        /// The job.
-        id: JobId,
-        /// Its state.
-        state: JobState,
-    },
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -119,7 +111,7 @@ impl Error {
             Self::Store(error) if error.is_transient() => ErrorCode::Unavailable,
             Self::Store(_) => ErrorCode::Internal,
             Self::Unchecked(_) | Self::Full(_) | Self::Artifacts(_) => ErrorCode::Unavailable,
-            Self::ArtifactDamaged { .. } | Self::Unreadable { .. } => ErrorCode::Internal,
+            Self::ArtifactDamaged { .. } => ErrorCode::Internal,
         }
     }
 

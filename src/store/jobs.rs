@@ -31,9 +31,6 @@ pub enum Requested {
     InUse(JobId),
     /// The job is of this version, not of the one that was named.
     Stale(u64),
-    /// It is done, or was done before, and this version of the program cannot read the job. Its state now; of a deleted
-    /// job the last one.
-    Unreadable(JobState),
 }
 
 /// Adds jobs and reads them.
@@ -51,7 +48,7 @@ pub trait JobStore {
     fn lookup_publication(&self, id: JobId) -> StoreFuture<'_, Option<Publication>>;
 
     /// Lists jobs, newest first, at most `limit`, only those older than `before`: a page that new jobs do not move.
-    /// A job that this version cannot read is left out.
+    /// A damaged row is left out.
     fn list_jobs<'a>(
         &'a self,
         filter: &'a JobFilter,

@@ -91,8 +91,8 @@ pub enum Report {
 
 /// Claims, renews and ends leases.
 pub trait LeaseStore {
-    /// Claims the next job: by priority, by how few jobs of its submitter run, by age. One that this version cannot read
-    /// fails, and the next one is claimed.
+    /// Claims the next job: by priority, by how few jobs of its submitter run, by age. Jobs of a newer spec
+    /// version are passed over.
     fn claim_next_job<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, Option<Job>>;
 
     /// Checks whether a lease is still valid; changes nothing.

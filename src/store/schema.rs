@@ -24,7 +24,8 @@ macro_rules! migrations {
             "0005_workers",
             "0006_traces",
             "0007_outbox",
-            "0008_replies"
+            "0008_replies",
+            "0009_spec_versions"
         )
     };
     ($database:literal, $($name:literal),+) => {

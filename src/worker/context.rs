@@ -1,6 +1,5 @@
 //! What every task of the pool shares.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +14,11 @@ use crate::domain::job::Job;
 use crate::domain::job::attempt_end::AttemptEnd;
 use crate::domain::job::failure::{AttemptFailure, JobError};
 use crate::domain::job::progress::Phase;
-use crate::domain::job::retry::RetryPolicy;
+use crate::domain::job::retry::{Budget, RetryPolicy};
 use crate::domain::worker::WorkerProfile;
 use crate::domain::{ErrorCode, JobId};
 use crate::machine;
+use crate::scratch::ScratchDir;
 
 /// The longest pause between two tries of a bucket or a database that is away.
 pub(super) const OUTAGE_POLL: Duration = Duration::from_secs(5);
@@ -65,8 +65,8 @@ impl Context {
         self.parts.clock.now()
     }
 
-    pub(super) fn scratch(&self, id: JobId) -> PathBuf {
-        self.settings.scratch_dir.join(id.to_string())
+    pub(super) fn scratch(&self, id: JobId) -> ScratchDir {
+        ScratchDir::of(&self.settings.scratch_dir, id)
     }
 
     /// The end of an attempt that failed and said why.
@@ -96,7 +96,7 @@ impl Context {
         let policy = RetryPolicy {
             first_delay: self.settings.pool.retry_seconds,
         };
-        policy.end(error, crashed, job.budget())
+        policy.end(error, crashed, Budget::of(job))
     }
 
     /// Waits for a bucket that is away, as for a database: another attempt would fail in the same way.

@@ -63,7 +63,7 @@ pub(super) async fn claimed(context: &Context) -> Job {
 
 /// A finished artifact in the job's scratch directory; gives where.
 pub(super) fn build_artifact(context: &Context, job: &Job) -> (PathBuf, JobReport) {
-    let directory = context.scratch(job.id).join("artifact");
+    let directory = context.scratch(job.id).artifact();
     std::fs::create_dir_all(&directory).unwrap();
     let text = include_str!("../../tests/integration/support/stub/manifest.json");
     std::fs::write(directory.join("model.safetensors"), "0123456789").unwrap();

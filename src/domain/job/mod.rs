@@ -15,13 +15,15 @@ use serde::{Deserialize, Serialize};
 
 use self::failure::JobError;
 use self::progress::{Phase, Progress};
-use self::retry::{Budget, MAX_ATTEMPTS};
 use self::scheduling::Scheduling;
 use self::state::JobState;
 use super::id::JobId;
 use super::report::manifest::{FileEntry, JobReport, Sparsity};
 use super::report::results::{MeanResult, PerplexityResult, TaskResult, Warning};
-use super::spec::{JobSpec, JobType};
+use super::spec::{JobSpec, JobType, StoredSpec};
+
+/// How many attempts may fail before their job does.
+pub const MAX_ATTEMPTS: u32 = 3;
 
 /// The short form of what a succeeded job brought.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -89,7 +91,7 @@ pub struct Job {
     /// The submitter's key-value pairs.
     pub metadata: Metadata,
     /// What to do.
-    pub spec: JobSpec,
+    pub spec: StoredSpec,
     /// Where it is in its life.
     pub state: JobState,
     /// What the running attempt does, or what the failed one did last.
@@ -139,7 +141,7 @@ impl Job {
             id,
             name: None,
             metadata: Metadata::new(),
-            spec,
+            spec: StoredSpec::Known(spec),
             state: JobState::Queued,
             phase: None,
             progress: None,
@@ -174,14 +176,6 @@ impl Job {
             created_at: now,
             updated_at: now,
             ..self
-        }
-    }
-
-    /// The attempts that failed, and those that may.
-    pub fn budget(&self) -> Budget {
-        Budget {
-            failed: self.failed_attempts,
-            max: self.max_attempts,
         }
     }
 }

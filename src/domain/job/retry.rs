@@ -10,9 +10,6 @@ use super::attempt_end::AttemptEnd;
 use super::failure::JobError;
 use super::state::JobState;
 
-/// How many attempts may fail before their job does.
-pub const MAX_ATTEMPTS: u32 = 3;
-
 /// The longest wait between two attempts.
 const MAX_DELAY: Duration = Duration::from_mins(5);
 
@@ -62,6 +59,14 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// The budget of a job.
+    pub fn of(job: &Job) -> Self {
+        Self {
+            failed: job.failed_attempts,
+            max: job.max_attempts,
+        }
+    }
+
     /// Whether one more failed attempt would be the last one.
     pub fn is_last_attempt(self) -> bool {
         self.failed + 1 >= self.max

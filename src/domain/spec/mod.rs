@@ -8,7 +8,9 @@ mod job_spec;
 pub mod memory;
 mod method;
 mod model;
+mod stored;
 
 pub use evaluation::{BosRule, EvaluationSpec, Guard, TaskRef, task_names};
 pub use job_spec::{CalibrationSpec, EvaluateSpec, JobSpec, JobType, PruneSpec};
 pub use model::{BUNDLED_MODEL, ModelRef};
+pub use stored::{SPEC_VERSION, StoredSpec};

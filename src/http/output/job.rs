@@ -17,7 +17,7 @@ use crate::domain::job::progress::Progress;
 use crate::domain::job::state::JobState;
 use crate::domain::queue::Waiting;
 use crate::domain::report::results::Warning;
-use crate::domain::spec::{JobSpec, JobType};
+use crate::domain::spec::{JobSpec, StoredSpec};
 
 /// A job.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -26,7 +26,7 @@ pub(in crate::http) struct JobView {
     /// Sorts by the time of creation.
     id: String,
     /// `prune.job` or `evaluate.job`.
-    object: &'static str,
+    object: String,
     /// The submitter's name for it.
     name: Option<String>,
     /// The submitter's key-value pairs.
@@ -39,7 +39,8 @@ pub(in crate::http) struct JobView {
     progress: Option<ProgressView>,
     /// What to do, every default filled in.
     #[serde(flatten)]
-    spec: JobSpec,
+    #[schema(value_type = JobSpec)]
+    spec: StoredSpec,
     /// Its scheduling: when it may run, and why it waits.
     #[serde(flatten)]
     turn: TurnView,
@@ -143,10 +144,7 @@ impl JobView {
         let is_waiting_to_retry = job.state == JobState::Queued && job.failed_attempts > 0;
         Self {
             id: job.id.to_string(),
-            object: match job.spec.job_type() {
-                JobType::Prune => "prune.job",
-                JobType::Evaluate => "evaluate.job",
-            },
+            object: format!("{}.job", job.spec.job_type()),
             name: job.name,
             metadata: job.metadata,
             status: job.state,
@@ -168,7 +166,8 @@ impl JobView {
                 .map_or_else(Vec::new, |outcome| outcome.warnings.clone()),
             results: job
                 .outcome
-                .map(|outcome| ResultsView::short(outcome, &job.spec)),
+                .zip(job.spec.known())
+                .map(|(outcome, spec)| ResultsView::short(outcome, spec)),
             spec: job.spec,
             created_at: job.created_at,
             started_at: job.started_at,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
+use crate::domain::job::Job;
 use crate::domain::job::state::JobState;
 use crate::domain::spec::{JobSpec, JobType};
 use crate::domain::{ErrorCode, JobId, Refusal};
@@ -60,7 +61,7 @@ async fn job_artifacts(
     for (pointer, id) in spec.source_jobs() {
         let problem = match parts.store.lookup_job(id).await? {
             None => unknown(id),
-            Some(job) if job.spec.job_type() != JobType::Prune => format!(
+            Some(job) if job.spec.job_type() != JobType::Prune.as_str() => format!(
                 "the job {id} is of the type {}, which leaves no model",
                 job.spec.job_type()
             ),
@@ -95,11 +96,11 @@ fn unknown(id: JobId) -> String {
 }
 
 /// What it means that a job that was checked could not be stored: what it was to work on may have been deleted meanwhile.
-pub(super) fn not_stored(spec: &JobSpec, error: StoreError) -> Error {
+pub(super) fn not_stored(job: &Job, error: StoreError) -> Error {
     let StoreError::SourceGone(gone) = error else {
         return error.into();
     };
-    let sources = spec.source_jobs().into_iter();
+    let sources = job.spec.source_jobs().into_iter();
     let sources = sources.filter(|(_, id)| *id == gone);
     Error::Refused(
         sources

@@ -55,7 +55,7 @@ impl Jobs {
                 stored.map(|job| Inserted::New(answer(&job)))
             }
         };
-        match stored.map_err(|error| check::not_stored(&job.spec, error))? {
+        match stored.map_err(|error| check::not_stored(&job, error))? {
             Inserted::New(reply) => {
                 self.announce(&job);
                 Ok(Submitted {
@@ -85,9 +85,11 @@ impl Jobs {
     }
 
     fn announce(&self, job: &Job) {
-        check::count(&job.spec);
-        let (kind, model) = (job.spec.job_type().as_str(), job.spec.model().id());
-        tracing::info!(job.id = %job.id, kind, %model, "job queued");
+        if let Some(spec) = job.spec.known() {
+            check::count(spec);
+            let (kind, model) = (spec.job_type().as_str(), spec.model().id());
+            tracing::info!(job.id = %job.id, kind, %model, "job queued");
+        }
         self.parts.signals.wake.notify_one();
         self.parts.signals.outbox.notify_one();
     }

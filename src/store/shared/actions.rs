@@ -1,18 +1,17 @@
 //! What clients ask of a job, and what its deadline does to it: changes to `jobs` that no worker makes.
 //!
-//! They depend only on columns that every version of the program can read. So a job that this one cannot read can be ended
-//! and deleted all the same.
+//! They do not depend on its spec: a job of a newer spec version can be ended and deleted all the same.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::columns::{Columns, keyed, milliseconds, readable, to_json};
-use super::jobs::{deadline_after, job_columns, with_attempts};
-use super::{Connection, Connections, Database, Reading, Row, Writing, events};
+use super::columns::{Columns, milliseconds, readable, to_json};
+use super::jobs::job_columns;
+use super::{Connection, Connections, Database, Reading, Row, Writing, attempts, events, jobs};
 use crate::domain::job::Job;
-use crate::domain::job::event::{Attempt, EventKind};
+use crate::domain::job::event::EventKind;
 use crate::domain::job::failure::{AttemptFailure, JobError};
 use crate::domain::job::state::{Action, JobState};
 use crate::domain::{ErrorCode, JobId};
@@ -29,7 +28,7 @@ const LOCK: &str = concat!(
 /// The row is locked when this runs.
 const CHANGE: &str = "\
 update jobs set state = $3, finished_at = $4, updated_at = $5, queued_at = $6, run_after = $7, failed_attempts = $8, \
-crash_count = $9, error = $10, deadline_at = $11, phase = case when $3 = 'queued' then null else phase end, \
+crash_count = $9, error = case when $12 then error else $10 end, deadline_at = $11, phase = case when $3 = 'queued' then null else phase end, \
 progress = case when $3 = 'queued' then null else progress end, version = version + 1 \
 where id = $1 and state = $2";
 
@@ -116,51 +115,25 @@ impl JobActions for Database {
     }
 }
 
-/// What a change that no worker makes depends on and changes, in the columns that every version of the program can read.
-#[derive(Clone)]
-pub(super) struct Core {
-    id: JobId,
-    pub(super) state: JobState,
-    attempt: u32,
-    version: u64,
-    failed_attempts: u32,
-    crash_count: u32,
-    run_after: Timestamp,
-    queued_at: Timestamp,
-    deadline_after: Option<Duration>,
-    deadline_at: Option<Timestamp>,
-    /// As it is stored.
-    error: Option<String>,
-}
-
-fn core(row: &Row) -> Result<Core, StoreError> {
-    let (id, columns) = keyed(row)?;
-    Ok(Core {
-        id,
-        state: columns.word("state")?,
-        attempt: columns.count("attempt")?,
-        version: columns.count("version")?,
-        failed_attempts: columns.count("failed_attempts")?,
-        crash_count: columns.count("crash_count")?,
-        run_after: columns.time("run_after")?,
-        queued_at: columns.time("queued_at")?,
-        deadline_after: deadline_after(&columns)?,
-        deadline_at: columns.optional_time("deadline_at")?,
-        error: columns.get("error")?,
-    })
-}
-
 /// Locks a job until the transaction ends.
 pub(super) async fn lock(
     connection: &mut Connection,
     id: JobId,
-) -> Result<Option<Core>, StoreError> {
-    let locked = sqlx::query(LOCK)
+) -> Result<Option<Job>, StoreError> {
+    let row = lock_row(connection, id).await?;
+    row.as_ref().map(jobs::job).transpose()
+}
+
+/// Locks the row of a job that may be damaged.
+pub(super) async fn lock_row(
+    connection: &mut Connection,
+    id: JobId,
+) -> Result<Option<Row>, StoreError> {
+    sqlx::query(LOCK)
         .bind(id.to_string())
         .fetch_optional(connection)
         .await
-        .map_err(failed("look up a job"))?;
-    locked.as_ref().map(core).transpose()
+        .map_err(failed("look up a job"))
 }
 
 async fn act(
@@ -183,36 +156,18 @@ async fn act(
         if let Some(user) = user_of(connection, id).await? {
             return Ok(Some(Requested::InUse(user)));
         }
-        let deleted = with_attempts(connection, id).await;
-        let deleted = shown(deleted, next, Requested::Done)?;
+        let attempts = attempts::list(connection, id).await?;
         delete(connection, id, now).await?;
-        return Ok(deleted);
+        return Ok(Some(Requested::Done(Box::new(job), attempts)));
     }
     if next == job.state {
-        let unchanged = with_attempts(connection, id).await;
-        return shown(unchanged, next, Requested::Unchanged);
+        let attempts = attempts::list(connection, id).await?;
+        return Ok(Some(Requested::Unchanged(Box::new(job), attempts)));
     }
     change(connection, &job, &after(&job, action, next, now), now).await?;
     events::append(connection, id, job.attempt, &event(action, next), now).await?;
-    let changed = with_attempts(connection, id).await;
-    shown(changed, next, Requested::Done)
-}
-
-/// What was done, with the job where that can be read.
-fn shown(
-    found: Result<Option<(Job, Vec<Attempt>)>, StoreError>,
-    state: JobState,
-    done: impl Fn(Box<Job>, Vec<Attempt>) -> Requested,
-) -> Result<Option<Requested>, StoreError> {
-    match found {
-        Ok(found) => Ok(found.map(|(job, attempts)| done(Box::new(job), attempts))),
-        Err(error @ StoreError::Inconsistent { .. }) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "an action changed a job that cannot be read");
-            Ok(Some(Requested::Unreadable(state)))
-        }
-        Err(error) => Err(error),
-    }
+    let changed = jobs::with_attempts(connection, id).await?;
+    Ok(changed.map(|(job, attempts)| Requested::Done(Box::new(job), attempts)))
 }
 
 /// Finds a job that is not over and names this one as its model or baseline.
@@ -227,11 +182,11 @@ async fn user_of(connection: &mut Connection, id: JobId) -> Result<Option<JobId>
 }
 
 /// The job as it is after this.
-fn after(job: &Core, action: Action, next: JobState, now: Timestamp) -> Core {
+fn after(job: &Job, action: Action, next: JobState, now: Timestamp) -> Job {
     let is_queued = next == JobState::Queued;
     // Not by a clock that was set back since.
     let is_put_off = job.run_after > now.max(job.queued_at);
-    let changed = Core {
+    let changed = Job {
         state: next,
         queued_at: if is_queued { now } else { job.queued_at },
         run_after: if is_queued && !is_put_off {
@@ -248,12 +203,12 @@ fn after(job: &Core, action: Action, next: JobState, now: Timestamp) -> Core {
     }
     // What it was submitted with; after an attempt it is past, or says how long to wait before the next one.
     let is_scheduled = is_put_off && job.attempt == 0;
-    Core {
+    Job {
         run_after: if is_scheduled { job.run_after } else { now },
         failed_attempts: 0,
         crash_count: 0,
         error: None,
-        deadline_at: job.deadline_after.map(|after| now + after),
+        scheduling: job.scheduling.clone().begun_at(now),
         ..changed
     }
 }
@@ -272,8 +227,8 @@ fn event(action: Action, next: JobState) -> EventKind {
 /// Writes the columns that such a change may change.
 async fn change(
     connection: &mut Connection,
-    before: &Core,
-    after: &Core,
+    before: &Job,
+    after: &Job,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query(CHANGE)
@@ -286,8 +241,9 @@ async fn change(
         .bind(after.run_after.as_millisecond())
         .bind(i64::from(after.failed_attempts))
         .bind(i64::from(after.crash_count))
-        .bind(&after.error)
-        .bind(after.deadline_at.map(Timestamp::as_millisecond))
+        .bind(after.error.as_ref().map(to_json))
+        .bind(after.scheduling.deadline_at.map(Timestamp::as_millisecond))
+        .bind(after.error == before.error)
         .execute(connection)
         .await
         .map_err(failed("change a job"))?;
@@ -330,7 +286,7 @@ async fn fail_overdue(
         return Ok(false);
     };
     let is_waiting = matches!(job.state, JobState::Queued | JobState::Paused);
-    if !is_waiting || job.deadline_at.is_none_or(|at| at > now) {
+    if !is_waiting || job.scheduling.deadline_at.is_none_or(|at| at > now) {
         return Ok(false);
     }
     let code = ErrorCode::DeadlineExceeded;
@@ -344,9 +300,9 @@ async fn fail_overdue(
         },
         attempt: job.attempt,
     };
-    let failed = Core {
+    let failed = Job {
         state: JobState::Failed,
-        error: Some(to_json(&error)),
+        error: Some(error.clone()),
         ..job.clone()
     };
     change(connection, &job, &failed, now).await?;

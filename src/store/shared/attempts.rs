@@ -82,8 +82,8 @@ pub(super) async fn list(
             device: columns.get("device")?,
             started_at: columns.time("started_at")?,
             finished_at: columns.optional_time("finished_at")?,
-            outcome: columns.optional_word("outcome")?,
-            error: columns.optional_json("error")?,
+            outcome: columns.optional_word("outcome").unwrap_or_default(),
+            error: columns.optional_json("error").unwrap_or_default(),
         })
     };
     rows.iter().map(attempt).collect()

@@ -1,5 +1,6 @@
 //! The table `jobs`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -14,14 +15,14 @@ use crate::domain::job::event::{Attempt, EventKind};
 use crate::domain::job::scheduling::{DeviceKind, Scheduling};
 use crate::domain::job::state::JobState;
 use crate::domain::job::{Job, JobFilter, Publication};
-use crate::domain::spec::{JobSpec, JobType};
+use crate::domain::spec::{JobSpec, SPEC_VERSION, StoredSpec};
 use crate::store::{JobStatus, JobStore, StoreError, StoreFuture, failed};
 
 /// The columns that are read. By name: a newer version may add one while this one runs, and a statement that was prepared
 /// with `*` would then fail on PostgreSQL.
 macro_rules! job_columns {
     () => {
-        "id, name, metadata, type, spec, state, phase, progress, attempt, failed_attempts, crash_count, max_attempts, \
+        "id, name, metadata, type, spec, spec_version, state, phase, progress, attempt, failed_attempts, crash_count, max_attempts, \
          run_after, priority, submitter, device_kind, memory_bytes, deadline_after, deadline_at, queued_at, traceparent, \
          lease_owner, lease_expires_at, error, outcome, created_at, started_at, finished_at, updated_at, version"
     };
@@ -31,8 +32,8 @@ pub(super) use job_columns;
 const INSERT: &str = "\
 insert into jobs (id, name, metadata, type, spec, model_id, method, state, attempt, failed_attempts, crash_count, \
 max_attempts, run_after, created_at, updated_at, version, priority, submitter, device_kind, memory_bytes, \
-deadline_after, deadline_at, queued_at, traceparent) \
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)";
+deadline_after, deadline_at, queued_at, traceparent, spec_version) \
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)";
 
 const LOOKUP: &str = concat!("select ", job_columns!(), " from jobs where id = $1");
 
@@ -157,15 +158,18 @@ pub(super) async fn insert(connection: &mut Connection, job: &Job) -> Result<(),
             return Err(StoreError::SourceGone(source));
         }
     }
-    let scheduling = &job.scheduling;
+    let (spec, scheduling) = (job.spec.known(), &job.scheduling);
     sqlx::query(INSERT)
         .bind(job.id.to_string())
         .bind(job.name.as_deref())
         .bind(to_json(&job.metadata))
-        .bind(job.spec.job_type().as_str())
+        .bind(job.spec.job_type())
         .bind(to_json(&job.spec))
-        .bind(job.spec.model().id())
-        .bind(job.spec.method().map_or("", |method| method.name()))
+        .bind(spec.map_or_else(Cow::default, |spec| spec.model().id()))
+        .bind(
+            spec.and_then(JobSpec::method)
+                .map_or("", |method| method.name()),
+        )
         .bind(job.state.as_str())
         .bind(i64::from(job.attempt))
         .bind(i64::from(job.failed_attempts))
@@ -183,6 +187,7 @@ pub(super) async fn insert(connection: &mut Connection, job: &Job) -> Result<(),
         .bind(scheduling.deadline_at.map(Timestamp::as_millisecond))
         .bind(job.queued_at.as_millisecond())
         .bind(job.traceparent.as_deref())
+        .bind(i64::from(SPEC_VERSION))
         .execute(&mut *connection)
         .await
         .map_err(failed("store a job"))?;
@@ -251,17 +256,21 @@ async fn list(
     }
 }
 
-/// Reads a row.
+/// Reads a row. What a newer version has written into the columns that only tell how far a job is counts as nothing.
 pub(super) fn job(row: &Row) -> Result<Job, StoreError> {
     let (id, columns) = keyed(row)?;
     Ok(Job {
         id,
         name: columns.get("name")?,
         metadata: columns.json("metadata")?,
-        spec: spec(&columns)?,
+        spec: StoredSpec::read(
+            columns.get("type")?,
+            columns.count("spec_version")?,
+            columns.get("spec")?,
+        ),
         state: columns.word("state")?,
-        phase: columns.optional_word("phase")?,
-        progress: columns.optional_json("progress")?,
+        phase: columns.optional_word("phase").unwrap_or_default(),
+        progress: columns.optional_json("progress").unwrap_or_default(),
         attempt: columns.count("attempt")?,
         failed_attempts: columns.count("failed_attempts")?,
         crash_count: columns.count("crash_count")?,
@@ -272,32 +281,21 @@ pub(super) fn job(row: &Row) -> Result<Job, StoreError> {
             submitter: columns.get("submitter")?,
             device_kind: columns.optional_word("device_kind")?,
             memory_bytes: columns.optional_count("memory_bytes")?,
-            deadline_after: deadline_after(&columns)?,
+            deadline_after: columns
+                .optional_count("deadline_after")?
+                .map(Duration::from_millis),
             deadline_at: columns.optional_time("deadline_at")?,
         },
         queued_at: columns.time("queued_at")?,
         traceparent: columns.get("traceparent")?,
         lease_owner: columns.get("lease_owner")?,
         lease_expires_at: columns.optional_time("lease_expires_at")?,
-        error: columns.optional_json("error")?,
-        outcome: columns.optional_json("outcome")?,
+        error: columns.optional_json("error").unwrap_or_default(),
+        outcome: columns.optional_json("outcome").unwrap_or_default(),
         created_at: columns.time("created_at")?,
         started_at: columns.optional_time("started_at")?,
         finished_at: columns.optional_time("finished_at")?,
         updated_at: columns.time("updated_at")?,
         version: columns.count("version")?,
-    })
-}
-
-pub(super) fn deadline_after(columns: &Columns<'_>) -> Result<Option<Duration>, StoreError> {
-    let millis: Option<u64> = columns.optional_count("deadline_after")?;
-    Ok(millis.map(Duration::from_millis))
-}
-
-/// The column `type` says what it is: rows of the version before that column have no word of it in their `spec`.
-fn spec(columns: &Columns<'_>) -> Result<JobSpec, StoreError> {
-    Ok(match columns.word("type")? {
-        JobType::Prune => JobSpec::Prune(columns.json("spec")?),
-        JobType::Evaluate => JobSpec::Evaluate(columns.json("spec")?),
     })
 }

@@ -16,6 +16,7 @@ use crate::domain::job::failure::{AttemptFailure, JobError};
 use crate::domain::job::progress::{Phase, Progress};
 use crate::domain::job::retry::Budget;
 use crate::domain::job::state::JobState;
+use crate::domain::spec::{SPEC_VERSION, StoredSpec};
 use crate::store::{
     Claim, Lease, LeaseCheck, LeaseInfo, LeaseStore, Report, StoreError, StoreFuture, failed,
 };
@@ -41,7 +42,7 @@ order by priority desc, submitter, id limit 1)) \
 select priority, submitter, ( \
 select id from jobs where state = 'queued' and priority = lane.priority and submitter = lane.submitter \
 and (run_after <= $2 or run_after <= queued_at) and (deadline_at is null or deadline_at > $2) \
-and (device_kind is null or device_kind = $3) \
+and (device_kind is null or device_kind = $3) and spec_version <= $5 \
 and (memory_bytes is null or $4 is null or memory_bytes <= $4 - ( \
 select coalesce(sum(memory_bytes), 0) from jobs \
 where state in ('running', 'pausing', 'cancelling') and lease_owner = $1)) \
@@ -94,18 +95,14 @@ impl LeaseStore for Database {
     fn claim_next_job<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, Option<Job>> {
         Connections::bounded(async move {
             // Idle workers ask all the time, and must not keep others from writing.
-            while self.has_work(claim).await? {
-                let mut writing = Writing::begin(self).await?;
-                let (transaction, now) = (&mut writing.transaction, writing.now);
-                let claimed = claim_next(transaction, claim, now).await?;
-                writing.commit("claim a job").await?;
-                match claimed {
-                    Claimed::Job(job) => return Ok(Some(*job)),
-                    Claimed::Unreadable => {}
-                    Claimed::Nothing => break,
-                }
+            if !self.has_work(claim).await? {
+                return Ok(None);
             }
-            Ok(None)
+            let mut writing = Writing::begin(self).await?;
+            let (transaction, now) = (&mut writing.transaction, writing.now);
+            let claimed = claim_next(transaction, claim, now).await?;
+            writing.commit("claim a job").await?;
+            Ok(claimed)
         })
     }
 
@@ -192,21 +189,13 @@ impl Database {
     }
 }
 
-/// What a claim brought.
-enum Claimed {
-    Job(Box<Job>),
-    /// One that this version cannot read, and that was failed: no worker of this version ever could.
-    Unreadable,
-    Nothing,
-}
-
 async fn claim_next(
     connection: &mut Connection,
     claim: &Claim,
     now: Timestamp,
-) -> Result<Claimed, StoreError> {
+) -> Result<Option<Job>, StoreError> {
     if !may_claim(connection, &claim.worker_id).await? {
-        return Ok(Claimed::Nothing);
+        return Ok(None);
     }
     while let Some(id) = pick(connection, claim, now).await? {
         let claimed = sqlx::query(CLAIM)
@@ -231,18 +220,19 @@ async fn claim_next(
             device: claim.device.name.clone(),
         };
         events::append(connection, job_id, lease.attempt, &started, now).await?;
-        match job(&row) {
-            Ok(job) => return Ok(Claimed::Job(Box::new(job))),
-            Err(error) => {
-                end_unreadable(connection, &lease, &error, now).await?;
-                return Ok(Claimed::Unreadable);
-            }
-        }
+        let problem = match job(&row) {
+            Ok(job) => match job.spec {
+                StoredSpec::Known(_) => return Ok(Some(job)),
+                StoredSpec::Unreadable { problem, .. } => problem,
+            },
+            Err(error) => error.to_string(),
+        };
+        end_damaged(connection, &lease, &problem, now).await?;
     }
-    Ok(Claimed::Nothing)
+    Ok(None)
 }
 
-/// The job to claim next; also one that cannot be read.
+/// Finds the job to claim next.
 async fn pick(
     connection: &mut Connection,
     claim: &Claim,
@@ -253,6 +243,7 @@ async fn pick(
         .bind(now.as_millisecond())
         .bind(claim.device.kind.as_str())
         .bind(claim.device.memory_bytes.map(signed))
+        .bind(i64::from(SPEC_VERSION))
         .fetch_optional(connection)
         .await
         .map_err(failed("find the next job"))?;
@@ -261,21 +252,20 @@ async fn pick(
         .transpose()
 }
 
-async fn end_unreadable(
+/// Fails a job whose stored spec cannot be read; no worker of this version ever could.
+async fn end_damaged(
     connection: &mut Connection,
     lease: &Lease,
-    error: &StoreError,
+    problem: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    tracing::error!(error = error as &dyn std::error::Error, job.id = %lease.job_id, "a stored job cannot be read, it fails");
-    let code = ErrorCode::Internal;
-    let message = format!("the stored job cannot be read by this version: {error}");
-    let failure = AttemptFailure::new(code, message, None);
+    tracing::error!(problem, job.id = %lease.job_id, "a stored job cannot be read, it fails");
+    let message = format!("the stored job cannot be read by this version: {problem}");
+    let failure = AttemptFailure::new(ErrorCode::Internal, message, None);
+    let attempt = lease.attempt;
+    let error = JobError { failure, attempt };
     let end = AttemptEnd::Failed {
-        error: JobError {
-            failure,
-            attempt: lease.attempt,
-        },
+        error,
         crashed: false,
     };
     finish(connection, lease, &end, None, now).await?;
@@ -344,10 +334,11 @@ async fn finish(
     unless_renewed: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Option<Settled>, StoreError> {
-    let Some(job) = actions::lock(connection, lease.job_id).await? else {
+    let Some(locked) = actions::lock_row(connection, lease.job_id).await? else {
         return Ok(None);
     };
-    let Some(settled) = end.settle(job.state, now) else {
+    let (_, columns) = keyed(&locked)?;
+    let Some(settled) = end.settle(columns.word("state")?, now) else {
         return Ok(None);
     };
     let publication = match end {

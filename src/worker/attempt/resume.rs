@@ -7,8 +7,9 @@ use serde::Deserialize;
 
 use crate::artifacts::{ArtifactError, ResumeStates, StoredFile, StoredState};
 use crate::domain::JobId;
-use crate::domain::attempt::{JOURNAL_DIR, JOURNAL_STATE_FILE};
+use crate::domain::attempt::RESUME_STATE_FILE;
 use crate::domain::job::Job;
+use crate::scratch::ScratchDir;
 use crate::worker::context::Context;
 
 /// How often a checkpoint is asked for, minutes in all, before the one before it is: the bucket may have lost one object
@@ -28,7 +29,7 @@ pub(super) struct Received {
 pub(super) async fn receive(context: &Context, job: &Job) -> Option<Received> {
     let checkpoints = context.parts.artifacts.resume_states()?;
     let scratch = context.scratch(job.id);
-    let directory = scratch.join(format!("received-{}", job.attempt));
+    let directory = scratch.received(job.attempt);
     let local = local_block(&scratch).await;
     let stored = loop {
         match checkpoints.list(job.id).await {
@@ -91,7 +92,7 @@ async fn copy(
         let target = directory.join(&file.entry.name);
         checkpoints.fetch(job, file, &target).await?;
     }
-    let state = directory.join(JOURNAL_STATE_FILE);
+    let state = directory.join(RESUME_STATE_FILE);
     let written = tokio::fs::write(state, &checkpoint.state).await;
     written.map_err(failed)
 }
@@ -105,13 +106,13 @@ pub(in crate::worker) async fn remove(directory: &Path) -> io::Result<()> {
 }
 
 /// The block that an earlier attempt on this machine was in; 0 where nothing is left of it.
-async fn local_block(scratch: &Path) -> usize {
+async fn local_block(scratch: &ScratchDir) -> usize {
     #[derive(Deserialize)]
     struct State {
         next_block: usize,
     }
-    let has_copy = tokio::fs::try_exists(scratch.join("artifact")).await;
-    let state = tokio::fs::read(scratch.join(JOURNAL_DIR).join(JOURNAL_STATE_FILE)).await;
+    let has_copy = tokio::fs::try_exists(scratch.artifact()).await;
+    let state = tokio::fs::read(scratch.resume_state().join(RESUME_STATE_FILE)).await;
     let state = state.ok().filter(|_| has_copy.unwrap_or_default());
     let state = state.and_then(|bytes| serde_json::from_slice::<State>(&bytes).ok());
     state.map_or(0, |state| state.next_block)

@@ -7,6 +7,7 @@ use crate::domain::job::failure::AttemptFailure;
 use crate::domain::job::state::JobState;
 use crate::domain::spec::JobSpec;
 use crate::domain::{ErrorCode, JobId};
+use crate::scratch::ScratchDir;
 use crate::store::{StoreError, StoreFuture};
 use crate::worker::context::{Context, OUTAGE_POLL};
 
@@ -15,7 +16,7 @@ use crate::worker::context::{Context, OUTAGE_POLL};
 pub(super) async fn locate(
     context: &Context,
     spec: &JobSpec,
-    scratch: &Path,
+    scratch: &ScratchDir,
 ) -> Result<BTreeMap<JobId, PathBuf>, AttemptFailure> {
     let ids: Vec<_> = spec.source_jobs().into_iter().map(|(_, id)| id).collect();
     if ids.is_empty() {
@@ -39,7 +40,7 @@ pub(super) async fn locate(
         };
         let directory = match context.parts.artifacts.directory(id, attempt) {
             Some(directory) => directory,
-            None => fetch(context, id, &scratch.join("sources")).await?,
+            None => fetch(context, id, &scratch.sources()).await?,
         };
         directories.insert(id, directory);
     }
@@ -116,7 +117,7 @@ mod tests {
         let spec = JobSpec::Evaluate(EvaluateSpec {
             model: ModelRef::Job { id: job.id },
             baseline: None,
-            evaluation: job.spec.evaluation().clone(),
+            evaluation: job.spec.known().unwrap().evaluation().clone(),
         });
         let scratch = context.scratch(job.id);
         let failure = locate(&context, &spec, &scratch).await.unwrap_err();

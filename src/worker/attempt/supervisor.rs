@@ -18,6 +18,7 @@ use crate::domain::job::attempt_end::AttemptEnd;
 use crate::domain::job::failure::AttemptFailure;
 use crate::domain::job::progress::{Phase, Step};
 use crate::domain::report::manifest::JobReport;
+use crate::domain::spec::JobSpec;
 use crate::domain::{ErrorCode, JobId};
 use crate::instruments;
 use crate::store::{Lease, LeaseCheck, Report};
@@ -54,12 +55,17 @@ pub(in crate::worker) async fn supervise(
         let Some(lease) = Lease::of(job) else {
             return Err(AttemptEnd::Lost);
         };
+        let Some(spec) = job.spec.known() else {
+            let message = "the stored job cannot be read by this version".to_owned();
+            let failure = AttemptFailure::new(ErrorCode::Internal, message, None);
+            return Err(context.failed_end(job, failure));
+        };
         let scratch = context.scratch(job.id);
-        if let Err(error) = create_directory(scratch.clone()).await {
+        if let Err(error) = scratch.create() {
             return Err(context.failed_end(job, cannot_start(&error)));
         }
         let fetched = async {
-            let located = sources::locate(context, &job.spec, &scratch).await?;
+            let located = sources::locate(context, spec, &scratch).await?;
             Ok((located, resume::receive(context, job).await))
         };
         let limit = Limit {
@@ -69,9 +75,9 @@ pub(in crate::worker) async fn supervise(
         let fetched = while_leased(context, job, limit, fetched).await?;
         let (job_artifacts, received) =
             fetched.map_err(|failure| context.failed_end(job, failure))?;
-        let mut spec = attempt_spec(context, job, device, job_artifacts);
-        spec.received = received.as_ref().map(|received| received.directory.clone());
-        let child = Child::spawn(&context.settings.program, &spec).await;
+        let mut attempt = attempt_spec(context, job, spec, device, job_artifacts);
+        attempt.received = received.as_ref().map(|received| received.directory.clone());
+        let child = Child::spawn(&context.settings.program, &attempt).await;
         let child = child.map_err(|error| context.failed_end(job, cannot_start(&error)))?;
         tracing::info!("attempt started");
         let uploader = Uploader::start(context, job, received.as_ref());
@@ -91,6 +97,7 @@ pub(in crate::worker) async fn supervise(
 fn attempt_spec(
     context: &Context,
     job: &Job,
+    spec: &JobSpec,
     device: &str,
     job_artifacts: BTreeMap<JobId, PathBuf>,
 ) -> AttemptSpec {
@@ -98,27 +105,18 @@ fn attempt_spec(
     AttemptSpec {
         job_id: job.id.to_string(),
         attempt: job.attempt,
-        spec: job.spec.clone(),
+        spec: spec.clone(),
         device: device.to_owned(),
         threads: settings.threads,
-        scratch: context.scratch(job.id),
+        scratch: context.scratch(job.id).path().to_owned(),
         models_dir: settings.models_dir.clone(),
         data_dir: settings.data_dir.clone(),
         bundled_dir: settings.bundled_dir.clone(),
         scores_dir: settings.scores_dir.clone(),
         job_artifacts,
-        portable_checkpoints: context.parts.artifacts.is_shared(),
+        has_portable_state: context.parts.artifacts.is_shared(),
         received: None,
     }
-}
-
-/// Readable by its owner only: it may hold a gated model.
-async fn create_directory(path: PathBuf) -> io::Result<()> {
-    tokio::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .await
 }
 
 fn cannot_start(error: &io::Error) -> AttemptFailure {
@@ -275,9 +273,9 @@ impl<'c> Supervisor<'c> {
                 self.client.report(Report::Resumed { block, blocks });
                 None
             }
-            AttemptMessage::Saved { checkpoint } => {
+            AttemptMessage::Saved { point } => {
                 if let Some(uploader) = self.uploader {
-                    uploader.offer(checkpoint);
+                    uploader.offer(point);
                 }
                 None
             }

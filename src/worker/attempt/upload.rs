@@ -16,7 +16,7 @@ use tracing::Instrument as _;
 use super::resume::Received;
 use crate::artifacts::{ArtifactError, ResumeStates, StoredFile, StoredState};
 use crate::domain::JobId;
-use crate::domain::attempt::{CheckpointFile, JOURNAL_DIR, PortableCheckpoint};
+use crate::domain::attempt::{ResumeFile, ResumePoint};
 use crate::domain::job::Job;
 use crate::domain::job::attempt_end::AttemptEnd;
 use crate::instruments;
@@ -29,7 +29,7 @@ const LAST_TIMEOUT: Duration = Duration::from_secs(20);
 /// Stores an attempt's checkpoints while it goes on. One that is overtaken by the next before its turn is left out.
 #[derive(Debug)]
 pub(super) struct Uploader {
-    journal: PathBuf,
+    directory: PathBuf,
     patience: Duration,
     offers: watch::Sender<Option<Arc<Offer>>>,
     task: JoinHandle<()>,
@@ -38,8 +38,8 @@ pub(super) struct Uploader {
 /// A checkpoint with its files open: those that the next one replaces can be read on.
 #[derive(Debug)]
 struct Offer {
-    checkpoint: PortableCheckpoint,
-    files: Vec<(CheckpointFile, File)>,
+    checkpoint: ResumePoint,
+    files: Vec<(ResumeFile, File)>,
 }
 
 impl Uploader {
@@ -54,7 +54,7 @@ impl Uploader {
             stored: received.map_or_else(Vec::new, |received| received.files.clone()),
         };
         Some(Self {
-            journal: context.scratch(job.id).join(JOURNAL_DIR),
+            directory: context.scratch(job.id).resume_state(),
             patience: LAST_TIMEOUT.min(context.settings.pool.lease_seconds / 2),
             offers,
             task: tokio::spawn(upload.run(offered).in_current_span()),
@@ -62,9 +62,9 @@ impl Uploader {
     }
 
     /// Stores this one next.
-    pub(super) fn offer(&self, checkpoint: PortableCheckpoint) {
+    pub(super) fn offer(&self, checkpoint: ResumePoint) {
         let opened = checkpoint.files.iter().map(|file| {
-            let opened = File::open(self.journal.join(&file.name))?;
+            let opened = File::open(self.directory.join(&file.name))?;
             Ok((file.clone(), opened))
         });
         match opened.collect::<io::Result<Vec<_>>>() {
@@ -84,7 +84,7 @@ impl Uploader {
             patience,
             offers,
             mut task,
-            journal: _,
+            directory: _,
         } = self;
         drop(offers);
         let may_go_on = match end {
@@ -152,7 +152,7 @@ impl Upload {
             self.stored.push(stored.clone());
             files.push(stored);
         }
-        let PortableCheckpoint {
+        let ResumePoint {
             next_block, state, ..
         } = &offer.checkpoint;
         let checkpoint = StoredState::new(*next_block, state.clone(), files);

@@ -4,22 +4,18 @@
 //! directory is taken out of the way in one step, under the lock that the process of an attempt holds while it works,
 //! and only if the job stands as it did. What cannot be removed now is for the sweep.
 
-use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs;
 use std::io;
 use std::path::Path;
 
 use crate::domain::JobId;
-use crate::domain::attempt::LOCK_FILE;
 use crate::domain::job::Job;
 use crate::domain::job::state::JobState;
+use crate::scratch;
 use crate::store::{JobStatus, StoreError};
 use crate::worker::attempt::{discard, remove};
 use crate::worker::context::Context;
 use crate::worker::sweep::SweepError;
-
-/// Ends the name of a directory that is being removed.
-const REMOVED: &str = "removed";
 
 /// For the slot whose attempt has brought the job into this state.
 pub(super) async fn clean_up(context: &Context, job: &Job, state: JobState) {
@@ -52,7 +48,7 @@ pub(in crate::worker) async fn remove_scratch(
     own: usize,
 ) -> Result<bool, SweepError> {
     let directory = context.scratch(id);
-    let lock = match lock(&directory) {
+    let lock = match directory.try_lock() {
         Ok(Some(lock)) => Some(lock),
         Ok(None) => return Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -64,11 +60,11 @@ pub(in crate::worker) async fn remove_scratch(
     if lock.is_none() {
         return Ok(true);
     }
-    let aside = directory.with_extension(REMOVED);
+    let aside = directory.removed();
     remove(&aside).await?;
     let moved = context
         .active
-        .unless_others(id, own, || fs::rename(&directory, &aside));
+        .unless_others(id, own, || fs::rename(directory.path(), &aside));
     drop(lock);
     match moved {
         None => return Ok(false),
@@ -91,31 +87,10 @@ pub(in crate::worker) async fn is_in_status(
 
 /// Removes what lies aside: somebody died while removing it.
 pub(in crate::worker) async fn finish_removals(scratch_dir: &Path) -> io::Result<()> {
-    let mut entries = match tokio::fs::read_dir(scratch_dir).await {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    while let Some(entry) = entries.next_entry().await? {
-        let path = entry.path();
-        let stem = path.file_stem().and_then(OsStr::to_str);
-        let is_job = stem.is_some_and(|stem| stem.parse::<JobId>().is_ok());
-        if is_job && path.extension() == Some(OsStr::new(REMOVED)) {
-            remove(&path).await?;
-        }
+    for path in scratch::list(scratch_dir)?.1 {
+        remove(&path).await?;
     }
     Ok(())
-}
-
-/// The lock that an attempt's process holds; `None` where one does.
-fn lock(scratch: &Path) -> io::Result<Option<File>> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false);
-    let file = options.open(scratch.join(LOCK_FILE))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
 }
 
 #[cfg(test)]
@@ -153,7 +128,7 @@ mod tests {
         let retried = context.parts.store.request(job.id, Action::Retry, None);
         assert!(retried.await.unwrap().is_some());
         clean_up(&context, &job, JobState::Failed).await;
-        assert!(is_there(&context.scratch(job.id).join("artifact")));
+        assert!(is_there(&context.scratch(job.id).artifact()));
     }
 
     #[tokio::test]
@@ -164,13 +139,13 @@ mod tests {
         let scratch = context.scratch(job.id);
         let _own = context.active.begin(job.id);
 
-        let process = lock(&scratch).unwrap().unwrap();
+        let process = scratch.try_lock().unwrap().unwrap();
         clean_up(&context, &job, JobState::Failed).await;
-        assert!(is_there(&scratch.join("artifact")), "a process is at it");
+        assert!(is_there(&scratch.artifact()), "a process is at it");
         drop(process);
         let other = context.active.begin(job.id);
         clean_up(&context, &job, JobState::Failed).await;
-        assert!(is_there(&scratch.join("artifact")), "a slot is at it");
+        assert!(is_there(&scratch.artifact()), "a slot is at it");
         drop(other);
         clean_up(&context, &job, JobState::Failed).await;
         let left = fs::read_dir(&context.settings.scratch_dir).unwrap();
@@ -183,7 +158,7 @@ mod tests {
         finish_removals(&home.path().join("nothing")).await.unwrap();
         let id = "job_019abcde0123789a8bcdef0123456789";
         for name in [
-            format!("{id}.{REMOVED}"),
+            format!("{id}.removed"),
             id.to_owned(),
             "x.removed".to_owned(),
         ] {
@@ -192,6 +167,6 @@ mod tests {
         finish_removals(home.path()).await.unwrap();
         let exists = |name: &str| is_there(&home.path().join(name));
         assert!(exists(id) && exists("x.removed"));
-        assert!(!exists(&format!("{id}.{REMOVED}")));
+        assert!(!exists(&format!("{id}.removed")));
     }
 }

@@ -4,8 +4,7 @@
 //! what the next attempt is building. So it takes the lock that each attempt's process holds while it works, and looks
 //! whether the lease still holds only after that.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,13 +14,13 @@ use tokio::time::Instant;
 use super::record::STORE_RETRY;
 use crate::artifacts::ArtifactError;
 use crate::domain::ErrorCode;
-use crate::domain::attempt::LOCK_FILE;
 use crate::domain::job::attempt_end::AttemptEnd;
 use crate::domain::job::failure::AttemptFailure;
 use crate::domain::job::progress::Phase;
 use crate::domain::job::{Job, Publication};
 use crate::domain::report::manifest::{FileEntry, JobReport, Manifest};
 use crate::instruments;
+use crate::scratch::{ScratchDir, ScratchLock};
 use crate::store::{Lease, LeaseCheck};
 use crate::worker::context::Context;
 use crate::worker::lease::{Limit, while_leased};
@@ -50,7 +49,7 @@ pub(super) async fn publish(
         let failed = |failure| context.failed_end(job, failure);
         let _lock = lock.map_err(|error| failed(storing_failed(&error)))?;
         // The database reads a report by the type of its job.
-        if report.job_type() != job.spec.job_type() {
+        if report.job_type().as_str() != job.spec.job_type() {
             return Err(failed(wrong_type(job, &report)));
         }
         store(context, job, report).await.map_err(failed)
@@ -68,7 +67,7 @@ async fn store(
     job: &Job,
     report: JobReport,
 ) -> Result<Publication, AttemptFailure> {
-    let directory = context.scratch(job.id).join("artifact");
+    let directory = context.scratch(job.id).artifact();
     let files = match &report {
         JobReport::Prune(manifest) => listed_files(&directory, manifest).await,
         JobReport::Evaluate(_) => found_files(&directory).await,
@@ -95,26 +94,19 @@ async fn store(
 
 /// The lock that the attempt's process held until it ended. It may have gone to another attempt's: to that of an earlier one,
 /// which sees from the note that it is late and ends, or of a later one, and then the lease is lost.
-async fn lock(scratch: &Path, attempt: u32) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false);
-    let mut file = options.open(scratch.join(LOCK_FILE))?;
-    loop {
-        match file.try_lock() {
-            Ok(()) => break,
-            Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_POLL).await,
-            Err(TryLockError::Error(error)) => return Err(error),
+async fn lock(scratch: &ScratchDir, attempt: u32) -> io::Result<ScratchLock> {
+    let mut lock = loop {
+        match scratch.try_lock()? {
+            Some(lock) => break lock,
+            None => tokio::time::sleep(LOCK_POLL).await,
         }
-    }
+    };
     // It named a process that is gone, and whose number may be another's by now.
-    let noted = file
-        .set_len(0)
-        .and_then(|()| file.write_all(format!("{attempt}\n").as_bytes()));
-    if let Err(error) = noted {
+    if let Err(error) = lock.note(attempt, None) {
         // Perhaps the disk is full, which is no reason to keep the artifact from a bucket.
         tracing::warn!(%error, "cannot write who works in the scratch directory");
     }
-    Ok(file)
+    Ok(lock)
 }
 
 /// Goes on only with the database's word that the lease holds. An artifact that is finished before its worker hears of
@@ -214,6 +206,8 @@ fn file_entry(name: String, content: &[u8]) -> FileEntry {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
     use crate::domain::job::failure::JobError;
     use crate::domain::job::state::Action;
@@ -245,7 +239,7 @@ mod tests {
         let job = claimed(&context).await;
         let (directory, report) = build_artifact(&context, &job);
         let lease = Lease::of(&job).unwrap();
-        let path = context.scratch(job.id).join(LOCK_FILE);
+        let path = context.scratch(job.id).lock_path();
         std::fs::write(&path, "1 4711\n").unwrap();
         let other = File::open(&path).unwrap();
         other.lock().unwrap();
@@ -268,7 +262,7 @@ mod tests {
         let job = claimed(&context).await;
         let (_, report) = build_artifact(&context, &job);
         let lease = Lease::of(&job).unwrap();
-        let other = File::create(context.scratch(job.id).join(LOCK_FILE)).unwrap();
+        let other = File::create(context.scratch(job.id).lock_path()).unwrap();
         other.lock().unwrap();
         let overdue = publish(&context, &job, &lease, Some(Instant::now()), report.clone()).await;
         let phase = Some(Phase::Publishing);

@@ -16,6 +16,7 @@ use crate::artifacts::{ArtifactError, Stored};
 use crate::domain::JobId;
 use crate::domain::job::retry::jittered;
 use crate::domain::job::state::JobState;
+use crate::scratch;
 use crate::store::{JobStatus, StoreError};
 use retention::RETENTION;
 
@@ -78,7 +79,7 @@ impl Sweeper {
     /// Scratch directories of jobs that nobody will work on again.
     async fn remove_scratch(&mut self, context: &Context) -> Result<(), SweepError> {
         finish::finish_removals(&context.settings.scratch_dir).await?;
-        let ids = list_scratch(&context.settings.scratch_dir).await?;
+        let (ids, _removed) = scratch::list(&context.settings.scratch_dir)?;
         let statuses = context.parts.store.list_statuses(&ids).await?;
         let deleted = context.parts.store.list_deleted(&ids).await?;
         for id in ids {
@@ -100,11 +101,11 @@ impl Sweeper {
         let directory = context.scratch(id);
         let is_needed = match status {
             Some(status) => {
-                retention::end(&directory)?;
+                retention::end(directory.path())?;
                 !status.state.is_terminal() || retention::awaits_retry(context, id).await?
             }
             None if is_deleted => false,
-            None => !self.is_retention_over(context, id, &directory)?,
+            None => !self.is_retention_over(context, id, directory.path())?,
         };
         if is_needed || context.active.contains(id) {
             return Ok(());
@@ -219,24 +220,6 @@ pub(super) fn log_failure(part: &str, result: Result<(), SweepError>) {
 /// By then every sweep has removed their files.
 async fn forget_deleted(context: &Context) -> Result<(), SweepError> {
     Ok(context.parts.store.forget_deleted(DELETED_KNOWN).await?)
-}
-
-/// The directories that are named after jobs; anything else there is not ours.
-async fn list_scratch(directory: &Path) -> io::Result<Vec<JobId>> {
-    let mut entries = match tokio::fs::read_dir(directory).await {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut ids = Vec::new();
-    while let Some(entry) = entries.next_entry().await? {
-        ids.extend(
-            entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse::<JobId>().ok()),
-        );
-    }
-    Ok(ids)
 }
 
 async fn forget_keys(context: &Context) -> Result<(), SweepError> {

@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use secateur::domain::spec::StoredSpec;
 use secateur::request::{Defaults, JobRequest};
 use secateur::store;
 use serde_json::json;
@@ -72,7 +73,7 @@ pub(super) fn evaluation_of(artifact: JobId, created: Timestamp) -> Job {
         "evaluation": {"perplexity": ["demo"], "seq_len": 64},
     });
     Job {
-        spec: JobRequest::parse(&body, Defaults::CPU).unwrap().spec,
+        spec: StoredSpec::Known(JobRequest::parse(&body, Defaults::CPU).unwrap().spec),
         ..new_job("m", created)
     }
 }
@@ -152,7 +153,6 @@ pub(super) async fn ask(store: &TestStore, id: JobId, action: Action, seconds: i
         }
         Requested::InUse(user) => panic!("{user} needs it"),
         Requested::Stale(version) => panic!("no version was named, and {version} is another"),
-        Requested::Unreadable(state) => panic!("{state:?}, and cannot be read"),
     }
 }
 

@@ -143,7 +143,7 @@ pub(super) async fn failures_and_crashes_are_counted_apart(store: &TestStore) {
         (waiting.failed_attempts, waiting.crash_count, waiting.error),
         (2, 1, Some(error(2)))
     );
-    assert!(job(store, id).await.budget().is_last_attempt());
+    assert!(Budget::of(&job(store, id).await).is_last_attempt());
     let lease = claim(store, "b", 10).await.unwrap();
     finish(
         store,

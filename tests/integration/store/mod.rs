@@ -10,9 +10,9 @@ use secateur::domain::job::event::{Attempt, AttemptOutcome, EventKind};
 use secateur::domain::job::failure::AttemptFailure;
 use secateur::domain::job::failure::JobError;
 use secateur::domain::job::progress::{Phase, Step};
-use secateur::domain::job::retry::{Budget, MAX_ATTEMPTS};
+use secateur::domain::job::retry::Budget;
 use secateur::domain::job::state::{Action, JobState};
-use secateur::domain::job::{Job, JobFilter};
+use secateur::domain::job::{Job, JobFilter, MAX_ATTEMPTS};
 use secateur::domain::spec::JobType;
 use secateur::store::{
     Claim, Lease, LeaseCheck, LeaseInfo, Report, Requested, Store, StoreError, Time,
@@ -55,10 +55,13 @@ use requests::{
     what_ends_while_a_job_shall_pause_leaves_it_paused_or_over,
 };
 use rows::{
-    a_column_that_a_newer_version_adds_stops_nobody, a_job_is_claimed_once_by_however_many_ask,
+    a_column_that_a_newer_version_adds_stops_nobody,
+    a_damaged_job_is_left_out_of_lists_and_pages_stay_full,
+    a_job_is_claimed_once_by_however_many_ask,
+    a_job_of_a_newer_spec_version_can_be_ended_and_deleted,
+    a_job_of_a_newer_spec_version_waits_for_a_worker_that_can_run_it,
     an_unreadable_job_can_be_ended_and_deleted,
     an_unreadable_job_fails_when_its_turn_comes_and_the_next_one_is_claimed,
-    an_unreadable_job_is_left_out_of_lists_and_pages_stay_full,
     an_unreadable_job_keeps_no_other_from_its_deadline,
     the_database_takes_exactly_the_transitions_of_the_state_machine,
     the_lease_of_an_unreadable_job_can_be_ended,
@@ -138,7 +141,9 @@ on_both_databases!(TestStore::open:
     the_database_takes_exactly_the_transitions_of_the_state_machine,
     a_column_that_a_newer_version_adds_stops_nobody,
     an_unreadable_job_fails_when_its_turn_comes_and_the_next_one_is_claimed,
-    an_unreadable_job_is_left_out_of_lists_and_pages_stay_full,
+    a_damaged_job_is_left_out_of_lists_and_pages_stay_full,
+    a_job_of_a_newer_spec_version_can_be_ended_and_deleted,
+    a_job_of_a_newer_spec_version_waits_for_a_worker_that_can_run_it,
     the_lease_of_an_unreadable_job_can_be_ended,
     an_unreadable_job_can_be_ended_and_deleted,
     an_unreadable_job_keeps_no_other_from_its_deadline,

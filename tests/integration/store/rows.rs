@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use secateur::domain::spec::SPEC_VERSION;
+
 use super::*;
 
-/// As a newer version might leave it.
+/// Damaged, as no version of the program leaves it.
 async fn make_unreadable(store: &TestStore, id: JobId) {
     let statement = format!("update jobs set spec = '{{}}', phase = 'polishing' where id = '{id}'");
     assert_eq!(store.database.execute(&statement).await.unwrap(), 1);
@@ -30,12 +32,67 @@ pub(super) async fn an_unreadable_job_fails_when_its_turn_comes_and_the_next_one
     assert_eq!(claim(store, "a", 5).await, None);
 }
 
-pub(super) async fn an_unreadable_job_is_left_out_of_lists_and_pages_stay_full(store: &TestStore) {
+/// As a newer version might leave it.
+async fn make_newer(store: &TestStore, id: JobId) {
+    let statement = format!(
+        "update jobs set spec = '{{\"novelty\":1}}', phase = 'polishing', spec_version = {} where id = '{id}'",
+        SPEC_VERSION + 1
+    );
+    assert_eq!(store.database.execute(&statement).await.unwrap(), 1);
+}
+
+pub(super) async fn a_job_of_a_newer_spec_version_waits_for_a_worker_that_can_run_it(
+    store: &TestStore,
+) {
+    let (newer, known) = (insert(store, 0).await, insert(store, 1).await);
+    let spec = job(store, newer).await.spec;
+    make_newer(store, newer).await;
+    let found = job(store, newer).await;
+    assert_eq!((found.state, found.spec.known()), (JobState::Queued, None));
+    assert_eq!(found.spec.job_type(), "prune");
+    assert_eq!(claim(store, "a", 5).await.unwrap().job_id, known);
+    assert_eq!(claim(store, "a", 5).await, None);
+    assert_eq!(job(store, newer).await.state, JobState::Queued);
+    // As if this worker were of the newer version.
+    let statement = format!(
+        "update jobs set spec = '{}', phase = null, spec_version = {SPEC_VERSION} where id = '{newer}'",
+        serde_json::to_string(&spec).unwrap()
+    );
+    assert_eq!(store.database.execute(&statement).await.unwrap(), 1);
+    assert_eq!(claim(store, "a", 5).await.unwrap().job_id, newer);
+}
+
+pub(super) async fn a_job_of_a_newer_spec_version_can_be_ended_and_deleted(store: &TestStore) {
+    let mut ids = Vec::new();
+    for seconds in 0..3 {
+        let mut job = new_job("m", at(seconds));
+        job.scheduling.deadline_after = Some(Duration::from_secs(10));
+        ids.push(store.at(0).insert_job(&job).await.unwrap().id);
+        make_newer(store, ids[0]).await;
+    }
+    let cancelled = cancel(store, ids[0], 1).await;
+    assert_eq!(
+        (cancelled.state, cancelled.spec.known()),
+        (JobState::Cancelled, None)
+    );
+    let deleted = store.request(ids[0], Action::Delete, None).await.unwrap();
+    assert!(matches!(deleted, Some(Requested::Done(..))), "{deleted:?}");
+    make_newer(store, ids[1]).await;
+    assert_eq!(store.at(20).fail_overdue().await.unwrap(), ids[1..]);
+    let failed = job(store, ids[1]).await;
+    assert_eq!(
+        failed.error.unwrap().failure.code,
+        ErrorCode::DeadlineExceeded
+    );
+}
+
+pub(super) async fn a_damaged_job_is_left_out_of_lists_and_pages_stay_full(store: &TestStore) {
     let mut ids = Vec::new();
     for seconds in 0..5 {
         ids.push(insert(store, seconds).await);
     }
-    make_unreadable(store, ids[3]).await;
+    let statement = format!("update jobs set metadata = '' where id = '{}'", ids[3]);
+    assert_eq!(store.database.execute(&statement).await.unwrap(), 1);
     for (before, expected) in [
         (None, vec![ids[4], ids[2]]),
         (Some(ids[2]), vec![ids[1], ids[0]]),
@@ -57,12 +114,16 @@ pub(super) async fn the_lease_of_an_unreadable_job_can_be_ended(store: &TestStor
 
 pub(super) async fn an_unreadable_job_can_be_ended_and_deleted(store: &TestStore) {
     let ask = async |id, action, version| store.request(id, action, version).await.unwrap();
+    let state = |requested| match requested {
+        Some(Requested::Done(job, _) | Requested::Unchanged(job, _)) => Some(job.state),
+        _ => None,
+    };
     let running = insert(store, 0).await;
     let lease = claim(store, "a", 1).await.unwrap();
     make_unreadable(store, running).await;
     assert_eq!(
-        ask(running, Action::Cancel, None).await,
-        Some(Requested::Unreadable(JobState::Cancelling))
+        state(ask(running, Action::Cancel, None).await),
+        Some(JobState::Cancelling)
     );
     assert_eq!(
         store.check_lease(&lease).await.unwrap(),
@@ -83,14 +144,14 @@ pub(super) async fn an_unreadable_job_can_be_ended_and_deleted(store: &TestStore
     );
     for _ in 0..2 {
         assert_eq!(
-            ask(paused, Action::Cancel, None).await,
-            Some(Requested::Unreadable(JobState::Cancelled))
+            state(ask(paused, Action::Cancel, None).await),
+            Some(JobState::Cancelled)
         );
     }
     for id in [running, paused] {
         assert_eq!(
-            ask(id, Action::Delete, None).await,
-            Some(Requested::Unreadable(JobState::Cancelled))
+            state(ask(id, Action::Delete, None).await),
+            Some(JobState::Cancelled)
         );
         assert_eq!(ask(id, Action::Delete, None).await, None);
     }

@@ -208,7 +208,7 @@ impl Bench {
         for leased in self.store.list_leases().await.unwrap() {
             let job = &self.model.entries[&leased.lease.job_id].job;
             assert_eq!(leased.is_over, leased.expires_at <= self.now());
-            assert_eq!(leased.budget, job.budget());
+            assert_eq!(leased.budget, Budget::of(job));
             if leased.is_over {
                 let end = if leased.budget.is_last_attempt() {
                     End::Failed { crashed: true }
