@@ -7,8 +7,8 @@ use reqwest::{Method, StatusCode};
 use secateur::clock::ManualClock;
 use serde_json::{Value, json};
 
-use crate::faults::kill::Server;
 use crate::support::database::{Database, block_on};
+use crate::support::processes::{Server, Site};
 use crate::support::test_app::{Answer, TestApp};
 
 const KEY: &str = "idempotency-key";
@@ -38,7 +38,7 @@ fn submit_to(server: &Server, path: &str) -> (u16, bool, String) {
 
 fn fifty_submissions_at_once_under_one_key_make_one_job(database: &Database) {
     let dir = tempfile::tempdir().unwrap();
-    let server = Server::spawn(dir.path(), database, &["--no-worker"]).listening();
+    let server = Site::new(dir.path(), database).api();
     let (server, paths) = (&server, ["/v1/jobs", "/jobs"]);
     let answers: Vec<_> = std::thread::scope(|scope| {
         let asking: Vec<_> = (0..50)
@@ -57,11 +57,11 @@ fn fifty_submissions_at_once_under_one_key_make_one_job(database: &Database) {
 
 fn a_submission_repeated_after_the_server_was_killed_is_answered_as_before(database: &Database) {
     let dir = tempfile::tempdir().unwrap();
-    let start = || Server::spawn(dir.path(), database, &["--no-worker"]).listening();
+    let start = || Site::new(dir.path(), database).api();
     let server = start();
     let (status, is_repeated, text) = submit_to(&server, "/v1/jobs");
     assert_eq!((status, is_repeated), (202, false));
-    server.kill();
+    server.process.kill();
 
     let server = start();
     assert_eq!(submit_to(&server, "/v1/jobs"), (202, true, text.clone()));
@@ -73,10 +73,10 @@ fn a_submission_repeated_after_the_server_was_killed_is_answered_as_before(datab
 
 fn an_answer_that_an_older_version_stored_is_given_again(database: &Database) {
     let dir = tempfile::tempdir().unwrap();
-    let start = || Server::spawn(dir.path(), database, &["--no-worker"]).listening();
+    let start = || Site::new(dir.path(), database).api();
     let server = start();
     let (_, _, text) = submit_to(&server, "/v1/jobs");
-    server.kill();
+    server.process.kill();
     let older = match database {
         Database::Sqlite(_) => {
             r#"update idempotency_keys set reply = json_object('status', 202, 'headers',

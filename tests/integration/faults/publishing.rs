@@ -41,10 +41,7 @@ fn site(dir: &Path, database: &Database) -> Site {
 }
 
 fn site_with_bucket(dir: &Path, database: &Database, bucket: &S3Server) -> Site {
-    let environment = bucket.environment().into_iter();
-    environment.fold(site(dir, database), |site, (name, value)| {
-        site.with(name, value)
-    })
+    site(dir, database).in_bucket(bucket)
 }
 
 fn body() -> Value {
@@ -76,13 +73,6 @@ fn wait_for_log(site: &Site, worker: u32, text: &str) {
     });
 }
 
-/// The block that this attempt went on with.
-fn resumed_block(server: &Server, id: &str, attempt: u64) -> Option<u64> {
-    let events = server.events(id);
-    let is_it = |event: &&Value| event["type"] == "resumed" && event["attempt"] == attempt;
-    events.iter().find(is_it)?["block"].as_u64()
-}
-
 #[test]
 fn a_job_that_failed_for_want_of_a_bucket_goes_on_when_it_is_tried_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -108,7 +98,7 @@ fn a_job_that_failed_for_want_of_a_bucket_goes_on_when_it_is_tried_again() {
     let job = server.job_when(&id, |job| job["attempt"] == 4);
     assert_eq!(job["failed_attempts"], 0, "{job}");
     server.succeeded(&id);
-    assert!(resumed_block(&server, &id, 4) >= Some(BLOCKS as u64 - 1));
+    assert!(server.resumed_block(&id, 4) >= Some(BLOCKS as u64 - 1));
     until("the files of a job that succeeded to be removed", || {
         let has_gone = !scratch(&site, &id).try_exists().unwrap();
         (has_gone && !bucket.objects().iter().any(index)).then_some(())
@@ -133,7 +123,7 @@ fn a_worker_that_is_stopped_while_it_stores_gives_the_attempt_back() {
     let _next = site.worker();
     let job = server.succeeded(&id);
     assert_eq!(job["attempt"], 2, "{job}");
-    assert!(resumed_block(&server, &id, 2) >= Some(BLOCKS as u64 - 1));
+    assert!(server.resumed_block(&id, 2) >= Some(BLOCKS as u64 - 1));
 }
 
 #[test]
@@ -167,7 +157,7 @@ fn a_worker_that_stands_still_while_it_stores_costs_one_attempt(database: &Datab
     let job = server.succeeded(&id);
     assert_eq!(job["attempt"], 2, "{job}");
     assert_eq!(job["failed_attempts"], 1, "{job}");
-    assert!(resumed_block(&server, &id, 2) >= Some(BLOCKS as u64 - 1));
+    assert!(server.resumed_block(&id, 2) >= Some(BLOCKS as u64 - 1));
     let events = server.events(&id);
     let ends = events.iter().filter(|event| event["type"] == "succeeded");
     assert_eq!(ends.count(), 1, "{events:?}");

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::faults::kill::Server;
 use crate::support::database::{Database, block_on};
+use crate::support::processes::Site;
 use crate::support::test_app::{TestApp, cpu, publication};
 
 /// Long enough for an honest client, on a busy machine too.
@@ -128,14 +128,14 @@ fn two_hundred_stalled_downloads_cost_little_and_disturb_nobody() {
     const ALLOWED: u64 = 100 << 10;
     let database = Database::sqlite();
     let dir = tempfile::tempdir().unwrap();
-    let server = Server::spawn(dir.path(), &database, &["--no-worker"]).listening();
+    let server = Site::new(dir.path(), &database).api();
     let body = json!({"model": "org/name", "sparsity": 0.5, "calibration": {"dataset": "demo"}, "evaluation": {"perplexity": ["demo"]}});
     let job = server.post("/v1/jobs", &body);
     let id = job["id"].as_str().unwrap_or_else(|| panic!("{job}"));
     block_on(async {
         let store = store::open(&DatabaseUrl::from(database.url()), Time::Database).await;
         let path = large_artifact(&*store.unwrap(), &dir.path().join("home"), id).await;
-        let before = server.memory_kib("VmRSS:");
+        let before = server.process.memory_kib("VmRSS:");
         let mut stalled = Vec::new();
         for _ in 0..CLIENTS {
             let mut stream = say(server.address(), &get(&path)).await;
@@ -145,7 +145,7 @@ fn two_hundred_stalled_downloads_cost_little_and_disturb_nobody() {
         }
         let listed = tokio::task::block_in_place(|| server.get("/v1/jobs"));
         assert_eq!(listed["data"][0]["status"], "succeeded");
-        let after = server.memory_kib("VmRSS:");
+        let after = server.process.memory_kib("VmRSS:");
         eprintln!("{CLIENTS} stalled downloads: {before} KiB before, {after} KiB after");
         assert!(after < before + ALLOWED, "{before} KiB, then {after} KiB");
         drop(stalled);

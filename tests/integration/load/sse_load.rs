@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::faults::kill::Server;
 use crate::support::database::{Database, block_on};
+use crate::support::processes::{Server, Site};
 
 /// Events per second; each job that is submitted and cancelled has two.
 const RATE: u32 = 10;
@@ -37,10 +37,13 @@ fn every_client_sees_every_event_once(database: &Database) {
     setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
 
     let dir = tempfile::tempdir().unwrap();
-    let server = Server::spawn(dir.path(), database, &["--no-worker"]).listening();
+    let server = Site::new(dir.path(), database).api();
     block_on(run(&server, clients, seconds));
-    let metrics = server.text("/metrics");
-    let (peak, now) = (server.memory_kib("VmHWM:"), server.memory_kib("VmRSS:"));
+    let (_, metrics) = server.status_and_text("/metrics");
+    let (peak, now) = (
+        server.process.memory_kib("VmHWM:"),
+        server.process.memory_kib("VmRSS:"),
+    );
     eprintln!("memory of the server: {peak} KiB at most, {now} KiB at the end");
     assert!(peak < ALLOWED_KIB, "{peak} KiB");
     assert!(metrics.contains("\nsecateur_sse_clients "), "{metrics}");

@@ -2,8 +2,8 @@
 
 use std::process::{Command, Output};
 
-use crate::faults::kill::Server;
 use crate::support::database::{Database, block_on};
+use crate::support::processes::{Site, Starting};
 
 on_both_databases!(blocking:
     five_servers_that_start_at_once_on_an_empty_database_all_come_up,
@@ -25,8 +25,9 @@ fn migrate(home: &std::path::Path, url: &str) -> Output {
 
 fn five_servers_that_start_at_once_on_an_empty_database_all_come_up(database: &Database) {
     let dir = tempfile::tempdir().unwrap();
-    let starting = [(); 5].map(|()| Server::spawn(dir.path(), database, &[]));
-    for server in starting.map(crate::faults::kill::Starting::listening) {
+    let site = Site::new(dir.path(), database);
+    let starting = [(); 5].map(|()| site.starting(&[]));
+    for server in starting.map(Starting::listening) {
         assert_eq!(server.get("/readyz")["ready"], true);
     }
 }

@@ -4,15 +4,17 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use reqwest::StatusCode;
+use reqwest::blocking::RequestBuilder;
+use reqwest::{Method, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::database::Database;
+use crate::support::servers::s3_server::S3Server;
 
 /// Far more than anything takes, so that a test that hangs fails, and says what it waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
@@ -55,6 +57,12 @@ impl Site {
         self
     }
 
+    /// The same with the artifacts in a bucket.
+    pub(crate) fn in_bucket(self, bucket: &S3Server) -> Self {
+        let environment = bucket.environment().into_iter();
+        environment.fold(self, |site, (name, value)| site.with(name, value))
+    }
+
     /// The same with another file as the program.
     pub(crate) fn of(self, program: &Path) -> Self {
         Self {
@@ -78,13 +86,8 @@ impl Site {
     }
 
     pub(crate) fn starting(&self, flags: &[&str]) -> Starting {
-        let (sender, addresses) = channel();
-        let process = self.spawn(&[&["serve"], flags].concat(), move |event| {
-            if event["message"] == "listening" {
-                // Nobody waits for a second one.
-                drop(sender.send(event["addr"].as_str().unwrap().to_owned()));
-            }
-        });
+        let arguments = [&["serve"], flags].concat();
+        let (process, addresses) = self.reporting(&arguments, "listening", "addr");
         Starting(process, addresses)
     }
 
@@ -103,14 +106,35 @@ impl Site {
     }
 
     fn try_announced_worker(&self) -> Option<(Process, String)> {
-        let (sender, started) = channel();
-        let process = self.spawn(&["worker"], move |event| {
-            if event["message"] == "worker started" {
-                drop(sender.send(event["worker.id"].as_str().unwrap().to_owned()));
+        let (process, ids) = self.reporting(&["worker"], "worker started", "worker.id");
+        let id = ids.recv_timeout(PATIENCE).ok()?;
+        Some((process, id))
+    }
+
+    /// A worker that answers health checks, and its URL.
+    pub(crate) fn listening_worker(&self) -> (Process, String) {
+        let flags = ["worker", "--listen", "127.0.0.1:0"];
+        let message = "listening for health checks of this worker";
+        let (process, addresses) = self.reporting(&flags, message, "addr");
+        let address = addresses.recv_timeout(PATIENCE).unwrap();
+        (process, format!("http://{address}"))
+    }
+
+    /// A process, and a field of each line of its log with this message.
+    fn reporting(
+        &self,
+        arguments: &[&str],
+        message: &'static str,
+        field: &'static str,
+    ) -> (Process, Receiver<String>) {
+        let (sender, fields) = channel();
+        let process = self.spawn(arguments, move |event| {
+            if event["message"] == message {
+                // Nobody waits for a second one.
+                drop(sender.send(event[field].as_str().unwrap().to_owned()));
             }
         });
-        let id = started.recv_timeout(PATIENCE).ok()?;
-        Some((process, id))
+        (process, fields)
     }
 
     /// What it logs goes through `see`, and into a file, for whoever has to find out why a test failed.
@@ -153,9 +177,17 @@ impl Process {
     }
 
     /// As by `kill`: waits until it has ended by itself.
-    pub(crate) fn terminate(mut self) {
+    pub(crate) fn terminate(mut self) -> ExitStatus {
         signal(self.pid(), Signal::TERM);
-        self.0.wait().unwrap();
+        self.0.wait().unwrap()
+    }
+
+    /// A line of its `/proc/<id>/status`, such as `VmRSS:`, in KiB.
+    pub(crate) fn memory_kib(&self, line: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let value = status.lines().find_map(|text| text.strip_prefix(line));
+        let digits = value.unwrap().trim_matches(|c: char| !c.is_ascii_digit());
+        digits.parse().unwrap()
     }
 
     /// The only process that it started, as soon as there is one.
@@ -214,8 +246,23 @@ impl Server {
         format!("{}{path}", self.url)
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.url["http://".len()..]
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, self.url(path))
+    }
+
     pub(crate) fn get(&self, path: &str) -> Value {
         self.status_and_json(path).1
+    }
+
+    /// A file, from where the server sends the client.
+    pub(crate) fn download(&self, path: &str) -> Vec<u8> {
+        let answer = self.request(Method::GET, path).send().unwrap();
+        answer.bytes().unwrap().to_vec()
     }
 
     pub(crate) fn status_and_json(&self, path: &str) -> (StatusCode, Value) {
@@ -280,6 +327,13 @@ impl Server {
             Value::Array(events) => events,
             other => panic!("{other}"),
         }
+    }
+
+    /// The block that this attempt went on with.
+    pub(crate) fn resumed_block(&self, id: &str, attempt: u64) -> Option<u64> {
+        let events = self.events(id);
+        let is_it = |event: &&Value| event["type"] == "resumed" && event["attempt"] == attempt;
+        events.iter().find(is_it)?["block"].as_u64()
     }
 
     /// The value of a counter; 0 where it was never counted.

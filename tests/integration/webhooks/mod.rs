@@ -9,8 +9,8 @@ use secateur::clock::{Clock, ManualClock, SystemClock};
 use secateur::config::ServerConfig;
 use serde_json::{Value, json};
 
-use crate::faults::kill::Server;
 use crate::support::database::Database;
+use crate::support::processes::{Server, Site};
 use crate::support::servers::webhook_receiver::{Behaviour, Message, Receiver};
 use crate::support::test_app::{TestApp, new_home};
 
@@ -431,19 +431,15 @@ async fn deliveries_are_read_page_by_page() {
 
 /// `serve` without a worker, which may send to this machine.
 fn serve(dir: &std::path::Path, database: &Database) -> Server {
-    let args = [
+    let flags = [
         "--no-worker",
         "--webhook-allow",
         "127.0.0.0/8",
         "--webhook-allow-http",
+        "--webhook-timeout-seconds",
+        "5",
     ];
-    let args = [&args[..], &["--webhook-timeout-seconds", "5"]].concat();
-    Server::spawn(dir, database, &args).listening()
-}
-
-fn send(server: &Server, path: &str, body: &Value) -> Value {
-    let request = server.request(Method::POST, path).json(body);
-    request.send().unwrap().json().unwrap()
+    Site::new(dir, database).starting(&flags).listening()
 }
 
 fn a_message_that_was_under_way_when_the_server_was_killed_is_sent_again_under_its_id(
@@ -452,14 +448,10 @@ fn a_message_that_was_under_way_when_the_server_was_killed_is_sent_again_under_i
     let dir = tempfile::tempdir().unwrap();
     let receiver = Receiver::start(&[Behaviour::Hang]);
     let server = serve(dir.path(), database);
-    let webhook = send(&server, "/v1/webhooks", &json!({"url": receiver.url()}));
-    send(
-        &server,
-        "/v1/jobs",
-        &json!({"model": "demo", "sparsity": 0.5}),
-    );
+    let webhook = server.post("/v1/webhooks", &json!({"url": receiver.url()}));
+    server.post("/v1/jobs", &json!({"model": "demo", "sparsity": 0.5}));
     receiver.wait_for(1);
-    server.kill();
+    server.process.kill();
 
     let _server = serve(dir.path(), database);
     let messages = receiver.wait_for(2);
@@ -473,16 +465,16 @@ fn several_servers_on_one_database_send_each_message_once(database: &Database) {
     let dir = tempfile::tempdir().unwrap();
     let receiver = Receiver::start(&[]);
     let servers = [(); 3].map(|()| serve(dir.path(), database));
-    send(&servers[0], "/v1/webhooks", &json!({"url": receiver.url()}));
+    servers[0].post("/v1/webhooks", &json!({"url": receiver.url()}));
     for job in 0..JOBS {
         let body = json!({"model": "demo", "sparsity": 0.5});
-        send(&servers[job % 3], "/v1/jobs", &body);
+        servers[job % 3].post("/v1/jobs", &body);
     }
     // A job's end comes last: by then everything else was sent.
     let newest = servers[0].get("/v1/jobs?limit=1");
     let last = newest["data"][0]["links"]["cancel"].as_str().unwrap();
     let messages = receiver.wait_for(JOBS);
-    send(&servers[1], last, &Value::Null);
+    servers[1].post(last, &Value::Null);
     let all = receiver.wait_for(JOBS + 1);
     let mut ids: Vec<_> = all.iter().map(Message::id).collect();
     ids.sort_unstable();

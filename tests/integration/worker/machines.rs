@@ -6,40 +6,42 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::faults::kill::{self, Process, Server};
+use crate::faults::kill;
 use crate::support::database::{Database, block_on};
 use crate::support::gate::Gate;
-use crate::support::processes::LOOK;
+use crate::support::processes::{Process, Server, Site, until};
 use crate::support::servers::s3_server::{Fault, S3Server};
 
 /// A database and a bucket.
-struct Site {
+struct Cluster {
     dir: TempDir,
-    database: Database,
+    site: Site,
     bucket: S3Server,
 }
 
-impl Site {
+impl Cluster {
     /// `None` where there is no PostgreSQL, which was said.
     fn open() -> Option<Self> {
-        Some(Self {
-            dir: kill::work_dir(),
-            database: block_on(Database::postgres())?,
-            bucket: S3Server::start(),
-        })
+        let database = block_on(Database::postgres())?;
+        let (dir, bucket) = (kill::work_dir(), S3Server::start());
+        let site = Site::new(dir.path(), &database).in_bucket(&bucket);
+        Some(Self { dir, site, bucket })
     }
 
     /// The API, without a worker.
     fn server(&self) -> Server {
-        let args = ["--no-worker"];
-        Server::spawn_on(self.dir.path(), "api", &self.database, &self.bucket, &args).listening()
+        self.on("api").api()
     }
 
     /// A worker with this home.
     fn worker(&self, home: &str) -> Process {
         // A worker elsewhere that dies is known only by its lease.
-        let args = ["worker", "--lease-seconds", "2"];
-        Process::worker_on(self.dir.path(), home, &self.database, &self.bucket, &args)
+        self.on(home).with("SECATEUR_LEASE_SECONDS", "2").worker()
+    }
+
+    fn on(&self, home: &str) -> Site {
+        let home = self.site.path(home);
+        self.site.clone().with("SECATEUR_HOME", home)
     }
 
     fn checkpoints(&self, id: &str) -> Vec<String> {
@@ -52,15 +54,12 @@ impl Site {
     /// Submits the job, kills its worker when the bucket has the checkpoint of the third block.
     fn killed_half_way(&self, server: &Server) -> String {
         let gate = Gate::close(&self.dir.path().join("first"), "block-3");
-        let id = server.post("/v1/jobs", &kill::body())["id"]
-            .as_str()
-            .unwrap()
-            .to_owned();
+        let id = server.submit(&kill::body());
         let first = self.worker("first");
         gate.wait_for_arrival();
         server.job_when(&id, |_| self.stored_block(&id, 1) == 3);
         first.kill();
-        assert_ne!(server.get(&format!("/v1/jobs/{id}"))["status"], "succeeded");
+        assert_ne!(server.job(&id)["status"], "succeeded");
         id
     }
 
@@ -79,45 +78,39 @@ impl Site {
 
     /// Waits until the bucket has nothing of the job but its artifact.
     fn assert_collected(&self, id: &str) {
-        while !self.checkpoints(id).is_empty() {
-            std::thread::sleep(LOOK);
-        }
+        until("the resume state to be removed", || {
+            self.checkpoints(id).is_empty().then_some(())
+        });
         assert_eq!(self.bucket.parts(), 0);
     }
 }
 
-fn resumed_block(server: &Server, id: &str) -> Option<u64> {
-    let events = server.get(&format!("/v1/jobs/{id}/events"));
-    let mut events = events["data"].as_array().unwrap().iter();
-    events.find(|event| event["type"] == "resumed")?["block"].as_u64()
-}
-
-fn succeeded(server: &Server, id: &str) -> Value {
-    server.job_when(id, |job| job["status"] == "succeeded")
-}
-
 #[test]
 fn the_job_of_a_killed_worker_goes_on_at_its_block_on_another_machine() {
-    let Some(site) = Site::open() else { return };
-    let server = site.server();
-    let id = site.killed_half_way(&server);
-    let stored = site.stored_block(&id, 1);
+    let Some(cluster) = Cluster::open() else {
+        return;
+    };
+    let server = cluster.server();
+    let id = cluster.killed_half_way(&server);
+    let stored = cluster.stored_block(&id, 1);
     // More than the client repeats of a request, twice: the bucket is away when the other one looks for checkpoints.
     let away = Fault::Status(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable");
-    site.bucket.fail(Method::GET, "checkpoint.json", away, 20);
-    let _second = site.worker("second");
-    let job = succeeded(&server, &id);
-    assert_eq!(site.bucket.unmet(), 0);
+    cluster
+        .bucket
+        .fail(Method::GET, "checkpoint.json", away, 20);
+    let _second = cluster.worker("second");
+    let job = server.succeeded(&id);
+    assert_eq!(cluster.bucket.unmet(), 0);
     assert_eq!(
         (&job["attempt"], &job["crash_count"]),
         (&json!(2), &json!(1))
     );
     assert!(
-        stored == 3 && resumed_block(&server, &id) == Some(stored),
+        stored == 3 && server.resumed_block(&id, 2) == Some(stored),
         "{job}"
     );
-    site.assert_digest(&job);
-    site.assert_collected(&id);
+    cluster.assert_digest(&job);
+    cluster.assert_collected(&id);
 
     // The artifact comes from the bucket, and another job takes it as its model.
     let weights = server.download(&format!("/v1/jobs/{id}/artifacts/model.safetensors"));
@@ -132,8 +125,8 @@ fn the_job_of_a_killed_worker_goes_on_at_its_block_on_another_machine() {
         "type": "evaluate", "model": {"source": "job", "id": id},
         "evaluation": {"perplexity": ["demo"], "seq_len": 128, "windows": 2},
     });
-    let evaluation = server.post("/v1/jobs", &evaluation);
-    let evaluation = succeeded(&server, evaluation["id"].as_str().unwrap());
+    let evaluation = server.submit(&evaluation);
+    let evaluation = server.succeeded(&evaluation);
     let after = |job: &Value| job["results"]["perplexity"][0]["after"].clone();
     assert!(after(&job).is_f64(), "{job}");
     assert_eq!(after(&evaluation), after(&job));
@@ -141,19 +134,25 @@ fn the_job_of_a_killed_worker_goes_on_at_its_block_on_another_machine() {
 
 #[test]
 fn a_checkpoint_that_was_damaged_in_the_bucket_is_not_gone_on_with() {
-    let Some(site) = Site::open() else { return };
-    let server = site.server();
-    let id = site.killed_half_way(&server);
-    for key in site.checkpoints(&id) {
+    let Some(cluster) = Cluster::open() else {
+        return;
+    };
+    let server = cluster.server();
+    let id = cluster.killed_half_way(&server);
+    for key in cluster.checkpoints(&id) {
         if key.contains("zeros-0.bin") {
-            flip(&site.bucket.directory().join(key));
+            flip(&cluster.bucket.directory().join(key));
         }
     }
-    let _second = site.worker("second");
-    let job = succeeded(&server, &id);
-    assert_eq!(resumed_block(&server, &id), None);
-    site.assert_digest(&job);
-    site.assert_collected(&id);
+    let _second = cluster.worker("second");
+    let job = server.succeeded(&id);
+    let events = server.events(&id);
+    assert!(
+        events.iter().all(|event| event["type"] != "resumed"),
+        "{events:?}"
+    );
+    cluster.assert_digest(&job);
+    cluster.assert_collected(&id);
 }
 
 fn flip(path: &Path) {
@@ -164,21 +163,21 @@ fn flip(path: &Path) {
 
 #[test]
 fn a_bucket_that_takes_no_checkpoints_costs_only_the_checkpoints() {
-    let Some(site) = Site::open() else { return };
-    let server = site.server();
+    let Some(cluster) = Cluster::open() else {
+        return;
+    };
+    let server = cluster.server();
     let denied = Fault::Status(StatusCode::FORBIDDEN, "AccessDenied");
-    site.bucket
+    cluster
+        .bucket
         .fail(Method::PUT, "/checkpoints/", denied, 10_000);
-    let _worker = site.worker("first");
-    let id = server.post("/v1/jobs", &kill::body())["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let job = succeeded(&server, &id);
+    let _worker = cluster.worker("first");
+    let id = server.submit(&kill::body());
+    let job = server.succeeded(&id);
     assert_eq!(
         (&job["attempt"], &job["crash_count"]),
         (&json!(1), &json!(0))
     );
-    assert!(site.bucket.unmet() < 10_000, "none was tried");
-    site.assert_digest(&job);
+    assert!(cluster.bucket.unmet() < 10_000, "none was tried");
+    cluster.assert_digest(&job);
 }

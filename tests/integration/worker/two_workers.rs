@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::faults::kill::{Process, Server};
 use crate::support::database::Database;
-use crate::support::processes::LOOK;
+use crate::support::processes::{Server, Site, until};
 
 on_both_databases!(blocking:
     a_drained_worker_gets_nothing_until_it_is_let_go,
@@ -25,9 +24,7 @@ fn submit(server: &Server, more: &Value) -> String {
     for (name, value) in more.as_object().unwrap() {
         body[name] = value.clone();
     }
-    let job = server.post("/v1/jobs", &body);
-    let id = job["id"].as_str();
-    id.unwrap_or_else(|| panic!("{job}")).to_owned()
+    server.submit(&body)
 }
 
 fn workers(server: &Server) -> Vec<Value> {
@@ -35,31 +32,24 @@ fn workers(server: &Server) -> Vec<Value> {
     listed["data"].as_array().unwrap().clone()
 }
 
-/// As soon as there are so many; a test that waits for ever is ended by its runner.
+/// The workers, as soon as they are as `wanted` says.
 fn workers_when(server: &Server, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-    loop {
-        let workers = workers(server);
-        if wanted(&workers) {
-            return workers;
-        }
-        std::thread::sleep(LOOK);
-    }
+    until("other workers", || {
+        Some(workers(server)).filter(|workers| wanted(workers))
+    })
 }
 
 /// The worker that succeeded at the job.
 fn worker_of(server: &Server, id: &str) -> Value {
-    let job = server.job_when(id, |job| job["status"] == "succeeded");
+    let job = server.succeeded(id);
     job["attempts"][0]["worker_id"].clone()
-}
-
-fn api(dir: &std::path::Path, database: &Database) -> Server {
-    Server::spawn(dir, database, &["--no-worker"]).listening()
 }
 
 fn a_drained_worker_gets_nothing_until_it_is_let_go(database: &Database) {
     let dir = tempfile::tempdir().unwrap();
-    let server = api(dir.path(), database);
-    let _workers = [(); 2].map(|()| Process::worker(dir.path(), database));
+    let site = Site::new(dir.path(), database);
+    let server = site.api();
+    let _workers = [(); 2].map(|()| site.worker());
     let listed = workers_when(&server, |workers| workers.len() == 2);
     let path = |worker: &Value, action| {
         let id = worker["id"].as_str().unwrap();
@@ -72,7 +62,7 @@ fn a_drained_worker_gets_nothing_until_it_is_let_go(database: &Database) {
     }
     server.post(&path(&listed[1], "drain"), &json!({}));
     let id = submit(&server, &json!({}));
-    let waiting = server.job_when(&id, |_| true);
+    let waiting = server.job(&id);
     assert_eq!(waiting["status_reason"], "workers_draining");
     server.post(&path(&listed[0], "undrain"), &json!({}));
     assert_eq!(worker_of(&server, &id), listed[0]["id"]);
@@ -80,8 +70,9 @@ fn a_drained_worker_gets_nothing_until_it_is_let_go(database: &Database) {
 
 fn what_is_submitted_to_a_paused_queue_starts_after_it_is_resumed(database: &Database) {
     let dir = tempfile::tempdir().unwrap();
-    let server = api(dir.path(), database);
-    let _workers = [(); 2].map(|()| Process::worker(dir.path(), database));
+    let site = Site::new(dir.path(), database);
+    let server = site.api();
+    let _workers = [(); 2].map(|()| site.worker());
     workers_when(&server, |workers| workers.len() == 2);
     server.post("/v1/queue/pause", &json!({}));
     let ids = [(); 3].map(|()| submit(&server, &json!({})));
@@ -91,7 +82,7 @@ fn what_is_submitted_to_a_paused_queue_starts_after_it_is_resumed(database: &Dat
     }
     let resumed = server.post("/v1/queue/resume", &json!({}));
     for id in &ids {
-        let job = server.job_when(id, |job| job["status"] == "succeeded");
+        let job = server.succeeded(id);
         let (started, resumed) = (&job["started_at"], &resumed["changed_at"]);
         let time = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
         assert!(time(started) >= time(resumed), "{started} {resumed}");
@@ -100,23 +91,27 @@ fn what_is_submitted_to_a_paused_queue_starts_after_it_is_resumed(database: &Dat
 
 fn a_worker_that_is_too_small_leaves_the_job_to_a_bigger_one(database: &Database) {
     let dir = tempfile::tempdir().unwrap();
-    let server = api(dir.path(), database);
-    let _small = Process::worker_with(dir.path(), database, &["--memory-bytes", "1000000"]);
+    let site = Site::new(dir.path(), database);
+    let server = site.api();
+    let _small = site
+        .clone()
+        .with("SECATEUR_MEMORY_BYTES", "1000000")
+        .worker();
     workers_when(&server, |workers| workers.len() == 1);
     let id = submit(&server, &json!({}));
-    let waiting = server.job_when(&id, |_| true);
+    let waiting = server.job(&id);
     assert_eq!(waiting["status_reason"], "no_worker_fits");
     // It needs what nobody has, and keeps nobody waiting.
     let on_cuda = submit(
         &server,
         &json!({"resources": {"device": "cuda"}, "priority": 100}),
     );
-    let _big = Process::worker(dir.path(), database);
+    let _big = site.worker();
     let listed = workers_when(&server, |workers| workers.len() == 2);
     let is_big = |worker: &&Value| worker["memory_bytes"] != 1_000_000;
     let big = listed.iter().find(is_big).unwrap();
     assert_eq!(worker_of(&server, &id), big["id"]);
-    let waiting = server.job_when(&on_cuda, |_| true);
+    let waiting = server.job(&on_cuda);
     assert_eq!(
         (&waiting["status_reason"], &waiting["status_detail"]),
         (
@@ -128,8 +123,9 @@ fn a_worker_that_is_too_small_leaves_the_job_to_a_bigger_one(database: &Database
 
 fn a_worker_that_stops_is_not_listed_and_a_killed_one_is_lost(database: &Database) {
     let dir = tempfile::tempdir().unwrap();
-    let server = api(dir.path(), database);
-    let (stopped, url) = Process::listening_worker(dir.path(), database);
+    let site = Site::new(dir.path(), database);
+    let server = site.api();
+    let (stopped, url) = site.listening_worker();
     let listed = workers_when(&server, |workers| workers.len() == 1);
     let get = |path: &str| {
         let client = reqwest::blocking::Client::builder().no_proxy().build();
@@ -151,14 +147,14 @@ fn a_worker_that_stops_is_not_listed_and_a_killed_one_is_lost(database: &Databas
     ] {
         assert!(metrics.contains(name), "{name} is missing in {metrics}");
     }
-    stopped.stop();
+    assert!(stopped.terminate().success());
     workers_when(&server, <[Value]>::is_empty);
 
-    let killed = Process::worker(dir.path(), database);
+    let killed = site.worker();
     workers_when(&server, |workers| workers.len() == 1);
     killed.kill();
     // The next worker on the machine finds its lock free.
-    let _next = Process::worker(dir.path(), database);
+    let _next = site.worker();
     let listed = workers_when(&server, |workers| {
         let lost = workers.iter().filter(|worker| worker["status"] == "lost");
         workers.len() == 2 && lost.count() == 1
