@@ -35,19 +35,19 @@ static MIGRATOR: LazyLock<Migrator> =
 
 /// One pool, for readers and writers alike.
 #[derive(Clone)]
-pub(super) struct Connections {
+pub(super) struct PostgresConnections {
     pool: PgPool,
     options: PgConnectOptions,
 }
 
 /// Without the password.
-impl fmt::Debug for Connections {
+impl fmt::Debug for PostgresConnections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Connections({})", url::place(&self.options))
+        write!(f, "PostgresConnections({})", url::place(&self.options))
     }
 }
 
-impl Connections {
+impl PostgresConnections {
     /// Brings the schema up to date under the driver's lock, on a connection that is closed afterwards, and the lock
     /// with it, however that ends.
     pub(super) async fn open(options: PgConnectOptions) -> Result<Self, StoreError> {

@@ -20,7 +20,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection as Connection, PgPool as Poo
 
 use super::{StoreError, Time};
 use PostgresStore as Database;
-use connections::Connections;
+use connections::PostgresConnections as Connections;
 
 /// A [`Store`](super::Store) in one PostgreSQL database.
 #[derive(Debug, Clone)]

@@ -34,7 +34,7 @@ static MIGRATOR: LazyLock<Migrator> =
 /// SQLite takes one writer at a time. Here they queue for the one connection that writes, so they never hold those
 /// that the readers need.
 #[derive(Debug, Clone)]
-pub(super) struct Connections {
+pub(super) struct SqliteConnections {
     writer: SqlitePool,
     readers: SqlitePool,
     path: PathBuf,
@@ -58,7 +58,7 @@ impl Identity {
     }
 }
 
-impl Connections {
+impl SqliteConnections {
     /// Creates the file where it is missing and brings its schema up to date; later connections do neither.
     pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
         let open_error = |source| StoreError::Open {

@@ -17,7 +17,7 @@ use sqlx::sqlite::{SqliteConnection as Connection, SqlitePool as Pool, SqliteRow
 
 use super::{StoreError, Time};
 use SqliteStore as Database;
-use connections::Connections;
+use connections::SqliteConnections as Connections;
 
 /// A [`Store`](super::Store) in one SQLite file.
 #[derive(Debug, Clone)]

@@ -47,7 +47,10 @@ async fn version_capabilities_and_documents_are_served() {
         env!("CARGO_PKG_VERSION")
     );
     let capabilities = app.get("/v1/capabilities").await.json();
-    assert_eq!(capabilities["methods"], json!(["wanda", "magnitude", "ria"]));
+    assert_eq!(
+        capabilities["methods"],
+        json!(["wanda", "magnitude", "ria"])
+    );
     assert_eq!(capabilities["job_types"], json!(["prune", "evaluate"]));
     assert_eq!(capabilities["defaults"]["n_samples"], 16);
     assert_eq!(capabilities["defaults"]["guard"]["perplexity_ratio"], 2.0);

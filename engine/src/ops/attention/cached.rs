@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::kernel::{Scratch, Span};
+use super::kernel::{AttentionScratch, Span};
 use super::rotate;
 use super::{AttentionShape, composed_span};
 use crate::ops::{contiguous, on_cpu};
@@ -90,17 +90,21 @@ impl CustomOp3 for CachedAttention<'_> {
         out.par_chunks_mut(width)
             .zip(q.par_chunks(width))
             .zip(self.sequences)
-            .for_each_init(Scratch::default, |scratch, ((out, q), sequence)| {
-                let rows = sequence.start * kv_width..(sequence.start + sequence.len) * kv_width;
-                let span = Span {
-                    q,
-                    position: sequence.len - 1,
-                    k: &k[rows.clone()],
-                    v: &v[rows],
-                    first: 0,
-                };
-                self.shape.attend(span, out, scratch);
-            });
+            .for_each_init(
+                AttentionScratch::default,
+                |scratch, ((out, q), sequence)| {
+                    let rows =
+                        sequence.start * kv_width..(sequence.start + sequence.len) * kv_width;
+                    let span = Span {
+                        q,
+                        position: sequence.len - 1,
+                        k: &k[rows.clone()],
+                        v: &v[rows],
+                        first: 0,
+                    };
+                    self.shape.attend(span, out, scratch);
+                },
+            );
         Ok((CpuStorage::F32(out), q_layout.shape().clone()))
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct Span<'a> {
 
 /// Room that is reused.
 #[derive(Default)]
-pub(super) struct Scratch {
+pub(super) struct AttentionScratch {
     q: Vec<f32>,
     scores: Vec<f32>,
     scale: Vec<f32>,
@@ -35,7 +35,7 @@ pub(super) struct Scratch {
 
 impl AttentionShape<'_> {
     /// Works on the queries of `span` in chunks, in parallel. `out`: `[n, heads · head_dim]`.
-    pub(super) fn attend(&self, span: Span<'_>, out: &mut [f32], scratch: &mut Scratch) {
+    pub(super) fn attend(&self, span: Span<'_>, out: &mut [f32], scratch: &mut AttentionScratch) {
         let width = self.width();
         let keys = span.position + out.len() / width;
         // Depends on the shape alone, so that results do not depend on the machine.
@@ -46,7 +46,7 @@ impl AttentionShape<'_> {
         out.par_chunks_mut(chunk * width)
             .zip(span.q.par_chunks(chunk * width))
             .enumerate()
-            .for_each_init(Scratch::default, |scratch, (index, (out, q))| {
+            .for_each_init(AttentionScratch::default, |scratch, (index, (out, q))| {
                 let position = span.position + index * chunk;
                 self.attend_chunk(
                     Span {
@@ -60,7 +60,7 @@ impl AttentionShape<'_> {
             });
     }
 
-    fn attend_chunk(&self, span: Span<'_>, out: &mut [f32], scratch: &mut Scratch) {
+    fn attend_chunk(&self, span: Span<'_>, out: &mut [f32], scratch: &mut AttentionScratch) {
         let (width, kv_width) = (self.width(), self.kv_width());
         let queries = span.q.len() / width;
         let (first, end) = (self.first_key(span.position), span.position + queries);

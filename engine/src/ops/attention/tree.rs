@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::kernel::{Scratch, Span};
+use super::kernel::{AttentionScratch, Span};
 use super::layout::{Segment, TokenLayout, ancestors, positions};
 use super::rotate::{self, rotate_rows};
 use super::{AttentionShape, composed_span};
@@ -132,7 +132,7 @@ struct Tensors<'a> {
 struct SegmentScratch {
     k: Vec<f32>,
     v: Vec<f32>,
-    chunk: Scratch,
+    chunk: AttentionScratch,
 }
 
 impl CustomOp3 for TreeAttention<'_> {
