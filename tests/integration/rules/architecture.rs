@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("domain", &["corpora", "engine", "tasks"]),
     ("corpora", &[]),
-    ("request", &["corpora", "domain", "tasks"]),
+    ("request", &["corpora", "domain", "engine", "tasks"]),
     ("statistics", &["domain", "tasks"]),
     ("clock", &[]),
     ("machine", &[]),
