@@ -8,11 +8,11 @@ use clap::builder::PossibleValuesParser;
 
 use super::model_argument::ModelArgument;
 use crate::bundled;
-use crate::corpora::{Corpus, Excerpt, Home, Use};
+use crate::corpora::{Corpus, DatasetRef, Excerpt, Home};
 use crate::datasets::{DataRoots, Place};
 use crate::domain::HubReach;
-use crate::domain::spec::{BosRule, Guard};
-use crate::pipeline::{EvaluationPlan, EvaluationText, TaskPlan};
+use crate::domain::spec::{EvaluationSpec, Guard, TaskRef};
+use crate::pipeline::{EvaluationPlan, TextSource};
 use crate::tasks::Task;
 
 /// What is measured.
@@ -53,51 +53,38 @@ impl EvaluationArgs {
         let roots = DataRoots {
             data_dir: self.data_dir.clone(),
             bundled_dir: PathBuf::new(),
-            // Whether it may really be asked is known to whoever asks.
+            // HF_HUB_OFFLINE is respected when files are fetched.
             hub: HubReach::Online,
         };
-        let mut texts: Vec<EvaluationText> = self.files.iter().map(|path| file(path)).collect();
-        for corpus in self.perplexity.iter().filter_map(|name| Corpus::find(name)) {
-            texts.push(EvaluationText {
-                name: corpus.name.to_owned(),
-                place: roots.locate(&corpus.into(), Use::Evaluation)?,
-                excerpt: corpus.excerpt,
-            });
-        }
-        if texts.is_empty() && self.tasks.is_empty() {
-            texts.extend(
-                model
-                    .bundled_text(bundled::TEST_TEXT)
-                    .map(|path| file(&path)),
-            );
-        }
-        let mut tasks = Vec::new();
+        let mut tasks: Vec<TaskRef> = Vec::new();
         for word in &self.tasks {
-            for (task, shots) in named(word)? {
-                tasks.push(TaskPlan::locate(task, shots, &roots)?);
-            }
+            tasks.extend(named(word)?);
         }
         let mut names = BTreeSet::new();
-        if let Some(twice) = tasks.iter().find(|plan| !names.insert(plan.task.name)) {
-            bail!(
-                "invalid_request: the task {} is given twice",
-                twice.task.name
-            );
+        if let Some(twice) = tasks.iter().find(|task| !names.insert(&task.name)) {
+            bail!("invalid_request: the task {} is given twice", twice.name);
         }
-        Ok(EvaluationPlan {
-            texts,
+        let corpora = self.perplexity.iter();
+        let spec = EvaluationSpec {
+            perplexity: corpora
+                .filter_map(|name| Corpus::find(name))
+                .map(DatasetRef::from)
+                .collect(),
             seq_len: self.window_len.map(|len| len as usize),
             windows: self.windows.map(|count| count as usize),
             tasks,
             limit: self.limit.map(|limit| limit as usize),
-            bos: if self.bos == BosRule::Never.as_str() {
-                BosRule::Never
-            } else {
-                BosRule::Tokenizer
-            },
+            bos: self.bos.parse().map_err(anyhow::Error::msg)?,
             guard: Guard::default(),
-            scores_dir: self.scores_dir.clone(),
-        })
+        };
+        let mut plan = EvaluationPlan::locate(spec, &roots, self.scores_dir.clone())?;
+        let files = self.files.iter().map(|path| file(path));
+        plan.texts.splice(..0, files);
+        if plan.is_empty() {
+            let bundled = model.bundled_text(bundled::TEST_TEXT);
+            plan.texts.extend(bundled.map(|path| file(&path)));
+        }
+        Ok(plan)
     }
 }
 
@@ -110,7 +97,7 @@ fn registered() -> Vec<&'static str> {
 }
 
 /// `name` or `name:shots`.
-fn named(word: &str) -> anyhow::Result<Vec<(&'static Task, usize)>> {
+fn named(word: &str) -> anyhow::Result<Vec<TaskRef>> {
     let (name, shots) = match word.split_once(':') {
         Some((name, shots)) => match shots.parse() {
             Ok(shots) => (name, Some(shots)),
@@ -135,13 +122,16 @@ fn named(word: &str) -> anyhow::Result<Vec<(&'static Task, usize)>> {
         }
         task.check_shots(shots)
             .map_err(|error| anyhow::anyhow!("invalid_request: {error}"))?;
-        Ok((task, shots))
+        Ok(TaskRef {
+            name: task.name.to_owned(),
+            shots,
+        })
     });
     with_shots.collect()
 }
 
-fn file(path: &Path) -> EvaluationText {
-    EvaluationText {
+fn file(path: &Path) -> TextSource {
+    TextSource {
         name: super::file_name(path),
         place: Place::File(path.to_path_buf()),
         excerpt: Excerpt::WHOLE,

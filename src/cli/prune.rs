@@ -13,10 +13,11 @@ use super::output::table;
 use super::signals::interrupt::Interrupt;
 use super::use_threads;
 use crate::bundled;
+use crate::corpora::Excerpt;
 use crate::datasets::Place;
 use crate::domain::report::manifest::Manifest;
 use crate::engine::{Goal, METHODS, MethodId, Pattern};
-use crate::pipeline::{self, CalibrationPlan, Corpus, DeviceName, Plan, Workspace};
+use crate::pipeline::{self, CalibrationPlan, DeviceName, Plan, TextSource, Workspace};
 
 /// Prune a model and measure what that did to it.
 #[derive(Debug, clap::Args)]
@@ -143,17 +144,8 @@ fn calibration(args: &Args, model: &ModelArgument) -> anyhow::Result<Option<Cali
     if !args.method.needs_calibration() {
         return Ok(None);
     }
-    Ok(Some(CalibrationPlan {
-        corpus: corpus(args, model)?,
-        n_samples: args.n_samples as usize,
-        seq_len: args.seq_len.map(|len| len as usize),
-        seed: args.seed,
-    }))
-}
-
-fn corpus(args: &Args, model: &ModelArgument) -> anyhow::Result<Corpus> {
     if let Some(path) = &args.calibration_ids {
-        return Ok(Corpus::Ids(path.clone()));
+        return Ok(Some(CalibrationPlan::Given(path.clone())));
     }
     let path = args
         .calibration_file
@@ -163,10 +155,16 @@ fn corpus(args: &Args, model: &ModelArgument) -> anyhow::Result<Corpus> {
     let Some(path) = path else {
         bail!("invalid_request: {method} needs --calibration-file or --calibration-ids")
     };
-    Ok(Corpus::Text {
-        name: super::file_name(&path),
-        place: Place::File(path),
-    })
+    Ok(Some(CalibrationPlan::Drawn {
+        text: TextSource {
+            name: super::file_name(&path),
+            place: Place::File(path),
+            excerpt: Excerpt::CALIBRATION,
+        },
+        n_samples: args.n_samples as usize,
+        seq_len: args.seq_len.map(|len| len as usize),
+        seed: args.seed,
+    }))
 }
 
 fn checked_ratio(asked: Option<f64>, pattern: Pattern) -> anyhow::Result<f64> {

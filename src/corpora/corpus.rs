@@ -77,6 +77,13 @@ impl Excerpt {
         documents: None,
         windows: None,
     };
+
+    /// The whole text with a space between its rows or documents, as calibration windows are drawn from it.
+    pub const CALIBRATION: Self = Self {
+        separator: " ",
+        documents: None,
+        windows: None,
+    };
 }
 
 impl Corpus {

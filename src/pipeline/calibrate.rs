@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::PipelineError;
-use super::plan::{CalibrationPlan, Corpus, window_len};
-use super::text::{CALIBRATION_SEPARATOR, ModelTokenizer, Text};
+use super::plan::{CalibrationPlan, TextSource, window_len};
+use super::text::{ModelTokenizer, Text};
 use crate::domain::ErrorCode;
 use crate::domain::report::manifest::Calibration;
 use crate::engine::{ModelPlan, TokenWindows};
@@ -25,9 +25,22 @@ pub(super) fn windows(
     model_dir: &Path,
     model_plan: &ModelPlan,
 ) -> Result<CalibrationWindows, PipelineError> {
-    match &plan.corpus {
-        Corpus::Ids(path) => given(path, model_plan),
-        Corpus::Text { name, .. } => drawn(plan, name, text_files, model_dir, model_plan),
+    match plan {
+        CalibrationPlan::Given(path) => given(path, model_plan),
+        CalibrationPlan::Drawn {
+            text,
+            n_samples,
+            seq_len,
+            seed,
+        } => {
+            let draw = Draw {
+                n_samples: *n_samples,
+                seq_len: window_len(*seq_len, model_plan)?,
+                seed: *seed,
+                tokenizer: ModelTokenizer::load(model_dir, model_plan.vocab)?,
+            };
+            draw.windows(text, text_files)
+        }
     }
 }
 
@@ -41,46 +54,54 @@ fn given(path: &Path, model_plan: &ModelPlan) -> Result<CalibrationWindows, Pipe
     Ok(CalibrationWindows { windows, record })
 }
 
-fn drawn(
-    plan: &CalibrationPlan,
-    name: &str,
-    files: &[PathBuf],
-    model_dir: &Path,
-    model_plan: &ModelPlan,
-) -> Result<CalibrationWindows, PipelineError> {
-    let seq_len = window_len(plan.seq_len, model_plan)?;
-    let tokenizer = ModelTokenizer::load(model_dir, model_plan.vocab)?;
-    let text = Text::read(files, None)?;
-    let mut random = PythonRandom::seed(plan.seed);
-    let ids = match &text {
-        Text::Whole(_) | Text::Rows(_) => {
-            let tokens = tokenizer.encode(&text.joined(CALIBRATION_SEPARATOR))?;
-            draw_from_text(&tokens, plan.n_samples, seq_len, &mut random).ok_or_else(|| {
-                let (has, needs) = (tokens.len(), seq_len + 1);
-                too_short(
+/// A draw of windows for one tokenizer.
+struct Draw {
+    n_samples: usize,
+    seq_len: usize,
+    seed: u64,
+    tokenizer: ModelTokenizer,
+}
+
+impl Draw {
+    fn windows(
+        &self,
+        source: &TextSource,
+        files: &[PathBuf],
+    ) -> Result<CalibrationWindows, PipelineError> {
+        let (name, separator) = (&source.name, source.excerpt.separator);
+        let (n_samples, seq_len) = (self.n_samples, self.seq_len);
+        let text = Text::read(files, source.excerpt.documents)?;
+        let mut random = PythonRandom::seed(self.seed);
+        let ids = match &text {
+            Text::Whole(_) | Text::Rows(_) => {
+                let tokens = self.tokenizer.encode(&text.joined(separator))?;
+                draw_from_text(&tokens, n_samples, seq_len, &mut random).ok_or_else(|| {
+                    let (has, needs) = (tokens.len(), seq_len + 1);
+                    too_short(
+                        name,
+                        &format!("has {has} tokens, windows of {seq_len} need {needs}"),
+                    )
+                })?
+            }
+            Text::Documents(documents) => {
+                let draw = DocumentDraw {
                     name,
-                    &format!("has {has} tokens, windows of {seq_len} need {needs}"),
-                )
-            })?
-        }
-        Text::Documents(documents) => {
-            let draw = DocumentDraw {
-                name,
-                documents,
-                tokenizer: &tokenizer,
-            };
-            draw.draw(plan.n_samples, seq_len, &mut random)?
-        }
-    };
-    let windows = TokenWindows::new(ids, seq_len)?;
-    let record = record(
-        &windows,
-        name.to_owned(),
-        "paper",
-        Some(plan.seed),
-        Some(text.sha256(CALIBRATION_SEPARATOR)),
-    );
-    Ok(CalibrationWindows { windows, record })
+                    documents,
+                    tokenizer: &self.tokenizer,
+                };
+                draw.draw(n_samples, seq_len, &mut random)?
+            }
+        };
+        let windows = TokenWindows::new(ids, seq_len)?;
+        let record = record(
+            &windows,
+            name.clone(),
+            "paper",
+            Some(self.seed),
+            Some(text.sha256(separator)),
+        );
+        Ok(CalibrationWindows { windows, record })
+    }
 }
 
 fn too_short(name: &str, what: &str) -> PipelineError {

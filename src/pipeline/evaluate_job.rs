@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 
 use super::evaluation::{Prepared, Run, Subject};
-use super::plan::{DeviceName, EvaluationPlan, ModelSource};
+use super::plan::{EvaluationPlan, ModelSource, data_roots};
 use super::prune::fresh_directory;
 use super::resolve::{LocalFiles, ResolvedModel, fetch, resolve};
 use super::stopwatch::Stopwatch;
-use super::{Listener, PipelineError, peak_rss_bytes, publish};
+use super::{DeviceName, Listener, PipelineError, peak_rss_bytes, publish};
 use crate::domain::attempt::AttemptSpec;
 use crate::domain::job::progress::Phase;
 use crate::domain::report::manifest::{EvaluationReport, ModelProvenance};
@@ -51,7 +51,11 @@ pub fn evaluate_job(
     let request = Evaluation {
         model: of_attempt(&spec.model)?,
         baseline: spec.baseline.as_ref().map(of_attempt).transpose()?,
-        plan: EvaluationPlan::of_attempt(attempt, &spec.evaluation)?,
+        plan: EvaluationPlan::locate(
+            spec.evaluation.clone(),
+            &data_roots(attempt),
+            Some(attempt.scores_dir.clone()),
+        )?,
         device: DeviceName::of_attempt(attempt)?,
         samples: (!spec.evaluation.tasks.is_empty()).then(|| dir.join(SAMPLES_FILE)),
     };

@@ -5,6 +5,7 @@
 //! `calibrate.rs`, `prune/`, `evaluation/`, `publish/`.
 
 mod calibrate;
+mod device;
 pub mod disk;
 mod error;
 mod evaluate_job;
@@ -22,14 +23,12 @@ mod text;
 
 use std::path::PathBuf;
 
+pub use device::DeviceName;
 pub use error::PipelineError;
 pub use evaluate_job::{Evaluation, evaluate, evaluate_job};
 pub use listener::{Listener, SilentListener};
 pub use memory::peak_rss_bytes;
-pub use plan::{
-    CalibrationPlan, Corpus, DeviceName, EvaluationPlan, EvaluationText, ModelSource, Plan,
-    TaskPlan,
-};
+pub use plan::{CalibrationPlan, EvaluationPlan, ModelSource, Plan, TaskSource, TextSource};
 pub use prune_job::prune_job;
 pub use resolve::ResolvedModel;
 

@@ -22,8 +22,8 @@ pub fn prune_job(
     stopwatch.enter(Phase::Resolving, listener);
     let device = plan.device.open()?;
     let model = resolve(&plan.model, &mut stopwatch, listener)?;
-    let corpus = plan.calibration.as_ref().map(|plan| &plan.corpus);
-    let files = fetch(corpus, &plan.evaluation, &mut stopwatch, listener)?;
+    let calibration_text = plan.calibration.as_ref().and_then(|plan| plan.place());
+    let files = fetch(calibration_text, &plan.evaluation, &mut stopwatch, listener)?;
     stopwatch.enter(Phase::Calibrating, listener);
     let source = Checkpoint::open(&model.dir)?;
     let decoder = Decoder::open(&source, &device)?;

@@ -8,7 +8,7 @@ use crate::corpora::DatasetRef;
 use crate::tasks::Task;
 
 /// What is measured before and after.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EvaluationSpec {
     /// Texts to measure perplexity on; may be empty.
     pub perplexity: Vec<DatasetRef>,

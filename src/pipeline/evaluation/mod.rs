@@ -48,6 +48,6 @@ impl Run<'_> {
         if let (Some(path), Some(file)) = (self.samples, samples) {
             samples::write(path, file, self.prepared, &measured)?;
         }
-        results::results(self.prepared, &measured, &self.plan.guard)
+        results::results(self.prepared, &measured, &self.plan.spec.guard)
     }
 }

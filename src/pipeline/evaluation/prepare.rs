@@ -8,13 +8,13 @@ use crate::corpora::Excerpt;
 use crate::datasets::SplitRows;
 use crate::domain::ErrorCode;
 use crate::domain::report::protocol::{PerplexityProtocol, Protocol, ProtocolFields, comparable};
+use crate::domain::spec::EvaluationSpec;
 use crate::engine::{ModelPlan, TokenWindows};
-use crate::pipeline::PipelineError;
 use crate::pipeline::calibrate::window_sha256;
-use crate::pipeline::plan::{DeviceName, EvaluationPlan, EvaluationText, TaskPlan, window_len};
+use crate::pipeline::plan::{EvaluationPlan, TaskSource, TextSource, window_len};
 use crate::pipeline::resolve::{LocalFiles, TaskFiles};
-use crate::pipeline::text::ModelTokenizer;
-use crate::pipeline::text::Text;
+use crate::pipeline::text::{ModelTokenizer, Text};
+use crate::pipeline::{DeviceName, PipelineError};
 use crate::tasks::Shots;
 
 /// What a model writes after these shows whether it still writes.
@@ -97,18 +97,22 @@ impl Prepared {
             });
         }
         let tokenizer = ModelTokenizer::load(model_dir, model_plan.vocab)?;
-        let encoder = Encoder::new(&tokenizer, plan.bos, model_plan.max_seq_len)?;
+        let encoder = Encoder::new(&tokenizer, plan.spec.bos, model_plan.max_seq_len)?;
         let texts = plan
             .texts
             .iter()
             .zip(&files.texts)
-            .map(|(text, files)| prepare_text(text, files, plan, &tokenizer, model_plan, device))
+            .map(|(text, files)| {
+                prepare_text(text, files, &plan.spec, &tokenizer, model_plan, device)
+            })
             .collect::<Result<_, _>>()?;
         let tasks = plan
             .tasks
             .iter()
             .zip(&files.tasks)
-            .map(|(task, files)| prepare_task(task, files, plan, &encoder, model_plan, device))
+            .map(|(task, files)| {
+                prepare_task(task, files, &plan.spec, &encoder, model_plan, device)
+            })
             .collect::<Result<_, _>>()?;
         let new_tokens = NEW_TOKENS.min(model_plan.max_seq_len / 2);
         let prompts = PROMPTS.into_iter().map(|text| {
@@ -174,14 +178,14 @@ fn mismatch(message: String) -> PipelineError {
 }
 
 fn prepare_text(
-    text: &EvaluationText,
+    text: &TextSource,
     files: &[PathBuf],
-    plan: &EvaluationPlan,
+    spec: &EvaluationSpec,
     tokenizer: &ModelTokenizer,
     model_plan: &ModelPlan,
     device: &DeviceName,
 ) -> Result<PreparedText, PipelineError> {
-    let seq_len = window_len(plan.seq_len, model_plan)?;
+    let seq_len = window_len(spec.seq_len, model_plan)?;
     let Excerpt {
         separator,
         documents,
@@ -191,7 +195,7 @@ fn prepare_text(
     let mut ids = tokenizer.encode(&content.joined(separator))?;
     let whole = ids.len() / seq_len;
     let all = windows.map_or(whole, |windows| windows.min(whole));
-    let asked = plan.windows.unwrap_or(all).max(1);
+    let asked = spec.windows.unwrap_or(all).max(1);
     if asked > whole {
         let (name, tokens) = (&text.name, ids.len());
         let message = format!(
@@ -218,34 +222,34 @@ fn prepare_text(
 }
 
 fn prepare_task(
-    plan: &TaskPlan,
+    source: &TaskSource,
     files: &TaskFiles,
-    evaluation: &EvaluationPlan,
+    spec: &EvaluationSpec,
     encoder: &Encoder<'_>,
     model_plan: &ModelPlan,
     device: &DeviceName,
 ) -> Result<PreparedTask, PipelineError> {
-    let task = plan.task;
-    let documents = SplitRows::read(&files.documents, task.row_limit(evaluation.limit))?;
+    let task = source.task;
+    let documents = SplitRows::read(&files.documents, task.row_limit(spec.limit))?;
     let examples = SplitRows::read(&files.examples, None)?;
     let shots = Shots {
-        count: plan.shots,
+        count: source.shots,
         pool: &examples.rows,
     };
-    let texts = task.documents(&documents.rows, shots, evaluation.limit)?;
+    let texts = task.documents(&documents.rows, shots, spec.limit)?;
     let (work, truncated) = Work::prepare(texts, encoder)?;
     let protocol = Protocol::new(ProtocolFields {
         task: task.name.to_owned(),
         version: task.version.to_owned(),
         dataset_sha256: documents.sha256,
         rows: documents.n_rows,
-        shots: plan.shots,
-        examples_sha256: (plan.shots > 0).then_some(examples.sha256),
-        bos: evaluation.bos,
+        shots: source.shots,
+        examples_sha256: (source.shots > 0).then_some(examples.sha256),
+        bos: spec.bos,
         max_length: model_plan.max_seq_len,
         dtype: "f32".to_owned(),
         device: device.name(),
-        limit: evaluation.limit,
+        limit: spec.limit,
         n: work.len(),
     });
     Ok(PreparedTask {

@@ -6,7 +6,7 @@ use super::download;
 use crate::datasets::Place;
 use crate::domain::job::progress::Phase;
 use crate::pipeline::hub::{HubOptions, fetch_split};
-use crate::pipeline::plan::{Corpus, EvaluationPlan};
+use crate::pipeline::plan::EvaluationPlan;
 use crate::pipeline::stopwatch::Stopwatch;
 use crate::pipeline::{Listener, PipelineError};
 
@@ -28,18 +28,15 @@ pub(in crate::pipeline) struct TaskFiles {
     pub(in crate::pipeline) examples: Vec<PathBuf>,
 }
 
-/// Fetches what is not on this machine yet. `calibration` is `None` for work that draws no windows.
+/// Fetches what is not on this machine yet; `calibration` is the text that windows are drawn from.
 pub(in crate::pipeline) fn fetch(
-    calibration: Option<&Corpus>,
+    calibration: Option<&Place>,
     evaluation: &EvaluationPlan,
     stopwatch: &mut Stopwatch,
     listener: &mut dyn Listener,
 ) -> Result<LocalFiles, PipelineError> {
     let mut local = |place: &Place| local_files(place, stopwatch, listener);
-    let calibration = match calibration {
-        Some(Corpus::Text { place, .. }) => local(place)?,
-        Some(Corpus::Ids(_)) | None => Vec::new(),
-    };
+    let calibration = calibration.map_or(Ok(Vec::new()), &mut local)?;
     let texts = evaluation
         .texts
         .iter()

@@ -19,9 +19,6 @@ use crate::domain::ErrorCode;
 
 pub(super) use tokenizer::ModelTokenizer;
 
-/// What stands between the rows or documents of a text that is drawn from.
-pub(super) const CALIBRATION_SEPARATOR: &str = " ";
-
 /// The content of a corpus.
 #[derive(Debug)]
 pub(super) enum Text {

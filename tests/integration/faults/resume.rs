@@ -7,8 +7,8 @@ use secateur::domain::job::progress::{Phase, Step};
 use secateur::domain::report::manifest::Manifest;
 use secateur::engine::PortableState;
 use secateur::pipeline::{
-    CalibrationPlan, Corpus, DeviceName, EvaluationPlan, Listener, ModelSource, PipelineError,
-    Plan, Workspace, prune_job,
+    CalibrationPlan, DeviceName, EvaluationPlan, Listener, ModelSource, PipelineError, Plan,
+    Workspace, prune_job,
 };
 use tempfile::TempDir;
 
@@ -78,12 +78,7 @@ impl Work {
             },
             method: method("wanda"),
             goal: half("unstructured"),
-            calibration: Some(CalibrationPlan {
-                corpus: Corpus::Ids(self.path("ids.safetensors")),
-                n_samples: 4,
-                seq_len: None,
-                seed: 0,
-            }),
+            calibration: Some(CalibrationPlan::Given(self.path("ids.safetensors"))),
             evaluation: EvaluationPlan::default(),
             device: DeviceName::Cpu,
             spec: None,

@@ -1,0 +1,68 @@
+//! The device that a job computes on.
+
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::Device;
+
+use super::PipelineError;
+use crate::domain::ErrorCode;
+use crate::domain::attempt::AttemptSpec;
+
+/// A device by its name: `cpu` or `cuda:N`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceName {
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU by its number.
+    Cuda(usize),
+}
+
+impl DeviceName {
+    /// The device that a worker has for an attempt.
+    pub fn of_attempt(attempt: &AttemptSpec) -> Result<Self, PipelineError> {
+        let parsed = attempt.device.parse();
+        parsed.map_err(|message: String| {
+            PipelineError::refused(ErrorCode::DeviceUnavailable, message)
+        })
+    }
+
+    /// Makes the device ready.
+    pub(super) fn open(&self) -> Result<Device, PipelineError> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(index) => Device::new_cuda(*index).map_err(|error| {
+                PipelineError::refused(
+                    ErrorCode::DeviceUnavailable,
+                    format!("device cuda:{index} cannot be used: {error}"),
+                )
+            }),
+        }
+    }
+
+    /// As it is written.
+    pub(super) fn name(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("cuda:").map(str::parse) {
+            Some(Ok(index)) => Ok(Self::Cuda(index)),
+            None if text == "cpu" => Ok(Self::Cpu),
+            _ => Err(format!("unknown device {text:?}, expected cpu or cuda:N")),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Where the model of a job lies.
+
+use std::path::PathBuf;
+
+use crate::domain::ErrorCode;
+use crate::domain::attempt::AttemptSpec;
+use crate::domain::spec::ModelRef;
+use crate::models::ModelLibrary;
+use crate::pipeline::PipelineError;
+
+/// Where the model lies.
+#[derive(Debug, Clone)]
+pub enum ModelSource {
+    /// A repository of the hub.
+    Hub {
+        /// `organisation/name`.
+        id: String,
+        /// Branch, tag or commit.
+        revision: String,
+    },
+    /// A directory.
+    Directory {
+        /// What the manifest calls it.
+        id: String,
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// The artifact of another job.
+    Artifact {
+        /// That job.
+        id: String,
+        /// Its directory.
+        path: PathBuf,
+    },
+}
+
+impl ModelSource {
+    /// Where a model of an attempt at a service's job lies.
+    pub fn of_attempt(attempt: &AttemptSpec, model: &ModelRef) -> Result<Self, PipelineError> {
+        let library = ModelLibrary {
+            models_dir: attempt.models_dir.clone(),
+            bundled_dir: attempt.bundled_dir.clone(),
+        };
+        Ok(match model {
+            ModelRef::Hub { id, revision } => Self::Hub {
+                id: id.clone(),
+                revision: revision.clone(),
+            },
+            ModelRef::Local { id } => Self::Directory {
+                id: id.clone(),
+                path: library.locate(id)?,
+            },
+            ModelRef::Job { id } => Self::Artifact {
+                id: id.to_string(),
+                path: attempt.job_artifacts.get(id).cloned().ok_or_else(|| {
+                    let message = format!("the artifact of the job {id} is not there");
+                    PipelineError::refused(ErrorCode::ModelNotFound, message)
+                })?,
+            },
+        })
+    }
+}
