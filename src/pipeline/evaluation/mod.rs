@@ -1,14 +1,14 @@
 //! Perplexity, tasks and fixed prompts, before and after, on the files that are delivered: models are read from disk.
 //!
 //! [`Prepared`] (everything read and tokenised) → [`measure`](measure::measure) (what the models make of it) →
-//! [`results`](results::results) (differences, intervals, warnings).
+//! [`compare`](compare::compare) (differences, intervals, warnings).
 
 mod cache;
+mod compare;
 mod encode;
 mod measure;
 mod prepare;
 mod progress;
-mod results;
 mod samples;
 mod score;
 mod task;
@@ -48,6 +48,6 @@ impl Run<'_> {
         if let (Some(path), Some(file)) = (self.samples, samples) {
             samples::write(path, file, self.prepared, &measured)?;
         }
-        results::results(self.prepared, &measured, &self.plan.spec.guard)
+        compare::compare(self.prepared, &measured, &self.plan.spec.guard)
     }
 }

@@ -1,4 +1,4 @@
-//! From the scores of documents to what is reported: means, paired differences, warnings.
+//! Compares the scores of two models: means, paired differences, warnings; or reports those of one.
 
 use super::measure::{Measured, ModelScores, TextScore};
 use super::prepare::{Prepared, PreparedText};
@@ -21,7 +21,7 @@ use crate::statistics::{
 use crate::tasks::{ACC, Metric, MetricKind, Scale, Unit};
 
 /// Everything that is reported of `measured`.
-pub(super) fn results(
+pub(super) fn compare(
     prepared: &Prepared,
     measured: &Measured,
     guard: &Guard,
