@@ -14,7 +14,12 @@ use super::output::progress::JobBar;
 use super::output::table;
 use crate::app::{self, RunningApp};
 use crate::config::{ListenArgs, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs};
+use crate::corpora::DEMO;
 use crate::domain::spec::BUNDLED_MODEL;
+use crate::engine::{METHODS, Pattern};
+
+/// The number of methods to show, from the head of the table.
+const SHOWN: usize = 2;
 
 /// How often a job is polled.
 const POLL: Duration = Duration::from_millis(100);
@@ -69,7 +74,8 @@ async fn demonstrate(args: Args) -> anyhow::Result<()> {
     say(&format!("serving at {}\n", client.base));
 
     let mut rows = Vec::new();
-    for method in ["wanda", "magnitude"] {
+    for method in METHODS.iter().take(SHOWN) {
+        let method = method.name();
         let job = client.submit(&model, method).await?;
         rows.push((method, client.watch(&job).await?));
     }
@@ -133,14 +139,15 @@ impl ApiClient {
     }
 
     async fn submit(&self, model: &Value, method: &str) -> anyhow::Result<Value> {
+        let pattern = Pattern::default().to_string();
         let body = json!({
-            "model": model, "method": method, "sparsity": 0.5, "pattern": "unstructured",
-            "calibration": {"dataset": "demo", "n_samples": 128, "seq_len": 128},
-            "evaluation": {"perplexity": ["demo"], "seq_len": 128},
+            "model": model, "method": method, "sparsity": 0.5, "pattern": pattern,
+            "calibration": {"dataset": DEMO.name, "n_samples": 128, "seq_len": 128},
+            "evaluation": {"perplexity": [DEMO.name], "seq_len": 128},
             "name": format!("demo: {method} 50 %"),
         });
         say(&format!(
-            "POST /v1/jobs  {model}  {method}  sparsity 0.5  unstructured"
+            "POST /v1/jobs  {model}  {method}  sparsity 0.5  {pattern}"
         ));
         let response = self
             .http

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::results::ResultsView;
 use super::turn::{self, TurnView};
+use crate::corpora::{C4, WIKITEXT2};
 use crate::domain::JobId;
 use crate::domain::job::Job;
 use crate::domain::job::Metadata;
@@ -18,6 +19,7 @@ use crate::domain::job::state::JobState;
 use crate::domain::queue::Waiting;
 use crate::domain::report::results::Warning;
 use crate::domain::spec::{JobSpec, StoredSpec};
+use crate::engine::{MethodId, Pattern};
 
 /// A job.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -240,9 +242,9 @@ fn example_job() -> serde_json::Value {
         "id": "job_019abcde0123789a8bcdef0123456789", "object": "prune.job", "name": null, "metadata": {},
         "status": "queued", "phase": null, "progress": null, "type": "prune",
         "model": {"source": "hub", "id": "HuggingFaceTB/SmolLM2-135M", "revision": "main"},
-        "method": {"type": "wanda"}, "sparsity": 0.5, "pattern": "unstructured",
-        "calibration": {"dataset": "c4", "n_samples": 16, "seq_len": null, "seed": 0},
-        "evaluation": {"perplexity": [{"dataset": "wikitext2"}], "seq_len": null, "windows": null},
+        "method": {"type": MethodId::default().name()}, "sparsity": 0.5, "pattern": Pattern::default().to_string(),
+        "calibration": {"dataset": C4.name, "n_samples": 16, "seq_len": null, "seed": 0},
+        "evaluation": {"perplexity": [{"dataset": WIKITEXT2.name}], "seq_len": null, "windows": null},
         "attempt": 0, "max_attempts": 3, "failed_attempts": 0, "crash_count": 0, "retry_at": null, "deadline_seconds": null, "deadline_at": null,
         "worker_id": null, "error": null, "results": null, "warnings": [],
         "created_at": "2026-11-24T11:32:24.123Z", "started_at": null, "finished_at": null,
