@@ -109,9 +109,8 @@ impl Error {
             Self::InUse { .. } => ErrorCode::ArtifactInUse,
             Self::Stale { .. } => ErrorCode::VersionMismatch,
             Self::Store(error) if error.is_transient() => ErrorCode::Unavailable,
-            Self::Store(_) => ErrorCode::Internal,
             Self::Unchecked(_) | Self::Full(_) | Self::Artifacts(_) => ErrorCode::Unavailable,
-            Self::ArtifactDamaged { .. } => ErrorCode::Internal,
+            Self::Store(_) | Self::ArtifactDamaged { .. } => ErrorCode::Internal,
         }
     }
 

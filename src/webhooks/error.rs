@@ -47,9 +47,8 @@ impl Error {
             Self::DeliveryNotFound { .. } => ErrorCode::DeliveryNotFound,
             Self::Disabled(_) => ErrorCode::WebhookDisabled,
             Self::TooMany => ErrorCode::TooManyWebhooks,
-            Self::Random(_) => ErrorCode::Internal,
             Self::Store(error) if error.is_transient() => ErrorCode::Unavailable,
-            Self::Store(_) => ErrorCode::Internal,
+            Self::Random(_) | Self::Store(_) => ErrorCode::Internal,
         }
     }
 

@@ -48,12 +48,11 @@ impl Jobs {
             body: describe(job),
         };
         let store = &self.parts.store;
-        let stored = match key {
-            Some(request) => store.insert_job_once(&job, request, &answer).await,
-            None => {
-                let stored = store.insert_job(&job).await;
-                stored.map(|job| Inserted::New(answer(&job)))
-            }
+        let stored = if let Some(request) = key {
+            store.insert_job_once(&job, request, &answer).await
+        } else {
+            let stored = store.insert_job(&job).await;
+            stored.map(|job| Inserted::New(answer(&job)))
         };
         match stored.map_err(|error| check::not_stored(&job, error))? {
             Inserted::New(reply) => {
