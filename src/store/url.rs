@@ -16,7 +16,7 @@ pub struct DatabaseUrl(Inner);
 enum Inner {
     /// A file by its path: that need not be text.
     File(PathBuf),
-    /// Looked at when it is opened, so that a wrong one is not printed by whoever reads the settings.
+    /// Parsed when it is opened, so that no settings parser prints a wrong one.
     Text(String),
 }
 

@@ -14,7 +14,7 @@ pub(super) async fn run(context: Arc<Context>) {
         match change {
             // Who takes one job wakes the next slot.
             Change::Queued | Change::Missed => context.parts.wake.notify_one(),
-            // Nobody listens where the job is another worker's.
+            // No slot listens where the job is another worker's.
             Change::Asked(id) => drop(context.parts.asked.send(id)),
             Change::Logged => {}
         }

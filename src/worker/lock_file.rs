@@ -45,7 +45,7 @@ impl WorkerLock {
     fn acquire_once(directory: &Path) -> io::Result<Self> {
         let worker_id = format!("worker_{}", Uuid::now_v7().simple());
         let path = lock_path(directory, &worker_id);
-        // Locked before it has its name: nobody can find it unlocked while it lives.
+        // Locked before it has its name: it is never found unlocked while the worker lives.
         let unlocked = path.with_extension(UNLOCKED);
         let file = File::create(&unlocked)?;
         file.lock()?;
@@ -126,7 +126,7 @@ impl DeadWorkers {
     pub(super) fn remove(&self) -> io::Result<()> {
         for path in &self.files {
             match fs::remove_file(path) {
-                // Somebody else cleaned up, or it got its name after all.
+                // Another worker cleaned up, or it got its name after all.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 other => other?,
             }

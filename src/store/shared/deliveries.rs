@@ -67,7 +67,7 @@ attempts = case when state = 'pending' then attempts else 0 end \
 where webhook_id = $1 and message_id = $2";
 
 /// The message to a webhook that is due for longest. Attempts are counted here, so that one which is never heard of counts
-/// too. What the webhook was picked by is asked again: by now it is nobody else's, before that it may have been.
+/// too. What the webhook was picked by is checked again: it is locked by now, and was not before.
 const CLAIM: &str = "\
 update webhook_deliveries set claims = claims + 1, attempts = attempts + 1, claimed_until = $3 \
 where seq = (select due.seq from webhook_deliveries as due \
@@ -352,7 +352,7 @@ async fn lookup_delivery(
     found.as_ref().map(delivery).transpose()
 }
 
-/// Takes the oldest message of the webhook whose turn it is.
+/// Claims the oldest message of the next webhook.
 async fn claim(
     connection: &mut Connection,
     now: Timestamp,
@@ -378,7 +378,7 @@ async fn claim(
             .fetch_optional(&mut *connection)
             .await
             .map_err(failed("take a message"))?;
-        // Somebody else took it meanwhile.
+        // Another server claimed it meanwhile.
         let Some(message) = claimed else { continue };
         return dispatch(&columns, &message, now).map(Some);
     }

@@ -111,7 +111,7 @@ impl SqliteConnections {
         Box::pin(work)
     }
 
-    /// SQLite tells nobody.
+    /// SQLite notifies of nothing.
     #[expect(clippy::unused_self, reason = "the other database tells here")]
     pub(super) fn changes(&self) -> BoxStream<'static, Change> {
         stream::empty().boxed()

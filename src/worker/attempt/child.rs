@@ -31,7 +31,7 @@ impl Child {
     /// Starts the program and hands it its work.
     pub(super) async fn spawn(program: &Path, spec: &AttemptSpec) -> io::Result<Self> {
         let mut command = Command::new(program);
-        // It reads files that somebody uploaded, and has no business with the database or the bucket.
+        // It reads files of unknown origin, and needs neither the database nor the bucket.
         for (name, _) in std::env::vars_os() {
             if KEYS
                 .iter()
@@ -128,7 +128,7 @@ impl Child {
     }
 }
 
-/// Reads on to the end whatever the child writes: one that nobody listens to would die of its next line.
+/// Logs what the child writes, to its end: a child whose output is not read would die of its next line.
 async fn log_lines(mut stderr: BufReader<ChildStderr>) {
     let mut line = Vec::new();
     loop {

@@ -22,11 +22,10 @@ use crate::domain::job::attempt_end::AttemptEnd;
 use crate::instruments;
 use crate::worker::context::Context;
 
-/// How long the last checkpoint of an attempt that will be tried again may take to the bucket; at most half a lease, which
-/// nobody renews then.
+/// How long the last upload of an attempt that is retried may take; at most half a lease, which is not renewed then.
 const LAST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Stores an attempt's checkpoints while it goes on. One that is overtaken by the next before its turn is left out.
+/// Uploads an attempt's resume states while it goes on. One that is replaced before its upload begins is left out.
 #[derive(Debug)]
 pub(super) struct Uploader {
     directory: PathBuf,

@@ -1,6 +1,6 @@
-//! Clears up after a job that is over.
+//! Cleans up after a job that is over.
 //!
-//! Somebody may have it tried again at the same moment, and its next attempt works in the same directory. So the
+//! A client may retry it at the same moment, and its next attempt works in the same directory. So the
 //! directory is taken out of the way in one step, under the lock that the process of an attempt holds while it works,
 //! and only if the job stands as it did. What cannot be removed now is for the sweep.
 
@@ -39,8 +39,8 @@ pub(super) async fn clean_up(context: &Context, job: &Job, state: JobState) {
     }
 }
 
-/// Removes the scratch directory of a job that stands like this, if there is one; `false` where it does not any more, or
-/// where somebody besides the caller's `own` slots is at it.
+/// Removes the scratch directory of a job in this status; `false` where the status has changed, or where slots besides the
+/// caller's `own` work on it.
 pub(in crate::worker) async fn remove_scratch(
     context: &Context,
     id: JobId,
@@ -75,7 +75,7 @@ pub(in crate::worker) async fn remove_scratch(
     Ok(true)
 }
 
-/// Whether the job stands like this now; `None` = the database does not know it.
+/// Whether the job is in this status now; `None` = the database does not know it.
 pub(in crate::worker) async fn is_in_status(
     context: &Context,
     id: JobId,
@@ -85,7 +85,7 @@ pub(in crate::worker) async fn is_in_status(
     Ok(statuses.get(&id).copied() == status)
 }
 
-/// Removes what lies aside: somebody died while removing it.
+/// Finishes removals that were cut short.
 pub(in crate::worker) async fn finish_removals(scratch_dir: &Path) -> io::Result<()> {
     for path in scratch::list(scratch_dir)?.1 {
         remove(&path).await?;

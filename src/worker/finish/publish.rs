@@ -31,7 +31,7 @@ const MANIFEST_FILE: &str = "secateur.json";
 /// The report's name within the artifact of a job of the type `evaluate`.
 const EVALUATION_FILE: &str = "evaluation.json";
 
-/// How often a lock that somebody else has is tried.
+/// How often a lock that is held is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
 /// Stores the artifact, or says how the attempt ends without it. The lease is renewed meanwhile, and what is asked of the job
@@ -154,7 +154,7 @@ fn storing_failed(error: &(dyn std::error::Error + 'static)) -> AttemptFailure {
     } else {
         ErrorCode::Io
     };
-    // The chain names directories of this server, which are nobody's business but the operator's.
+    // The chain names directories of this server, which only the operator may know.
     tracing::error!(error, "cannot store the artifact");
     let message = "the artifact cannot be stored; the server's log says why".to_owned();
     AttemptFailure::new(code, message, Some(Phase::Publishing))

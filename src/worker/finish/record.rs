@@ -20,8 +20,8 @@ use crate::worker::context::Context;
 /// The wait between two tries to record an end.
 pub(super) const STORE_RETRY: Duration = Duration::from_secs(1);
 
-/// How long a stopped pool goes on trying. Most failures of one statement are over by then, and whoever stops the process
-/// mostly waits for as long.
+/// How long a stopped pool goes on trying. Most failures of one statement are over by then, and most
+/// supervisors wait as long for a process to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why an attempt's end is not recorded.

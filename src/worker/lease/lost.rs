@@ -1,7 +1,7 @@
 //! Leases that look lost, until a second look confirms it.
 //!
 //! A holder renews its lease all the time, so one that has expired has most likely lost its holder. But while the
-//! database is away nobody can renew, and when it is back all leases may have expired at once. So an expired lease is
+//! database is away no holder can renew, and when it is back all leases may have expired at once. So an expired lease is
 //! only noted at first. It is lost when a later look, after a period in which the database answered and the holder could
 //! have renewed twice, still finds it expired. A worker that holds a job without an active slot looks twice as well.
 
@@ -30,7 +30,7 @@ impl LostLeases {
         self.0.is_empty()
     }
 
-    /// Starts over: nobody could renew until now.
+    /// Starts over: no holder could renew until now.
     pub(super) fn forget_all(&mut self) {
         self.0.clear();
     }

@@ -114,7 +114,7 @@ impl Reaper {
         is_lost.then(|| crash(leased, "the worker did not renew its lease"))
     }
 
-    /// Starts over after an outage: nobody could renew until now.
+    /// Starts over after an outage: no holder could renew until now.
     fn forget_all(&mut self) {
         self.expired.forget_all();
         self.unclaimed.forget_all();

@@ -25,7 +25,7 @@ const DELETED_KNOWN: Duration = Duration::from_hours(30 * 24);
 /// How long messages to webhooks are kept after they were written.
 const DELIVERY_LOG: Duration = Duration::from_hours(30 * 24);
 
-/// A bucket is looked over once in so many rounds: its listings are slow, and paid for.
+/// The rounds between two listings of a bucket: they are slow, and cost money.
 const BUCKET_ROUNDS: u32 = 20;
 
 /// How long a lost worker is listed.
@@ -76,7 +76,7 @@ impl Sweeper {
         log_failure("webhook deliveries", forget_deliveries(context).await);
     }
 
-    /// Scratch directories of jobs that nobody will work on again.
+    /// Removes the scratch directories of jobs that no attempt will work on again.
     async fn remove_scratch(&mut self, context: &Context) -> Result<(), SweepError> {
         finish::finish_removals(&context.settings.scratch_dir).await?;
         let (ids, _removed) = scratch::list(&context.settings.scratch_dir)?;

@@ -4,8 +4,7 @@
 //! mistake. So a mark is put beside the files when that is first seen, and they are removed only when it has stood there
 //! for long.
 //!
-//! And those of jobs that failed for a reason that may pass: somebody who has such a job tried again wants it to go on from
-//! where it was.
+//! And those of jobs that failed for a reason that may pass: a retry by hand goes on where such a job was.
 
 use std::fs::{self, File};
 use std::io;
@@ -54,7 +53,7 @@ pub(in crate::worker) fn end(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether the files of a job that is over are kept for somebody who has it tried again.
+/// Whether the files of a job that is over are kept for a retry by hand.
 pub(in crate::worker) async fn awaits_retry(
     context: &Context,
     id: JobId,
