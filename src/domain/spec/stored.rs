@@ -12,6 +12,10 @@ pub const SPEC_VERSION: u32 = 1;
 /// The spec of a stored job.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every spec is of the large variant"
+)]
 pub enum StoredSpec {
     /// This version of the program can run it.
     Known(JobSpec),
