@@ -158,7 +158,7 @@ fn calibrate_and_prune(criterion: &mut Criterion) {
             method: MethodId::default(),
             goal: HALF,
             windows: Some(&windows),
-            journal: None,
+            resume_state: None,
         };
         bencher.iter(|| prune(&decoder, &target, &options, &mut Silent).unwrap());
     });

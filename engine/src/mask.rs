@@ -22,6 +22,11 @@ impl Mask {
         }
     }
 
+    /// Bytes of a mask of this shape.
+    pub(crate) fn bytes_of(d_out: usize, d_in: usize) -> u64 {
+        (d_out * d_in.div_ceil(64) * size_of::<u64>()) as u64
+    }
+
     /// Whether a weight becomes zero.
     pub fn contains(&self, row: usize, column: usize) -> bool {
         let word = self.words[row * self.words_per_row() + column / 64];
@@ -65,6 +70,16 @@ impl Mask {
     ) -> impl IndexedParallelIterator<Item = &mut [u64]> {
         let words = rows * self.words_per_row();
         self.words.par_chunks_mut(words)
+    }
+
+    /// The bits, as they are stored.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.words)
+    }
+
+    /// The same bytes, to be read into.
+    pub(crate) fn as_bytes_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.words)
     }
 }
 

@@ -1,8 +1,7 @@
 //! How the engine tells how far it is, and how it is told to stop.
 
-use super::journal::PortableState;
-use super::model::InputId;
-use super::statistic::InputStatistics;
+use super::resume::SavedState;
+use super::statistic::BlockStatistics;
 
 /// How far a pass over the model is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,22 +21,22 @@ pub trait Observer {
     /// Called after every batch and every block.
     fn progress(&mut self, progress: Progress);
 
-    /// Called once, when work goes on from a journal instead of from block 0.
+    /// Called once, when work goes on from a saved state instead of from block 0.
     fn resumed(&mut self, _block: usize, _total_blocks: usize) {}
 
-    /// Called when an input of a block's linears was seen in all windows.
-    fn observed(&mut self, _block: usize, _input: InputId, _seen: &InputStatistics) {}
+    /// Called when a block was observed on all windows.
+    fn observed(&mut self, _block: usize, _seen: &BlockStatistics) {}
 
     /// Called when a block is done and its state is saved; `blocks` are done.
     fn block_done(&mut self, _blocks: usize) {}
 
-    /// Asked when a block is done and its state is in the journal; true ends the pass in the same way.
+    /// Asked when a block is done and its state is saved; true ends the pass in the same way.
     fn should_pause(&self) -> bool {
         false
     }
 
     /// Called when a state is on disk that can be carried elsewhere.
-    fn saved(&mut self, _state: PortableState) {}
+    fn saved(&mut self, _state: SavedState) {}
 
     /// Asked between batches; true ends the pass with [`super::EngineError::Stopped`].
     fn should_stop(&self) -> bool {

@@ -101,7 +101,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         .with_context(|| format!("io: cannot write to {}", parent.display()))?;
     let workspace = Workspace {
         artifact: beside.path().join("artifact"),
-        journal: None,
+        resume_state: None,
         is_portable: false,
         received: None,
     };

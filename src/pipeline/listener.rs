@@ -1,7 +1,7 @@
 //! How a job tells how far it is.
 
 use crate::domain::job::progress::{Phase, Step};
-use crate::engine::{Observer, PortableState, Progress};
+use crate::engine::{Observer, Progress, SavedState};
 
 /// Hears of a job's progress.
 pub trait Listener: Send {
@@ -11,7 +11,7 @@ pub trait Listener: Send {
     /// The current phase moved on.
     fn progress(&mut self, step: Step);
 
-    /// The job goes on from a journal.
+    /// The job goes on from a saved state.
     fn resumed(&mut self, block: usize, blocks: usize);
 
     /// A block is pruned and its state saved; `blocks` are done.
@@ -23,7 +23,7 @@ pub trait Listener: Send {
     }
 
     /// A state is on disk that can be carried to another machine.
-    fn saved(&mut self, _state: PortableState) {}
+    fn saved(&mut self, _state: SavedState) {}
 
     /// Asked often; true stops the job.
     fn should_stop(&self) -> bool {
@@ -84,7 +84,7 @@ impl Observer for EngineObserver<'_> {
         self.0.should_pause()
     }
 
-    fn saved(&mut self, state: PortableState) {
+    fn saved(&mut self, state: SavedState) {
         self.0.saved(state);
     }
 

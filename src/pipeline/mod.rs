@@ -35,12 +35,12 @@ pub use resolve::ResolvedModel;
 /// Where a job may write.
 #[derive(Debug, Clone)]
 pub struct Workspace {
-    /// Where the artifact is made. It must not exist yet, unless a journal says how far it is.
+    /// Where the artifact is made. It must not exist yet, unless a resume state says how far it is.
     pub artifact: PathBuf,
     /// Where the state between blocks is kept; `None` = a killed job starts over.
-    pub journal: Option<PathBuf>,
-    /// Whether the journal shall keep what it takes to go on on another machine.
+    pub resume_state: Option<PathBuf>,
+    /// Whether the state can be carried to another machine.
     pub is_portable: bool,
-    /// A journal that came from another machine; its files are moved.
+    /// A resume state that came from another machine; its files are moved.
     pub received: Option<PathBuf>,
 }

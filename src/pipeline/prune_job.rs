@@ -10,7 +10,7 @@ use crate::domain::report::manifest::{
     Calibration, FileEntry, LinearReport, Manifest, ModelProvenance,
 };
 use crate::domain::report::results::Results;
-use crate::engine::{Checkpoint, Decoder};
+use crate::engine::{Checkpoint, Decoder, compute_type};
 
 /// Does the whole job. When it returns, the artifact lies complete and synced in `workspace.artifact`.
 pub fn prune_job(
@@ -47,6 +47,7 @@ pub fn prune_job(
         &provenance,
         decoder.plan(),
         plan,
+        &compute_type(&device),
         calibration.as_ref().map(|c| &c.record),
     );
     let windows = calibration.as_ref().map(|c| &c.windows);

@@ -1,9 +1,11 @@
 //! What is collected of the inputs of linears while calibration windows pass.
 
+mod block;
 mod sum_of_squares;
 
 use candle_core::Tensor;
 
+pub use block::BlockStatistics;
 pub use sum_of_squares::SumOfSquares;
 
 use super::error::{EngineError, Result};

@@ -8,7 +8,7 @@ use super::listener::EngineObserver;
 use super::plan::Plan;
 use super::{Listener, PipelineError, Workspace};
 use crate::domain::report::manifest::LinearReport;
-use crate::engine::{Checkpoint, Decoder, Journal, ModelPlan, PruneOptions, TokenWindows, prune};
+use crate::engine::{Checkpoint, Decoder, ModelPlan, PruneOptions, ResumeState, TokenWindows, prune};
 pub(super) use target::fresh_directory;
 
 /// Prunes into the artifact's directory, from where an earlier attempt stopped; counts the zeros that were written.
@@ -20,24 +20,21 @@ pub(super) fn prune_into(
     windows: Option<&TokenWindows>,
     listener: &mut dyn Listener,
 ) -> Result<Vec<LinearReport>, PipelineError> {
-    let journal = workspace
-        .journal
-        .as_deref()
-        .map(|dir| Journal::open(dir, fingerprint))
-        .transpose()?
-        .map(|journal| {
-            if workspace.is_portable {
-                journal.portable()
-            } else {
-                journal
-            }
-        });
-    let target = target::open(decoder, workspace, journal.as_ref(), windows)?;
+    let dir = workspace.resume_state.as_deref();
+    let state = dir.map(|dir| ResumeState::open(dir, fingerprint));
+    let state = state.transpose()?.map(|state| {
+        if workspace.is_portable {
+            state.portable(plan.method)
+        } else {
+            state
+        }
+    });
+    let target = target::open(decoder, workspace, state.as_ref(), windows)?;
     let options = PruneOptions {
         method: plan.method,
         goal: plan.goal,
         windows,
-        journal: journal.as_ref(),
+        resume_state: state.as_ref(),
     };
     prune(decoder, &target, &options, &mut EngineObserver(listener))?;
     count_zeros(&workspace.artifact, decoder.plan())

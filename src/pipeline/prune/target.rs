@@ -2,29 +2,29 @@
 
 use std::path::Path;
 
-use crate::engine::{Decoder, Journal, PrunedCopy, TokenWindows};
+use crate::engine::{Decoder, PrunedCopy, ResumeState, TokenWindows};
 use crate::pipeline::{PipelineError, Workspace, disk};
 
-/// The copy that an earlier attempt left, if the journal speaks of it; one made anew from a journal that came from another
-/// machine, if that is further; a fresh one otherwise. A journal without its copy (which may have been published, its
+/// The copy that an earlier attempt left, if a state speaks of it; one made anew from a state that came from another
+/// machine, if that is further; a fresh one otherwise. A state without its copy (which may have been published, its
 /// commit lost) is forgotten first: its blocks would be taken for pruned.
 pub(super) fn open(
     decoder: &Decoder<'_>,
     workspace: &Workspace,
-    journal: Option<&Journal>,
+    state: Option<&ResumeState>,
     windows: Option<&TokenWindows>,
 ) -> Result<PrunedCopy, PipelineError> {
     let (source, dir) = (decoder.checkpoint(), &workspace.artifact);
-    let left = match journal.and_then(Journal::next_block) {
+    let left = match state.and_then(ResumeState::next_block) {
         Some(next_block) => PrunedCopy::reopen(source, dir)?.map(|copy| (next_block, copy)),
         None => None,
     };
     let reached = left.as_ref().map_or(0, |(next_block, _)| *next_block);
-    let received = match (journal, &workspace.received) {
-        (Some(journal), Some(received)) => {
-            let received = journal.of_same_work(received)?;
+    let received = match (state, &workspace.received) {
+        (Some(state), Some(received)) => {
+            let received = state.of_same_work(received)?;
             let is_further = received.next_block().is_some_and(|block| block > reached);
-            is_further.then_some((journal, received))
+            is_further.then_some((state, received))
         }
         _ => None,
     };
@@ -33,21 +33,20 @@ pub(super) fn open(
     {
         return Ok(copy);
     }
-    journal.map_or(Ok(()), Journal::clear)?;
+    state.map_or(Ok(()), ResumeState::clear)?;
     fresh_directory(dir)?;
-    // The journal holds two states while one replaces the other.
-    let tokens = windows
-        .filter(|_| journal.is_some())
-        .map_or(0, TokenWindows::n_tokens);
-    let state_bytes = 2 * (tokens * decoder.plan().hidden * size_of::<f32>()) as u64;
+    let state_bytes = match (state, windows) {
+        (Some(state), Some(windows)) => state.most_bytes(decoder, windows)?,
+        _ => 0,
+    };
     disk::ensure_free(dir, source.tensor_bytes() + state_bytes)?;
     let copy = PrunedCopy::create(source, dir)?;
-    if let Some((journal, received)) = received
+    if let Some((state, received)) = received
         && received.restore(decoder, &copy)?
     {
         // Before the state that speaks of it.
         copy.sync()?;
-        journal.take_over(&received)?;
+        state.take_over(&received)?;
     }
     Ok(copy)
 }

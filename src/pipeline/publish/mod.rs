@@ -51,6 +51,7 @@ pub(super) fn fingerprint(
     model: &ModelProvenance,
     config: &ModelPlan,
     plan: &Plan,
+    compute_type: &str,
     calibration: Option<&Calibration>,
 ) -> String {
     let mut digest = Sha256::new();
@@ -66,6 +67,7 @@ pub(super) fn fingerprint(
     add(&plan.goal.pattern.to_string());
     add(&plan.goal.sparsity.to_bits().to_string());
     add(&plan.device.to_string());
+    add(compute_type);
     add(calibration.map_or("", |calibration| &calibration.window_sha256));
     hex::encode(digest.finalize())
 }

@@ -7,8 +7,8 @@ use candle_transformers::models::llama::{Cache, Llama, LlamaConfig};
 use secateur::engine::model::BlockContext;
 use secateur::engine::ops::TokenLayout;
 use secateur::engine::{
-    Checkpoint, Decoder, EngineError, Journal, Observer, Progress, PruneOptions, PrunedCopy,
-    Result, Silent, TokenWindows, prune,
+    Checkpoint, Decoder, EngineError, Observer, Progress, PruneOptions, PrunedCopy, Result,
+    ResumeState, Silent, Statistic, TokenWindows, observe, prune,
 };
 
 use crate::engine::reference::{Tensors, half, method, prune_model, reference_dir};
@@ -51,7 +51,7 @@ impl Observer for StopAt {
 fn prune_with(
     model: &Path,
     out: &Path,
-    journal: &Journal,
+    state: &ResumeState,
     observer: &mut dyn Observer,
 ) -> Result<()> {
     let source = Checkpoint::open(model)?;
@@ -65,7 +65,7 @@ fn prune_with(
         method: method("wanda"),
         goal: half("unstructured"),
         windows: Some(&windows),
-        journal: Some(journal),
+        resume_state: Some(state),
     };
     prune(&decoder, &target, &options, observer)
 }
@@ -79,33 +79,65 @@ fn work_that_was_stopped_goes_on_at_its_block_and_gives_the_same_bytes() {
         half("unstructured"),
         &tiny_windows(),
     );
-    let journal = Journal::open(&work.path().join("journal"), "same").unwrap();
+    let state = ResumeState::open(&work.path().join("state"), "same").unwrap();
     let out = work.path().join("out");
     std::fs::create_dir(&out).unwrap();
 
-    let stopped = prune_with(model.path(), &out, &journal, &mut StopAt(0, None));
+    let stopped = prune_with(model.path(), &out, &state, &mut StopAt(0, None));
     assert!(matches!(stopped, Err(EngineError::Stopped)));
     let mut observer = StopAt(0, None);
-    prune_with(model.path(), &out, &journal, &mut observer).unwrap();
+    prune_with(model.path(), &out, &state, &mut observer).unwrap();
     assert_eq!(observer.1, Some(3));
     let bytes = |dir: &Path| std::fs::read(dir.join("model.safetensors")).unwrap();
     assert!(bytes(&out) == bytes(whole.dir.path()));
 }
 
 #[test]
-fn a_journal_of_other_work_is_ignored() {
+fn a_dense_pass_sees_the_inputs_of_the_first_block_as_pruning_does() {
+    let model = tiny_model();
+    let source = Checkpoint::open(model.path()).unwrap();
+    let decoder = Decoder::open(&source, &Device::Cpu).unwrap();
+    let windows = tiny_windows();
+    let pruned = prune_model(
+        model.path(),
+        method("wanda"),
+        half("unstructured"),
+        &windows,
+    );
+    let mut equal = Vec::new();
+    let wanted = &[Statistic::SumOfSquares];
+    observe(
+        &decoder,
+        &windows,
+        wanted,
+        &mut Silent,
+        &mut |block, seen| {
+            let linears = &decoder.plan().blocks[block].linears;
+            equal.push(linears.iter().all(|linear| {
+                let sums = seen.of(linear.input).sum_of_squares().unwrap().sums();
+                sums == pruned.sums[&linear.name]
+            }));
+            Ok(())
+        },
+    )
+    .unwrap();
+    assert_eq!(equal, [true, false, false, false, false]);
+}
+
+#[test]
+fn a_state_of_other_work_is_ignored() {
     let (model, work) = (tiny_model(), tempfile::tempdir().unwrap());
-    let journal = Journal::open(work.path(), "one").unwrap();
+    let state = ResumeState::open(work.path(), "one").unwrap();
     let out = tempfile::tempdir().unwrap();
-    assert!(prune_with(model.path(), out.path(), &journal, &mut StopAt(0, None)).is_err());
-    assert!(journal.next_block().is_some());
-    let another = Journal::open(work.path(), "another").unwrap();
+    assert!(prune_with(model.path(), out.path(), &state, &mut StopAt(0, None)).is_err());
+    assert!(state.next_block().is_some());
+    let another = ResumeState::open(work.path(), "another").unwrap();
     assert_eq!(another.next_block(), None);
     // Activations that are not those of the state: cut off by a crash of the machine, say.
     let activations = work.path().join("activations-3.bin");
     std::fs::write(&activations, &std::fs::read(&activations).unwrap()[..100]).unwrap();
     let mut observer = StopAt(0, None);
-    assert!(prune_with(model.path(), out.path(), &journal, &mut observer).is_err());
+    assert!(prune_with(model.path(), out.path(), &state, &mut observer).is_err());
     assert_eq!(observer.1, None);
 }
 
@@ -243,7 +275,7 @@ fn a_model_with_nan_fails_with_block_and_linear_named() {
             method: method(name),
             goal: half("unstructured"),
             windows: Some(&windows),
-            journal: None,
+            resume_state: None,
         };
         let error = prune(&decoder, &target, &options, &mut Silent).unwrap_err();
         assert!(

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use safetensors::SafeTensors;
-use secateur::engine::model::{InputId, LinearSpec};
+use secateur::engine::model::LinearSpec;
 use secateur::engine::{
-    Checkpoint, ComparisonGroup, Decoder, Goal, InputStatistics, Mask, Method, MethodId, ModelPlan,
-    Observer, Pattern, Progress, PruneOptions, PrunedCopy, ResidentBlocks, Result, Ria, Silent,
-    Statistic, TokenWindows, Weights, perplexity, prune,
+    BlockStatistics, Checkpoint, ComparisonGroup, Decoder, Goal, InputStatistics, Mask, Method,
+    MethodId, ModelPlan, Observer, Pattern, Progress, PruneOptions, PrunedCopy, ResidentBlocks,
+    Result, Ria, Silent, Statistic, TokenWindows, Weights, perplexity, prune,
 };
 
 use crate::engine::log_likelihood::logits_of;
@@ -123,7 +123,7 @@ pub(crate) fn prune_model(
         method,
         goal,
         windows: Some(windows),
-        journal: None,
+        resume_state: None,
     };
     let mut sums = Sums {
         plan: decoder.plan(),
@@ -143,10 +143,14 @@ struct Sums<'a> {
 impl Observer for Sums<'_> {
     fn progress(&mut self, _progress: Progress) {}
 
-    fn observed(&mut self, block: usize, input: InputId, seen: &InputStatistics) {
-        let linears = self.plan.blocks[block].linears.iter();
-        for linear in linears.filter(|linear| linear.input == input) {
-            let sums = seen.sum_of_squares().unwrap().sums().to_vec();
+    fn observed(&mut self, block: usize, seen: &BlockStatistics) {
+        for linear in &self.plan.blocks[block].linears {
+            let sums = seen
+                .of(linear.input)
+                .sum_of_squares()
+                .unwrap()
+                .sums()
+                .to_vec();
             self.by_linear.insert(linear.name.clone(), sums);
         }
     }

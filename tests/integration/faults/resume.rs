@@ -5,7 +5,11 @@ use std::path::Path;
 
 use secateur::domain::job::progress::{Phase, Step};
 use secateur::domain::report::manifest::Manifest;
-use secateur::engine::PortableState;
+use secateur::engine::model::LinearSpec;
+use secateur::engine::{
+    Goal, InputStatistics, Mask, Method, MethodId, Result as EngineResult, SavedState, Statistic,
+    Weights,
+};
 use secateur::pipeline::{
     CalibrationPlan, DeviceName, EvaluationPlan, Listener, ModelSource, PipelineError, Plan,
     Workspace, prune_job,
@@ -30,7 +34,7 @@ struct Witness {
     resumed_at: Option<usize>,
     is_portable: bool,
     received: Option<std::path::PathBuf>,
-    saved: Vec<PortableState>,
+    saved: Vec<SavedState>,
 }
 
 impl Listener for Witness {
@@ -44,7 +48,7 @@ impl Listener for Witness {
         self.resumed_at = Some(block);
     }
 
-    fn saved(&mut self, state: PortableState) {
+    fn saved(&mut self, state: SavedState) {
         self.saved.push(state);
     }
 
@@ -55,15 +59,20 @@ impl Listener for Witness {
 
 struct Work {
     dir: TempDir,
+    method: MethodId,
 }
 
 impl Work {
     fn new() -> Self {
+        Self::with(method("wanda"))
+    }
+
+    fn with(method: MethodId) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("model")).unwrap();
         write_model(&dir.path().join("model"), SHAPE);
         write_ids(&dir.path().join("ids.safetensors"), 4, 32, SHAPE.vocab);
-        Self { dir }
+        Self { dir, method }
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -76,7 +85,7 @@ impl Work {
                 id: "m".to_owned(),
                 path: self.path("model"),
             },
-            method: method("wanda"),
+            method: self.method,
             goal: half("unstructured"),
             calibration: Some(CalibrationPlan::Given(self.path("ids.safetensors"))),
             evaluation: EvaluationPlan::default(),
@@ -86,7 +95,7 @@ impl Work {
         let scratch = self.path(scratch);
         let workspace = Workspace {
             artifact: scratch.join("artifact"),
-            journal: Some(scratch.join("journal")),
+            resume_state: Some(scratch.join("state")),
             is_portable: witness.is_portable,
             received: witness.received.clone(),
         };
@@ -185,13 +194,13 @@ fn carried(work: &Work) -> std::path::PathBuf {
     let received = work.path("received");
     fs::create_dir(&received).unwrap();
     for (name, _) in &state.files {
-        fs::copy(work.path("scratch/journal").join(name), received.join(name)).unwrap();
+        fs::copy(work.path("scratch/state").join(name), received.join(name)).unwrap();
     }
     fs::write(received.join("state.json"), &state.state).unwrap();
     received
 }
 
-/// An attempt in an empty directory that is given this journal.
+/// An attempt in an empty directory that is given this state.
 fn elsewhere(work: &Work, received: &Path) -> (Option<usize>, Manifest) {
     let mut witness = Witness {
         is_portable: true,
@@ -210,6 +219,54 @@ fn an_attempt_goes_on_elsewhere_with_the_files_of_its_last_state() {
     assert_eq!(resumed_at, Some(2));
     assert_half_is_zero(&manifest);
     assert_eq!(manifest.digest, work.undisturbed().digest);
+}
+
+/// Prunes as the default method does, and halves what is kept.
+#[derive(Debug)]
+struct Halving;
+
+impl Method for Halving {
+    fn name(&self) -> &'static str {
+        "halving"
+    }
+
+    fn doc(&self) -> &'static str {
+        "Halves the kept weights."
+    }
+
+    fn needs(&self) -> &'static [Statistic] {
+        MethodId::default().needs()
+    }
+
+    fn only_zeroes(&self) -> bool {
+        false
+    }
+
+    fn prune(
+        &self,
+        weights: &mut Weights,
+        linear: &LinearSpec,
+        seen: &InputStatistics,
+        goal: Goal,
+    ) -> EngineResult<Mask> {
+        let mask = MethodId::default().prune(weights, linear, seen, goal)?;
+        if let Weights::F32(values) = weights {
+            values.iter_mut().for_each(|value| *value /= 2.0);
+        }
+        Ok(mask)
+    }
+}
+
+#[test]
+fn changed_weights_are_carried_as_well_as_zeros() {
+    let work = Work::with(MethodId::new(&Halving));
+    let received = carried(&work);
+    assert!(received.join("tensors-1.bin").exists());
+    let (resumed_at, manifest) = elsewhere(&work, &received);
+    assert_eq!(resumed_at, Some(2));
+    assert_half_is_zero(&manifest);
+    assert_eq!(manifest.digest, work.undisturbed().digest);
+    assert_ne!(manifest.digest, Work::new().undisturbed().digest);
 }
 
 #[test]

@@ -1,11 +1,14 @@
-//! Durable state between blocks, so that a killed pass goes on at the block it was in.
+//! Resume state: what lets a killed pass go on at the block it was in.
 //!
 //! After each block the next block's inputs are written to `activations-K.bin`, then `state.json` that names them.
 //! Both are on disk before they count (write beside, sync, rename), the pruned tensors before both. A state whose
 //! fingerprint differs, or whose activations are not those it names, is ignored: the pass starts over.
 //!
-//! A journal that can be carried to another machine also keeps `zeros-K.bin`, which weights of block K are zero: with
-//! these the pruned copy is made again from the source. Every file but the state is written once and never changed.
+//! A portable state also keeps what the method changed of each finished block: with that and the source, the pruned
+//! copy is made again on another machine. Every file but the state is written once and never changed.
+
+mod changes;
+mod files;
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -15,29 +18,35 @@ use candle_core::{Storage, Tensor};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use changes::ChangeKind;
+pub(super) use changes::Recorder;
+use files::{hex, sync_dir, write_durably};
+
 use super::checkpoint::PrunedCopy;
 use super::error::{EngineError, Result};
+use super::method::MethodId;
 use super::model::Decoder;
-use super::zeros::{self, Zeros};
+use super::windows::TokenWindows;
 
 const STATE: &str = "state.json";
 const ACTIVATIONS: &str = "activations-";
-/// Changes when the meaning of a journal's files changes.
-const FORMAT: u32 = 1;
+/// Changes when the meaning of the files changes.
+const FORMAT: u32 = 2;
 
 /// A directory that keeps the state of one pass.
 #[derive(Debug)]
-pub struct Journal {
+pub struct ResumeState {
     dir: PathBuf,
     fingerprint: String,
-    is_portable: bool,
+    /// What is kept of finished blocks.
+    changes: Option<ChangeKind>,
 }
 
 /// What a pass goes on with.
-pub(super) struct Saved {
+pub(super) struct Loaded {
     pub(super) next_block: usize,
-    /// Digests of the zeros of every block before it; empty when they were not kept.
-    pub(super) zeros: Vec<String>,
+    /// Digests of the changes of every block before it; empty when they were not kept.
+    pub(super) changes: Vec<String>,
     /// Inputs of the next block, batch by batch, each `[n_tokens, hidden]`, row-major.
     pub(super) batches: Vec<Vec<f32>>,
 }
@@ -48,59 +57,74 @@ struct State {
     fingerprint: String,
     next_block: usize,
     activations_sha256: String,
-    /// Of each block before `next_block`; empty when they are not kept.
-    #[serde(default)]
-    zeros_sha256: Vec<String>,
+    changes: Option<KeptChanges>,
+}
+
+/// What is kept of the blocks before the next one.
+#[derive(Serialize, Deserialize)]
+struct KeptChanges {
+    kind: ChangeKind,
+    /// One per block.
+    sha256: Vec<String>,
 }
 
 /// A saved state as files that can be carried elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortableState {
+pub struct SavedState {
     /// The block that comes next.
     pub next_block: usize,
     /// What `state.json` says.
     pub state: String,
-    /// The other files in the journal's directory, with their SHA-256.
+    /// The other files of the state, with their SHA-256.
     pub files: Vec<(String, String)>,
 }
 
-impl Journal {
-    /// A journal in `dir`, which is made if needed. `fingerprint` stands for everything that the result depends on:
-    /// weights, windows, specification.
+impl ResumeState {
+    /// A state in `dir`, which is made if needed.
+    ///
+    /// `fingerprint` stands for everything that the result depends on: weights, windows, specification, and the type
+    /// of the computation.
     pub fn open(dir: &Path, fingerprint: impl Into<String>) -> Result<Self> {
         fs::create_dir_all(dir).map_err(EngineError::io("create", dir))?;
         Ok(Self {
             dir: dir.to_path_buf(),
             fingerprint: fingerprint.into(),
-            is_portable: false,
+            changes: None,
         })
     }
 
-    /// Keeps what it takes to go on elsewhere.
+    /// Keeps what it takes to go on elsewhere, for a pass with `method`.
     #[must_use]
-    pub fn portable(self) -> Self {
+    pub fn portable(self, method: MethodId) -> Self {
         Self {
-            is_portable: true,
+            changes: Some(ChangeKind::of(method)),
             ..self
         }
     }
 
-    /// One in another directory, of the same work.
+    /// The state of the same work in another directory.
     pub fn of_same_work(&self, dir: &Path) -> Result<Self> {
         Self::open(dir, self.fingerprint.clone())
-    }
-
-    pub(super) fn is_portable(&self) -> bool {
-        self.is_portable
-    }
-
-    fn activations_path(&self, next_block: usize) -> PathBuf {
-        self.dir.join(activations_name(next_block))
     }
 
     /// The block that comes next; `None` when there is no state to go on from.
     pub fn next_block(&self) -> Option<usize> {
         Some(self.load_state()?.next_block)
+    }
+
+    /// The most bytes that it takes on disk: two states while one replaces the other, and all changes.
+    pub fn most_bytes(&self, decoder: &Decoder<'_>, windows: &TokenWindows) -> Result<u64> {
+        let plan = decoder.plan();
+        let activations = windows.n_tokens() * plan.hidden * size_of::<f32>();
+        let changes = match self.changes {
+            Some(kind) => kind.bytes(decoder)?,
+            None => 0,
+        };
+        Ok(2 * activations as u64 + changes)
+    }
+
+    fn activations_path(&self, next_block: usize) -> PathBuf {
+        self.dir.join(activations_name(next_block))
     }
 
     fn load_state(&self) -> Option<State> {
@@ -114,12 +138,12 @@ impl Journal {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(EngineError::io("remove", &self.dir.join(STATE))(error))
             }
-            _ => self.sync_dir(),
+            _ => sync_dir(&self.dir),
         }
     }
 
     /// The saved state, if it is whole and of this fingerprint. `lengths` are those of the batches, in numbers.
-    pub(super) fn load(&self, lengths: impl Iterator<Item = usize>) -> Option<Saved> {
+    pub(super) fn load(&self, lengths: impl Iterator<Item = usize>) -> Option<Loaded> {
         let state = self.load_state()?;
         let mut file = File::open(self.activations_path(state.next_block)).ok()?;
         let mut digest = Sha256::new();
@@ -133,70 +157,64 @@ impl Journal {
         let batches = batches.collect::<Option<Vec<_>>>()?;
         let is_whole =
             file.read(&mut [0]).ok()? == 0 && hex(&digest.finalize()) == state.activations_sha256;
-        is_whole.then_some(Saved {
+        is_whole.then_some(Loaded {
             next_block: state.next_block,
-            zeros: state.zeros_sha256,
+            changes: state.changes.map_or(Vec::new(), |kept| kept.sha256),
             batches,
         })
     }
 
-    /// Keeps which weights of a block are zero; gives the digest.
-    pub(super) fn keep_zeros(&self, block: usize, zeros: &Zeros) -> Result<String> {
-        let bytes = zeros.as_bytes();
-        self.write_durably(&self.dir.join(zeros_name(block)), |file| {
-            file.write_all(bytes)
-        })?;
-        Ok(hex(&Sha256::digest(bytes)))
+    /// Keeps the changes of the blocks from `next_block` on, if those of all before it are `kept`.
+    pub(super) fn recorder(&self, next_block: usize, kept: Vec<String>) -> Option<Recorder<'_>> {
+        let kind = self.changes.filter(|_| kept.len() == next_block)?;
+        Some(Recorder::new(&self.dir, kind, kept))
     }
 
-    /// Makes the weights of all finished blocks zero in a fresh copy of the source. `false` when a file of them is not
-    /// there or not what the state says.
+    /// Makes all finished blocks again in a fresh copy of the source. `false` when a file of their changes is missing
+    /// or not what the state says.
     pub fn restore(&self, decoder: &Decoder<'_>, target: &PrunedCopy) -> Result<bool> {
         let Some(state) = self.load_state() else {
             return Ok(false);
         };
-        let is_complete = state.zeros_sha256.len() == state.next_block
-            && (1..decoder.plan().blocks.len()).contains(&state.next_block);
-        if !is_complete {
+        let blocks = decoder.plan().blocks.len();
+        let Some(kept) = state.changes.filter(|kept| {
+            kept.sha256.len() == state.next_block && (1..blocks).contains(&state.next_block)
+        }) else {
             return Ok(false);
-        }
-        for (block, digest) in state.zeros_sha256.iter().enumerate() {
-            let Ok(bytes) = fs::read(self.dir.join(zeros_name(block))) else {
-                return Ok(false);
-            };
-            if hex(&Sha256::digest(&bytes)) != *digest
-                || !restore_block(decoder, target, block, &bytes)?
-            {
+        };
+        for (block, digest) in kept.sha256.iter().enumerate() {
+            if !changes::restore(&self.dir, kept.kind, block, digest, decoder, target)? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Takes the files of another journal over, its state last.
+    /// Takes the files of another state over, `state.json` last.
     pub fn take_over(&self, other: &Self) -> Result<()> {
         let Some(state) = other.load_state() else {
             return Ok(());
         };
-        let zeros = (0..state.next_block).map(zeros_name);
-        let names = std::iter::once(activations_name(state.next_block)).chain(zeros);
+        let kept = state.changes.iter();
+        let kept = kept.flat_map(|kept| (0..kept.sha256.len()).map(|block| kept.kind.file(block)));
+        let names = std::iter::once(activations_name(state.next_block)).chain(kept);
         for name in names.chain([STATE.to_owned()]) {
             let from = other.dir.join(&name);
             fs::rename(&from, self.dir.join(&name)).map_err(EngineError::io("move", &from))?;
         }
-        self.sync_dir()
+        sync_dir(&self.dir)
     }
 
-    /// Saves the state before block `next_block`; `batches` are its inputs in order, `zeros` the digests of what was kept
-    /// of each block before it. Gives what can be carried elsewhere, if that is everything.
+    /// Saves the state before block `next_block`: its inputs `batches`, and the digests of the changes of all blocks
+    /// before it, if they are kept. Then it gives what can be carried elsewhere.
     pub(super) fn save(
         &self,
         next_block: usize,
         batches: &[Tensor],
-        zeros: &[String],
-    ) -> Result<Option<PortableState>> {
+        changes: Option<&[String]>,
+    ) -> Result<Option<SavedState>> {
         let mut digest = Sha256::new();
-        self.write_durably(&self.activations_path(next_block), |file| {
+        write_durably(&self.activations_path(next_block), |file| {
             for batch in batches {
                 with_values(batch, |values| {
                     let bytes: &[u8] = bytemuck::cast_slice(values);
@@ -206,49 +224,33 @@ impl Journal {
             }
             Ok(())
         })?;
+        let kept = self.changes.zip(changes);
         let state = State {
             format: FORMAT,
             fingerprint: self.fingerprint.clone(),
             next_block,
             activations_sha256: hex(&digest.finalize()),
-            zeros_sha256: zeros.to_vec(),
+            changes: kept.map(|(kind, digests)| KeptChanges {
+                kind,
+                sha256: digests.to_vec(),
+            }),
         };
         let text = serde_json::to_string(&state)
             .map_err(|error| EngineError::io("write", &self.dir.join(STATE))(error.into()))?;
-        self.write_durably(&self.dir.join(STATE), |file| {
+        write_durably(&self.dir.join(STATE), |file| {
             file.write_all(text.as_bytes())
         })?;
         self.remove_other_activations(next_block)?;
-        let kept = zeros.iter().enumerate();
-        let kept = kept.map(|(block, digest)| (zeros_name(block), digest.clone()));
         let activations = (activations_name(next_block), state.activations_sha256);
-        Ok((zeros.len() == next_block).then(|| PortableState {
-            next_block,
-            state: text,
-            files: kept.chain([activations]).collect(),
+        Ok(kept.map(|(kind, digests)| {
+            let changes = digests.iter().enumerate();
+            let changes = changes.map(|(block, digest)| (kind.file(block), digest.clone()));
+            SavedState {
+                next_block,
+                state: text,
+                files: changes.chain([activations]).collect(),
+            }
         }))
-    }
-
-    fn write_durably(
-        &self,
-        path: &Path,
-        write: impl FnOnce(&mut File) -> std::io::Result<()>,
-    ) -> Result<()> {
-        let beside = path.with_extension("partial");
-        let written = File::create(&beside).and_then(|mut file| {
-            write(&mut file)?;
-            file.sync_all()
-        });
-        written
-            .and_then(|()| fs::rename(&beside, path))
-            .map_err(EngineError::io("write", path))?;
-        self.sync_dir()
-    }
-
-    fn sync_dir(&self) -> Result<()> {
-        File::open(&self.dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(EngineError::io("sync", &self.dir))
     }
 
     fn remove_other_activations(&self, keep: usize) -> Result<()> {
@@ -268,29 +270,6 @@ fn activations_name(next_block: usize) -> String {
     format!("{ACTIVATIONS}{next_block}.bin")
 }
 
-fn zeros_name(block: usize) -> String {
-    format!("zeros-{block}.bin")
-}
-
-fn restore_block(
-    decoder: &Decoder<'_>,
-    target: &PrunedCopy,
-    block: usize,
-    mut bits: &[u8],
-) -> Result<bool> {
-    let source = decoder.checkpoint();
-    for linear in &decoder.plan().blocks[block].linears {
-        let tensor = linear.weight();
-        let mut weights = source.read(&tensor)?;
-        let Some(rest) = zeros::apply(bits, &mut weights) else {
-            return Ok(false);
-        };
-        target.overwrite(source, &tensor, &weights)?;
-        bits = rest;
-    }
-    Ok(bits.is_empty())
-}
-
 /// Shows the values of a contiguous tensor, without a copy if they are in this machine's memory already.
 fn with_values(x: &Tensor, see: impl FnOnce(&[f32]) -> std::io::Result<()>) -> std::io::Result<()> {
     let (storage, layout) = x.storage_and_layout();
@@ -301,13 +280,4 @@ fn with_values(x: &Tensor, see: impl FnOnce(&[f32]) -> std::io::Result<()>) -> s
     drop(storage);
     let values = x.flatten_all().and_then(|x| x.to_vec1::<f32>());
     see(&values.map_err(std::io::Error::other)?)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let written = write!(text, "{byte:02x}");
-        debug_assert!(written.is_ok(), "a String takes everything");
-        text
-    })
 }

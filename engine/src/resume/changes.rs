@@ -1,0 +1,161 @@
+//! What a method changed of a block: which weights are zero, or whole tensors.
+//!
+//! Zeros take one bit per weight, a sixteenth of the block's size or less. With the source's weights at hand the pruned
+//! ones come back bit by bit.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::files::{Hashing, digest_of, move_into_place};
+use crate::checkpoint::{PrunedCopy, Weights};
+use crate::error::{EngineError, Result};
+use crate::mask::Mask;
+use crate::method::MethodId;
+use crate::model::Decoder;
+
+/// What is kept of a linear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ChangeKind {
+    /// Its mask.
+    Zeros,
+    /// Its weights.
+    Tensors,
+}
+
+impl ChangeKind {
+    /// What it takes to repeat a method's work.
+    pub(super) fn of(method: MethodId) -> Self {
+        if method.only_zeroes() {
+            Self::Zeros
+        } else {
+            Self::Tensors
+        }
+    }
+
+    /// The file with the changes of a block.
+    pub(super) fn file(self, block: usize) -> String {
+        match self {
+            Self::Zeros => format!("zeros-{block}.bin"),
+            Self::Tensors => format!("tensors-{block}.bin"),
+        }
+    }
+
+    /// Bytes of the changes of all blocks.
+    pub(super) fn bytes(self, decoder: &Decoder<'_>) -> Result<u64> {
+        let linears = decoder.plan().linears();
+        let bytes = linears.map(|linear| match self {
+            Self::Zeros => Ok(Mask::bytes_of(linear.d_out, linear.d_in)),
+            Self::Tensors => {
+                let shape = [linear.d_out, linear.d_in];
+                let entry = decoder.checkpoint().expect(&linear.weight(), &shape)?;
+                Ok(entry.len)
+            }
+        });
+        bytes.sum()
+    }
+}
+
+/// Keeps the changes of one block after another.
+#[derive(Debug)]
+pub(crate) struct Recorder<'a> {
+    dir: &'a Path,
+    kind: ChangeKind,
+    /// Of each finished block.
+    digests: Vec<String>,
+    block: Option<BlockFile>,
+}
+
+/// The file of the block that is being pruned.
+#[derive(Debug)]
+struct BlockFile {
+    path: PathBuf,
+    beside: PathBuf,
+    file: Hashing<File>,
+}
+
+impl<'a> Recorder<'a> {
+    pub(super) fn new(dir: &'a Path, kind: ChangeKind, digests: Vec<String>) -> Self {
+        Self {
+            dir,
+            kind,
+            digests,
+            block: None,
+        }
+    }
+
+    /// Begins a block; until then nothing is kept of what is added.
+    pub(crate) fn begin_block(&mut self, block: usize) -> Result<()> {
+        let path = self.dir.join(self.kind.file(block));
+        let beside = path.with_extension("partial");
+        let file = File::create(&beside).map_err(EngineError::io("write", &path))?;
+        self.block = Some(BlockFile {
+            path,
+            beside,
+            file: Hashing::new(file),
+        });
+        Ok(())
+    }
+
+    /// Adds the next linear of the block.
+    pub(crate) fn add(&mut self, mask: &Mask, weights: &Weights) -> Result<()> {
+        let Some(block) = &mut self.block else {
+            return Ok(());
+        };
+        let bytes = match self.kind {
+            ChangeKind::Zeros => mask.as_bytes(),
+            ChangeKind::Tensors => weights.as_bytes(),
+        };
+        let written = block.file.write_all(bytes);
+        written.map_err(EngineError::io("write", &block.path))
+    }
+
+    /// Waits until the block's changes are on disk; gives the digests of all blocks so far.
+    pub(crate) fn end_block(&mut self) -> Result<&[String]> {
+        if let Some(BlockFile { path, beside, file }) = self.block.take() {
+            let (file, digest) = file.finish();
+            move_into_place(&file, &beside, &path)?;
+            self.digests.push(digest);
+        }
+        Ok(&self.digests)
+    }
+}
+
+/// Makes a block's pruned tensors in `target`. `false` when the file of its changes is missing or another one.
+pub(super) fn restore(
+    dir: &Path,
+    kind: ChangeKind,
+    block: usize,
+    digest: &str,
+    decoder: &Decoder<'_>,
+    target: &PrunedCopy,
+) -> Result<bool> {
+    let path = dir.join(kind.file(block));
+    if digest_of(&path).ok().as_deref() != Some(digest) {
+        return Ok(false);
+    }
+    let mut file = File::open(&path)
+        .map(BufReader::new)
+        .map_err(EngineError::io("read", &path))?;
+    let source = decoder.checkpoint();
+    for linear in &decoder.plan().blocks[block].linears {
+        let mut weights = source.read(&linear.weight())?;
+        let read = match kind {
+            ChangeKind::Zeros => {
+                let mut mask = Mask::none(linear.d_out, linear.d_in);
+                let read = file.read_exact(mask.as_bytes_mut());
+                mask.apply(&mut weights);
+                read
+            }
+            ChangeKind::Tensors => file.read_exact(weights.as_bytes_mut()),
+        };
+        if read.is_err() {
+            return Ok(false);
+        }
+        target.overwrite(source, &linear.weight(), &weights)?;
+    }
+    Ok(file.read(&mut [0]).is_ok_and(|n| n == 0))
+}
