@@ -1,7 +1,7 @@
 //! `secateur prune` and `secateur evaluate`, as a user runs them.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -99,6 +99,42 @@ fn the_digest_is_the_same_for_any_number_of_threads() {
     let digest = run("1");
     assert_eq!(digest, run("2"));
     assert_eq!(digest, run("5"));
+}
+
+/// Names of a running process' threads.
+fn threads_of(pid: u32) -> Vec<String> {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    let names = tasks.map_while(Result::ok).map(|task| task.path());
+    names
+        .filter_map(|path| std::fs::read_to_string(path.join("comm")).ok())
+        .collect()
+}
+
+#[test]
+fn no_more_threads_compute_than_were_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    for threads in ["1", "2"] {
+        let out = dir.path().join(threads);
+        let mut running = Command::new(env!("CARGO_BIN_EXE_secateur"))
+            .args(["prune", "--json", "--threads", threads, "--out", text(&out)])
+            .args(DEMO)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut most = Vec::new();
+        while running.try_wait().unwrap().is_none() {
+            let now = threads_of(running.id());
+            if now.len() > most.len() {
+                most = now;
+            }
+        }
+        // The main thread waits for the others, and one listens for interrupts.
+        let expected = 2 + threads.parse::<usize>().unwrap();
+        assert_eq!(most.len(), expected, "--threads {threads}: {most:?}");
+    }
 }
 
 #[test]
