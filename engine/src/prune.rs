@@ -88,7 +88,8 @@ impl Pass<'_> {
                 recorder.begin_block(index)?;
             }
             for (id, linear) in plan.linears.iter().enumerate() {
-                let (mask, weights) = self.prune_linear(linear, seen.of(linear.input))?;
+                let weights = block.weights(LinearId(id))?;
+                let (mask, weights) = self.prune_linear(linear, weights, seen.of(linear.input))?;
                 if let Some(recorder) = &mut recorder {
                     recorder.add(&mask, &weights)?;
                 }
@@ -114,7 +115,8 @@ impl Pass<'_> {
                 return Err(EngineError::Stopped);
             }
             for linear in &block.linears {
-                self.prune_linear(linear, &InputStatistics::default())?;
+                let weights = self.decoder.checkpoint().read(&linear.weight())?;
+                self.prune_linear(linear, weights, &InputStatistics::default())?;
             }
             observer.progress(Progress {
                 blocks: index + 1,
@@ -173,15 +175,18 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Reads a linear, prunes it in the file's own dtype, and writes it.
-    fn prune_linear(&self, linear: &LinearSpec, seen: &InputStatistics) -> Result<(Mask, Weights)> {
+    /// Prunes a linear's weights in the file's own dtype, and writes them.
+    fn prune_linear(
+        &self,
+        linear: &LinearSpec,
+        mut weights: Weights,
+        seen: &InputStatistics,
+    ) -> Result<(Mask, Weights)> {
         let PruneOptions { method, goal, .. } = *self.options;
-        let checkpoint = self.decoder.checkpoint();
-        let mut weights = checkpoint.read(&linear.weight())?;
         let mask = method.prune(&mut weights, linear, seen, goal)?;
         mask.apply(&mut weights);
-        self.target
-            .overwrite(checkpoint, &linear.weight(), &weights)?;
+        let source = self.decoder.checkpoint();
+        self.target.overwrite(source, &linear.weight(), &weights)?;
         Ok((mask, weights))
     }
 }

@@ -10,23 +10,38 @@ use super::model::{Block, BlockPlan, Decoder, Head, ModelPlan};
 #[derive(Debug)]
 pub struct ResidentBlocks<'a> {
     decoder: &'a Decoder<'a>,
-    keeps_blocks: bool,
+    keeps_blocks: Keeps,
     keeps_head: bool,
     blocks: Vec<Block<'a>>,
     head: Option<Head>,
 }
 
+/// How blocks are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keeps {
+    Nothing,
+    /// In the file's own dtype: each product makes f32 of its weights.
+    Narrow,
+    /// In f32.
+    Wide,
+}
+
 impl<'a> ResidentBlocks<'a> {
-    /// Nothing is read yet. All blocks are kept if they take no more than `resident_bytes` together, and the head if it
-    /// fits into what is left.
+    /// Nothing is read yet. All blocks are kept if they fit into `resident_bytes` together, in f32 if that fits, and the
+    /// head if it fits into what is left.
     pub fn new(decoder: &'a Decoder<'a>, resident_bytes: u64) -> Self {
-        let (blocks, head) = (block_bytes(decoder.plan()), head_bytes(decoder.plan()));
-        let keeps_blocks = blocks <= resident_bytes;
-        let left = resident_bytes - if keeps_blocks { blocks } else { 0 };
+        let (wide, narrow) = (wide_bytes(decoder.plan()), narrow_bytes(decoder));
+        let (keeps_blocks, kept) = if wide <= resident_bytes {
+            (Keeps::Wide, wide)
+        } else if narrow <= resident_bytes {
+            (Keeps::Narrow, narrow)
+        } else {
+            (Keeps::Nothing, 0)
+        };
         Self {
             decoder,
             keeps_blocks,
-            keeps_head: head <= left,
+            keeps_head: head_bytes(decoder.plan()) <= resident_bytes - kept,
             blocks: Vec::new(),
             head: None,
         }
@@ -45,10 +60,13 @@ impl<'a> ResidentBlocks<'a> {
         if let Some(block) = self.blocks.get(index) {
             return work(block);
         }
-        let block = self.decoder.block(index)?;
+        let mut block = self.decoder.block(index)?;
+        if self.keeps_blocks == Keeps::Wide {
+            block.widen()?;
+        }
         let result = work(&block)?;
         // Blocks are asked for in order; one that was asked for out of order is read again.
-        if self.keeps_blocks && self.blocks.len() == index {
+        if self.keeps_blocks != Keeps::Nothing && self.blocks.len() == index {
             self.blocks.push(block);
         }
         Ok(result)
@@ -68,9 +86,17 @@ impl<'a> ResidentBlocks<'a> {
 }
 
 /// Bytes of the linears of all blocks in f32.
-fn block_bytes(plan: &ModelPlan) -> u64 {
+fn wide_bytes(plan: &ModelPlan) -> u64 {
     let weights = plan.blocks.iter().map(BlockPlan::weights);
     weights.sum::<u64>() * size_of::<f32>() as u64
+}
+
+/// Bytes of the linears of all blocks as they stand in the file.
+fn narrow_bytes(decoder: &Decoder<'_>) -> u64 {
+    let linears = decoder.plan().linears();
+    linears
+        .map(|linear| decoder.checkpoint().bytes_of(&linear.weight()))
+        .sum()
 }
 
 /// Bytes of the output projection in f32.

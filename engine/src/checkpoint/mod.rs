@@ -114,6 +114,11 @@ impl Checkpoint {
             .sum()
     }
 
+    /// Bytes of a tensor in its file; 0 if there is none of this name.
+    pub(crate) fn bytes_of(&self, name: &str) -> u64 {
+        self.find(name).map_or(0, |(_, entry)| entry.len)
+    }
+
     /// Whether there is a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
         self.places.contains_key(name)

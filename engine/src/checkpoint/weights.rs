@@ -1,6 +1,6 @@
 //! The values of one tensor in the dtype of its file.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
 
@@ -69,6 +69,25 @@ impl Weights {
             }
             Self::Bf16(values) => values.iter().map(|v| v.to_f32()).collect(),
         }
+    }
+
+    /// A tensor in the file's own dtype.
+    pub(crate) fn into_own_tensor(self, shape: &[usize], device: &Device) -> Result<Tensor> {
+        Ok(match self {
+            Self::F32(values) => Tensor::from_vec(values, shape, device)?,
+            Self::F16(values) => Tensor::from_vec(values, shape, device)?,
+            Self::Bf16(values) => Tensor::from_vec(values, shape, device)?,
+        })
+    }
+
+    /// A copy of a tensor's values.
+    pub(crate) fn of_tensor(tensor: &Tensor) -> Result<Self> {
+        let values = tensor.flatten_all()?;
+        Ok(match values.dtype() {
+            DType::F16 => Self::F16(values.to_vec1()?),
+            DType::BF16 => Self::Bf16(values.to_vec1()?),
+            _ => Self::F32(values.to_vec1()?),
+        })
     }
 
     /// An f32 tensor of these values.

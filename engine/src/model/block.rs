@@ -6,7 +6,7 @@ use super::plan::{BlockPlan, InputId, LinearId, LinearSpec, NormSpec};
 use super::rope::RopeTables;
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::error::Result;
-use crate::ops::{TokenLayout, add, causal_attention, linear, rms_norm, silu_mul};
+use crate::ops::{TokenLayout, add, causal_attention, linear, rms_norm, silu_mul, widen};
 
 /// `y = x · weightᵀ + bias`.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Linear {
             None
         };
         Ok(Self {
-            weight: weight.into_tensor(&[spec.d_out, spec.d_in], device)?,
+            weight: weight.into_own_tensor(&[spec.d_out, spec.d_in], device)?,
             bias,
         })
     }
@@ -71,7 +71,7 @@ pub type Tap<'a> = &'a mut dyn FnMut(InputId, &Tensor) -> Result<()>;
 /// Makes the attention's output `[n_tokens, heads · head_dim]` of q, k, v.
 pub(crate) type Attend<'a> = &'a mut dyn FnMut(&Tensor, &Tensor, &Tensor) -> Result<Tensor>;
 
-/// A resident block: its weights in f32 on the device.
+/// A resident block: its weights in the file's own dtype, on the device.
 #[derive(Debug)]
 pub struct Block<'p> {
     plan: &'p BlockPlan,
@@ -106,10 +106,23 @@ impl<'p> Block<'p> {
         self.linears[id.0].forward(x)
     }
 
+    /// A linear's weights as they stand in the file, or were put in place of those.
+    pub(crate) fn weights(&self, id: LinearId) -> Result<Weights> {
+        Weights::of_tensor(&self.linears[id.0].weight)
+    }
+
+    /// Makes all weights f32, for products that follow each other.
+    pub(crate) fn widen(&mut self) -> Result<()> {
+        for linear in &mut self.linears {
+            linear.weight = widen(&linear.weight)?;
+        }
+        Ok(())
+    }
+
     /// Puts other weights `[d_out, d_in]` in place of a linear's own.
     pub(crate) fn replace(&mut self, id: LinearId, weights: Weights) -> Result<()> {
         let weight = &mut self.linears[id.0].weight;
-        *weight = weights.into_tensor(weight.dims(), &weight.device().clone())?;
+        *weight = weights.into_own_tensor(weight.dims(), &weight.device().clone())?;
         Ok(())
     }
 

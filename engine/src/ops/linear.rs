@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::on_cpu;
+use super::{on_cpu, widen};
 
 /// Rows up to which the product is faster with the weights on the left: they are then packed in the order in which they
 /// lie in memory. docs/PERFORMANCE.md has the measurement.
@@ -11,11 +11,11 @@ const FEW_ROWS: usize = 128;
 /// `y = x · weightᵀ`
 ///
 /// - `x`: `[n_tokens, d_in]`, f32
-/// - `weight`: `[d_out, d_in]`, f32
+/// - `weight`: `[d_out, d_in]`, f32, f16 or bf16; the product is in f32
 ///
 /// Returns `[n_tokens, d_out]`.
 pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    let rows = x.dim(0)?;
+    let (rows, weight) = (x.dim(0)?, widen(weight)?);
     if on_cpu(x) && rows > 1 && rows <= FEW_ROWS {
         weight.matmul(&x.t()?)?.t()?.contiguous()
     } else {

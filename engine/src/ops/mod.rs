@@ -15,6 +15,7 @@ mod nll;
 mod rms_norm;
 mod silu_mul;
 mod softmax_row;
+mod widen;
 
 use candle_core::{CpuStorage, Layout, Tensor};
 
@@ -31,6 +32,7 @@ pub use log_probability::{Target, TokenScore, log_probabilities};
 pub use nll::negative_log_likelihoods;
 pub use rms_norm::rms_norm;
 pub use silu_mul::silu_mul;
+pub use widen::widen;
 
 /// Rows of work that are worth a task of their own.
 const ROWS_PER_TASK: usize = 16;

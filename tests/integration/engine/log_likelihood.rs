@@ -148,6 +148,19 @@ fn sequences_scored_together_have_the_likelihoods_that_each_has_alone() {
 }
 
 #[test]
+fn weights_of_16_bits_score_the_same_however_they_are_kept() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo");
+    let sequences = [&ids(1, 200)[..], &ids(2, 7)].map(|ids| sequence(&[ids], 5));
+    let read_again = score(&model, &sequences, 0).unwrap();
+    let in_f32 = score(&model, &sequences, u64::MAX).unwrap();
+    // Room for the blocks in their own dtype, but not in f32.
+    let weights = Checkpoint::open(&model).unwrap().tensor_bytes();
+    let narrow = score(&model, &sequences, weights).unwrap();
+    assert_eq!(read_again, in_f32);
+    assert_eq!(read_again, narrow);
+}
+
+#[test]
 fn likelihoods_have_the_same_bits_for_any_number_of_threads_and_whatever_is_kept_in_memory() {
     let model = tiny_model(None);
     // All requests, and so few that products of few rows are taken.

@@ -151,21 +151,25 @@ fn qwen2_has_windows_where_they_are_switched_on() {
 #[test]
 fn rotary_settings_are_found_in_every_spelling() {
     let rope = |keys| with(&llama::FAMILY, &keys).unwrap().ropes[0];
-    let theta = |keys| rope(keys).theta.round();
-    assert_eq!(theta(json!({"rope_theta": 5e5})), 5e5);
+    #[expect(clippy::cast_possible_truncation, reason = "whole numbers")]
+    let theta = |keys| rope(keys).theta.round() as i64;
+    assert_eq!(theta(json!({"rope_theta": 5e5})), 500_000);
     let inside = json!({"rope_type": "default", "rope_theta": 5e5});
     for key in ["rope_parameters", "rope_scaling"] {
         let beside = json!({key: inside, "rope_theta": 7e3});
-        assert_eq!(theta(beside), 5e5, "{key}");
+        assert_eq!(theta(beside), 500_000, "{key}");
         let none = json!({key: {}, "rope_theta": 7e3});
-        assert_eq!(theta(none), 7e3, "{key}");
+        assert_eq!(theta(none), 7000, "{key}");
     }
 
     // The older key wins, with all that it says.
     let linear = json!({"type": "linear", "factor": 2.0});
-    let both = rope(json!({"rope_scaling": linear, "rope_parameters": inside}));
-    assert_eq!(both.scaling, RopeScaling::Linear { factor: 2.0 });
-    assert_eq!(both.theta.round(), 1e4);
+    let both = json!({"rope_scaling": linear, "rope_parameters": inside});
+    assert_eq!(
+        rope(both.clone()).scaling,
+        RopeScaling::Linear { factor: 2.0 }
+    );
+    assert_eq!(theta(both), 10_000);
 }
 
 #[test]
