@@ -1,121 +1,177 @@
-//! The field `evaluation`.
+//! The field `evaluation`: what is measured.
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
-use super::fields::Fields;
-use super::{limits, names, seq_len, tasks, to_usize};
-use crate::corpora::{DEMO, WIKITEXT2};
-use crate::domain::spec::{BosRule, EvaluationSpec, Guard};
+use super::limits;
+use super::rule::text::{quoted, relative_path, words};
+use super::rule::{Absent, Errors, Field, Object, Rule, TextRule, Variant, field};
+use crate::corpora::{Corpus, LOCAL};
+use crate::domain::spec::{BosRule, Guard, task_names};
+use crate::tasks::Task;
 
-/// `None` only where an error was pushed.
-pub(super) fn spec(root: &mut Fields<'_, '_>, is_bundled: bool) -> Option<EvaluationSpec> {
-    let text = if is_bundled { &DEMO } else { &WIKITEXT2 };
-    let default = EvaluationSpec {
-        perplexity: vec![text.into()],
-        seq_len: None,
-        windows: None,
-        tasks: Vec::new(),
-        limit: None,
-        bos: BosRule::default(),
-        guard: Guard::default(),
-    };
-    let Some(value) = root.value("evaluation") else {
-        return Some(default);
-    };
-    let mut inner = root.object("evaluation", value)?;
-    let perplexity = if inner.is_absent("perplexity") {
-        inner.value("perplexity");
-        Some(default.perplexity)
-    } else {
-        list(
-            &mut inner,
+/// The field `evaluation`, which measures perplexity on this text unless it says otherwise.
+pub(super) fn evaluation(text: &str) -> Rule {
+    let fields = vec![
+        field(
             "perplexity",
-            limits::PERPLEXITY_TEXTS,
-            names::text,
+            Rule::list(perplexity_text(), limits::PERPLEXITY_TEXTS),
         )
+        .or_computed(json!([text]))
+        .doc("Texts to measure perplexity on."),
+        seq_len(),
+        field("windows", Rule::integer(1..=u32::MAX, "windows"))
+            .doc("Number of windows to measure, from the start; all when left out."),
+        field("tasks", Rule::list(task(), limits::TASKS))
+            .or(json!([]))
+            .doc("Tasks to measure, each at most once."),
+        field("limit", Rule::integer(1..=u32::MAX, "documents")).doc(
+            "Number of documents of each task, from the start; of each of its parts where it has \
+             parts; all when left out.",
+        ),
+        field(
+            "bos",
+            words("rule", BosRule::ALL.map(BosRule::as_str).into()),
+        )
+        .or(json!(BosRule::default()))
+        .doc(
+            "Whether a token for the beginning of text goes before a task's context: as the \
+             tokenizer does by itself (lm-evaluation-harness since 0.4.9.2), or never (before \
+             that).",
+        ),
+        field("guard", guard())
+            .or_computed(json!({}))
+            .doc("From where on a result is called a collapse: the job succeeds with a warning."),
+    ];
+    Rule::from(Object::new(fields).check(no_task_twice))
+        .named("EvaluationBody", "What is measured before and after.")
+}
+
+/// Tokens per window.
+pub(super) fn seq_len() -> Field {
+    field("seq_len", Rule::integer(limits::SEQ_LEN, "tokens"))
+        .doc("Tokens per window; the smaller of the model's context and 2048 when left out.")
+}
+
+/// Texts by `dataset`.
+pub(super) fn texts() -> Vec<Variant> {
+    let path = field("path", relative_path())
+        .required()
+        .doc("Relative to the server's data directory.");
+    vec![
+        Variant::new(Corpus::names(), Object::new(Vec::new())),
+        Variant::new(vec![LOCAL], Object::new(vec![path])),
+    ]
+}
+
+fn perplexity_text() -> Rule {
+    let full = Rule::Tagged {
+        tag: "dataset",
+        absent: Absent::Required,
+        variants: texts(),
+        shared: Vec::new(),
     };
-    let seq_len = seq_len(&mut inner);
-    let windows = inner
-        .integer("windows", 1..=u64::from(u32::MAX))
-        .map(to_usize);
-    let tasks = if inner.is_absent("tasks") {
-        inner.value("tasks");
-        Some(default.tasks)
-    } else {
-        list(&mut inner, "tasks", limits::TASKS, tasks::task)
-    };
-    if let Some(tasks) = &tasks {
-        tasks::refuse_repeated(&mut inner, tasks);
-    }
-    let limit = limit(&mut inner);
-    let bos = match inner.string("bos") {
-        Some(text) => inner.checked("bos", "unsupported", text.parse()),
-        None => Some(default.bos),
-    };
-    let guard = guard(&mut inner);
-    inner.finish();
-    Some(EvaluationSpec {
-        perplexity: perplexity?,
-        seq_len,
-        windows,
-        tasks: tasks?,
-        limit,
-        bos: bos?,
-        guard: guard?,
+    let expand = |name: &str| json!({"dataset": name});
+    Rule::short(words("data set", Corpus::names()), expand, full)
+}
+
+fn task() -> Rule {
+    let shots = field("shots", Rule::integer(0..=limits::SHOTS, "shots")).doc(
+        "Worked examples before each question; the task's usual number when left out. \
+         `/v1/capabilities` lists what each task takes.",
+    );
+    let name = field("name", task_name())
+        .required()
+        .doc("A task that can be run.");
+    let full = Object::new(vec![name, shots]).check(shots_fit);
+    Rule::short(task_name(), |name| json!({"name": name}), full)
+}
+
+fn task_name() -> TextRule {
+    TextRule::new(json!({"enum": task_names()}), |name| {
+        let Some(task) = Task::find(name) else {
+            let known = task_names().join(", ");
+            let detail = format!("unknown task {}, expected one of {known}", quoted(name));
+            return Err(("unknown_task", detail));
+        };
+        task.refusal().map_or(Ok(()), |reason| {
+            let detail = format!("the task {name:?} cannot be run: {reason}");
+            Err(("unsupported", detail))
+        })
     })
 }
 
-/// Every entry of a list, read by `read`; `None` where any of them is wrong.
-fn list<'v, T>(
-    fields: &mut Fields<'v, '_>,
-    name: &'static str,
-    most: usize,
-    read: impl Fn(&mut Fields<'v, '_>, usize, &'v Value) -> Option<T>,
-) -> Option<Vec<T>> {
-    let items = fields.array(name)?;
-    if items.len() > most {
-        let detail = format!("has {} entries, at most {most} are allowed", items.len());
-        fields.error(name, "out_of_range", detail);
-        return None;
-    }
-    let items = items.iter().enumerate();
-    // Every one of them is read, so that every mistake is told.
-    let read: Vec<Option<T>> = items.map(|(i, item)| read(fields, i, item)).collect();
-    read.into_iter().collect()
-}
-
-fn limit(fields: &mut Fields<'_, '_>) -> Option<usize> {
-    let limit = fields.integer("limit", 0..=u64::from(u32::MAX))?;
-    let detail = "0 documents measure nothing; leave `limit` out to measure all of them";
-    fields.checked(
-        "limit",
-        "out_of_range",
-        (limit > 0)
-            .then(|| to_usize(limit))
-            .ok_or(detail.to_owned()),
-    )
-}
-
-/// An explicit `null` switches a threshold off; one that is left out keeps its default.
-fn guard(fields: &mut Fields<'_, '_>) -> Option<Guard> {
-    let default = Guard::default();
-    let Some(value) = fields.value("guard") else {
-        return Some(default);
+/// Without a number, as many examples as are usual.
+fn shots_fit(
+    task: &Map<String, Value>,
+    read: &mut Map<String, Value>,
+    at: &str,
+    errors: &mut Errors,
+) {
+    let Some(found) = read["name"].as_str().and_then(Task::find) else {
+        return;
     };
-    let mut inner = fields.object("guard", value)?;
-    let mut threshold = |name, most, default| inner.threshold(name, 0.0..=most, default);
-    let kl = threshold("kl", limits::KL, default.kl);
-    let accuracy_drop = threshold("accuracy_drop", 1.0, default.accuracy_drop);
-    let mmlu_above_chance = threshold("mmlu_above_chance", 1.0, default.mmlu_above_chance);
-    let repetition = threshold("repetition", 1.0, default.repetition);
-    let ratios = 1.0..=limits::PERPLEXITY_RATIO;
-    let perplexity_ratio = inner.threshold("perplexity_ratio", ratios, default.perplexity_ratio);
-    inner.finish();
-    Some(Guard {
-        perplexity_ratio,
-        kl,
-        accuracy_drop,
-        mmlu_above_chance,
-        repetition,
-    })
+    if let Some(shots) = read["shots"].as_u64() {
+        let shots = usize::try_from(shots).unwrap_or(usize::MAX);
+        if let Err(error) = found.check_shots(shots) {
+            errors.add(&format!("{at}/shots"), "unsupported", error.to_string());
+        }
+    } else if task.get("shots").is_none_or(Value::is_null) {
+        read.insert("shots".to_owned(), json!(found.shots[0]));
+    }
+}
+
+/// With two numbers of examples a task would count twice in the mean, on the same documents.
+fn no_task_twice(
+    _: &Map<String, Value>,
+    read: &mut Map<String, Value>,
+    at: &str,
+    errors: &mut Errors,
+) {
+    let tasks = read["tasks"].as_array().map_or(&[][..], Vec::as_slice);
+    if tasks.contains(&Value::Null) {
+        return;
+    }
+    for (i, task) in tasks.iter().enumerate() {
+        let name = &task["name"];
+        if let Some(first) = tasks[..i].iter().position(|before| before["name"] == *name) {
+            let detail = format!("{name} is entry {first} already");
+            errors.add(&format!("{at}/tasks/{i}"), "duplicate", detail);
+        }
+    }
+}
+
+fn guard() -> Object {
+    let defaults = json!(Guard::default());
+    let threshold = |name, doc, range| {
+        field(name, Rule::Number(range))
+            .or_unless_null(defaults[name].clone())
+            .doc(doc)
+    };
+    Object::new(vec![
+        threshold(
+            "perplexity_ratio",
+            "Most that perplexity may grow, after / before. `null` switches it off.",
+            1.0..=limits::PERPLEXITY_RATIO,
+        ),
+        threshold(
+            "kl",
+            "Most divergence from the dense model, in nats per token. `null` switches it off.",
+            0.0..=limits::KL,
+        ),
+        threshold(
+            "accuracy_drop",
+            "Most that the accuracy of a task may fall. `null` switches it off.",
+            0.0..=1.0,
+        ),
+        threshold(
+            "mmlu_above_chance",
+            "Least that MMLU must lie above chance, if the dense model does. `null` switches it off.",
+            0.0..=1.0,
+        ),
+        threshold(
+            "repetition",
+            "Most of a greedy continuation that may repeat itself. `null` switches it off.",
+            0.0..=1.0,
+        ),
+    ])
 }

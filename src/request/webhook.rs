@@ -1,15 +1,15 @@
 //! The body that registers a webhook.
 
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::FieldError;
-use super::fields::{Fields, kind};
-use super::label;
-use super::limits;
+use super::rule::text::{line, url, words};
+use super::rule::{Object, Rule, field};
+use super::{BodySchema, FieldError, limits};
 use crate::domain::webhook::WebhookEvent;
 
-/// A checked registration. Whether anything may be sent to the URL is for others to say.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A checked registration. Whether anything may be sent to the URL is checked later.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct WebhookRequest {
     /// Where the messages go.
     pub url: String,
@@ -22,61 +22,29 @@ pub struct WebhookRequest {
 impl WebhookRequest {
     /// Checks the whole body; the error is the list of all wrong fields, never empty.
     pub fn parse(body: &Value) -> Result<Self, Vec<FieldError>> {
-        let mut errors = Vec::new();
-        let parsed = parse_body(body, &mut errors);
-        match parsed {
-            Some(request) if errors.is_empty() => Ok(request),
-            _ => Err(errors),
-        }
+        super::typed(super::read(&rule(), body)?)
+    }
+
+    /// The schema of the body.
+    pub fn schema() -> BodySchema {
+        super::schema(&rule())
     }
 }
 
-/// `None` only where an error was pushed.
-fn parse_body(body: &Value, errors: &mut Vec<FieldError>) -> Option<WebhookRequest> {
-    let mut root = Fields::of(body, String::new(), errors)?;
-    let url = root.required("url");
-    let url = url.and_then(|_| label::line(&mut root, "url", limits::URL_CHARS));
-    let description = label::line(&mut root, "description", limits::DESCRIPTION_CHARS);
-    let events = events(&mut root);
-    root.finish();
-    Some(WebhookRequest {
-        url: url?,
-        description,
-        events: events?,
-    })
-}
-
-/// Every event unless the body names some.
-fn events(root: &mut Fields<'_, '_>) -> Option<Vec<WebhookEvent>> {
-    if root.is_absent("events") {
-        root.value("events");
-        return Some(WebhookEvent::OF_JOBS.to_vec());
-    }
-    let values = root.array("events")?;
-    if values.is_empty() {
-        let detail = "name at least one event, or leave the field out for all of them".to_owned();
-        root.error("events", "out_of_range", detail);
-        return None;
-    }
-    let mut events = Vec::new();
-    for (index, value) in values.iter().enumerate() {
-        let path = format!("events/{index}");
-        let text = value
-            .as_str()
-            .ok_or_else(|| format!("expected a string, found {}", kind(value)));
-        let Some(text) = root.checked(&path, "wrong_type", text) else {
-            continue;
-        };
-        match text.parse() {
-            Ok(event) if events.contains(&event) => {
-                root.error(&path, "duplicate", format!("{text} is named twice"));
-            }
-            Ok(event) if WebhookEvent::OF_JOBS.contains(&event) => events.push(event),
-            Ok(_) => root.error(&path, "unsupported", format!("{text} is no event of a job")),
-            Err(detail) => root.error(&path, "unsupported", detail),
-        }
-    }
-    Some(events)
+fn rule() -> Rule {
+    let events = WebhookEvent::OF_JOBS.map(WebhookEvent::as_str);
+    let fields = vec![
+        field("url", url()).required().doc(
+            "Where the messages go: `https`, port 443, a public address, no user name or password, \
+             unless the operator allows more.",
+        ),
+        field("description", line(limits::DESCRIPTION_CHARS))
+            .doc("For people; no control characters."),
+        field("events", Rule::some_of(words("event", events.into())))
+            .or_computed(events.to_vec())
+            .doc("The events to send; all unless given."),
+    ];
+    Object::new(fields).into()
 }
 
 #[cfg(test)]

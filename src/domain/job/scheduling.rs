@@ -17,6 +17,9 @@ pub enum DeviceKind {
 }
 
 impl DeviceKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Cpu, Self::Cuda];
+
     /// The word on the wire and in the database.
     pub fn as_str(self) -> &'static str {
         match self {

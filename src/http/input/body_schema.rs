@@ -1,12 +1,12 @@
-//! The schema of a submission's body. It is read by `JobRequest::parse`, which reports more than a schema can say.
+//! The schemas of bodies, for the description of the API; `request` declares them.
 
 use serde_json::{Value, json};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::domain::spec::{Guard, task_names};
-use crate::engine::METHODS;
+use crate::engine::Pattern;
+use crate::request::{JobRequest, WebhookRequest};
 
 /// The body of a submission.
 pub(in crate::http) struct JobBody;
@@ -14,42 +14,11 @@ pub(in crate::http) struct JobBody;
 /// The body that registers a webhook.
 pub(in crate::http) struct WebhookBody;
 
-macro_rules! part {
-    ($name:literal) => {
-        include_str!(concat!("schemas/", $name, ".json"))
-    };
-}
-
-/// What the schemas refer to by name.
-const PARTS: [(&str, &str); 8] = [
-    ("PruneBody", part!("prune")),
-    ("EvaluateBody", part!("evaluate")),
-    ("ModelBody", part!("model")),
-    ("EvaluationBody", part!("evaluation")),
-    ("MetadataBody", part!("metadata")),
-    ("NameBody", part!("name")),
-    ("SubmitterBody", part!("submitter")),
-    ("ResourcesBody", part!("resources")),
-];
-
-/// Where the schema of a job of the type `prune` lists the methods, `null` among them in the first place.
-const METHOD_NAMES: [&str; 2] = [
-    "/properties/method/oneOf/0/enum",
-    "/properties/method/oneOf/1/properties/type/enum",
-];
-
-/// Where the evaluation's schema lists the tasks.
-const TASK_NAMES: [&str; 2] = [
-    "/properties/tasks/items/oneOf/0/enum",
-    "/properties/tasks/items/oneOf/1/properties/name/enum",
-];
-
-/// Where it describes the thresholds.
-const THRESHOLDS: &str = "/properties/guard/oneOf/1/properties";
-
 impl PartialSchema for JobBody {
     fn schema() -> RefOr<Schema> {
-        read(part!("job"))
+        let mut schema = JobRequest::schema().schema;
+        schema["example"] = prune_example();
+        typed(schema)
     }
 }
 
@@ -59,13 +28,25 @@ impl ToSchema for JobBody {
     }
 
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        schemas.extend(PARTS.map(|(name, text)| (name.to_owned(), read(text))));
+        for (name, mut schema) in JobRequest::schema().components {
+            match name {
+                "PruneBody" => schema["example"] = prune_example(),
+                "EvaluateBody" => schema["example"] = evaluate_example(),
+                _ => {}
+            }
+            schemas.push((name.to_owned(), typed(schema)));
+        }
     }
 }
 
 impl PartialSchema for WebhookBody {
     fn schema() -> RefOr<Schema> {
-        read(part!("webhook"))
+        let mut schema = WebhookRequest::schema().schema;
+        schema["description"] = json!("A receiver and the events it gets.");
+        schema["example"] = json!({
+            "url": "https://example.com/hook", "events": ["job.succeeded", "job.failed"],
+        });
+        typed(schema)
     }
 }
 
@@ -75,26 +56,21 @@ impl ToSchema for WebhookBody {
     }
 }
 
-fn read(text: &str) -> RefOr<Schema> {
-    let schema = serde_json::from_str(text).and_then(|mut schema: Value| {
-        for pointer in TASK_NAMES {
-            if let Some(names) = schema.pointer_mut(pointer) {
-                *names = json!(task_names());
-            }
-        }
-        for (pointer, absent) in METHOD_NAMES.into_iter().zip([Some(Value::Null), None]) {
-            if let Some(names) = schema.pointer_mut(pointer) {
-                let methods = METHODS.map(|method| Value::from(method.name()));
-                *names = methods.into_iter().chain(absent).collect();
-            }
-        }
-        if let Some(thresholds) = schema.pointer_mut(THRESHOLDS) {
-            let defaults = serde_json::to_value(Guard::default())?;
-            for (name, default) in defaults.as_object().into_iter().flatten() {
-                thresholds[name]["default"] = default.clone();
-            }
-        }
-        serde_json::from_value(schema)
-    });
-    schema.unwrap_or_else(|error| unreachable!("a test reads these constants: {error}"))
+fn prune_example() -> Value {
+    json!({"model": "HuggingFaceTB/SmolLM2-135M", "sparsity": 0.5, "pattern": Pattern::default()})
+}
+
+fn evaluate_example() -> Value {
+    json!({
+        "type": "evaluate",
+        "model": {"source": "job", "id": "job_019abcde0123789a8bcdef0123456789"},
+        "baseline": "HuggingFaceTB/SmolLM2-135M",
+        "evaluation": {"tasks": ["boolq", {"name": "mmlu", "shots": 5}], "limit": 100},
+    })
+}
+
+fn typed(schema: Value) -> RefOr<Schema> {
+    let text = schema.to_string();
+    serde_json::from_value(schema)
+        .unwrap_or_else(|error| unreachable!("a test builds the document: {error} {text}"))
 }

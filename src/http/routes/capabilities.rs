@@ -4,16 +4,15 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use crate::corpora::{C4, Corpus, WIKITEXT2};
-use crate::domain::spec::JobType;
-use crate::domain::spec::{BosRule, Guard};
+use crate::corpora::Corpus;
+use crate::domain::spec::{BosRule, Guard, JobType, PruneSpec};
 use crate::domain::task_info::TaskInfo;
 use crate::engine::model::ARCHITECTURES;
-use crate::engine::{METHODS, MethodId, Pattern};
+use crate::engine::{METHODS, Pattern};
 use crate::http::input::query::NoParameters;
 use crate::http::output::problem::Problem;
 use crate::http::{BODY_LIMIT, HttpState};
-use crate::request::limits;
+use crate::request::{ARTIFACT_FORMATS, JobRequest, MODEL_SOURCES, limits};
 
 /// What this server can do.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -65,10 +64,10 @@ struct CapabilityDefaults {
     method: &'static str,
     #[schema(value_type = String)]
     pattern: Pattern,
-    calibration_dataset: &'static str,
+    calibration_dataset: String,
     n_samples: usize,
     seed: u64,
-    perplexity: [&'static str; 1],
+    perplexity: Vec<String>,
     bos: BosRule,
     guard: Guard,
 }
@@ -100,7 +99,6 @@ pub(super) async fn get_capabilities(
     _: NoParameters,
     State(state): State<HttpState>,
 ) -> Result<Json<Capabilities>, Problem> {
-    let defaults = state.jobs.defaults();
     let datasets = state.jobs.datasets().await?;
     let names = |corpora: &[&Corpus]| {
         corpora
@@ -121,34 +119,43 @@ pub(super) async fn get_capabilities(
         },
         tasks: datasets.tasks,
         bos_rules: BosRule::ALL,
-        model_sources: ["hub", "local", "job"],
+        model_sources: MODEL_SOURCES,
         architectures: ARCHITECTURES,
-        artifact_formats: ["dense"],
+        artifact_formats: ARTIFACT_FORMATS,
         devices: state.devices.to_vec(),
-        defaults: CapabilityDefaults {
-            method: MethodId::default().name(),
-            pattern: Pattern::default(),
-            calibration_dataset: C4.name,
-            n_samples: defaults.n_samples,
-            seed: 0,
-            perplexity: [WIKITEXT2.name],
-            bos: BosRule::default(),
-            guard: Guard::default(),
-        },
-        limits: CapabilityLimits {
-            body_bytes: BODY_LIMIT,
-            n_samples: limits::N_SAMPLES,
-            min_seq_len: limits::MIN_SEQ_LEN,
-            max_seq_len: limits::MAX_SEQ_LEN,
-            perplexity_texts: limits::PERPLEXITY_TEXTS,
-            tasks: limits::TASKS,
-            name_chars: limits::NAME_CHARS,
-            metadata_pairs: limits::METADATA_PAIRS,
-            metadata_key_chars: limits::METADATA_KEY_CHARS,
-            metadata_value_chars: limits::METADATA_VALUE_CHARS,
-            min_priority: *limits::PRIORITY.start(),
-            max_priority: *limits::PRIORITY.end(),
-            submitter_chars: limits::SUBMITTER_CHARS,
-        },
+        defaults: usual(&JobRequest::usual(state.jobs.defaults())),
+        limits: limits(),
     }))
+}
+
+fn usual(spec: &PruneSpec) -> CapabilityDefaults {
+    let texts = spec.evaluation.perplexity.iter();
+    CapabilityDefaults {
+        method: spec.method.name(),
+        pattern: spec.pattern,
+        calibration_dataset: spec.calibration.dataset.name().to_owned(),
+        n_samples: spec.calibration.n_samples,
+        seed: spec.calibration.seed,
+        perplexity: texts.map(|text| text.name().to_owned()).collect(),
+        bos: spec.evaluation.bos,
+        guard: spec.evaluation.guard,
+    }
+}
+
+fn limits() -> CapabilityLimits {
+    CapabilityLimits {
+        body_bytes: BODY_LIMIT,
+        n_samples: limits::N_SAMPLES,
+        min_seq_len: *limits::SEQ_LEN.start(),
+        max_seq_len: *limits::SEQ_LEN.end(),
+        perplexity_texts: limits::PERPLEXITY_TEXTS,
+        tasks: limits::TASKS,
+        name_chars: limits::NAME_CHARS,
+        metadata_pairs: limits::METADATA_PAIRS,
+        metadata_key_chars: limits::METADATA_KEY_CHARS,
+        metadata_value_chars: limits::METADATA_VALUE_CHARS,
+        min_priority: *limits::PRIORITY.start(),
+        max_priority: *limits::PRIORITY.end(),
+        submitter_chars: limits::SUBMITTER_CHARS,
+    }
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::corpora::WIKITEXT2;
-use crate::domain::spec::{BosRule, EvaluationSpec, Guard, TaskRef};
+use crate::domain::spec::{BosRule, EvaluationSpec, Guard, JobType, TaskRef};
 
 const JOB: &str = "job_019abcde0123789a8bcdef0123456789";
 
