@@ -93,3 +93,277 @@ fn work(attempt: &AttemptSpec, speaker: &mut Speaker) -> Result<JobReport, Pipel
             let plan = Plan::of_attempt(attempt, spec)?;
             let workspace = Workspace {
                 artifact,
+                resume_state: Some(scratch.resume_state()),
+                is_portable: attempt.has_portable_state,
+                received: attempt.received.clone(),
+            };
+            let manifest = pipeline::prune_job(&plan, &workspace, speaker)?;
+            Ok(JobReport::Prune(Box::new(manifest)))
+        }
+        JobSpec::Evaluate(spec) => {
+            let report = pipeline::evaluate_job(attempt, spec, &artifact, speaker)?;
+            Ok(JobReport::Evaluate(Box::new(report)))
+        }
+    }
+}
+
+/// Every directory that an error of an attempt may name.
+fn hidden_dirs(attempt: &AttemptSpec) -> HiddenDirs {
+    let configured = [
+        (Some(&attempt.scratch), "the job's directory"),
+        (attempt.models_dir.as_ref(), "the models directory"),
+        (attempt.data_dir.as_ref(), "the data directory"),
+        (Some(&attempt.bundled_dir), "the bundled files"),
+        (Some(&attempt.scores_dir), "the kept scores"),
+    ];
+    let cache_dirs = cache_dirs();
+    let artifacts = attempt.job_artifacts.values();
+    let configured = configured
+        .into_iter()
+        .filter_map(|(dir, called)| Some((dir?, called)))
+        .chain(artifacts.map(|dir| (dir, "the job's artifact")));
+    let cached = cache_dirs.iter().map(|dir| (dir, "the cache"));
+    configured
+        .chain(cached)
+        .fold(HiddenDirs::default(), |dirs, (dir, called)| {
+            let dirs = dirs.with(dir, called);
+            // Models are named by where symbolic links lead.
+            match dir.canonicalize() {
+                Ok(real) => dirs.with(&real, called),
+                Err(_) => dirs,
+            }
+        })
+}
+
+/// Two attempts must never write into one directory, whatever became of the worker of the first. A child whose worker
+/// died ends within moments; one whose worker stands still may compute for hours, for nobody, and is ended. The file says
+/// who that is. A worker that stands still while it stores its artifact is waited for, as long as ours lets us: it has
+/// lost the job and lets go when it moves again, and to fail meanwhile would use up the attempts of the job.
+fn lock_scratch(scratch: &ScratchDir, attempt: u32) -> Result<ScratchLock, PipelineError> {
+    let path = scratch.path();
+    fs::create_dir_all(path).map_err(|error| PipelineError::io("create", path, error))?;
+    let mut lock = wait_for_lock(scratch, attempt, || std::thread::sleep(LOCK_POLL))?;
+    let noted = lock.note(attempt, Some(std::process::id()));
+    noted.map_err(|error| PipelineError::io("write", &scratch.lock_path(), error))?;
+    Ok(lock)
+}
+
+fn wait_for_lock(
+    scratch: &ScratchDir,
+    attempt: u32,
+    mut pause: impl FnMut(),
+) -> Result<ScratchLock, PipelineError> {
+    let began = Instant::now();
+    let (mut has_waited, mut is_told) = (false, false);
+    let lock = loop {
+        let lock = scratch.try_lock();
+        if let Some(lock) =
+            lock.map_err(|error| PipelineError::io("lock", &scratch.lock_path(), error))?
+        {
+            break lock;
+        }
+        has_waited = true;
+        if began.elapsed() > HOLDER_PATIENCE {
+            if !is_told {
+                complain("another attempt still works in the job's directory, it is waited for");
+                is_told = true;
+            }
+            end_older(scratch, attempt);
+        }
+        pause();
+    };
+    // Meanwhile the job may have gone on without us.
+    if has_waited && scratch.holder().is_some_and(|(last, _)| last > attempt) {
+        return Err(PipelineError::Refused {
+            code: ErrorCode::Io,
+            message: "a later attempt has worked in the job's directory".to_owned(),
+        });
+    }
+    Ok(lock)
+}
+
+/// Ends the process of an attempt before this one: the database has given the job to us, so whatever it does is lost.
+fn end_older(scratch: &ScratchDir, attempt: u32) {
+    let Some((older, Some(process))) = scratch.holder() else {
+        return;
+    };
+    let Some(process) = Pid::from_raw(process) else {
+        return;
+    };
+    if older >= attempt {
+        return;
+    }
+    // Opened before it is looked at: if the number goes to another process meanwhile, the signal goes nowhere.
+    let Ok(handle) = pidfd_open(process, PidfdFlags::empty()) else {
+        return;
+    };
+    if is_attempt_with(process, &scratch.lock_path()) {
+        // It may have ended just now, which is as good.
+        pidfd_send_signal(handle, Signal::KILL).ok();
+    }
+}
+
+/// Whether the process is an attempt's and has this very file open. The note alone says little: where it was written the
+/// number may have meant a process of another container, and it may be another's by now.
+fn is_attempt_with(process: Pid, lock: &Path) -> bool {
+    let process = Path::new("/proc").join(process.as_raw_nonzero().to_string());
+    let command = fs::read(process.join("cmdline")).unwrap_or_default();
+    let mut words = command.split(|byte| *byte == 0);
+    let Ok(lock) = fs::metadata(lock) else {
+        return false;
+    };
+    let is_lock = |file: &Path| {
+        fs::metadata(file).is_ok_and(|file| (file.dev(), file.ino()) == (lock.dev(), lock.ino()))
+    };
+    let files = fs::read_dir(process.join("fd")).into_iter().flatten();
+    words.any(|word| word == COMMAND.as_bytes())
+        && files.flatten().any(|file| is_lock(&file.path()))
+}
+
+/// For the worker's log.
+fn complain(message: &str) {
+    #[expect(
+        clippy::print_stderr,
+        reason = "the worker writes it to the log; clients get the message without the server's directories"
+    )]
+    {
+        eprintln!("{message}");
+    }
+}
+
+/// Standard input ends when the worker dies, however it dies; this process must not outlive it.
+fn hear_the_worker(is_paused: Arc<AtomicBool>) {
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if line == PAUSE {
+                is_paused.store(true, Ordering::Relaxed);
+                complain("pausing after this block");
+            }
+        }
+        std::process::exit(ORPHANED);
+    });
+}
+
+/// Tells the worker what happens.
+struct Speaker {
+    is_paused: Arc<AtomicBool>,
+    gates: Gates,
+    phase: Option<Phase>,
+    last_progress: Option<Instant>,
+    pace: Pace,
+}
+
+impl Listener for Speaker {
+    fn phase(&mut self, phase: Phase) {
+        self.phase = Some(phase);
+        self.last_progress = None;
+        self.pace = Pace::default();
+        say(&AttemptMessage::Phase { phase });
+        self.gates.pass(phase.as_str());
+    }
+
+    fn progress(&mut self, step: Step) {
+        let due = self
+            .last_progress
+            .is_none_or(|last| last.elapsed() >= PROGRESS_INTERVAL);
+        if due || step.finished == step.total {
+            let now = Instant::now();
+            self.last_progress = Some(now);
+            let eta_seconds = self.pace.eta_seconds(&step, now);
+            let step = Step {
+                eta_seconds,
+                ..step
+            };
+            say(&AttemptMessage::Progress { step });
+        }
+    }
+
+    fn block_done(&mut self, blocks: usize) {
+        self.gates.pass(&format!("block-{blocks}"));
+    }
+
+    fn should_pause(&self) -> bool {
+        self.is_paused.load(Ordering::Relaxed)
+    }
+
+    fn resumed(&mut self, block: usize, blocks: usize) {
+        say(&AttemptMessage::Resumed { block, blocks });
+    }
+
+    fn saved(&mut self, state: SavedState) {
+        let files = state.files.into_iter();
+        let files = files.map(|(name, sha256)| ResumeFile { name, sha256 });
+        let point = ResumePoint {
+            next_block: state.next_block,
+            state: state.state,
+            files: files.collect(),
+        };
+        say(&AttemptMessage::Saved { point });
+    }
+}
+
+/// Without a worker to hear it there is no use in going on.
+fn say(message: &AttemptMessage) {
+    let mut stdout = std::io::stdout().lock();
+    let said = serde_json::to_writer(&mut stdout, message).map_err(std::io::Error::from);
+    if said
+        .and_then(|()| stdout.write_all(b"\n"))
+        .and_then(|()| stdout.flush())
+        .is_err()
+    {
+        std::process::exit(ORPHANED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    fn process(name: &str, input: Stdio) -> Child {
+        let mut command = Command::new("sleep");
+        command.arg0(name).arg("1000").stdin(input).spawn().unwrap()
+    }
+
+    #[test]
+    fn only_the_process_of_an_earlier_attempt_at_this_directory_is_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let scratch = ScratchDir::at(directory.path().to_owned());
+        let lock = scratch.lock_path();
+        fs::write(&lock, "").unwrap();
+        let open = || Stdio::from(fs::File::open(&lock).unwrap());
+        let end = |process: &Child, attempt| {
+            fs::write(&lock, format!("1 {}\n", process.id())).unwrap();
+            end_older(&scratch, attempt);
+        };
+        let spared = [process(COMMAND, Stdio::null()), process("sleep", open())];
+        let mut older = process(COMMAND, open());
+        end(&older, 1);
+        for mut spared in spared {
+            end(&spared, 2);
+            assert!(spared.try_wait().unwrap().is_none());
+            spared.kill().unwrap();
+            spared.wait().unwrap();
+        }
+        assert!(older.try_wait().unwrap().is_none());
+        end(&older, 2);
+        assert_eq!(older.wait().unwrap().signal(), Some(9));
+    }
+
+    #[test]
+    fn an_attempt_that_waited_while_a_later_one_worked_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let scratch = ScratchDir::at(directory.path().to_owned());
+        let mut first = Some(lock_scratch(&scratch, 1).unwrap());
+        let waited = wait_for_lock(&scratch, 1, || {
+            // As the worker of the second attempt writes it.
+            fs::write(scratch.lock_path(), "2\n").unwrap();
+            first.take();
+        });
+        assert!(waited.is_err());
+        // Numbers that begin anew, as with an older database, keep nobody away.
+        drop(lock_scratch(&scratch, 1).unwrap());
+    }
+}
