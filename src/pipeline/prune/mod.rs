@@ -8,7 +8,9 @@ use super::listener::EngineObserver;
 use super::plan::Plan;
 use super::{Listener, PipelineError, Workspace};
 use crate::domain::report::manifest::LinearReport;
-use crate::engine::{Checkpoint, Decoder, ModelPlan, PruneOptions, ResumeState, TokenWindows, prune};
+use crate::engine::{
+    Checkpoint, Decoder, ModelPlan, PruneOptions, ResumeState, TokenWindows, prune,
+};
 pub(super) use target::fresh_directory;
 
 /// Prunes into the artifact's directory, from where an earlier attempt stopped; counts the zeros that were written.
