@@ -39,7 +39,7 @@ impl CustomOp1 for Widen {
                 }
             }),
             CpuStorage::F16(values) => in_parallel(&values[start..end], |x: &[f16], y| {
-                x.convert_to_f32_slice(y)
+                x.convert_to_f32_slice(y);
             }),
             _ => candle_core::bail!("expected values of 16 bits"),
         };

@@ -1,6 +1,7 @@
 //! The engine as a library, and against results of other implementations.
 
 pub(crate) mod divergence;
+mod families;
 pub(crate) mod generate;
 pub(crate) mod library;
 pub(crate) mod log_likelihood;
