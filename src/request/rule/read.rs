@@ -77,7 +77,9 @@ impl Rule {
                 Value::Object(map) => {
                     let found = variant(tag, absent, variants, map, at, errors);
                     if let Some((variant, word)) = found {
-                        return variant.object.read(Some((tag, word)), shared, map, at, errors);
+                        return variant
+                            .object
+                            .read(Some((tag, word)), shared, map, at, errors);
                     }
                     for field in shared {
                         field.read(map.get(field.name), at, errors);
