@@ -1,34 +1,12 @@
 //! `secateur prune` and `secateur evaluate`, as a user runs them.
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::support::command_line::{prune, secateur};
 use crate::support::synthetic::{Shape, write_ids, write_model};
-
-pub(crate) fn secateur(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_secateur"))
-        .args(args)
-        .output()
-        .unwrap()
-}
-
-/// Runs `prune --json` and gives the manifest.
-pub(crate) fn prune(args: &[&str]) -> Value {
-    let output = secateur(&[&["prune", "--json"], args].concat());
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert!(
-        output.stderr.is_empty(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    serde_json::from_slice(&output.stdout).unwrap()
-}
 
 /// What stands on standard error when it must fail: one line.
 fn failure(args: &[&str]) -> String {

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use secateur::engine::{Checkpoint, ModelPlan, TokenWindows};
 use serde_json::Value;
 
-use crate::cli::command_line;
 use crate::engine::library::assert_same_logits;
 use crate::engine::reference::{Tensors, half, method, perplexity_of, prune_model, reference_dir};
+use crate::support::command_line;
 
 /// Of the reference's 60 windows: enough to tell one mask from another, in a quarter of the time.
 const WINDOWS: usize = 15;

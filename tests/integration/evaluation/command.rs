@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::cli::command_line::{prune, secateur};
+use crate::support::command_line::{prune, secateur};
 
 /// What the bundled model knows best.
 const DEMO_TEXT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo/test.txt");

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use crate::cli::command_line;
+use crate::support::command_line;
 use crate::support::database::Database;
 use crate::support::gate::Gate;
 use crate::support::processes::{Server, Site, children_of, signal, until};
@@ -51,27 +52,11 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// The digest of the same work by the command line, without a server.
-pub(crate) fn undisturbed_digest(dir: &Path) -> Value {
-    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo/calibration.txt");
-    let (model, out) = (dir.join("models/deep"), dir.join("out"));
-    command_line::prune(&[
-        "--model",
-        model.to_str().unwrap(),
-        "--sparsity",
-        "0.5",
-        "--calibration-file",
-        demo.to_str().unwrap(),
-        "--n-samples",
-        "8",
-        "--seq-len",
-        "64",
-        "--seed",
-        "3",
-        "--out",
-        out.to_str().unwrap(),
-    ])["digest"]
-        .clone()
+/// The digest of the same work by the command line, done once for all tests.
+pub(crate) fn undisturbed_digest() -> &'static Value {
+    static DIGEST: LazyLock<Value> =
+        LazyLock::new(|| command_line::undisturbed_digest(&work_dir().path().join("models/deep")));
+    &DIGEST
 }
 
 /// Submits a job and waits until two blocks are done; it is held there until the gate opens.
@@ -83,13 +68,13 @@ fn half_done(site: &Site, server: &Server) -> (String, Gate) {
 }
 
 /// With the digest of work that nobody disturbed.
-fn assert_resumed(dir: &Path, server: &Server, id: &str) -> Value {
+fn assert_resumed(server: &Server, id: &str) -> Value {
     let job = server.succeeded(id);
     let events = server.events(id);
     let resumed = events.iter().find(|event| event["type"] == "resumed");
     let resumed = resumed.unwrap_or_else(|| panic!("not resumed: {events:?}"));
     assert_eq!(resumed["block"], 2, "{resumed}");
-    assert_eq!(job["results"]["digest"], undisturbed_digest(dir));
+    assert_eq!(job["results"]["digest"], *undisturbed_digest());
     job
 }
 
@@ -104,7 +89,7 @@ fn a_server_killed_while_pruning_finishes_the_job_after_its_restart_with_the_sam
     drop(gate);
 
     let server = site.server();
-    let job = assert_resumed(dir.path(), &server, &id);
+    let job = assert_resumed(&server, &id);
     assert_eq!(
         (&job["attempt"], &job["crash_count"]),
         (&json!(2), &json!(1))
@@ -120,7 +105,7 @@ fn the_job_of_a_killed_worker_process_goes_on_in_the_next_one(database: &Databas
     worker.kill();
     drop(gate);
     let _next = site.worker();
-    let job = assert_resumed(dir.path(), &server, &id);
+    let job = assert_resumed(&server, &id);
     assert_eq!(job["crash_count"], 1);
 }
 
@@ -131,7 +116,7 @@ fn a_killed_child_is_a_crash_and_the_next_attempt_goes_on(database: &Database) {
     let (id, gate) = half_done(&site, &server);
     signal(server.process.only_child(), Signal::KILL);
     drop(gate);
-    let job = assert_resumed(dir.path(), &server, &id);
+    let job = assert_resumed(&server, &id);
     assert_eq!(job["crash_count"], 1);
     assert_eq!(job["attempts"][0]["outcome"], "crashed");
 }
@@ -164,7 +149,7 @@ fn a_paused_job_goes_on_at_its_block_after_the_server_was_killed(database: &Data
         (&job["attempt"], &job["failed_attempts"]),
         (&json!(2), &json!(0))
     );
-    assert_eq!(job["results"]["digest"], undisturbed_digest(dir.path()));
+    assert_eq!(job["results"]["digest"], *undisturbed_digest());
 }
 
 #[test]

@@ -7,15 +7,16 @@
 use std::fmt;
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::cli::command_line;
 use crate::hub::models::WEIGHTS;
 use crate::hub::to_artifact::hub_with_bundled_model;
+use crate::support::command_line;
 use crate::support::database::{Database, block_on};
 use crate::support::gate::Gate;
 use crate::support::processes::{Process, Server, Site, signal, until};
@@ -36,10 +37,6 @@ const SHAPE: Shape = Shape {
     blocks: BLOCKS,
     vocab: 768,
 };
-
-const SEQ_LEN: &str = "64";
-
-const N_SAMPLES: &str = "8";
 
 /// The attempt that is caught while pruning has done as many blocks.
 const BLOCKS_DONE: u64 = 3;
@@ -143,7 +140,7 @@ fn a_killed_server_costs_no_more_than_the_block_it_was_in(database: &Database) {
 
 /// The API, a hub, and a model of many blocks.
 struct Bench<'d> {
-    dir: TempDir,
+    _dir: TempDir,
     database: &'d Database,
     site: Site,
     api: Server,
@@ -162,7 +159,7 @@ impl<'d> Bench<'d> {
             .with("HF_HOME", dir.path().join("hub"));
         let api = site.api();
         Self {
-            dir,
+            _dir: dir,
             database,
             site,
             api,
@@ -230,7 +227,7 @@ impl<'d> Bench<'d> {
         assert_eq!(job["attempts"][0]["outcome"], "crashed", "{moment}: {job}");
         assert_eq!(
             job["results"]["digest"],
-            self.undisturbed_digest(moment),
+            *undisturbed_digest(moment),
             "{moment}"
         );
         let events = server.events(id);
@@ -254,45 +251,20 @@ impl<'d> Bench<'d> {
             }
         }
     }
-
-    /// Of the same work by the command line, without a server.
-    fn undisturbed_digest(&self, moment: Moment) -> Value {
-        let name = if moment.needs_hub() { "tiny" } else { "deep" };
-        let out = self.dir.path().join(name);
-        let manifest = out.join("secateur.json");
-        if !manifest.try_exists().unwrap() {
-            let model = if moment.needs_hub() {
-                demo()
-            } else {
-                self.site.path("models/deep")
-            };
-            let text = demo().join("calibration.txt");
-            let paths = [&model, &text, &out].map(|path| path.to_str().unwrap());
-            let [model, text, out] = paths;
-            command_line::prune(&[
-                "--model",
-                model,
-                "--sparsity",
-                "0.5",
-                "--calibration-file",
-                text,
-                "--n-samples",
-                N_SAMPLES,
-                "--seq-len",
-                SEQ_LEN,
-                "--seed",
-                "3",
-                "--out",
-                out,
-            ]);
-        }
-        let manifest: Value = serde_json::from_slice(&fs::read(manifest).unwrap()).unwrap();
-        manifest["digest"].clone()
-    }
 }
 
-fn demo() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo")
+/// Of the same work by the command line, done once for all tests.
+fn undisturbed_digest(moment: Moment) -> &'static Value {
+    static BUNDLED: LazyLock<Value> = LazyLock::new(|| {
+        let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo");
+        command_line::undisturbed_digest(&demo)
+    });
+    static DEEP: LazyLock<Value> = LazyLock::new(|| {
+        let dir = tempfile::tempdir().unwrap();
+        write_local_model(dir.path(), SHAPE);
+        command_line::undisturbed_digest(dir.path())
+    });
+    if moment.needs_hub() { &BUNDLED } else { &DEEP }
 }
 
 fn body(moment: Moment) -> Value {
@@ -301,12 +273,11 @@ fn body(moment: Moment) -> Value {
     } else {
         json!({"source": "local", "id": "deep"})
     };
-    let number = |text: &str| text.parse::<u32>().unwrap();
     json!({
         "model": model, "sparsity": 0.5, "pattern": "unstructured",
         "calibration": {
-            "dataset": "demo", "n_samples": number(N_SAMPLES), "seq_len": number(SEQ_LEN), "seed": 3,
+            "dataset": "demo", "n_samples": 8, "seq_len": 64, "seed": 3,
         },
-        "evaluation": {"perplexity": ["demo"], "seq_len": number(SEQ_LEN), "windows": 2},
+        "evaluation": {"perplexity": ["demo"], "seq_len": 64, "windows": 2},
     })
 }

@@ -8,7 +8,8 @@ use secateur::store::{Claim, Time};
 use serde_json::{Value, json};
 
 use crate::support::database::{Database, block_on};
-use crate::support::processes::{Process, Server, Site, until};
+use crate::support::processes::{Server, Site, until};
+use crate::support::stub::{stub_model, stubbed_worker};
 use crate::support::synthetic::{Shape, write_local_model};
 use crate::support::test_app::cpu;
 
@@ -100,14 +101,6 @@ fn site(dir: &Path, database: &Database) -> Site {
     Site::new(dir, database)
 }
 
-/// A model that only tells the stub what to do.
-pub(crate) fn stub_model(dir: &Path, name: &str) {
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo/config.json");
-    let model = dir.join("models").join(name);
-    fs::create_dir_all(&model).unwrap();
-    fs::copy(config, model.join("config.json")).unwrap();
-}
-
 fn stub_body() -> Value {
     json!({
         "model": {"source": "local", "id": "meet"}, "sparsity": 0.5,
@@ -123,24 +116,6 @@ fn submit(server: &Server, rows: usize) {
             scope.spawn(move || jobs.for_each(|_| drop(server.submit(&stub_body()))));
         }
     });
-}
-
-/// A real worker whose attempts are run by the stub. The worker notes at its start where its program lies; what lies
-/// there afterwards is what it runs.
-pub(crate) fn stubbed_worker(site: &Site, name: &str) -> (Process, String) {
-    let program = site.path(format!("{name}/secateur"));
-    fs::create_dir_all(program.parent().unwrap()).unwrap();
-    let real = Path::new(env!("CARGO_BIN_EXE_secateur"));
-    if fs::hard_link(real, &program).is_err() {
-        fs::copy(real, &program).unwrap();
-    }
-    let (worker, id) = site.clone().of(&program).announced_worker();
-    let stubs = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/support/stub");
-    for name in ["child.sh", "manifest.json", "evaluation.json"] {
-        fs::copy(stubs.join(name), program.with_file_name(name)).unwrap();
-    }
-    fs::rename(program.with_file_name("child.sh"), program).unwrap();
-    (worker, id)
 }
 
 /// How long calls take while a job computes on every processor and many others wait.

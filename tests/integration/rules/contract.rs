@@ -7,9 +7,9 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::load::many_rows::{stub_model, stubbed_worker};
 use crate::support::database::Database;
 use crate::support::processes::Site;
+use crate::support::stub::{stub_model, stubbed_worker};
 
 /// Where the program is. `.ci/run` installs it.
 const TOOL: &str = "SECATEUR_SCHEMATHESIS";
