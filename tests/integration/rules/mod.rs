@@ -2,4 +2,5 @@
 
 pub(crate) mod architecture;
 pub(crate) mod contract;
+pub(crate) mod house;
 pub(crate) mod openapi;
