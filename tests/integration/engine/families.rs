@@ -8,7 +8,7 @@ use safetensors::{Dtype, SafeTensors};
 use secateur::engine::model::ARCHITECTURES;
 use serde_json::{Value, json};
 
-use crate::cli::command_line;
+use crate::support::command_line;
 use crate::support::test_app::TestApp;
 
 fn bundled_file(name: &str) -> PathBuf {

@@ -113,7 +113,7 @@ fn a_killed_child_costs_no_more_than_the_block_it_was_in(database: &Database) {
             bench.heal(moment);
             signal(child, Signal::KILL);
             drop(gate);
-            bench.check(moment, &bench.api, &id);
+            Bench::check(moment, &bench.api, &id);
         }
     }
 }
@@ -124,7 +124,7 @@ fn a_killed_worker_costs_no_more_than_the_block_it_was_in(database: &Database) {
     for moment in Moment::ALL {
         let (id, gate) = bench.caught(moment);
         worker = bench.replaced(worker, moment, gate, || bench.site.worker());
-        bench.check(moment, &bench.api, &id);
+        Bench::check(moment, &bench.api, &id);
     }
 }
 
@@ -134,7 +134,7 @@ fn a_killed_server_costs_no_more_than_the_block_it_was_in(database: &Database) {
     for moment in Moment::ALL {
         let (id, gate) = bench.caught(moment);
         server = bench.replaced(server, moment, gate, || bench.site.server());
-        bench.check(moment, &server, &id);
+        Bench::check(moment, &server, &id);
     }
 }
 
@@ -220,7 +220,7 @@ impl<'d> Bench<'d> {
         next()
     }
 
-    fn check(&self, moment: Moment, server: &Server, id: &str) {
+    fn check(moment: Moment, server: &Server, id: &str) {
         let job = server.succeeded(id);
         assert_eq!(job["attempt"], 2, "{moment}: {job}");
         assert_eq!(job["crash_count"], 1, "{moment}: {job}");
