@@ -18,44 +18,36 @@
 
 pub mod checkpoint;
 mod compute_type;
-mod divergence;
 mod error;
-mod forward;
-mod generate;
-mod kv_cache;
-mod log_likelihood;
 mod mask;
+mod measure;
 mod method;
 pub mod model;
 mod observe;
 mod observer;
 pub mod ops;
 mod pattern;
-mod perplexity;
 mod prune;
-mod resident_blocks;
 mod resume;
 mod simd;
 mod statistic;
-mod token_tree;
 mod windows;
 
 pub use checkpoint::{Checkpoint, PrunedCopy, Weights};
 pub use compute_type::compute_type;
-pub use divergence::{Divergence, divergence};
 pub use error::{EngineError, Result};
-pub use forward::{LOGITS_BYTES, WAVE_BYTES};
-pub use generate::{GenerateOptions, Generation, GenerationEnd, Stop, generate};
-pub use log_likelihood::{LogLikelihood, ScoredSequence, log_likelihoods};
 pub use mask::Mask;
+pub use measure::{
+    Divergence, GenerateOptions, Generation, GenerationEnd, LOGITS_BYTES, LogLikelihood,
+    Perplexity, ResidentBlocks, ScoredSequence, Stop, WAVE_BYTES, divergence, generate,
+    log_likelihoods, perplexity,
+};
 pub use method::{METHODS, Method, MethodId, Ria};
 pub use model::{Decoder, ModelPlan};
 pub use observe::observe;
-pub use observer::{Observer, Progress, Silent};
+pub use observer::{Observer, PassProgress, Silent};
 pub use pattern::{ComparisonGroup, Goal, Pattern};
-pub use perplexity::{Perplexity, perplexity};
 pub use prune::{PruneOptions, prune};
-pub use resident_blocks::ResidentBlocks;
 pub use resume::{ResumeState, SavedState};
 pub use statistic::{BlockStatistics, InputStatistics, Statistic, SumOfSquares};
 pub use windows::{BATCH_TOKENS, TokenWindows};

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::error::{EngineError, Result};
 use super::model::{Block, BlockContext, Decoder};
-use super::observer::{Observer, Progress};
+use super::observer::{Observer, PassProgress};
 use super::ops::TokenLayout;
 use super::statistic::{BlockStatistics, Statistic};
 use super::windows::TokenWindows;
@@ -23,7 +23,7 @@ pub fn observe(
         layout: TokenLayout::Windows(windows.seq_len()),
     };
     let blocks = decoder.plan().blocks.len();
-    let mut meter = Meter::new(windows, blocks, 0);
+    let mut meter = PruneMeter::new(windows, blocks, 0);
     let mut batches = embedded(decoder, windows)?;
     for index in 0..blocks {
         let block = decoder.block(index)?;
@@ -52,7 +52,7 @@ pub(super) fn embedded(decoder: &Decoder<'_>, windows: &TokenWindows) -> Result<
 pub(super) struct BlockPass<'a> {
     pub(super) context: &'a BlockContext<'a>,
     pub(super) n_windows: usize,
-    pub(super) meter: &'a mut Meter,
+    pub(super) meter: &'a mut PruneMeter,
     pub(super) observer: &'a mut dyn Observer,
 }
 
@@ -84,17 +84,17 @@ impl BlockPass<'_> {
 }
 
 /// Counts tokens and tells the observer.
-pub(super) struct Meter {
-    progress: Progress,
+pub(super) struct PruneMeter {
+    progress: PassProgress,
 }
 
-impl Meter {
+impl PruneMeter {
     /// Every block but the last is passed twice.
     pub(super) fn new(windows: &TokenWindows, blocks: usize, first: usize) -> Self {
         let tokens = windows.n_tokens() as u64;
         let total_tokens = tokens * (2 * blocks as u64 - 1);
         Self {
-            progress: Progress {
+            progress: PassProgress {
                 blocks: first,
                 total_blocks: blocks,
                 tokens: tokens * 2 * first as u64,

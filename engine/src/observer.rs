@@ -5,7 +5,7 @@ use super::statistic::BlockStatistics;
 
 /// How far a pass over the model is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
+pub struct PassProgress {
     /// Blocks finished.
     pub blocks: usize,
     /// Blocks in all.
@@ -19,7 +19,7 @@ pub struct Progress {
 /// Watches a pass over the model.
 pub trait Observer {
     /// Called after every batch and every block.
-    fn progress(&mut self, progress: Progress);
+    fn progress(&mut self, progress: PassProgress);
 
     /// Called once, when work goes on from a saved state instead of from block 0.
     fn resumed(&mut self, _block: usize, _total_blocks: usize) {}
@@ -49,5 +49,5 @@ pub trait Observer {
 pub struct Silent;
 
 impl Observer for Silent {
-    fn progress(&mut self, _progress: Progress) {}
+    fn progress(&mut self, _progress: PassProgress) {}
 }

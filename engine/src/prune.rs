@@ -7,8 +7,8 @@ use super::error::{EngineError, Result};
 use super::mask::Mask;
 use super::method::MethodId;
 use super::model::{BlockContext, Decoder, LinearId, LinearSpec};
-use super::observe::{BlockPass, Meter, embedded};
-use super::observer::{Observer, Progress};
+use super::observe::{BlockPass, PruneMeter, embedded};
+use super::observer::{Observer, PassProgress};
 use super::ops::TokenLayout;
 use super::pattern::Goal;
 use super::resume::{Loaded, Recorder, ResumeState};
@@ -71,7 +71,7 @@ impl Pass<'_> {
             layout: TokenLayout::Windows(windows.seq_len()),
         };
         let (mut batches, first, mut recorder) = self.start(windows, observer)?;
-        let mut meter = Meter::new(windows, blocks, first);
+        let mut meter = PruneMeter::new(windows, blocks, first);
         for index in first..blocks {
             let is_last = index + 1 == blocks;
             let mut block = decoder.block(index)?;
@@ -118,7 +118,7 @@ impl Pass<'_> {
                 let weights = self.decoder.checkpoint().read(&linear.weight())?;
                 self.prune_linear(linear, weights, &InputStatistics::default())?;
             }
-            observer.progress(Progress {
+            observer.progress(PassProgress {
                 blocks: index + 1,
                 total_blocks: blocks.len(),
                 tokens: 0,

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 
-use super::evaluation_args::EvaluationArgs;
-use super::model_argument::ModelArgument;
+use super::arguments::evaluation::EvaluationArgs;
+use super::arguments::model::ModelArgument;
 use super::output::bars::Bars;
 use super::output::table;
 use super::signals::interrupt::Interrupt;

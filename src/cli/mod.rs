@@ -1,8 +1,8 @@
 //! The commands. Each has its arguments and a `run` that reads from top to bottom.
 
+mod arguments;
 pub mod demo;
 pub mod evaluate;
-mod evaluation_args;
 mod gate;
 pub mod healthcheck;
 pub mod migrate;
@@ -12,7 +12,6 @@ pub mod run_attempt;
 pub mod serve;
 pub mod worker;
 
-mod model_argument;
 mod output;
 mod pace;
 mod signals;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use super::evaluation_args::EvaluationArgs;
-use super::model_argument::ModelArgument;
+use super::arguments::evaluation::EvaluationArgs;
+use super::arguments::model::ModelArgument;
 use super::output::bars::Bars;
 use super::output::table;
 use super::signals::interrupt::Interrupt;

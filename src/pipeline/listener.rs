@@ -1,7 +1,7 @@
 //! How a job tells how far it is.
 
 use crate::domain::job::progress::{Phase, Step};
-use crate::engine::{Observer, Progress, SavedState};
+use crate::engine::{Observer, PassProgress, SavedState};
 
 /// Hears of a job's progress.
 pub trait Listener: Send {
@@ -47,7 +47,7 @@ impl Listener for SilentListener {
 pub(super) struct EngineObserver<'a>(pub(super) &'a mut dyn Listener);
 
 impl Observer for EngineObserver<'_> {
-    fn progress(&mut self, progress: Progress) {
+    fn progress(&mut self, progress: PassProgress) {
         let without_tokens = progress.total_tokens == 0;
         let (finished, total, unit) = if without_tokens {
             (

@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Result, Storage, Tensor};
 use rayon::prelude::*;
 
-use super::softmax_row::SoftmaxRow;
+use super::loss::softmax_row::SoftmaxRow;
 use super::{contiguous, on_cpu};
 
 /// The first largest logit of each row; `None` if a logit of the row is not finite.

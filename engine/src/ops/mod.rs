@@ -7,14 +7,11 @@ mod add;
 mod argmax;
 mod attention;
 mod column_sum_squares;
-mod divergence;
 mod linear;
-mod log_probability;
+mod loss;
 mod matmul;
-mod nll;
 mod rms_norm;
 mod silu_mul;
-mod softmax_row;
 mod widen;
 
 use candle_core::{CpuStorage, Layout, Tensor};
@@ -26,10 +23,11 @@ pub use attention::{
     rotate,
 };
 pub use column_sum_squares::column_sum_squares;
-pub use divergence::{PairedPrediction, paired_predictions};
 pub use linear::linear;
-pub use log_probability::{Target, TokenScore, log_probabilities};
-pub use nll::negative_log_likelihoods;
+pub use loss::{
+    PairedPrediction, Target, TokenScore, log_probabilities, negative_log_likelihoods,
+    paired_predictions,
+};
 pub use rms_norm::rms_norm;
 pub use silu_mul::silu_mul;
 pub use widen::widen;

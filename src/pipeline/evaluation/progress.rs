@@ -1,7 +1,7 @@
 //! One count over all measurements of a job, so that what is left can be foreseen.
 
 use crate::domain::job::progress::Step;
-use crate::engine::{Observer, Progress};
+use crate::engine::{Observer, PassProgress};
 use crate::pipeline::Listener;
 
 /// Counts token-blocks over all measurements.
@@ -51,7 +51,7 @@ impl Observer for Part<'_, '_> {
         clippy::cast_sign_loss,
         reason = "a share of a weight is a weight"
     )]
-    fn progress(&mut self, progress: Progress) {
+    fn progress(&mut self, progress: PassProgress) {
         let share = progress.tokens as f64 / progress.total_tokens.max(1) as f64;
         let own = (share.min(1.0) * self.weight as f64) as u64;
         self.tally.listener.progress(Step {
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn parts_add_up_whatever_they_count_themselves() {
-        let half = Progress {
+        let half = PassProgress {
             blocks: 1,
             total_blocks: 2,
             tokens: 5,

@@ -7,7 +7,7 @@ use candle_transformers::models::llama::{Cache, Llama, LlamaConfig};
 use secateur::engine::model::BlockContext;
 use secateur::engine::ops::TokenLayout;
 use secateur::engine::{
-    Checkpoint, Decoder, EngineError, Observer, Progress, PruneOptions, PrunedCopy, Result,
+    Checkpoint, Decoder, EngineError, Observer, PassProgress, PruneOptions, PrunedCopy, Result,
     ResumeState, Silent, Statistic, TokenWindows, observe, prune,
 };
 
@@ -35,7 +35,7 @@ fn tiny_windows() -> TokenWindows {
 struct StopAt(usize, Option<usize>);
 
 impl Observer for StopAt {
-    fn progress(&mut self, progress: Progress) {
+    fn progress(&mut self, progress: PassProgress) {
         self.0 = self.0.max(progress.blocks);
     }
 

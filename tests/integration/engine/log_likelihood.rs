@@ -6,8 +6,8 @@ use candle_core::{D, Device, IndexOp, Tensor};
 use secateur::engine::model::BlockContext;
 use secateur::engine::ops::TokenLayout;
 use secateur::engine::{
-    Checkpoint, Decoder, EngineError, LogLikelihood, Observer, Progress, ResidentBlocks, Result,
-    ScoredSequence, Silent, TokenWindows, log_likelihoods, perplexity,
+    Checkpoint, Decoder, EngineError, LogLikelihood, Observer, PassProgress, ResidentBlocks,
+    Result, ScoredSequence, Silent, TokenWindows, log_likelihoods, perplexity,
 };
 
 use crate::support::synthetic::{Shape, write_model};
@@ -251,12 +251,12 @@ fn logits_that_are_not_finite_name_the_sequence() {
 
 /// Remembers the last progress; asks to stop after so many tokens.
 struct Watch {
-    last: Option<Progress>,
+    last: Option<PassProgress>,
     stop_after: u64,
 }
 
 impl Observer for Watch {
-    fn progress(&mut self, progress: Progress) {
+    fn progress(&mut self, progress: PassProgress) {
         assert!(progress.tokens <= progress.total_tokens);
         self.last = Some(progress);
     }

@@ -11,7 +11,7 @@ use safetensors::SafeTensors;
 use secateur::engine::model::LinearSpec;
 use secateur::engine::{
     BlockStatistics, Checkpoint, ComparisonGroup, Decoder, Goal, InputStatistics, Mask, Method,
-    MethodId, ModelPlan, Observer, Pattern, Progress, PruneOptions, PrunedCopy, ResidentBlocks,
+    MethodId, ModelPlan, Observer, PassProgress, Pattern, PruneOptions, PrunedCopy, ResidentBlocks,
     Result, Ria, Silent, Statistic, TokenWindows, Weights, perplexity, prune,
 };
 
@@ -141,7 +141,7 @@ struct Sums<'a> {
 }
 
 impl Observer for Sums<'_> {
-    fn progress(&mut self, _progress: Progress) {}
+    fn progress(&mut self, _progress: PassProgress) {}
 
     fn observed(&mut self, block: usize, seen: &BlockStatistics) {
         for linear in &self.plan.blocks[block].linears {

@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::error::Result;
-use super::model::ModelPlan;
+use crate::error::Result;
+use crate::model::ModelPlan;
 
 /// Room for the tokens of some sequences: for each block two tensors `[rows, kv_heads · head_dim]`, f32.
 pub(super) struct KvCache {

@@ -6,13 +6,13 @@
 
 use candle_core::Tensor;
 
-use super::error::{EngineError, Result};
 use super::forward::{Batch, Meter, forward, rows_of_logits};
-use super::model::ModelPlan;
-use super::observer::Observer;
-use super::ops::{Target, log_probabilities};
 use super::resident_blocks::ResidentBlocks;
 use super::token_tree::{TokenTree, waves};
+use crate::error::{EngineError, Result};
+use crate::model::ModelPlan;
+use crate::observer::Observer;
+use crate::ops::{Target, log_probabilities};
 
 /// A sequence whose end is scored.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use candle_core::{D, DType, Result, Storage, Tensor};
 use rayon::prelude::*;
 
 use super::softmax_row::SoftmaxRow;
-use super::{contiguous, on_cpu};
+use crate::ops::{contiguous, on_cpu};
 
 /// `nll[t] = ln Σ_v exp(logits[t][v]) − logits[t][targets[t]]`, in nats.
 ///

@@ -5,14 +5,14 @@
 
 use candle_core::Tensor;
 
-use super::error::{EngineError, Result};
 use super::forward::{Batch, Meter, forward, rows_of_logits};
-use super::model::{Head, ModelPlan};
-use super::observer::Observer;
-use super::ops::{PairedPrediction, paired_predictions};
 use super::perplexity::{Perplexity, waves, window_mean};
 use super::resident_blocks::ResidentBlocks;
-use super::windows::TokenWindows;
+use crate::error::{EngineError, Result};
+use crate::model::{Head, ModelPlan};
+use crate::observer::Observer;
+use crate::ops::{PairedPrediction, paired_predictions};
+use crate::windows::TokenWindows;
 
 /// Two models on the same windows.
 #[derive(Debug, Clone, PartialEq)]

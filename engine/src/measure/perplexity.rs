@@ -6,13 +6,13 @@
 
 use candle_core::Tensor;
 
-use super::error::{EngineError, Result};
 use super::forward::{Batch, Meter, forward, rows_of_logits, tokens_per_wave};
-use super::model::{Head, ModelPlan};
-use super::observer::Observer;
-use super::ops::{TokenLayout, negative_log_likelihoods};
 use super::resident_blocks::ResidentBlocks;
-use super::windows::TokenWindows;
+use crate::error::{EngineError, Result};
+use crate::model::{Head, ModelPlan};
+use crate::observer::Observer;
+use crate::ops::{TokenLayout, negative_log_likelihoods};
+use crate::windows::TokenWindows;
 
 /// A perplexity with what it is made of.
 #[derive(Debug, Clone, PartialEq)]

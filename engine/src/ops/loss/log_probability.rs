@@ -4,7 +4,7 @@ use candle_core::{D, DType, Result, Storage, Tensor};
 use rayon::prelude::*;
 
 use super::softmax_row::SoftmaxRow;
-use super::{contiguous, on_cpu};
+use crate::ops::{contiguous, on_cpu};
 
 /// A token that is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ fn composed(logits: &Tensor, targets: &[Target]) -> Result<Vec<TokenScore>> {
     let logits = logits.to_dtype(DType::F32)?;
     let not_finite = (&logits * 0.0)?.sum(D::Minus1)?;
     let log_sum_exp = (logits.log_sum_exp(D::Minus1)? + not_finite)?.index_select(&rows, 0)?;
-    let first_largest = super::argmax::composed(&logits)?.index_select(&rows, 0)?;
+    let first_largest = crate::ops::argmax::composed(&logits)?.index_select(&rows, 0)?;
     let of_targets = logits
         .index_select(&rows, 0)?
         .gather(&tokens.unsqueeze(1)?, 1)?

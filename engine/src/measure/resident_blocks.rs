@@ -1,7 +1,7 @@
 //! The parts of a model that stay in memory between measurements.
 
-use super::error::Result;
-use super::model::{Block, BlockPlan, Decoder, Head, ModelPlan};
+use crate::error::Result;
+use crate::model::{Block, BlockPlan, Decoder, Head, ModelPlan};
 
 /// Reads blocks and the head when they are needed, and keeps them for the next turn or the next measurement if all of
 /// them fit into a budget.

@@ -4,9 +4,9 @@
 //! of the tree lie end to end in depth-first order, without padding, and are a batch of their own.
 
 use super::forward::{Batch, tokens_per_wave};
-use super::model::ModelPlan;
-use super::ops::{Segment, TokenLayout};
-use super::windows::BATCH_TOKENS;
+use crate::model::ModelPlan;
+use crate::ops::{Segment, TokenLayout};
+use crate::windows::BATCH_TOKENS;
 
 /// A cut between two sequences repeats their common prefix in the next tree. It is put off while that costs more than
 /// this share of the tree ...

@@ -2,11 +2,11 @@
 
 use candle_core::Tensor;
 
-use super::error::{EngineError, Result};
-use super::model::{ModelPlan, RopeTables};
-use super::observer::{Observer, Progress};
-use super::ops::{TokenLayout, causal_attention};
 use super::resident_blocks::ResidentBlocks;
+use crate::error::{EngineError, Result};
+use crate::model::{ModelPlan, RopeTables};
+use crate::observer::{Observer, PassProgress};
+use crate::ops::{TokenLayout, causal_attention};
 
 /// Bytes of activations that go through the blocks together; more batches go in turns ("waves").
 pub const WAVE_BYTES: usize = 256 << 20;
@@ -86,7 +86,7 @@ pub(super) fn forward_with(
 /// Counts tokens and tells the observer.
 pub(super) struct Meter<'a> {
     observer: &'a mut dyn Observer,
-    progress: Progress,
+    progress: PassProgress,
 }
 
 impl<'a> Meter<'a> {
@@ -96,7 +96,7 @@ impl<'a> Meter<'a> {
         total_blocks: usize,
         total_tokens: u64,
     ) -> Self {
-        let progress = Progress {
+        let progress = PassProgress {
             blocks: 0,
             total_blocks,
             tokens: 0,

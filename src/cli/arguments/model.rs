@@ -9,14 +9,14 @@ use crate::domain::spec::BUNDLED_MODEL;
 use crate::pipeline::ModelSource;
 
 /// A model named on the command line. The bundled one is unpacked for as long as this lives.
-pub(super) struct ModelArgument {
-    pub(super) source: ModelSource,
+pub(in crate::cli) struct ModelArgument {
+    pub(in crate::cli) source: ModelSource,
     unpacked: Option<tempfile::TempDir>,
 }
 
 impl ModelArgument {
     /// A directory if there is one of this name, the bundled model for `demo`, a hub id otherwise.
-    pub(super) fn find(name: &str, revision: &str) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn find(name: &str, revision: &str) -> anyhow::Result<Self> {
         if Path::new(name).is_dir() {
             let source = ModelSource::Directory {
                 id: name.to_owned(),
@@ -56,7 +56,7 @@ impl ModelArgument {
     }
 
     /// A part of the bundled model's own text, if this is the bundled model.
-    pub(super) fn bundled_text(&self, part: &str) -> Option<PathBuf> {
+    pub(in crate::cli) fn bundled_text(&self, part: &str) -> Option<PathBuf> {
         self.unpacked.as_ref().map(|dir| dir.path().join(part))
     }
 }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::nll::negative_log_likelihood;
 use super::softmax_row::SoftmaxRow;
-use super::{argmax, contiguous, on_cpu};
+use crate::ops::{argmax, contiguous, on_cpu};
 use crate::simd::{exp, sum_by_pairs, vectorized};
 
 /// Two predictions of the same token.

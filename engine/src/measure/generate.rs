@@ -6,14 +6,14 @@
 
 use candle_core::Tensor;
 
-use super::error::{EngineError, Result};
 use super::forward::{Batch, Meter, forward_with, rows_of_logits};
 use super::kv_cache::KvCache;
-use super::model::{ModelPlan, RopeTables};
-use super::observer::Observer;
-use super::ops::{CachedSequence, argmax, cached_attention, causal_attention, rotate};
 use super::resident_blocks::ResidentBlocks;
 use super::token_tree::{TokenTree, waves};
+use crate::error::{EngineError, Result};
+use crate::model::{ModelPlan, RopeTables};
+use crate::observer::Observer;
+use crate::ops::{CachedSequence, argmax, cached_attention, causal_attention, rotate};
 
 /// How long to go on.
 #[derive(Debug, Clone, Copy)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::builder::PossibleValuesParser;
 
-use super::model_argument::ModelArgument;
+use super::model::ModelArgument;
 use crate::bundled;
 use crate::corpora::{Corpus, DatasetRef, Excerpt, Home};
 use crate::datasets::{DataRoots, Place};
@@ -17,7 +17,7 @@ use crate::tasks::Task;
 
 /// What is measured.
 #[derive(Debug, clap::Args)]
-pub(super) struct EvaluationArgs {
+pub(in crate::cli) struct EvaluationArgs {
     /// Text to measure perplexity on; may be given several times
     #[arg(long = "eval-file", value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -49,7 +49,7 @@ pub(super) struct EvaluationArgs {
 
 impl EvaluationArgs {
     /// The bundled model is measured on its own text unless something else is asked for.
-    pub(super) fn plan(&self, model: &ModelArgument) -> anyhow::Result<EvaluationPlan> {
+    pub(in crate::cli) fn plan(&self, model: &ModelArgument) -> anyhow::Result<EvaluationPlan> {
         let roots = DataRoots {
             data_dir: self.data_dir.clone(),
             bundled_dir: PathBuf::new(),
@@ -132,7 +132,7 @@ fn named(word: &str) -> anyhow::Result<Vec<TaskRef>> {
 
 fn file(path: &Path) -> TextSource {
     TextSource {
-        name: super::file_name(path),
+        name: crate::cli::file_name(path),
         place: Place::File(path.to_path_buf()),
         excerpt: Excerpt::WHOLE,
     }
