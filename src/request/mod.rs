@@ -4,6 +4,7 @@
 //! reported at once. A field that nobody knows is an error: a misspelt option that is silently ignored costs hours of
 //! computing the wrong thing.
 
+mod defaults;
 mod evaluation;
 mod job;
 pub mod limits;
@@ -25,31 +26,9 @@ use crate::domain::job::scheduling::{DeviceKind, Scheduling};
 use crate::domain::spec::{JobSpec, PruneSpec};
 use rule::{Components, Errors, Rule};
 
+pub use defaults::Defaults;
 pub use job::{ARTIFACT_FORMATS, MODEL_SOURCES};
 pub use webhook::WebhookRequest;
-
-/// The defaults that depend on what the server computes with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Defaults {
-    /// Calibration windows.
-    pub n_samples: usize,
-}
-
-impl Defaults {
-    /// The paper's recipe.
-    pub const GPU: Self = Self { n_samples: 128 };
-    /// An eighth of its windows, for a CPU computes that much longer.
-    pub const CPU: Self = Self { n_samples: 16 };
-
-    /// The paper's recipe where every device is a GPU.
-    pub fn for_devices<S: AsRef<str>>(devices: &[S]) -> Self {
-        if devices.iter().all(|device| device.as_ref() == "cpu") {
-            Self::CPU
-        } else {
-            Self::GPU
-        }
-    }
-}
 
 /// One thing that is wrong with a body.
 #[derive(Debug, Clone, PartialEq, Eq)]

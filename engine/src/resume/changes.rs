@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{Hashing, digest_of, move_into_place};
+use super::durable::{Hashing, digest_of, move_into_place};
 use crate::checkpoint::{PrunedCopy, Weights};
 use crate::error::{EngineError, Result};
 use crate::mask::Mask;

@@ -8,7 +8,7 @@
 //! copy is made again on another machine. Every file but the state is written once and never changed.
 
 mod changes;
-mod files;
+mod durable;
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use changes::ChangeKind;
 pub(super) use changes::Recorder;
-use files::{hex, sync_dir, write_durably};
+use durable::{hex, sync_dir, write_durably};
 
 use super::checkpoint::PrunedCopy;
 use super::error::{EngineError, Result};

@@ -1,4 +1,6 @@
-//! The retry policy: which failures are retried, how often, after how long, and for how long by hand.
+//! The retry policy: how often a failure is retried, after how long, and for how long by hand.
+//!
+//! Which failures are retried stands in the table of error codes ([`ErrorCode`](crate::domain::ErrorCode)).
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
