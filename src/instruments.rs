@@ -35,7 +35,7 @@ macro_rules! metric_table {
 metric_table! {
     ARTIFACT_BYTES = counter "secateur_artifact_bytes_total", "Bytes of artifacts, stored (`in`) or downloaded (`out`).";
     BUILD_INFO = gauge "secateur_build_info", "Always 1; the label is the version of the program.";
-    CHECKPOINTS = counter "secateur_checkpoints_total", "Resume states sent to the bucket, by outcome.";
+    RESUME_STATES = counter "secateur_checkpoints_total", "Resume states sent to the bucket, by outcome.";
     DB_POOL_CONNECTIONS = gauge "secateur_db_pool_connections", "Connections to the database, by state.";
     DEVICE_MEMORY_BYTES = gauge "secateur_device_memory_bytes", "Memory of all live workers, by kind of device.";
     FENCED_WRITES = counter "secateur_fenced_writes_total", "Writes of a worker that had lost its lease.";

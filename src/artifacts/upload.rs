@@ -1,6 +1,6 @@
 //! Writes one file into a bucket.
 //!
-//! A large one goes up in parts. PartReader of an upload that never ends are kept, and paid for, and no listing shows them;
+//! A large one goes up in parts. Parts of an upload that never ends are kept, and paid for, and no listing shows them;
 //! so a note with the upload's id is left in the bucket first, and removing the files beside the note aborts the upload
 //! too. (The `MultipartUpload` of `object_store` would be simpler, but it keeps the id to itself.)
 
@@ -28,7 +28,7 @@ const PART: u64 = 16 << 20;
 /// The most parts that an upload may have, and some to spare.
 const MOST_PARTS: u64 = 9_000;
 
-/// PartReader on the way at the same time; each is in memory.
+/// Parts on the way at the same time; each is in memory.
 const AT_ONCE: usize = 3;
 
 /// The note in the bucket during an upload.

@@ -43,6 +43,8 @@ pub struct AttemptSpec {
     /// The artifact's directory of every job that `spec` names as a model. Not to be written to.
     pub job_artifacts: BTreeMap<JobId, PathBuf>,
     /// Whether the resume state must be one that another machine can go on from.
+    // A server whose binary was replaced starts the new one: the name is that of the versions before.
+    #[serde(rename = "portable_checkpoints")]
     pub has_portable_state: bool,
     /// A resume state that came from another machine. It may not fit.
     pub received: Option<PathBuf>,

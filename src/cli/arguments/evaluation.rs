@@ -27,13 +27,13 @@ pub(in crate::cli) struct EvaluationArgs {
     /// Tokens per perplexity window [default: the smaller of the model's context and 2048]
     #[arg(long = "eval-seq-len", value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
     window_len: Option<u32>,
-    /// Measure perplexity on the first so many windows only
+    /// Measure perplexity on this many windows only, from the first on
     #[arg(long = "eval-windows", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     windows: Option<u32>,
     /// Tasks to score, such as boolq,rte or mmlu:5 for five worked examples; `seven` stands for the Wanda paper's
     #[arg(long, value_name = "TASK,…", value_delimiter = ',')]
     tasks: Vec<String>,
-    /// Score the first so many documents of each task only
+    /// Score this many documents of each task only, from the first on
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
     /// Token for the beginning of text before a task's context: as the tokenizer does, or never

@@ -105,7 +105,7 @@ pub enum EventKind {
         /// Which one.
         phase: Phase,
     },
-    /// The attempt goes on from a checkpoint.
+    /// The attempt goes on from a resume state.
     Resumed {
         /// The first block that is pruned again.
         block: usize,

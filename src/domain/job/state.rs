@@ -28,7 +28,7 @@ pub enum JobState {
     Succeeded,
     /// Ended with an error.
     Failed,
-    /// Shall pause; its worker has not come to a checkpoint yet.
+    /// Shall pause; its resume state is not saved yet.
     Pausing,
     /// Waits for somebody to resume it.
     Paused,

@@ -28,7 +28,7 @@ const LOCK: &str = concat!(
 /// The row is locked when this runs.
 const CHANGE: &str = "\
 update jobs set state = $3, finished_at = $4, updated_at = $5, queued_at = $6, run_after = $7, failed_attempts = $8, \
-crash_count = $9, error = case when $12 then error else $10 end, deadline_at = $11, phase = case when $3 = 'queued' then null else phase end, \
+crash_count = $9, error = $10, deadline_at = $11, phase = case when $3 = 'queued' then null else phase end, \
 progress = case when $3 = 'queued' then null else progress end, version = version + 1 \
 where id = $1 and state = $2";
 
@@ -243,7 +243,6 @@ async fn change(
         .bind(i64::from(after.crash_count))
         .bind(after.error.as_ref().map(to_json))
         .bind(after.scheduling.deadline_at.map(Timestamp::as_millisecond))
-        .bind(after.error == before.error)
         .execute(connection)
         .await
         .map_err(failed("change a job"))?;

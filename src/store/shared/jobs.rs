@@ -256,7 +256,7 @@ async fn list(
     }
 }
 
-/// Reads a row. What a newer version has written into the columns that only tell how far a job is counts as nothing.
+/// Reads a row. What a newer version has written into columns that no change of the job depends on counts as nothing.
 pub(super) fn job(row: &Row) -> Result<Job, StoreError> {
     let (id, columns) = keyed(row)?;
     Ok(Job {
@@ -279,7 +279,7 @@ pub(super) fn job(row: &Row) -> Result<Job, StoreError> {
         scheduling: Scheduling {
             priority: columns.count("priority")?,
             submitter: columns.get("submitter")?,
-            device_kind: columns.optional_word("device_kind")?,
+            device_kind: columns.optional_word("device_kind").unwrap_or_default(),
             memory_bytes: columns.optional_count("memory_bytes")?,
             deadline_after: columns
                 .optional_count("deadline_after")?

@@ -98,11 +98,18 @@ impl LeaseStore for Database {
             if !self.has_work(claim).await? {
                 return Ok(None);
             }
-            let mut writing = Writing::begin(self).await?;
-            let (transaction, now) = (&mut writing.transaction, writing.now);
-            let claimed = claim_next(transaction, claim, now).await?;
-            writing.commit("claim a job").await?;
-            Ok(claimed)
+            // A transaction for each damaged job: however many there are, some are out of the way.
+            loop {
+                let mut writing = Writing::begin(self).await?;
+                let (transaction, now) = (&mut writing.transaction, writing.now);
+                let claimed = claim_next(transaction, claim, now).await?;
+                writing.commit("claim a job").await?;
+                match claimed {
+                    Claimed::Job(job) => return Ok(Some(*job)),
+                    Claimed::Nothing => return Ok(None),
+                    Claimed::Damaged => {}
+                }
+            }
         })
     }
 
@@ -189,13 +196,21 @@ impl Database {
     }
 }
 
+/// What one look at the queue brings.
+enum Claimed {
+    Job(Box<Job>),
+    /// A job was failed, as its row cannot be read.
+    Damaged,
+    Nothing,
+}
+
 async fn claim_next(
     connection: &mut Connection,
     claim: &Claim,
     now: Timestamp,
-) -> Result<Option<Job>, StoreError> {
+) -> Result<Claimed, StoreError> {
     if !may_claim(connection, &claim.worker_id).await? {
-        return Ok(None);
+        return Ok(Claimed::Nothing);
     }
     while let Some(id) = pick(connection, claim, now).await? {
         let claimed = sqlx::query(CLAIM)
@@ -222,14 +237,15 @@ async fn claim_next(
         events::append(connection, job_id, lease.attempt, &started, now).await?;
         let problem = match job(&row) {
             Ok(job) => match job.spec {
-                StoredSpec::Known(_) => return Ok(Some(job)),
+                StoredSpec::Known(_) => return Ok(Claimed::Job(Box::new(job))),
                 StoredSpec::Unreadable { problem, .. } => problem,
             },
             Err(error) => error.to_string(),
         };
         end_damaged(connection, &lease, &problem, now).await?;
+        return Ok(Claimed::Damaged);
     }
-    Ok(None)
+    Ok(Claimed::Nothing)
 }
 
 /// Finds the job to claim next.

@@ -7,12 +7,12 @@ use tokio::sync::{RwLock, RwLockReadGuard};
 
 use crate::domain::JobId;
 
-/// ActiveJob jobs are never reaped, however late their heartbeat is.
+/// Active jobs are never reaped, however late their heartbeat is.
 #[derive(Debug, Default)]
 pub(in crate::worker) struct ActiveJobs {
     /// How many slots are at each: one may begin with a job that is tried again while another clears up after it.
     slots: Mutex<HashMap<JobId, usize>>,
-    /// LeaseCheck from before a claim until its job is active.
+    /// Held from before a claim until its job is active.
     claims: RwLock<()>,
 }
 

@@ -84,7 +84,7 @@ impl Child {
         }
     }
 
-    /// Asks the child to stop at its next checkpoint.
+    /// Asks the child to stop when its next resume state is saved.
     pub(super) async fn pause(&mut self) {
         let line = format!("{PAUSE}\n");
         // One that cannot be told has ended, or will be ended for not listening.

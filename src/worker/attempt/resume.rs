@@ -12,45 +12,45 @@ use crate::domain::job::Job;
 use crate::scratch::ScratchDir;
 use crate::worker::context::Context;
 
-/// How often a checkpoint is asked for, minutes in all, before the one before it is: the bucket may have lost one object
+/// How often a resume state is asked for, minutes in all, before the one before it is: the bucket may have lost one object
 /// only.
 const COPIES: u32 = 10;
 
-/// A checkpoint of another machine.
+/// A resume state of another machine.
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) directory: PathBuf,
     pub(super) files: Vec<StoredFile>,
 }
 
-/// Copies the furthest checkpoint of the job here, unless this machine is at least as far. The process looks whether it
+/// Copies the furthest resume state of the job here, unless this machine is at least as far. The process looks whether it
 /// fits. Before another attempt than the first a bucket that is away is waited for: without it hours of work might be done
 /// again.
 pub(super) async fn receive(context: &Context, job: &Job) -> Option<Received> {
-    let checkpoints = context.parts.artifacts.resume_states()?;
+    let resume_states = context.parts.artifacts.resume_states()?;
     let scratch = context.scratch(job.id);
     let directory = scratch.received(job.attempt);
     let local = local_block(&scratch).await;
     let stored = loop {
-        match checkpoints.list(job.id).await {
+        match resume_states.list(job.id).await {
             Ok(stored) => break stored,
             Err(error) if error.may_pass() && job.attempt > 1 => {
                 context.wait_for_bucket(&error).await;
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "cannot look up the checkpoints in the bucket");
+                tracing::warn!(error, "cannot look up the resume states in the bucket");
                 return None;
             }
         }
     };
-    for checkpoint in stored {
-        if checkpoint.next_block <= local {
+    for resume_state in stored {
+        if resume_state.next_block <= local {
             return None;
         }
         let mut tries = 1;
         let copied = loop {
-            match copy(&checkpoints, job.id, &checkpoint, &directory).await {
+            match copy(&resume_states, job.id, &resume_state, &directory).await {
                 Err(error) if error.may_pass() && tries < COPIES => {
                     context.wait_for_bucket(&error).await;
                     tries += 1;
@@ -60,14 +60,14 @@ pub(super) async fn receive(context: &Context, job: &Job) -> Option<Received> {
         };
         match copied {
             Ok(()) => {
-                let block = checkpoint.next_block;
-                tracing::info!(block, "checkpoint copied from the bucket");
-                let files = checkpoint.files;
+                let block = resume_state.next_block;
+                tracing::info!(block, "resume state copied from the bucket");
+                let files = resume_state.files;
                 return Some(Received { directory, files });
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "a checkpoint in the bucket cannot be copied");
+                tracing::warn!(error, "a resume state in the bucket cannot be copied");
             }
         }
     }
@@ -75,9 +75,9 @@ pub(super) async fn receive(context: &Context, job: &Job) -> Option<Received> {
 }
 
 async fn copy(
-    checkpoints: &ResumeStates,
+    resume_states: &ResumeStates,
     job: JobId,
-    checkpoint: &StoredState,
+    resume_state: &StoredState,
     directory: &Path,
 ) -> Result<(), ArtifactError> {
     let failed = |source| ArtifactError::Local {
@@ -88,12 +88,12 @@ async fn copy(
     remove(directory).await.map_err(failed)?;
     let made = tokio::fs::create_dir_all(directory).await;
     made.map_err(failed)?;
-    for file in &checkpoint.files {
+    for file in &resume_state.files {
         let target = directory.join(&file.entry.name);
-        checkpoints.fetch(job, file, &target).await?;
+        resume_states.fetch(job, file, &target).await?;
     }
     let state = directory.join(RESUME_STATE_FILE);
-    let written = tokio::fs::write(state, &checkpoint.state).await;
+    let written = tokio::fs::write(state, &resume_state.state).await;
     written.map_err(failed)
 }
 
@@ -118,13 +118,13 @@ async fn local_block(scratch: &ScratchDir) -> usize {
     state.map_or(0, |state| state.next_block)
 }
 
-/// Removes a finished job's checkpoints, up to those of its last attempt: the next one may be storing its own.
+/// Removes a finished job's resume states, up to those of its last attempt: the next one may be storing its own.
 pub(in crate::worker) async fn discard(context: &Context, job: JobId, last: u32) {
-    let Some(checkpoints) = context.parts.artifacts.resume_states() else {
+    let Some(resume_states) = context.parts.artifacts.resume_states() else {
         return;
     };
-    if let Err(error) = checkpoints.delete_until(job, last).await {
+    if let Err(error) = resume_states.delete_until(job, last).await {
         let error = &error as &dyn std::error::Error;
-        tracing::warn!(error, job.id = %job, "cannot remove the checkpoints in the bucket, the sweep will");
+        tracing::warn!(error, job.id = %job, "cannot remove the resume states in the bucket, the sweep will");
     }
 }

@@ -34,20 +34,20 @@ pub(super) struct Uploader {
     task: JoinHandle<()>,
 }
 
-/// A checkpoint with its files open: those that the next one replaces can be read on.
+/// A resume state with its files open: those that the next one replaces can be read on.
 #[derive(Debug)]
 struct Offer {
-    checkpoint: ResumePoint,
+    resume_state: ResumePoint,
     files: Vec<(ResumeFile, File)>,
 }
 
 impl Uploader {
-    /// `None` where no other machine would see the checkpoints. `received` is stored already.
+    /// `None` where no other machine would see the resume states. `received` is stored already.
     pub(super) fn start(context: &Context, job: &Job, received: Option<&Received>) -> Option<Self> {
-        let checkpoints = context.parts.artifacts.resume_states()?;
+        let resume_states = context.parts.artifacts.resume_states()?;
         let (offers, offered) = watch::channel(None);
         let upload = Upload {
-            checkpoints,
+            resume_states,
             job: job.id,
             attempt: job.attempt,
             stored: received.map_or_else(Vec::new, |received| received.files.clone()),
@@ -61,19 +61,19 @@ impl Uploader {
     }
 
     /// Stores this one next.
-    pub(super) fn offer(&self, checkpoint: ResumePoint) {
-        let opened = checkpoint.files.iter().map(|file| {
+    pub(super) fn offer(&self, resume_state: ResumePoint) {
+        let opened = resume_state.files.iter().map(|file| {
             let opened = File::open(self.directory.join(&file.name))?;
             Ok((file.clone(), opened))
         });
         match opened.collect::<io::Result<Vec<_>>>() {
-            Ok(files) => drop(
-                self.offers
-                    .send_replace(Some(Arc::new(Offer { checkpoint, files }))),
-            ),
+            Ok(files) => drop(self.offers.send_replace(Some(Arc::new(Offer {
+                resume_state,
+                files,
+            })))),
             // The next one has been made already.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(%error, "cannot open a checkpoint"),
+            Err(error) => tracing::warn!(%error, "cannot open a resume state"),
         }
     }
 
@@ -102,7 +102,7 @@ impl Uploader {
 
 /// What the task of an [`Uploader`] knows.
 struct Upload {
-    checkpoints: ResumeStates,
+    resume_states: ResumeStates,
     job: JobId,
     attempt: u32,
     /// Files that need not be stored again.
@@ -115,19 +115,19 @@ impl Upload {
             let Some(offer) = offered.borrow_and_update().clone() else {
                 continue;
             };
-            let block = offer.checkpoint.next_block;
+            let block = offer.resume_state.next_block;
             let outcome = match self.store(&offer).await {
                 Ok(()) => {
-                    tracing::debug!(block, "checkpoint stored in the bucket");
+                    tracing::debug!(block, "resume state stored in the bucket");
                     "stored"
                 }
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, block, "cannot store a checkpoint in the bucket");
+                    tracing::warn!(error, block, "cannot store a resume state in the bucket");
                     "failed"
                 }
             };
-            metrics::counter!(instruments::CHECKPOINTS, "outcome" => outcome).increment(1);
+            metrics::counter!(instruments::RESUME_STATES, "outcome" => outcome).increment(1);
         }
     }
 
@@ -145,7 +145,7 @@ impl Upload {
                 source,
             })?;
             let stored = self
-                .checkpoints
+                .resume_states
                 .write_file(job, attempt, file, opened)
                 .await?;
             self.stored.push(stored.clone());
@@ -153,18 +153,20 @@ impl Upload {
         }
         let ResumePoint {
             next_block, state, ..
-        } = &offer.checkpoint;
-        let checkpoint = StoredState::new(*next_block, state.clone(), files);
-        self.checkpoints.write(job, attempt, &checkpoint).await?;
+        } = &offer.resume_state;
+        let resume_state = StoredState::new(*next_block, state.clone(), files);
+        self.resume_states
+            .write(job, attempt, &resume_state)
+            .await?;
         let (named, overtaken) = self
             .stored
             .drain(..)
-            .partition(|stored| checkpoint.files.contains(stored));
+            .partition(|stored| resume_state.files.contains(stored));
         self.stored = named;
         for file in overtaken {
             // Those of an earlier attempt are named by its own index.
             if file.attempt == attempt {
-                self.checkpoints.delete_file(job, &file).await?;
+                self.resume_states.delete_file(job, &file).await?;
             }
         }
         Ok(())

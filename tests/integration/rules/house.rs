@@ -47,7 +47,7 @@ fn shipped() -> BTreeMap<PathBuf, String> {
         !names.any(|name| matches!(name, "tests" | "tests.rs"))
     });
     for text in files.values_mut() {
-        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
         let lines = code
             .lines()
             .filter(|line| !line.trim_start().starts_with("//"));

@@ -13,7 +13,7 @@ use crate::model::rope::RopeSpec;
 const MAX_BLOCKS: usize = 1 << 12;
 
 /// What a class takes for keys that are absent.
-pub(super) struct Defaults {
+pub(super) struct FamilyDefaults {
     /// `num_key_value_heads`; `None` = as many as query heads. An explicit null is that in every class.
     pub(super) kv_heads: Option<usize>,
     /// `max_position_embeddings`.
@@ -46,7 +46,7 @@ pub(super) struct BlockSettings {
 }
 
 impl Dimensions {
-    pub(super) fn read(config: &Config, defaults: &Defaults) -> Result<Self> {
+    pub(super) fn read(config: &Config, defaults: &FamilyDefaults) -> Result<Self> {
         refuse_other_computations(config)?;
         let hidden = config.required_size("hidden_size")?;
         let heads = config.required_size("num_attention_heads")?;

@@ -3,7 +3,7 @@
 //! The class has no sliding window, so a key of that name means nothing here.
 
 use super::Family;
-use super::decoder::{BlockSettings, Defaults, Dimensions};
+use super::decoder::{BlockSettings, Dimensions, FamilyDefaults};
 use crate::error::Result;
 use crate::model::config::Config;
 use crate::model::plan::ModelPlan;
@@ -17,7 +17,7 @@ pub(super) const FAMILY: Family = Family {
 fn plan(config: &Config) -> Result<ModelPlan> {
     let dimensions = Dimensions::read(
         config,
-        &Defaults {
+        &FamilyDefaults {
             kv_heads: None,
             max_seq_len: 2048,
         },

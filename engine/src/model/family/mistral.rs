@@ -1,6 +1,6 @@
 //! Mistral: `MistralForCausalLM` of transformers. Every block looks through the same sliding window, and nothing has a bias.
 
-use super::decoder::{BlockSettings, Defaults, Dimensions};
+use super::decoder::{BlockSettings, Dimensions, FamilyDefaults};
 use super::{Family, unsupported};
 use crate::error::Result;
 use crate::model::config::Config;
@@ -18,7 +18,7 @@ const SLIDING_WINDOW: usize = 4096;
 fn plan(config: &Config) -> Result<ModelPlan> {
     let dimensions = Dimensions::read(
         config,
-        &Defaults {
+        &FamilyDefaults {
             kv_heads: Some(8),
             max_seq_len: 4096 * 32,
         },

@@ -1,7 +1,7 @@
 //! Qwen2 and Qwen2.5: `Qwen2ForCausalLM` of transformers. Queries, keys and values have biases; some blocks may have a
 //! sliding window.
 
-use super::decoder::{BlockSettings, Defaults, Dimensions};
+use super::decoder::{BlockSettings, Dimensions, FamilyDefaults};
 use super::{Family, invalid, unsupported};
 use crate::error::Result;
 use crate::model::config::Config;
@@ -21,7 +21,7 @@ const MAX_WINDOW_LAYERS: usize = 28;
 fn plan(config: &Config) -> Result<ModelPlan> {
     let dimensions = Dimensions::read(
         config,
-        &Defaults {
+        &FamilyDefaults {
             kv_heads: Some(32),
             max_seq_len: 32_768,
         },
