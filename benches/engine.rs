@@ -109,7 +109,7 @@ fn mask_selection(criterion: &mut Criterion) {
                     || Weights::F32(weights.clone()),
                     |weights| {
                         let mask = method.prune(weights, &linear, &seen, goal).unwrap();
-                        mask.apply(weights);
+                        mask.mask.apply(weights);
                     },
                     BatchSize::PerIteration,
                 );
@@ -155,7 +155,7 @@ fn calibrate_and_prune(criterion: &mut Criterion) {
         .throughput(Throughput::Elements(windows.n_tokens() as u64));
     group.bench_function("two blocks, wanda 50 %", |bencher| {
         let options = PruneOptions {
-            method: MethodId::default(),
+            recipe: MethodId::default().into(),
             goal: HALF,
             windows: Some(&windows),
             resume_state: None,

@@ -114,6 +114,14 @@ pub enum EngineError {
         /// The block and linear, the window, or the sequence.
         place: String,
     },
+    /// The Gram matrix of a linear's input cannot be factored.
+    #[error("the Hessian of {linear} is singular, even with a damping of {damping} of its mean")]
+    SingularHessian {
+        /// Which linear.
+        linear: String,
+        /// The most that was tried, relative to the mean of the diagonal.
+        damping: f64,
+    },
     /// The observer asked to stop.
     #[error("stopped on request")]
     Stopped,

@@ -17,8 +17,11 @@
 //! "Layer" alone is ambiguous and not used.
 
 pub mod checkpoint;
+mod cholesky;
 mod compute_type;
 mod error;
+mod handle;
+mod layer_error;
 mod mask;
 mod measure;
 mod method;
@@ -27,7 +30,11 @@ mod observe;
 mod observer;
 pub mod ops;
 mod pattern;
+#[cfg(test)]
+mod problem;
 mod prune;
+mod recipe;
+mod refine;
 mod resume;
 mod simd;
 mod statistic;
@@ -36,18 +43,21 @@ mod windows;
 pub use checkpoint::{Checkpoint, PrunedCopy, Weights};
 pub use compute_type::compute_type;
 pub use error::{EngineError, Result};
+pub use handle::{Handle, Listed};
 pub use mask::Mask;
 pub use measure::{
     Divergence, GenerateOptions, Generation, GenerationEnd, LOGITS_BYTES, LogLikelihood,
     Perplexity, ResidentBlocks, ScoredSequence, Stop, WAVE_BYTES, divergence, generate,
     log_likelihoods, perplexity,
 };
-pub use method::{METHODS, Method, MethodId, Ria};
+pub use method::{Chosen, METHODS, Method, MethodId, Ria};
 pub use model::{Decoder, ModelPlan};
 pub use observe::observe;
 pub use observer::{Observer, PassProgress, Silent};
 pub use pattern::{ComparisonGroup, Goal, Pattern};
 pub use prune::{PruneOptions, prune};
+pub use recipe::{LinearOutcome, Recipe};
+pub use refine::{REFINEMENTS, Refinement, RefinementId};
 pub use resume::{ResumeState, SavedState};
-pub use statistic::{BlockStatistics, InputStatistics, Statistic, SumOfSquares};
+pub use statistic::{BlockStatistics, Gram, InputStatistics, Statistic, SumOfSquares};
 pub use windows::{BATCH_TOKENS, TokenWindows};

@@ -41,6 +41,20 @@ impl Mask {
             .sum()
     }
 
+    /// How many weights become zero in one of the two and not in the other.
+    pub(crate) fn differing(&self, other: &Self) -> u64 {
+        let pairs = self.words.iter().zip(&other.words);
+        pairs.map(|(a, b)| u64::from((a ^ b).count_ones())).sum()
+    }
+
+    /// 0 where a weight becomes zero and 1 elsewhere, of `rows` rows from `first` on.
+    pub(crate) fn kept(&self, first: usize, rows: usize) -> Vec<f32> {
+        let words = self.words.chunks_exact(self.words_per_row());
+        let words = words.skip(first).take(rows);
+        let bits = words.flat_map(|words| (0..self.d_in).map(|i| words[i / 64] >> (i % 64) & 1));
+        bits.map(|bit| if bit == 1 { 0.0 } else { 1.0 }).collect()
+    }
+
     /// Makes the chosen weights zero; the others keep their bits.
     pub fn apply(&self, weights: &mut Weights) {
         match weights {

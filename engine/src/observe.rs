@@ -69,7 +69,7 @@ impl BlockPass<'_> {
             block.observe(x, self.context, &mut |input, x| seen.add(input, x))?;
             self.meter.forwarded(x, self.observer)?;
         }
-        seen.check(block.plan())?;
+        seen.finish(block.plan())?;
         Ok(seen)
     }
 

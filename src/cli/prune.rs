@@ -16,7 +16,9 @@ use crate::bundled;
 use crate::corpora::Excerpt;
 use crate::datasets::Place;
 use crate::domain::report::manifest::Manifest;
-use crate::engine::{Goal, METHODS, MethodId, Pattern};
+use crate::engine::{
+    Goal, METHODS, MethodId, Pattern, REFINEMENTS, Recipe, RefinementId,
+};
 use crate::pipeline::{self, CalibrationPlan, DeviceName, Plan, TextSource, Workspace};
 
 /// Prune a model and measure what that did to it.
@@ -31,6 +33,12 @@ pub struct Args {
     /// How weights are ranked
     #[arg(long, default_value_t, help = method_help())]
     pub method: MethodId,
+    /// Change the mask of the method, and keep its count
+    #[arg(long, help = refinement_help())]
+    pub refine: Option<RefinementId>,
+    /// Fit the kept weights to the dense outputs of their linear
+    #[arg(long)]
+    pub refit: bool,
     /// Fraction of zeros, in [0, 1); with an N:M pattern it may be left out
     #[arg(long)]
     pub sparsity: Option<f64>,
@@ -72,15 +80,23 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let interrupt = Interrupt::listen()?;
     let ratio = checked_ratio(args.sparsity, args.pattern)?;
+    let recipe = Recipe {
+        method: args.method,
+        refine: args.refine,
+        refit: args.refit,
+    };
+    if let Some(detail) = recipe.contradiction() {
+        bail!("invalid_request: {detail}");
+    }
     let model = ModelArgument::find(&args.model, &args.revision)?;
     let plan = Plan {
         model: model.source.clone(),
-        method: args.method,
+        recipe,
         goal: Goal {
             pattern: args.pattern,
             sparsity: ratio,
         },
-        calibration: calibration(args, &model)?,
+        calibration: calibration(args, recipe, &model)?,
         evaluation: args.evaluation.plan(&model)?,
         device: args.device.clone(),
         spec: None,
@@ -139,9 +155,18 @@ fn method_help() -> String {
     format!("How weights are ranked: one of {names}")
 }
 
-/// The calibration windows, if the method reads any.
-fn calibration(args: &Args, model: &ModelArgument) -> anyhow::Result<Option<CalibrationPlan>> {
-    if !args.method.needs_calibration() {
+fn refinement_help() -> String {
+    let names = REFINEMENTS.map(|refinement| refinement.name()).join(", ");
+    format!("Change the mask of the method, and keep its count: one of {names}")
+}
+
+/// The calibration windows, if the recipe reads any.
+fn calibration(
+    args: &Args,
+    recipe: Recipe,
+    model: &ModelArgument,
+) -> anyhow::Result<Option<CalibrationPlan>> {
+    if !recipe.needs_calibration() {
         return Ok(None);
     }
     if let Some(path) = &args.calibration_ids {
@@ -151,9 +176,8 @@ fn calibration(args: &Args, model: &ModelArgument) -> anyhow::Result<Option<Cali
         .calibration_file
         .clone()
         .or_else(|| model.bundled_text(bundled::CALIBRATION_TEXT));
-    let method = args.method;
     let Some(path) = path else {
-        bail!("invalid_request: {method} needs --calibration-file or --calibration-ids")
+        bail!("invalid_request: {recipe} needs --calibration-file or --calibration-ids")
     };
     Ok(Some(CalibrationPlan::Drawn {
         text: TextSource {

@@ -127,6 +127,8 @@ error_codes! {
     SeqLenTooLong = "seq_len_too_long", status: 422, retryable: false;
     /// A NaN or an infinity in activations, scores or losses; the block and the linear are named.
     NonFinite = "non_finite", status: 422, retryable: false;
+    /// The Gram matrix of a linear's input cannot be factored, even with more damping.
+    SingularHessian = "singular_hessian", status: 422, retryable: false;
     /// The output directory exists already.
     OutputExists = "output_exists", status: 422, retryable: false;
     /// The disk is full, or would be.
@@ -164,6 +166,7 @@ impl ErrorCode {
                 Self::TokenizerInvalid
             }
             EngineError::NonFinite { .. } => Self::NonFinite,
+            EngineError::SingularHessian { .. } => Self::SingularHessian,
             EngineError::Stopped => Self::Cancelled,
             EngineError::NotObserved(_) | EngineError::Tensor(_) => Self::Internal,
         }

@@ -11,7 +11,7 @@ use super::{Defaults, limits};
 use crate::corpora::{C4, Corpus, DEMO, WIKITEXT2};
 use crate::domain::job::scheduling::DeviceKind;
 use crate::domain::spec::{BUNDLED_MODEL, JobType};
-use crate::engine::{METHODS, MethodId, Pattern};
+use crate::engine::{METHODS, MethodId, Pattern, REFINEMENTS, Recipe};
 
 /// Where a model can come from.
 pub const MODEL_SOURCES: [&str; 3] = ["hub", "local", "job"];
@@ -97,6 +97,11 @@ fn prune(defaults: Defaults, calibration_text: &str, evaluation_text: &str) -> V
         field("method", method())
             .or(MethodId::default().name())
             .doc("How weights are ranked."),
+        field("refine", words("refinement", refinements()))
+            .doc("What changes the mask of the method, and keeps its count."),
+        field("refit", Rule::Flag)
+            .or(false)
+            .doc("Whether the kept weights are fitted to the dense outputs of their linear."),
         field("pattern", pattern())
             .or(json!(Pattern::default()))
             .doc("Where zeros may be; `N:M` keeps N of every M consecutive input features, N < M."),
@@ -159,6 +164,10 @@ fn model() -> Rule {
     )
 }
 
+fn refinements() -> Vec<&'static str> {
+    REFINEMENTS.map(|refinement| refinement.name()).into()
+}
+
 fn method() -> Rule {
     let names = || METHODS.map(|method| method.name()).into();
     let full = Rule::Tagged {
@@ -199,6 +208,9 @@ fn prunable(
         let detail = "the artifact of a job can be evaluated, not pruned".to_owned();
         errors.add(&format!("{at}/model/source"), "unsupported", detail);
     }
+    if let Some(detail) = recipe(read).and_then(Recipe::contradiction) {
+        errors.add(&format!("{at}/refine"), "contradiction", detail);
+    }
     let pattern = read["pattern"].as_str().map(str::parse::<Pattern>);
     let Some(Ok(pattern)) = pattern else { return };
     let at = format!("{at}/sparsity");
@@ -215,6 +227,15 @@ fn prunable(
         let detail = format!("`sparsity` is required for the pattern {pattern}");
         errors.add(&at, "required", detail);
     }
+}
+
+fn recipe(read: &Map<String, Value>) -> Option<Recipe> {
+    let word = |value: &Value| value.as_str().map(str::to_owned);
+    Some(Recipe {
+        method: word(&read["method"]["type"])?.parse().ok()?,
+        refine: word(&read["refine"]).and_then(|refine| refine.parse().ok()),
+        refit: read["refit"].as_bool()?,
+    })
 }
 
 /// A measurement without pruning measures something.

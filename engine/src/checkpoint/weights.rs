@@ -71,6 +71,24 @@ impl Weights {
         }
     }
 
+    /// What this dtype makes of an f32.
+    pub(crate) fn rounding(&self) -> fn(f32) -> f32 {
+        match self {
+            Self::F32(_) => |value| value,
+            Self::F16(_) => |value| f16::from_f32(value).to_f32(),
+            Self::Bf16(_) => |value| bf16::from_f32(value).to_f32(),
+        }
+    }
+
+    /// Takes f32 values over, rounded to this dtype.
+    pub(crate) fn assign(&mut self, wide: &[f32]) {
+        match self {
+            Self::F32(values) => values.copy_from_slice(wide),
+            Self::F16(values) => values.convert_from_f32_slice(wide),
+            Self::Bf16(values) => values.convert_from_f32_slice(wide),
+        }
+    }
+
     /// A tensor in the file's own dtype.
     pub(crate) fn into_own_tensor(self, shape: &[usize], device: &Device) -> Result<Tensor> {
         Ok(match self {

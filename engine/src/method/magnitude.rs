@@ -1,11 +1,10 @@
 //! Magnitude pruning, the baseline of the Wanda paper.
 
-use super::{Method, lowest};
+use super::{Absolute, Chosen, Method, lowest};
 use crate::checkpoint::Weights;
 use crate::error::Result;
-use crate::mask::Mask;
 use crate::model::LinearSpec;
-use crate::pattern::{ComparisonGroup, Goal, Score};
+use crate::pattern::{ComparisonGroup, Goal};
 use crate::statistic::{InputStatistics, Statistic};
 
 /// `|W_ij|`, compared over the whole linear or within groups.
@@ -31,18 +30,7 @@ impl Method for Magnitude {
         linear: &LinearSpec,
         _seen: &InputStatistics,
         goal: Goal,
-    ) -> Result<Mask> {
+    ) -> Result<Chosen> {
         lowest(weights, linear, goal, ComparisonGroup::Linear, &Absolute)
-    }
-}
-
-struct Absolute;
-
-impl Score for Absolute {
-    #[inline(always)]
-    fn fill(&self, _row: usize, _column: usize, weights: &[f32], scores: &mut [f32]) {
-        for (score, weight) in scores.iter_mut().zip(weights) {
-            *score = weight.abs();
-        }
     }
 }

@@ -1,9 +1,8 @@
 //! Wanda: weights and activations (arXiv 2306.11695).
 
-use super::{Method, lowest};
+use super::{Chosen, Method, lowest};
 use crate::checkpoint::Weights;
 use crate::error::Result;
-use crate::mask::Mask;
 use crate::model::LinearSpec;
 use crate::pattern::{ComparisonGroup, Goal, Score};
 use crate::statistic::{InputStatistics, Statistic};
@@ -31,7 +30,7 @@ impl Method for Wanda {
         linear: &LinearSpec,
         seen: &InputStatistics,
         goal: Goal,
-    ) -> Result<Mask> {
+    ) -> Result<Chosen> {
         let score = TimesNorm(&seen.sum_of_squares()?.norms());
         lowest(weights, linear, goal, ComparisonGroup::Row, &score)
     }

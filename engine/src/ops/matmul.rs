@@ -1,67 +1,54 @@
 //! One matrix product on slices, for loops that are parallel already.
 
-/// A view of a row-major matrix whose rows lie `stride` elements apart.
+/// A view of a matrix whose element `(i, j)` stands at `i · row_stride + j · col_stride`.
 #[derive(Clone, Copy)]
-pub(super) struct View<'a> {
-    pub(super) values: &'a [f32],
-    pub(super) stride: usize,
-    pub(super) rows: usize,
-    pub(super) cols: usize,
+pub(crate) struct View<'a> {
+    values: &'a [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    /// A row-major matrix whose rows lie `stride` elements apart.
+    pub(crate) fn rows(values: &'a [f32], rows: usize, cols: usize, stride: usize) -> Self {
+        Self {
+            values,
+            rows,
+            cols,
+            row_stride: stride,
+            col_stride: 1,
+        }
+    }
+
+    /// The matrix with rows and columns exchanged.
+    pub(crate) fn transposed(self) -> Self {
+        Self {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
+    }
+
     /// Whether every element of the view lies in its slice.
     fn fits(&self) -> bool {
-        self.rows == 0
-            || self.cols <= self.stride
-                && (self.rows - 1) * self.stride + self.cols <= self.values.len()
+        let last = |n: usize, stride: usize| n.saturating_sub(1) * stride;
+        let end = last(self.rows, self.row_stride) + last(self.cols, self.col_stride);
+        self.rows == 0 || self.cols == 0 || end < self.values.len()
     }
 }
 
-/// `out = scale · a · bᵀ`, `out` row-major `[a.rows, b.rows]`, on the calling thread.
-pub(super) fn times_transposed(out: &mut [f32], a: View<'_>, b: View<'_>, scale: f32) {
-    let result = View {
-        values: out,
-        stride: b.rows,
-        rows: a.rows,
-        cols: b.rows,
-    };
-    assert!(
-        a.fits() && b.fits() && a.cols == b.cols && result.fits(),
-        "shapes of a·bᵀ"
-    );
-    let strides = Strides {
-        out_row: b.rows,
-        rhs_col: b.stride,
-        rhs_row: 1,
-    };
-    multiply(out, a, b.values, b.rows, &strides, scale);
+/// `out = scale · a · b`, rows of `out` `stride` apart, on the calling thread.
+pub(crate) fn times(out: &mut [f32], stride: usize, a: View<'_>, b: View<'_>, scale: f32) {
+    multiply(out, stride, a, b, scale, false);
 }
 
-/// `out = a · b`, `[a.rows, b.cols]` with rows `out_stride` apart, on the calling thread.
-pub(super) fn times(out: &mut [f32], out_stride: usize, a: View<'_>, b: View<'_>) {
-    let result = View {
-        values: out,
-        stride: out_stride,
-        rows: a.rows,
-        cols: b.cols,
-    };
-    assert!(
-        a.fits() && b.fits() && a.cols == b.rows && result.fits(),
-        "shapes of a·b"
-    );
-    let strides = Strides {
-        out_row: out_stride,
-        rhs_col: 1,
-        rhs_row: b.stride,
-    };
-    multiply(out, a, b.values, b.cols, &strides, 1.0);
-}
-
-struct Strides {
-    out_row: usize,
-    rhs_col: usize,
-    rhs_row: usize,
+/// `out += scale · a · b`, rows of `out` `stride` apart, on the calling thread.
+pub(crate) fn add_times(out: &mut [f32], stride: usize, a: View<'_>, b: View<'_>, scale: f32) {
+    multiply(out, stride, a, b, scale, true);
 }
 
 #[expect(unsafe_code, reason = "the matrix product takes raw pointers")]
@@ -69,26 +56,30 @@ struct Strides {
     clippy::cast_possible_wrap,
     reason = "a slice is shorter than isize::MAX"
 )]
-fn multiply(out: &mut [f32], a: View<'_>, rhs: &[f32], cols: usize, strides: &Strides, scale: f32) {
-    // SAFETY: the callers check that all `a.rows · a.cols` elements of `a`, all elements of the right-hand side
-    // under `strides`, and all `a.rows · cols` elements of `out` lie in their slices; `out` is borrowed mutably, so
-    // it overlaps neither operand. `read_dst` is false: what `out` holds is not read.
+fn multiply(out: &mut [f32], stride: usize, a: View<'_>, b: View<'_>, scale: f32, add: bool) {
+    let result = View::rows(out, a.rows, b.cols, stride);
+    assert!(
+        a.cols == b.rows && b.cols <= stride && a.fits() && b.fits() && result.fits(),
+        "shapes of a·b"
+    );
+    // SAFETY: all elements of `a`, `b` and the result lie in their slices, as was checked; rows of the result do not
+    // overlap, for they are no longer than their distance, and `out` is borrowed mutably, so it overlaps no operand.
     unsafe {
         gemm::gemm(
             a.rows,
-            cols,
+            b.cols,
             a.cols,
             out.as_mut_ptr(),
             1,
-            strides.out_row as isize,
-            false,
+            stride as isize,
+            add,
             a.values.as_ptr(),
-            1,
-            a.stride as isize,
-            rhs.as_ptr(),
-            strides.rhs_col as isize,
-            strides.rhs_row as isize,
-            0.0,
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.values.as_ptr(),
+            b.col_stride as isize,
+            b.row_stride as isize,
+            if add { 1.0 } else { 0.0 },
             scale,
             false,
             false,
@@ -105,42 +96,26 @@ mod tests {
     #[test]
     fn products_of_strided_views_are_those_of_plain_loops() {
         let values: Vec<f32> = (0..200_u8).map(|i| f32::from(i % 23) - 11.0).collect();
-        let a = View {
-            values: &values[3..],
-            stride: 9,
-            rows: 5,
-            cols: 7,
+        let at = |view: &View<'_>, i: usize, j: usize| {
+            view.values[i * view.row_stride + j * view.col_stride]
         };
-        let b = View {
-            values: &values[1..],
-            stride: 11,
-            rows: 6,
-            cols: 7,
-        };
-        let mut out = vec![f32::NAN; 30];
-        times_transposed(&mut out, a, b, 0.5);
-        for i in 0..5 {
-            for j in 0..6 {
-                let expected: f32 = (0..7)
-                    .map(|k| a.values[i * 9 + k] * b.values[j * 11 + k])
-                    .sum();
-                assert!((out[i * 6 + j] - 0.5 * expected).abs() < 1e-3);
-            }
-        }
-        let c = View {
-            values: &values[2..],
-            stride: 8,
-            rows: 7,
-            cols: 3,
-        };
-        let mut out = vec![f32::NAN; 15];
-        times(&mut out, 3, a, c);
-        for i in 0..5 {
-            for j in 0..3 {
-                let expected: f32 = (0..7)
-                    .map(|k| a.values[i * 9 + k] * c.values[k * 8 + j])
-                    .sum();
-                assert!((out[i * 3 + j] - expected).abs() < 1e-3);
+        let a = View::rows(&values[3..], 5, 7, 9);
+        let lhs = [a, View::rows(&values[3..], 7, 5, 6).transposed()];
+        let rhs = [
+            View::rows(&values[1..], 6, 7, 11).transposed(),
+            View::rows(&values[2..], 7, 3, 8),
+        ];
+        for (a, b) in lhs.into_iter().flat_map(|a| rhs.map(|b| (a, b))) {
+            let mut out = vec![f32::NAN; a.rows * b.cols];
+            times(&mut out, b.cols, a, b, 0.5);
+            let mut sum = vec![2.0; a.rows * b.cols];
+            add_times(&mut sum, b.cols, a, b, -1.0);
+            for i in 0..a.rows {
+                for j in 0..b.cols {
+                    let expected: f32 = (0..a.cols).map(|k| at(&a, i, k) * at(&b, k, j)).sum();
+                    assert!((out[i * b.cols + j] - 0.5 * expected).abs() < 1e-3);
+                    assert!((sum[i * b.cols + j] - (2.0 - expected)).abs() < 1e-3);
+                }
             }
         }
     }
@@ -149,12 +124,7 @@ mod tests {
     #[should_panic(expected = "shapes")]
     fn a_view_beyond_its_slice_is_refused() {
         let values = [0.0; 10];
-        let a = View {
-            values: &values,
-            stride: 6,
-            rows: 2,
-            cols: 6,
-        };
-        times_transposed(&mut [0.0; 4], a, a, 1.0);
+        let a = View::rows(&values, 2, 6, 6);
+        times(&mut [0.0; 4], 2, a, a.transposed(), 1.0);
     }
 }

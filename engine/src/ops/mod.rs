@@ -7,9 +7,10 @@ mod add;
 mod argmax;
 mod attention;
 mod column_sum_squares;
+mod gram;
 mod linear;
 mod loss;
-mod matmul;
+pub(crate) mod matmul;
 mod rms_norm;
 mod silu_mul;
 mod widen;
@@ -23,6 +24,7 @@ pub use attention::{
     rotate,
 };
 pub use column_sum_squares::column_sum_squares;
+pub use gram::add_gram;
 pub use linear::linear;
 pub use loss::{
     PairedPrediction, Target, TokenScore, log_probabilities, negative_log_likelihoods,

@@ -39,6 +39,16 @@ pub(crate) fn choose(
     choose_on(Isa::Native, weights, d_in, goal, among, score)
 }
 
+/// Chooses the `zeros` weights of `[n, d_in]` with the lowest scores.
+pub(crate) fn choose_in_linear(
+    values: &[f32],
+    d_in: usize,
+    zeros: usize,
+    score: &impl Score,
+) -> Result<Mask, NonFiniteScore> {
+    linear::choose(Isa::Native, &Matrix { values, d_in }, zeros, score)
+}
+
 /// [`choose`] with chosen instructions; the result is the same for all.
 pub(super) fn choose_on(
     isa: Isa,
@@ -93,7 +103,7 @@ fn of_values<T: Element>(
     clippy::cast_sign_loss,
     reason = "0 ≤ n · sparsity < n"
 )]
-pub(super) fn zeros_of(n: usize, sparsity: f64) -> usize {
+pub(crate) fn zeros_of(n: usize, sparsity: f64) -> usize {
     (n as f64 * sparsity) as usize
 }
 

@@ -20,11 +20,16 @@ pub(super) fn mark(isa: Isa, keys: &[u32], zeros: usize, group: usize, words: &m
 /// Group by group.
 fn mark_each(keys: &[u32], zeros: usize, group: usize, words: &mut [u64]) {
     for (number, keys) in keys.chunks_exact(group).enumerate() {
-        for i in (0..group).filter(|&i| rank(keys, i) < zeros) {
+        for i in (0..group).filter(|&i| is_among_lowest(keys, i, zeros)) {
             let at = number * group + i;
             words[at / 64] |= 1 << (at % 64);
         }
     }
+}
+
+/// Whether number `i` is one of the `zeros` lowest keys of its group.
+pub(crate) fn is_among_lowest(keys: &[u32], i: usize, zeros: usize) -> bool {
+    rank(keys, i) < zeros
 }
 
 /// How many of the others go before number `i`: those with a lower key, and equal ones before it.

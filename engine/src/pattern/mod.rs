@@ -19,8 +19,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use choose::ComparisonGroup;
-pub(crate) use choose::{Score, choose};
+pub(crate) use choose::{Score, choose, choose_in_linear, zeros_of};
 pub(crate) use element::Element;
+pub(crate) use group::is_among_lowest;
 
 /// Which positions may become zero. Written `"unstructured"` or `"N:M"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -1,4 +1,4 @@
-//! What a method changed of a block: which weights are zero, or whole tensors.
+//! What a recipe changed of a block: which weights are zero, or whole tensors.
 //!
 //! Zeros take one bit per weight, a sixteenth of the block's size or less. With the source's weights at hand the pruned
 //! ones come back bit by bit.
@@ -13,8 +13,8 @@ use super::durable::{Hashing, digest_of, move_into_place};
 use crate::checkpoint::{PrunedCopy, Weights};
 use crate::error::{EngineError, Result};
 use crate::mask::Mask;
-use crate::method::MethodId;
 use crate::model::Decoder;
+use crate::recipe::Recipe;
 
 /// What is kept of a linear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,9 +27,9 @@ pub(super) enum ChangeKind {
 }
 
 impl ChangeKind {
-    /// What it takes to repeat a method's work.
-    pub(super) fn of(method: MethodId) -> Self {
-        if method.only_zeroes() {
+    /// What it takes to repeat a recipe's work.
+    pub(super) fn of(recipe: Recipe) -> Self {
+        if recipe.only_zeroes() {
             Self::Zeros
         } else {
             Self::Tensors

@@ -4,7 +4,7 @@
 //! Both are on disk before they count (write beside, sync, rename), the pruned tensors before both. A state whose
 //! fingerprint differs, or whose activations are not those it names, is ignored: the pass starts over.
 //!
-//! A portable state also keeps what the method changed of each finished block: with that and the source, the pruned
+//! A portable state also keeps what the recipe changed of each finished block: with that and the source, the pruned
 //! copy is made again on another machine. Every file but the state is written once and never changed.
 
 mod changes;
@@ -24,14 +24,14 @@ use durable::{hex, sync_dir, write_durably};
 
 use super::checkpoint::PrunedCopy;
 use super::error::{EngineError, Result};
-use super::method::MethodId;
 use super::model::Decoder;
+use super::recipe::{LinearOutcome, Recipe};
 use super::windows::TokenWindows;
 
 const STATE: &str = "state.json";
 const ACTIVATIONS: &str = "activations-";
 /// Changes when the meaning of the files changes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// A directory that keeps the state of one pass.
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub(super) struct Loaded {
     pub(super) next_block: usize,
     /// Digests of the changes of every block before it; empty when they were not kept.
     pub(super) changes: Vec<String>,
+    /// Of the linears before it.
+    pub(super) outcomes: Vec<LinearOutcome>,
     /// Inputs of the next block, batch by batch, each `[n_tokens, hidden]`, row-major.
     pub(super) batches: Vec<Vec<f32>>,
 }
@@ -57,6 +59,8 @@ struct State {
     fingerprint: String,
     next_block: usize,
     activations_sha256: String,
+    /// Of the linears before the next block.
+    outcomes: Vec<LinearOutcome>,
     changes: Option<KeptChanges>,
 }
 
@@ -93,11 +97,11 @@ impl ResumeState {
         })
     }
 
-    /// Keeps what it takes to go on elsewhere, for a pass with `method`.
+    /// Keeps what it takes to go on elsewhere, for a pass by `recipe`.
     #[must_use]
-    pub fn portable(self, method: MethodId) -> Self {
+    pub fn portable(self, recipe: Recipe) -> Self {
         Self {
-            changes: Some(ChangeKind::of(method)),
+            changes: Some(ChangeKind::of(recipe)),
             ..self
         }
     }
@@ -159,6 +163,7 @@ impl ResumeState {
             file.read(&mut [0]).ok()? == 0 && hex(&digest.finalize()) == state.activations_sha256;
         is_whole.then_some(Loaded {
             next_block: state.next_block,
+            outcomes: state.outcomes,
             changes: state.changes.map_or(Vec::new(), |kept| kept.sha256),
             batches,
         })
@@ -205,12 +210,13 @@ impl ResumeState {
         sync_dir(&self.dir)
     }
 
-    /// Saves the state before block `next_block`: its inputs `batches`, and the digests of the changes of all blocks
-    /// before it, if they are kept. Then it gives what can be carried elsewhere.
+    /// Saves the state before block `next_block`: its inputs `batches`, the `outcomes` of the linears before it, and the
+    /// digests of the changes of all blocks before it, if they are kept. Then it gives what can be carried elsewhere.
     pub(super) fn save(
         &self,
         next_block: usize,
         batches: &[Tensor],
+        outcomes: &[LinearOutcome],
         changes: Option<&[String]>,
     ) -> Result<Option<SavedState>> {
         let mut digest = Sha256::new();
@@ -230,6 +236,7 @@ impl ResumeState {
             fingerprint: self.fingerprint.clone(),
             next_block,
             activations_sha256: hex(&digest.finalize()),
+            outcomes: outcomes.to_vec(),
             changes: kept.map(|(kind, digests)| KeptChanges {
                 kind,
                 sha256: digests.to_vec(),

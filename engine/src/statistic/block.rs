@@ -31,8 +31,9 @@ impl BlockStatistics {
         &self.0[input.0]
     }
 
-    /// Refuses NaN and infinity. They stay in a sum, so one look per block is enough.
-    pub(crate) fn check(&self, block: &BlockPlan) -> Result<()> {
+    /// Ends the collection; refuses NaN and infinity. They stay in a sum, so one look per block is enough.
+    pub(crate) fn finish(&mut self, block: &BlockPlan) -> Result<()> {
+        self.0.iter_mut().for_each(InputStatistics::finish);
         let mut linears = block.linears.iter();
         match linears.find(|linear| !self.of(linear.input).is_finite()) {
             Some(linear) => Err(EngineError::NonFinite {

@@ -1,11 +1,13 @@
 //! What is collected of the inputs of linears while calibration windows pass.
 
 mod block;
+mod gram;
 mod sum_of_squares;
 
 use candle_core::Tensor;
 
 pub use block::BlockStatistics;
+pub use gram::Gram;
 pub use sum_of_squares::SumOfSquares;
 
 use super::error::{EngineError, Result};
@@ -15,12 +17,15 @@ use super::error::{EngineError, Result};
 pub enum Statistic {
     /// Σx² of each feature.
     SumOfSquares,
+    /// Σ x xᵀ.
+    Gram,
 }
 
 /// The statistics of one input of linears; only those that were asked for are there.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct InputStatistics {
     sum_of_squares: Option<SumOfSquares>,
+    gram: Option<Gram>,
 }
 
 impl InputStatistics {
@@ -30,22 +35,32 @@ impl InputStatistics {
         Self {
             sum_of_squares: is_wanted(Statistic::SumOfSquares)
                 .then(|| SumOfSquares::new(d_in, n_windows)),
+            gram: is_wanted(Statistic::Gram).then(|| Gram::new(d_in)),
         }
     }
 
     /// Adds the tokens of `x`, `[n_tokens, d_in]`.
     pub fn add(&mut self, x: &Tensor) -> Result<()> {
-        match &mut self.sum_of_squares {
-            Some(sums) => sums.add(x),
-            None => Ok(()),
+        if let Some(sums) = &mut self.sum_of_squares {
+            sums.add(x)?;
+        }
+        if let Some(gram) = &mut self.gram {
+            gram.add(x)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the collection, after all windows.
+    pub fn finish(&mut self) {
+        if let Some(gram) = &mut self.gram {
+            gram.finish();
         }
     }
 
     /// Whether everything collected is finite. A NaN stays in a sum, so one look after all windows is enough.
     pub(crate) fn is_finite(&self) -> bool {
-        self.sum_of_squares
-            .as_ref()
-            .is_none_or(SumOfSquares::is_finite)
+        let sums = self.sum_of_squares.as_ref();
+        sums.is_none_or(SumOfSquares::is_finite) && self.gram.as_ref().is_none_or(Gram::is_finite)
     }
 
     /// Σx²; an error if it was not asked for.
@@ -53,5 +68,11 @@ impl InputStatistics {
         self.sum_of_squares
             .as_ref()
             .ok_or(EngineError::NotObserved(Statistic::SumOfSquares))
+    }
+    /// Σ x xᵀ; an error if it was not asked for.
+    pub fn gram(&self) -> Result<&Gram> {
+        self.gram
+            .as_ref()
+            .ok_or(EngineError::NotObserved(Statistic::Gram))
     }
 }

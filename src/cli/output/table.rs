@@ -1,6 +1,6 @@
 //! Results as a table for people.
 
-use crate::domain::report::manifest::Manifest;
+use crate::domain::report::manifest::{LinearReport, Manifest};
 use crate::domain::report::results::{Difference, Estimate, Results};
 
 /// Columns as wide as their widest cell; numbers to the right.
@@ -41,10 +41,10 @@ pub(in crate::cli) fn of_manifest(manifest: &Manifest) -> String {
     }
     let sparsity = manifest.sparsity;
     let seconds = manifest.timings_s.get("total").copied().unwrap_or_default();
-    text.push_str(&columns(&[
+    let mut rows = vec![
         vec![
             "method".to_owned(),
-            format!("{} {}", manifest.method, manifest.pattern),
+            format!("{} {}", recipe(manifest), manifest.pattern),
         ],
         vec![
             "sparsity".to_owned(),
@@ -58,8 +58,29 @@ pub(in crate::cli) fn of_manifest(manifest: &Manifest) -> String {
         vec!["time".to_owned(), format!("{seconds:.1} s")],
         vec!["peak memory".to_owned(), bytes(manifest.peak_rss_bytes)],
         vec!["digest".to_owned(), manifest.digest.clone()],
-    ]));
+    ];
+    rows.extend(layer_error(manifest).map(|error| vec!["layer error".to_owned(), error]));
+    text.push_str(&columns(&rows));
     text
+}
+
+fn recipe(manifest: &Manifest) -> String {
+    let refit = manifest.refit.then_some("refit");
+    let parts = [Some(manifest.method.as_str()), manifest.refine.as_deref(), refit];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" + ")
+}
+
+/// The mean over all linears, and what it was before the refit.
+fn layer_error(manifest: &Manifest) -> Option<String> {
+    let mean = |of: fn(&LinearReport) -> Option<f64>| {
+        let sum: Option<f64> = manifest.linears.iter().map(of).sum();
+        sum.map(|sum| format!("{:.4}", sum / manifest.linears.len() as f64))
+    };
+    let after = mean(|linear| linear.layer_error)?;
+    Some(match mean(|linear| linear.layer_error_before_refit) {
+        Some(before) => format!("{after}, before the refit {before}"),
+        None => after,
+    })
 }
 
 /// What was measured, one table for each kind of number; `names` stand above `before` and `after`.

@@ -26,6 +26,12 @@ pub struct Manifest {
     pub spec: Option<PruneSpec>,
     /// The method's name.
     pub method: String,
+    /// The name of what changed the mask of the method; `null` for nothing.
+    #[serde(default)]
+    pub refine: Option<String>,
+    /// Whether the kept weights were fitted to the dense outputs.
+    #[serde(default)]
+    pub refit: bool,
     /// `unstructured` or `N:M`.
     pub pattern: String,
     /// Over all pruned linears.
@@ -181,6 +187,16 @@ pub struct LinearReport {
     pub cols: usize,
     /// Zeros in the written tensor.
     pub zeros: u64,
+    /// `‖(W − W′)X‖² / ‖WX‖²` on the calibration tokens, `W` dense and `W′` as written; `null` where neither the
+    /// method nor the refit needs Gram matrices.
+    #[serde(default)]
+    pub layer_error: Option<f64>,
+    /// The same before the kept weights were fitted; `null` where they were not.
+    #[serde(default)]
+    pub layer_error_before_refit: Option<f64>,
+    /// How often the damping of a matrix had to grow before it could be factored.
+    #[serde(default)]
+    pub damping_steps: usize,
 }
 
 /// One file, by content.

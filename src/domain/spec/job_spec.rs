@@ -10,7 +10,7 @@ use super::method::{self, MethodObject};
 use super::model::ModelRef;
 use crate::corpora::DatasetRef;
 use crate::domain::JobId;
-use crate::engine::{Goal, MethodId, Pattern};
+use crate::engine::{Goal, MethodId, Pattern, Recipe, RefinementId};
 
 /// The kind of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -73,6 +73,13 @@ pub struct PruneSpec {
     #[serde(with = "method")]
     #[schema(value_type = MethodObject)]
     pub method: MethodId,
+    /// What changes the mask of the method, and keeps its count.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "swaps")]
+    pub refine: Option<RefinementId>,
+    /// Whether the kept weights are fitted to the dense outputs of their linear.
+    #[serde(default)]
+    pub refit: bool,
     /// Fraction of zeros asked for, in [0, 1).
     pub sparsity: f64,
     /// Which positions may become zero.
@@ -93,9 +100,19 @@ impl PruneSpec {
         }
     }
 
-    /// The calibration windows, if the method reads any.
+    /// What is done to each linear.
+    pub fn recipe(&self) -> Recipe {
+        Recipe {
+            method: self.method,
+            refine: self.refine,
+            refit: self.refit,
+        }
+    }
+
+    /// The calibration windows, if any are read.
     pub fn calibration_in_use(&self) -> Option<&CalibrationSpec> {
-        self.method.needs_calibration().then_some(&self.calibration)
+        let recipe = self.recipe();
+        recipe.needs_calibration().then_some(&self.calibration)
     }
 }
 

@@ -7,10 +7,11 @@
 //! block       = 4 · (weights of a block's linears + weights of its largest linear)
 //! batch       = 4 · max(2048, seq_len) · (3 · intermediate + 4 · hidden)
 //! calibration = 4 · n_samples · seq_len · hidden                              if the method reads any
+//! solving     = Gram matrices of a block's inputs and what the method needs   if it needs them
 //! wave        = min(256 MiB, 4 · tokens · hidden)                             of `windows`, or of the longest text
 //! head        = 4 · vocab · hidden + 32 MiB of logits                         where anything is measured
 //! measuring   = models · (wave + head)                                        models = 2 where two are compared
-//! estimate    = 9/8 · (64 MiB + block + batch + max(calibration, measuring))
+//! estimate    = 9/8 · (64 MiB + block + batch + max(calibration + solving, measuring))
 //! ```
 //!
 //! Blocks that a measurement keeps in memory because there is room for them are not counted.
@@ -50,7 +51,12 @@ fn of_model(spec: &JobSpec, model: &ModelPlan) -> u64 {
     let longest = (BATCH_TOKENS as u64).max(seq_len).max(calibration_len);
     let batch = F32 * longest * (3 * widest(model, BlockPlan::inner_width) + 4 * hidden);
     let measuring = measuring(evaluation, spec.is_comparison(), model, seq_len);
-    let all = PROGRAM_BYTES + widest(model, block) + batch + calibration.max(measuring);
+    let solving = match spec {
+        JobSpec::Prune(spec) => widest(model, |block| spec.recipe().working_bytes(block)),
+        JobSpec::Evaluate(_) => 0,
+    };
+    let pruning = calibration + solving;
+    let all = PROGRAM_BYTES + widest(model, block) + batch + pruning.max(measuring);
     all + all / 8
 }
 

@@ -8,7 +8,7 @@ use crate::corpora::Corpus;
 use crate::domain::spec::{BosRule, Guard, JobType, PruneSpec};
 use crate::domain::task_info::TaskInfo;
 use crate::engine::model::ARCHITECTURES;
-use crate::engine::{METHODS, Pattern};
+use crate::engine::{METHODS, Pattern, REFINEMENTS};
 use crate::http::input::query::NoParameters;
 use crate::http::output::problem::Problem;
 use crate::http::{BODY_LIMIT, HttpState};
@@ -21,6 +21,8 @@ pub(super) struct Capabilities {
     job_types: [JobType; 2],
     /// How weights can be ranked.
     methods: [&'static str; METHODS.len()],
+    /// What can change the mask of a method.
+    refinements: [&'static str; REFINEMENTS.len()],
     /// What `pattern` can be.
     patterns: Patterns,
     /// Registered texts that are available, from the data directory or from the hub; files below the data directory can be used as `local` besides.
@@ -109,6 +111,7 @@ pub(super) async fn get_capabilities(
     Ok(Json(Capabilities {
         job_types: JobType::ALL,
         methods: METHODS.map(|method| method.name()),
+        refinements: REFINEMENTS.map(|refinement| refinement.name()),
         patterns: Patterns {
             named: Pattern::NAMED,
             max_group: Pattern::MAX_GROUP,

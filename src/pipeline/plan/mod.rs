@@ -11,7 +11,7 @@ use crate::datasets::{DataRoots, DatasetNotFound, Place};
 use crate::domain::attempt::AttemptSpec;
 use crate::domain::spec::{CalibrationSpec, PruneSpec};
 use crate::domain::{ErrorCode, HubReach};
-use crate::engine::{Goal, MethodId, ModelPlan};
+use crate::engine::{Goal, ModelPlan, Recipe};
 pub use evaluation::{EvaluationPlan, TaskSource};
 pub use model::ModelSource;
 
@@ -20,11 +20,11 @@ pub use model::ModelSource;
 pub struct Plan {
     /// The model.
     pub model: ModelSource,
-    /// How weights are ranked.
-    pub method: MethodId,
+    /// What is done to each linear.
+    pub recipe: Recipe,
     /// What is asked of every linear.
     pub goal: Goal,
-    /// What activations are observed on; `None` where the method observes none.
+    /// What activations are observed on; `None` where the recipe observes none.
     pub calibration: Option<CalibrationPlan>,
     /// What is measured.
     pub evaluation: EvaluationPlan,
@@ -72,7 +72,7 @@ impl Plan {
             calibration.map(|calibration| CalibrationPlan::locate(calibration, &roots));
         Ok(Self {
             model: ModelSource::of_attempt(attempt, &spec.model)?,
-            method: spec.method,
+            recipe: spec.recipe(),
             goal: spec.goal(),
             calibration: calibration.transpose()?,
             evaluation: EvaluationPlan::locate(

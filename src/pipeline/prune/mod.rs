@@ -9,7 +9,7 @@ use super::plan::Plan;
 use super::{Listener, PipelineError, Workspace};
 use crate::domain::report::manifest::LinearReport;
 use crate::engine::{
-    Checkpoint, Decoder, ModelPlan, PruneOptions, ResumeState, TokenWindows, prune,
+    Checkpoint, Decoder, LinearOutcome, ModelPlan, PruneOptions, ResumeState, TokenWindows, prune,
 };
 pub(super) use target::fresh_directory;
 
@@ -26,31 +26,39 @@ pub(super) fn prune_into(
     let state = dir.map(|dir| ResumeState::open(dir, fingerprint));
     let state = state.transpose()?.map(|state| {
         if workspace.is_portable {
-            state.portable(plan.method)
+            state.portable(plan.recipe)
         } else {
             state
         }
     });
     let target = target::open(decoder, workspace, state.as_ref(), windows)?;
     let options = PruneOptions {
-        method: plan.method,
+        recipe: plan.recipe,
         goal: plan.goal,
         windows,
         resume_state: state.as_ref(),
     };
-    prune(decoder, &target, &options, &mut EngineObserver(listener))?;
-    count_zeros(&workspace.artifact, decoder.plan())
+    let outcomes = prune(decoder, &target, &options, &mut EngineObserver(listener))?;
+    report(&workspace.artifact, decoder.plan(), &outcomes)
 }
 
 /// Every pruned linear with its zeros, counted in the files that are delivered.
-fn count_zeros(dir: &Path, model_plan: &ModelPlan) -> Result<Vec<LinearReport>, PipelineError> {
+fn report(
+    dir: &Path,
+    model_plan: &ModelPlan,
+    outcomes: &[LinearOutcome],
+) -> Result<Vec<LinearReport>, PipelineError> {
     let delivered = Checkpoint::open(dir)?;
-    let reports = model_plan.linears().map(|linear| {
+    let reports = model_plan.linears().enumerate().map(|(at, linear)| {
+        let outcome = outcomes.get(at);
         Ok(LinearReport {
             name: linear.name.clone(),
             rows: linear.d_out,
             cols: linear.d_in,
             zeros: delivered.read(&linear.weight())?.count_zeros(),
+            layer_error: outcome.map(|outcome| outcome.layer_error),
+            layer_error_before_refit: outcome.and_then(|outcome| outcome.layer_error_before_refit),
+            damping_steps: outcome.map_or(0, |outcome| outcome.damping_steps),
         })
     });
     reports.collect()

@@ -63,7 +63,7 @@ pub(super) fn fingerprint(
     add(&weights_digest(&model.files));
     // The computation follows the configuration, so another one gives other activations.
     add(&format!("{config:?}"));
-    add(plan.method.name());
+    add(&plan.recipe.to_string());
     add(&plan.goal.pattern.to_string());
     add(&plan.goal.sparsity.to_bits().to_string());
     add(&plan.device.to_string());
@@ -118,7 +118,9 @@ pub(super) fn finish(
         digest: weights_digest(&files),
         model: pruned.provenance,
         spec: plan.spec.clone(),
-        method: plan.method.to_string(),
+        method: plan.recipe.method.to_string(),
+        refine: plan.recipe.refine.map(|refine| refine.to_string()),
+        refit: plan.recipe.refit,
         pattern: plan.goal.pattern.to_string(),
         sparsity: Sparsity {
             requested: plan.goal.sparsity,

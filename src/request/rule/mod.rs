@@ -41,6 +41,8 @@ pub(super) enum Absent {
 pub(super) enum Rule {
     /// A string.
     Text(TextRule),
+    /// `true` or `false`.
+    Flag,
     /// A whole number.
     Integer {
         range: RangeInclusive<i128>,

@@ -38,6 +38,10 @@ impl Rule {
     pub(in crate::request) fn read(&self, value: &Value, at: &str, errors: &mut Errors) -> Value {
         match self {
             Self::Text(text) => errors.take(at, of_text(text, value)),
+            Self::Flag => match value {
+                Value::Bool(_) => value.clone(),
+                other => errors.take(at, Err(mismatch("true or false", other))),
+            },
             Self::Integer { range, unit } => errors.take(at, of_integer(range, unit, value)),
             Self::Number(range) => {
                 let bounds = format!("[{}, {}]", range.start(), range.end());

@@ -14,6 +14,7 @@ impl Rule {
     pub(in crate::request) fn schema(&self, components: &mut Components) -> Value {
         match self {
             Self::Text(text) => text.schema(),
+            Self::Flag => json!({"type": "boolean"}),
             Self::Integer { range, .. } => {
                 json!({"type": "integer", "minimum": range.start(), "maximum": range.end()})
             }

@@ -37,7 +37,7 @@ fn the_minimal_body_gets_the_papers_recipe() {
         json!({
             "type": "prune",
             "model": {"source": "hub", "id": "org/name", "revision": "main"},
-            "method": {"type": "wanda"}, "sparsity": 0.5, "pattern": "unstructured",
+            "method": {"type": "wanda"}, "refine": null, "refit": false, "sparsity": 0.5, "pattern": "unstructured",
             "calibration": {"dataset": "c4", "n_samples": 128, "seq_len": null, "seed": 0},
             "evaluation": {
                 "perplexity": [{"dataset": "wikitext2"}], "seq_len": null, "windows": null,
@@ -104,7 +104,7 @@ fn every_field_can_be_given() {
 #[test]
 fn all_wrong_fields_are_reported_at_once() {
     let body = json!({
-        "model": "../etc/passwd", "sparsity": 1.0, "pattern": "4:2", "method": "sparsegpt", "sparsty": 0.5,
+        "model": "../etc/passwd", "sparsity": 1.0, "pattern": "4:2", "method": "gpt", "refine": "x", "refit": 1, "sparsty": 0.5,
         "calibration": {"dataset": "pile", "n_samples": 0, "seq_len": "long", "seed": -1},
         "evaluation": {"perplexity": ["wikitext2", "x", {"dataset": "local"}], "tasks": ["bolq"]},
         "artifact": {"formats": ["gguf"]}, "metadata": {"a/b": 1}, "name": "n".repeat(201),
@@ -125,6 +125,8 @@ fn all_wrong_fields_are_reported_at_once() {
         ("/model", "invalid_format"),
         ("/name", "out_of_range"),
         ("/pattern", "invalid_format"),
+        ("/refine", "unsupported"),
+        ("/refit", "wrong_type"),
         ("/sparsity", "out_of_range"),
         ("/sparsty", "unknown_field"),
     ];
@@ -132,6 +134,13 @@ fn all_wrong_fields_are_reported_at_once() {
         found,
         expected.map(|(pointer, code)| (pointer.to_owned(), code))
     );
+}
+
+#[test]
+fn a_refinement_needs_a_method_that_keeps_the_weights() {
+    let body = |method| json!({"model": "demo", "pattern": "2:4", "method": method, "refine": "swaps"});
+    assert_eq!(errors(&body("sparsegpt")), [("/refine".to_owned(), "contradiction")]);
+    assert_eq!(prune(&body("wanda")).recipe().to_string(), "wanda + swaps");
 }
 
 #[test]

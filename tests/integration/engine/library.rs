@@ -7,7 +7,7 @@ use candle_transformers::models::llama::{Cache, Llama, LlamaConfig};
 use secateur::engine::model::BlockContext;
 use secateur::engine::ops::TokenLayout;
 use secateur::engine::{
-    Checkpoint, Decoder, EngineError, Observer, PassProgress, PruneOptions, PrunedCopy, Result,
+    Checkpoint, Decoder, EngineError, LinearOutcome, Observer, PassProgress, PruneOptions, PrunedCopy, Result,
     ResumeState, Silent, Statistic, TokenWindows, observe, prune,
 };
 
@@ -53,7 +53,7 @@ fn prune_with(
     out: &Path,
     state: &ResumeState,
     observer: &mut dyn Observer,
-) -> Result<()> {
+) -> Result<Vec<LinearOutcome>> {
     let source = Checkpoint::open(model)?;
     let decoder = Decoder::open(&source, &Device::Cpu)?;
     let target = match PrunedCopy::reopen(&source, out)? {
@@ -62,7 +62,7 @@ fn prune_with(
     };
     let windows = tiny_windows();
     let options = PruneOptions {
-        method: method("wanda"),
+        recipe: method("wanda").into(),
         goal: half("unstructured"),
         windows: Some(&windows),
         resume_state: Some(state),
@@ -272,7 +272,7 @@ fn a_model_with_nan_fails_with_block_and_linear_named() {
     ] {
         let windows = tiny_windows();
         let options = PruneOptions {
-            method: method(name),
+            recipe: method(name).into(),
             goal: half("unstructured"),
             windows: Some(&windows),
             resume_state: None,

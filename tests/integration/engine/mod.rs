@@ -5,6 +5,7 @@ mod families;
 pub(crate) mod generate;
 pub(crate) mod library;
 pub(crate) mod log_likelihood;
+mod methods;
 pub(crate) mod real_model;
 pub(crate) mod reference;
 pub(crate) mod reference_scores;

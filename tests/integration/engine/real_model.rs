@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use secateur::engine::{Checkpoint, ModelPlan, TokenWindows};
+use secateur::engine::{Checkpoint, Goal, ModelPlan, Recipe, TokenWindows};
 use serde_json::Value;
 
 use crate::engine::library::assert_same_logits;
@@ -34,9 +34,7 @@ impl Real {
             .join("smollm2");
         let calibration =
             Tensors::read(&reference.join("calibration_ids.safetensors")).windows("input_ids");
-        let expected =
-            serde_json::from_slice(&std::fs::read(reference.join("reference.json")).unwrap())
-                .unwrap();
+        let expected = json(&reference.join("reference.json"));
         Some(Self {
             model,
             reference,
@@ -75,7 +73,11 @@ impl Real {
     }
 
     fn check_perplexity(&self, run: &str, dir: &Path, relative: f64) {
-        let sums = self.expected["runs"][run]["window_nll_sum"].as_array();
+        self.check_perplexity_of(&self.expected, run, dir, relative);
+    }
+
+    fn check_perplexity_of(&self, expected: &Value, run: &str, dir: &Path, relative: f64) {
+        let sums = expected["runs"][run]["window_nll_sum"].as_array();
         let sums = sums.unwrap().iter().take(WINDOWS);
         let sum: f64 = sums.map(|sum| sum.as_f64().unwrap()).sum();
         let expected = (sum / (WINDOWS * SEQ_LEN) as f64).exp();
@@ -115,6 +117,10 @@ impl Real {
         });
         agreement.collect()
     }
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
 impl Real {
@@ -196,6 +202,28 @@ fn dense_and_magnitude_perplexities_are_those_of_the_reference() {
         &real.calibration,
     );
     real.check_perplexity("magnitude-50", pruned.dir.path(), 0.03);
+}
+
+/// The original takes ten steps of the refit and zeroes a few weights more.
+#[test]
+fn fitted_weights_have_the_perplexity_of_the_original() {
+    let Some(real) = Real::find() else { return };
+    let refitted = Recipe {
+        refit: true,
+        ..method("wanda").into()
+    };
+    let expected = json(&real.reference.join("../methods/smollm2.json"));
+    for (run, recipe, sparsity, relative) in [
+        ("pcg@50", refitted, 0.5, 0.01),
+        ("sparsegpt@60", method("sparsegpt").into(), 0.6, 0.02),
+    ] {
+        let goal = Goal {
+            sparsity,
+            ..half("unstructured")
+        };
+        let pruned = prune_model(&real.model, recipe, goal, &real.calibration);
+        real.check_perplexity_of(&expected, run, pruned.dir.path(), relative);
+    }
 }
 
 #[test]

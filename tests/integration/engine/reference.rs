@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use safetensors::SafeTensors;
-use secateur::engine::model::LinearSpec;
 use secateur::engine::{
-    BlockStatistics, Checkpoint, ComparisonGroup, Decoder, Goal, InputStatistics, Mask, Method,
-    MethodId, ModelPlan, Observer, PassProgress, Pattern, PruneOptions, PrunedCopy, ResidentBlocks,
-    Result, Ria, Silent, Statistic, TokenWindows, Weights, perplexity, prune,
+    BlockStatistics, Checkpoint, Decoder, Goal, LinearOutcome, MethodId, ModelPlan, Observer,
+    PassProgress, PruneOptions, PrunedCopy, Recipe, ResidentBlocks, Silent, TokenWindows,
+    perplexity, prune,
 };
 
 use crate::engine::log_likelihood::logits_of;
@@ -86,7 +85,7 @@ impl Tensors {
         self.0.contains_key(name)
     }
 
-    fn f32(&self, name: &str) -> Vec<f32> {
+    pub(super) fn f32(&self, name: &str) -> Vec<f32> {
         self.bytes(name)
             .chunks_exact(4)
             .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
@@ -103,15 +102,24 @@ impl Tensors {
     }
 }
 
-/// A pruned copy of a model and Σx² by linear.
+/// A pruned copy of a model, with Σx² and outcomes by linear.
 pub(crate) struct Pruned {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) sums: BTreeMap<String, Vec<f64>>,
+    pub(crate) outcomes: BTreeMap<String, LinearOutcome>,
+}
+
+impl Pruned {
+    /// The mean layer error.
+    pub(crate) fn mean_error(&self) -> f64 {
+        let errors = self.outcomes.values().map(|outcome| outcome.layer_error);
+        errors.sum::<f64>() / self.outcomes.len() as f64
+    }
 }
 
 pub(crate) fn prune_model(
     model: &Path,
-    method: MethodId,
+    recipe: impl Into<Recipe>,
     goal: Goal,
     windows: &TokenWindows,
 ) -> Pruned {
@@ -120,7 +128,7 @@ pub(crate) fn prune_model(
     let decoder = Decoder::open(&source, &Device::Cpu).unwrap();
     let target = PrunedCopy::create(&source, dir.path()).unwrap();
     let options = PruneOptions {
-        method,
+        recipe: recipe.into(),
         goal,
         windows: Some(windows),
         resume_state: None,
@@ -129,9 +137,15 @@ pub(crate) fn prune_model(
         plan: decoder.plan(),
         by_linear: BTreeMap::new(),
     };
-    prune(&decoder, &target, &options, &mut sums).unwrap();
+    let outcomes = prune(&decoder, &target, &options, &mut sums).unwrap();
+    let names = decoder.plan().linears().map(|linear| linear.name.clone());
+    let outcomes = names.zip(outcomes).collect();
     let sums = sums.by_linear;
-    Pruned { dir, sums }
+    Pruned {
+        dir,
+        sums,
+        outcomes,
+    }
 }
 
 /// Keeps Σx² by linear.
@@ -145,13 +159,10 @@ impl Observer for Sums<'_> {
 
     fn observed(&mut self, block: usize, seen: &BlockStatistics) {
         for linear in &self.plan.blocks[block].linears {
-            let sums = seen
-                .of(linear.input)
-                .sum_of_squares()
-                .unwrap()
-                .sums()
-                .to_vec();
-            self.by_linear.insert(linear.name.clone(), sums);
+            if let Ok(sums) = seen.of(linear.input).sum_of_squares() {
+                let sums = sums.sums().to_vec();
+                self.by_linear.insert(linear.name.clone(), sums);
+            }
         }
     }
 }
@@ -163,16 +174,19 @@ pub(crate) fn perplexity_of(model: &Path, windows: &TokenWindows) -> f64 {
     perplexity(&mut model, windows, &mut Silent).unwrap().value
 }
 
-/// Which weights of the pruned copy are zero.
-fn zeros(dir: &Path, linear: &str) -> Vec<bool> {
-    let weights = Checkpoint::open(dir)
-        .unwrap()
-        .read(&format!("{linear}.weight"))
-        .unwrap();
-    weights.into_f32().iter().map(|&w| w == 0.0).collect()
+/// Weights of a linear of the pruned copy.
+pub(super) fn weights(dir: &Path, linear: &str) -> Vec<f32> {
+    let checkpoint = Checkpoint::open(dir).unwrap();
+    let weights = checkpoint.read(&format!("{linear}.weight"));
+    weights.unwrap().into_f32()
 }
 
-fn assert_close(actual: f64, expected: f64, relative: f64, what: &str) {
+/// Which of them are zero.
+fn zeros(dir: &Path, linear: &str) -> Vec<bool> {
+    weights(dir, linear).iter().map(|&w| w == 0.0).collect()
+}
+
+pub(super) fn assert_close(actual: f64, expected: f64, relative: f64, what: &str) {
     let off = (actual - expected).abs() / expected.abs();
     assert!(
         off <= relative,
@@ -248,86 +262,6 @@ fn check_tiny(name: &str) {
         0.03,
         "magnitude-50",
     );
-}
-
-/// RIA with the original's count of zeros per linear: all scores up to the one at `floor(n · sparsity)`.
-#[derive(Debug)]
-struct OriginalRia;
-
-impl Method for OriginalRia {
-    fn name(&self) -> &'static str {
-        "original-ria"
-    }
-
-    fn doc(&self) -> &'static str {
-        "RIA with one more zero per linear."
-    }
-
-    fn needs(&self) -> &'static [Statistic] {
-        Ria::DEFAULT.needs()
-    }
-
-    fn prune(
-        &self,
-        weights: &mut Weights,
-        linear: &LinearSpec,
-        seen: &InputStatistics,
-        goal: Goal,
-    ) -> Result<Mask> {
-        let n = match &*weights {
-            Weights::F32(values) => values.len(),
-            _ => panic!("the models of the reference are in f32"),
-        };
-        let one_more = match goal.pattern {
-            Pattern::Unstructured => 1.5 / n as f64,
-            Pattern::KeptOfGroup { .. } => 0.0,
-        };
-        let goal = Goal {
-            sparsity: goal.sparsity + one_more,
-            ..goal
-        };
-        Ria::DEFAULT.prune(weights, linear, seen, goal)
-    }
-}
-
-/// RIA that compares the weights of each row, as the original does with `--per_outneuron`.
-static RIA_BY_ROWS: Ria = Ria {
-    among: ComparisonGroup::Row,
-};
-
-fn check_ria(name: &str) {
-    let Some(dir) = reference_dir() else {
-        return;
-    };
-    let model = dir.join(name);
-    let windows = Tensors::read(&model.join("calib_ids.safetensors")).windows("input_ids");
-    let eval = Tensors::read(&model.join("eval.safetensors")).windows("eval_ids");
-    let golden = Tensors::read(&dir.join(format!("methods/{name}.safetensors")));
-    let expected: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(dir.join(format!("methods/{name}.json"))).unwrap())
-            .unwrap();
-    for (run, method, pattern) in [
-        ("ria-50", MethodId::new(&OriginalRia), "unstructured"),
-        ("ria-50-rows", MethodId::new(&RIA_BY_ROWS), "unstructured"),
-        ("ria-2of4", method("ria"), "2:4"),
-    ] {
-        let pruned = prune_model(&model, method, half(pattern), &windows);
-        for linear in pruned.sums.keys() {
-            let mask = golden.bytes(&format!("{run}/mask/{linear}"));
-            let expected: Vec<bool> = mask.iter().map(|&bit| bit == 1).collect();
-            let actual = zeros(pruned.dir.path(), linear);
-            let differing = actual.iter().zip(&expected).filter(|(a, b)| a != b).count();
-            assert_eq!(differing, 0, "{run}: bits of the mask of {linear}");
-        }
-        let expected = expected["runs"][run]["perplexity"].as_f64().unwrap();
-        assert_close(perplexity_of(pruned.dir.path(), &eval), expected, 1e-4, run);
-    }
-}
-
-#[test]
-fn ria_gives_the_masks_of_the_original() {
-    check_ria("tiny-random");
-    check_ria("tiny-trained");
 }
 
 #[test]

@@ -5,11 +5,7 @@ use std::path::Path;
 
 use secateur::domain::job::progress::{Phase, Step};
 use secateur::domain::report::manifest::Manifest;
-use secateur::engine::model::LinearSpec;
-use secateur::engine::{
-    Goal, InputStatistics, Mask, Method, MethodId, Result as EngineResult, SavedState, Statistic,
-    Weights,
-};
+use secateur::engine::{Recipe, SavedState};
 use secateur::pipeline::{
     CalibrationPlan, DeviceName, EvaluationPlan, Listener, ModelSource, PipelineError, Plan,
     Workspace, prune_job,
@@ -59,20 +55,20 @@ impl Listener for Witness {
 
 struct Work {
     dir: TempDir,
-    method: MethodId,
+    recipe: Recipe,
 }
 
 impl Work {
     fn new() -> Self {
-        Self::with(method("wanda"))
+        Self::with(method("wanda").into())
     }
 
-    fn with(method: MethodId) -> Self {
+    fn with(recipe: Recipe) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("model")).unwrap();
         write_model(&dir.path().join("model"), SHAPE);
         write_ids(&dir.path().join("ids.safetensors"), 4, 32, SHAPE.vocab);
-        Self { dir, method }
+        Self { dir, recipe }
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -85,7 +81,7 @@ impl Work {
                 id: "m".to_owned(),
                 path: self.path("model"),
             },
-            method: self.method,
+            recipe: self.recipe,
             goal: half("unstructured"),
             calibration: Some(CalibrationPlan::Given(self.path("ids.safetensors"))),
             evaluation: EvaluationPlan::default(),
@@ -221,54 +217,33 @@ fn an_attempt_goes_on_elsewhere_with_the_files_of_its_last_state() {
     assert_eq!(manifest.digest, work.undisturbed().digest);
 }
 
-/// Prunes as the default method does, and halves what is kept.
-#[derive(Debug)]
-struct Halving;
-
-impl Method for Halving {
-    fn name(&self) -> &'static str {
-        "halving"
-    }
-
-    fn doc(&self) -> &'static str {
-        "Halves the kept weights."
-    }
-
-    fn needs(&self) -> &'static [Statistic] {
-        MethodId::default().needs()
-    }
-
-    fn only_zeroes(&self) -> bool {
-        false
-    }
-
-    fn prune(
-        &self,
-        weights: &mut Weights,
-        linear: &LinearSpec,
-        seen: &InputStatistics,
-        goal: Goal,
-    ) -> EngineResult<Mask> {
-        let mask = MethodId::default().prune(weights, linear, seen, goal)?;
-        if let Weights::F32(values) = weights {
-            for value in values.iter_mut() {
-                *value /= 2.0;
-            }
-        }
-        Ok(mask)
-    }
-}
-
 #[test]
 fn changed_weights_are_carried_as_well_as_zeros() {
-    let work = Work::with(MethodId::new(&Halving));
-    let received = carried(&work);
-    assert!(received.join("tensors-1.bin").try_exists().unwrap());
-    let (resumed_at, manifest) = elsewhere(&work, &received);
-    assert_eq!(resumed_at, Some(2));
-    assert_half_is_zero(&manifest);
-    assert_eq!(manifest.digest, work.undisturbed().digest);
-    assert_ne!(manifest.digest, Work::new().undisturbed().digest);
+    let plain = Work::new().undisturbed();
+    for recipe in [
+        Recipe::from(method("sparsegpt")),
+        method("alps").into(),
+        Recipe {
+            refine: Some("swaps".parse().unwrap()),
+            refit: true,
+            ..method("wanda").into()
+        },
+    ] {
+        let work = Work::with(recipe);
+        let received = carried(&work);
+        assert!(received.join("tensors-1.bin").try_exists().unwrap());
+        let (resumed_at, manifest) = elsewhere(&work, &received);
+        assert_eq!(resumed_at, Some(2));
+        let undisturbed = work.undisturbed();
+        assert_eq!(manifest.digest, undisturbed.digest);
+        assert_ne!(manifest.digest, plain.digest);
+        let errors = |manifest: &Manifest| -> Vec<Option<f64>> {
+            let linears = manifest.linears.iter();
+            linears.map(|linear| linear.layer_error).collect()
+        };
+        assert!(errors(&manifest).iter().all(Option::is_some));
+        assert_eq!(errors(&manifest), errors(&undisturbed), "{recipe}");
+    }
 }
 
 #[test]

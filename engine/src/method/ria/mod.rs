@@ -5,10 +5,9 @@
 
 use rayon::prelude::*;
 
-use super::{Method, lowest};
+use super::{Chosen, Method, lowest};
 use crate::checkpoint::Weights;
 use crate::error::Result;
-use crate::mask::Mask;
 use crate::model::LinearSpec;
 use crate::pattern::{ComparisonGroup, Element, Goal, Score};
 use crate::simd::{LANES, vectorized};
@@ -47,7 +46,7 @@ impl Method for Ria {
         linear: &LinearSpec,
         seen: &InputStatistics,
         goal: Goal,
-    ) -> Result<Mask> {
+    ) -> Result<Chosen> {
         let score = RelativeImportance::of(weights, linear.d_in, &seen.sum_of_squares()?.norms());
         lowest(weights, linear, goal, self.among, &score)
     }

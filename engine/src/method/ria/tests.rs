@@ -29,9 +29,8 @@ fn mask(ria: Ria, values: &[f32], roots: &[f32], pattern: Pattern, sparsity: f64
     let linear = linear(values.len() / d_in, d_in);
     let goal = Goal { pattern, sparsity };
     let mut weights = Weights::F32(values.to_vec());
-    let mask = ria
-        .prune(&mut weights, &linear, &seen(roots), goal)
-        .unwrap();
+    let chosen = ria.prune(&mut weights, &linear, &seen(roots), goal);
+    let mask = chosen.unwrap().mask;
     let chosen = (0..values.len()).filter(|at| mask.contains(at / d_in, at % d_in));
     chosen.collect()
 }

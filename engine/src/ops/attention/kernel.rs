@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::AttentionShape;
 use super::rotate::rotate_row;
-use crate::ops::matmul::{View, times, times_transposed};
+use crate::ops::matmul::{View, times};
 use crate::simd::{LANES, exp, max, vectorized};
 
 /// Scores of a chunk of queries that stay in the second-level cache.
@@ -81,20 +81,12 @@ impl AttentionShape<'_> {
         for head in 0..self.heads {
             let kv_offset = (first - span.first) * kv_width
                 + head / (self.heads / self.kv_heads) * self.head_dim;
-            let of_keys = |values| View {
-                values,
-                stride: kv_width,
-                rows: keys,
-                cols: self.head_dim,
-            };
+            let of_keys = |values| View::rows(values, keys, self.head_dim, kv_width);
             let (k, v) = (&span.k[kv_offset..], &span.v[kv_offset..]);
-            let q = View {
-                values: &scratch.q[head * self.head_dim..],
-                stride: width,
-                rows: queries,
-                cols: self.head_dim,
-            };
-            times_transposed(&mut scratch.scores, q, of_keys(k), self.scale);
+            let q = &scratch.q[head * self.head_dim..];
+            let q = View::rows(q, queries, self.head_dim, width);
+            let k = of_keys(k).transposed();
+            times(&mut scratch.scores, keys, q, k, self.scale);
             for (row, (scores, scale)) in scratch
                 .scores
                 .chunks_exact_mut(keys)
@@ -105,14 +97,9 @@ impl AttentionShape<'_> {
                 let seen = self.first_key(position) - first..position + 1 - first;
                 *scale = 1.0 / vectorized(|| exponentials(scores, seen));
             }
-            let weights = View {
-                values: &scratch.scores,
-                stride: keys,
-                rows: queries,
-                cols: keys,
-            };
+            let weights = View::rows(&scratch.scores, queries, keys, keys);
             let out = &mut out[head * self.head_dim..];
-            times(out, width, weights, of_keys(v));
+            times(out, width, weights, of_keys(v), 1.0);
             for (row, scale) in out.chunks_mut(width).zip(&scratch.scale) {
                 row[..self.head_dim].iter_mut().for_each(|y| *y *= scale);
             }

@@ -1,0 +1,168 @@
+//! What is done to each linear.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::Weights;
+use crate::error::{EngineError, Result};
+use crate::layer_error::squared_output;
+use crate::mask::Mask;
+use crate::method::{Chosen, MethodId};
+use crate::model::{BlockPlan, LinearSpec};
+use crate::pattern::Goal;
+use crate::refine::{RefinementId, refit};
+use crate::statistic::{Gram, InputStatistics, Statistic};
+
+/// A method, and what follows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recipe {
+    /// Chooses the weights that become zero.
+    pub method: MethodId,
+    /// Changes which ones.
+    pub refine: Option<RefinementId>,
+    /// Whether the kept weights are fitted to the dense outputs.
+    pub refit: bool,
+}
+
+/// A linear after a recipe.
+pub(crate) struct Pruned {
+    pub(crate) mask: Mask,
+    pub(crate) weights: Weights,
+    /// Where the Gram matrix of the input is known.
+    pub(crate) outcome: Option<LinearOutcome>,
+}
+
+/// How a linear came out that was pruned with the Gram matrix of its input.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LinearOutcome {
+    /// `‖(W − W′)X‖² / ‖WX‖²` on the calibration tokens, `W` dense and `W′` pruned.
+    pub layer_error: f64,
+    /// The same before the kept weights were fitted; `None` where they were not.
+    pub layer_error_before_refit: Option<f64>,
+    /// How often the damping of a matrix had to grow before it could be factored.
+    pub damping_steps: usize,
+}
+
+impl From<MethodId> for Recipe {
+    /// The method alone.
+    fn from(method: MethodId) -> Self {
+        Self {
+            method,
+            refine: None,
+            refit: false,
+        }
+    }
+}
+
+impl Recipe {
+    /// What it needs to know of a linear's input.
+    pub fn needs(self) -> Vec<Statistic> {
+        let refine = self.refine.map_or(&[] as &[_], |refine| refine.needs());
+        let refit: &[_] = if self.refit { &[Statistic::Gram] } else { &[] };
+        [self.method.needs(), refine, refit].concat()
+    }
+
+    /// Why its parts do not go together, if they do not.
+    pub fn contradiction(self) -> Option<String> {
+        let (method, refine) = (self.method, self.refine?);
+        (!method.only_zeroes()).then(|| {
+            format!("{refine} changes masks, and {method} fits the kept weights to its own mask")
+        })
+    }
+
+    /// Whether it reads calibration windows.
+    pub fn needs_calibration(self) -> bool {
+        !self.needs().is_empty()
+    }
+
+    /// Whether the kept weights stay as they are.
+    pub(crate) fn only_zeroes(self) -> bool {
+        self.method.only_zeroes() && !self.refit
+    }
+
+    /// Bytes that are needed to prune a block, besides its weights and its inputs.
+    pub fn working_bytes(self, block: &BlockPlan) -> u64 {
+        const F32: u64 = size_of::<f32>() as u64;
+        let square = |width: u64| F32 * width * width;
+        let gram = self.needs().contains(&Statistic::Gram);
+        let grams: u64 = block.inputs.iter().map(|&width| square(width as u64)).sum();
+        let of_linear = |linear: &LinearSpec| {
+            let method = self
+                .method
+                .working_bytes(linear.d_out as u64, linear.d_in as u64);
+            // The scaled Gram matrix and the fitted weights.
+            let refit = square(linear.d_in as u64) + F32 * linear.weights();
+            // The dense weights.
+            let dense = F32 * linear.weights();
+            let refit = if self.refit { refit } else { 0 };
+            method.max(refit) + if gram { dense } else { 0 }
+        };
+        let linears = block.linears.iter().map(of_linear).max();
+        linears.unwrap_or_default() + if gram { grams } else { 0 }
+    }
+
+    /// Prunes the weights of a linear.
+    pub(crate) fn prune(
+        self,
+        mut weights: Weights,
+        linear: &LinearSpec,
+        seen: &InputStatistics,
+        goal: Goal,
+    ) -> Result<Pruned> {
+        let gram = self.needs().contains(&Statistic::Gram);
+        let gram = gram.then(|| seen.gram()).transpose()?;
+        let dense = (gram.is_some() || self.refine.is_some()).then(|| weights.clone().into_f32());
+        let Chosen {
+            mut mask,
+            damping_steps,
+        } = self.method.prune(&mut weights, linear, seen, goal)?;
+        if let Some((refine, dense)) = self.refine.zip(dense.as_ref()) {
+            refine.refine(&mut mask, dense, seen, goal.pattern)?;
+        }
+        mask.apply(&mut weights);
+        let outcome = dense.zip(gram).map(|(dense, gram)| {
+            let refitted = self.refit.then(|| refit(&dense, &mut weights, &mask, gram));
+            LinearOutcome {
+                layer_error: refitted
+                    .map_or_else(|| lost(&dense, &weights, gram), |refitted| refitted.after),
+                layer_error_before_refit: refitted.map(|refitted| refitted.before),
+                damping_steps,
+            }
+        });
+        if outcome.is_some_and(|outcome| !outcome.layer_error.is_finite()) {
+            return Err(EngineError::NonFinite {
+                what: "weights",
+                place: linear.name.clone(),
+            });
+        }
+        Ok(Pruned {
+            mask,
+            weights,
+            outcome,
+        })
+    }
+}
+
+/// `‖(W − W′)X‖² / ‖WX‖²`.
+fn lost(dense: &[f32], pruned: &Weights, gram: &Gram) -> f64 {
+    let pruned = pruned.clone().into_f32();
+    let difference: Vec<f32> = dense.iter().zip(pruned).map(|(w, p)| w - p).collect();
+    match squared_output(dense, gram) {
+        0.0 => 0.0,
+        dense => squared_output(&difference, gram) / dense,
+    }
+}
+
+impl fmt::Display for Recipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.method)?;
+        if let Some(refine) = self.refine {
+            write!(f, " + {refine}")?;
+        }
+        if self.refit {
+            f.write_str(" + refit")?;
+        }
+        Ok(())
+    }
+}
