@@ -16,7 +16,8 @@ use crate::artifacts::{self, ArtifactStore};
 use crate::bundled;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
-    ConnectionLimits, RequestLimits, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs,
+    ConnectionLimits, RequestLimits, ServerConfig, StorageArgs, WORKER_LISTEN, WebhookArgs,
+    WorkerArgs,
 };
 use crate::datasets::DataRoots;
 use crate::http::{self, Hosts, HttpState, Metrics};
@@ -137,7 +138,7 @@ async fn launch(
         devices: devices.into(),
         hosts: match config.listen.hosts {
             Some(names) => Hosts::Only(names.into()),
-            None if config.listen.insecure_no_auth => Hosts::Any,
+            None if config.listen.insecure_no_auth => Hosts::Unregistered,
             None => Hosts::local(addr.ip()),
         },
         metrics: Metrics(metrics.clone()),
@@ -186,7 +187,7 @@ pub async fn start_worker(
 ) -> anyhow::Result<RunningWorker> {
     let foundation = Foundation::open(storage, Arc::new(SystemClock), Time::Database).await?;
     let stop = CancellationToken::new();
-    if let Some(address) = listen {
+    if let Some(listener) = health_listener(listen).await? {
         let metrics = telemetry::start_metrics()?;
         let defaults = Defaults::for_devices(&worker.devices);
         let (webhooks, _) = foundation.webhooks(&WebhookArgs::default())?;
@@ -196,14 +197,11 @@ pub async fn start_worker(
             jobs: foundation.jobs(storage, defaults, 0)?,
             webhooks,
             devices: worker.devices.clone().into(),
-            hosts: Hosts::Any,
+            hosts: Hosts::Unregistered,
             metrics: Metrics(metrics.clone()),
             limits: RequestLimits::default(),
             stopping: stop.clone(),
         };
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address}"))?;
         let addr = listener
             .local_addr()
             .context("cannot read the address listened on")?;
@@ -221,6 +219,19 @@ pub async fn start_worker(
         pool,
         stop,
     })
+}
+
+/// Listens for health checks of a worker: on the address that was given, or on the default one unless it is taken.
+async fn health_listener(listen: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
+    let address = listen.unwrap_or(WORKER_LISTEN);
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if listen.is_none() => {
+            tracing::info!(%error, %address, "no health checks of this worker: the address cannot be listened on");
+            Ok(None)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot listen on {address}")),
+    }
 }
 
 impl RunningApp {
@@ -265,6 +276,7 @@ impl Foundation {
         clock: Arc<dyn Clock>,
         time: Time,
     ) -> anyhow::Result<Self> {
+        keep_private(storage)?;
         let bundled = storage.bundled();
         bundled::unpack(&bundled)
             .with_context(|| format!("cannot unpack into {}", bundled.display()))?;
@@ -346,6 +358,19 @@ impl Foundation {
         };
         Ok(WorkerPool::start(settings, parts).await?)
     }
+}
+
+/// Creates the home, and keeps other users of the machine from what lies in it.
+fn keep_private(storage: &StorageArgs) -> anyhow::Result<()> {
+    let home = &storage.home;
+    machine::create_private(home)
+        .with_context(|| format!("cannot create the home {}", home.display()))?;
+    for directory in storage.own_directories() {
+        if let Err(error) = machine::make_private(&directory) {
+            tracing::warn!(%error, directory = %directory.display(), "other users can read the directory");
+        }
+    }
+    Ok(())
 }
 
 /// Paths become absolute: the attempts' processes need not share our working directory.

@@ -1,8 +1,9 @@
 //! Artifacts in a folder of this machine.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -32,7 +33,9 @@ impl Folder {
             place: root.display().to_string(),
             source,
         };
-        fs::create_dir_all(root).map_err(|source| error(source.into()))?;
+        let mut directory = DirBuilder::new();
+        let created = directory.recursive(true).mode(0o700).create(root);
+        created.map_err(|source| error(source.into()))?;
         let store =
             LocalFileSystem::new_with_prefix(root).map_err(|source| error(source.into()))?;
         let objects = Objects::new(

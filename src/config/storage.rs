@@ -10,6 +10,9 @@ use crate::artifacts::ArtifactPlace;
 use crate::domain::HubReach;
 use crate::store::DatabaseUrl;
 
+/// The directory of artifacts within the home.
+const ARTIFACTS: &str = "artifacts";
+
 /// Where a server keeps its data.
 #[derive(Debug, Clone, Args)]
 pub struct StorageArgs {
@@ -61,7 +64,7 @@ impl StorageArgs {
 
     /// The artifact store.
     pub fn artifacts(&self) -> ArtifactPlace {
-        let default = || ArtifactPlace::Folder(self.home.join("artifacts"));
+        let default = || ArtifactPlace::Folder(self.home.join(ARTIFACTS));
         self.artifacts.clone().unwrap_or_else(default)
     }
 
@@ -76,6 +79,15 @@ impl StorageArgs {
         let outside = others.into_iter().flatten();
         home.chain(outside.filter(|other| !other.starts_with(&self.home)))
             .collect()
+    }
+
+    /// Directories within the home that only this server uses.
+    pub fn own_directories(&self) -> Vec<PathBuf> {
+        let mut directories = vec![self.scratch(), self.workers(), self.scores()];
+        if self.artifacts.is_none() {
+            directories.push(self.home.join(ARTIFACTS));
+        }
+        directories
     }
 
     /// One directory per job in progress.

@@ -1,5 +1,6 @@
 //! How the worker pool works.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +8,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::seconds;
+
+/// Where a worker without an API answers health checks unless it is told otherwise.
+pub const WORKER_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8485);
 
 /// How the worker pool works.
 #[derive(Debug, Clone, Args)]

@@ -5,7 +5,7 @@ mod capabilities;
 mod events;
 mod job_actions;
 mod jobs;
-mod operations;
+pub(in crate::http) mod operations;
 mod queue;
 mod results;
 mod streams;

@@ -11,6 +11,9 @@ use crate::http::input::query::NoParameters;
 use crate::instruments;
 use crate::jobs::Check;
 
+/// The paths that probes and collectors ask for by the address of a machine, whatever its names are.
+pub(in crate::http) const PROBED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+
 /// Whether jobs can be accepted now.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Readiness {
