@@ -78,6 +78,18 @@ pub trait ArtifactStore: fmt::Debug + Send + Sync {
     /// The stored files as objects under keys.
     fn objects(&self) -> &Objects;
 
+    /// The id that the store shares with its database; `None` in a new store.
+    fn store_id(&self) -> ArtifactFuture<'_, Option<String>> {
+        let objects = self.objects();
+        Box::pin(async move { objects.read_text(&objects.keys.store_id()).await })
+    }
+
+    /// Writes that id.
+    fn set_store_id<'a>(&'a self, id: &'a str) -> ArtifactFuture<'a, ()> {
+        let objects = self.objects();
+        Box::pin(async move { objects.put(&objects.keys.store_id(), id.into()).await })
+    }
+
     /// Whether workers on other machines use the same store.
     fn is_shared(&self) -> bool {
         false

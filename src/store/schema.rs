@@ -25,7 +25,8 @@ macro_rules! migrations {
             "0006_traces",
             "0007_outbox",
             "0008_replies",
-            "0009_spec_versions"
+            "0009_spec_versions",
+            "0010_store_id"
         )
     };
     ($database:literal, $($name:literal),+) => {

@@ -9,8 +9,8 @@
 mod actions;
 mod attempts;
 mod columns;
-mod deliveries;
 mod events;
+mod identity;
 mod jobs;
 mod keys;
 mod leases;
@@ -24,7 +24,7 @@ use jiff::Timestamp;
 use sqlx::Transaction;
 
 use super::{Connection, Connections, Database, Driver, Pool, Row, dialect};
-use crate::store::{Change, PoolUse, Store, StoreError, StoreFuture, Time, failed};
+use crate::store::{Change, PoolUse, Store, StoreError, StoreFuture, StoreId, Time, failed};
 use columns::Columns;
 
 /// A transaction that writes, and its time.
@@ -90,6 +90,14 @@ impl Store for Database {
 
     fn pool_use(&self) -> PoolUse {
         self.connections.pool_use()
+    }
+
+    fn store_id<'a>(&'a self, proposed: &'a str) -> StoreFuture<'a, StoreId> {
+        Connections::bounded(identity::lookup(self, proposed))
+    }
+
+    fn pair<'a>(&'a self, id: &'a str) -> StoreFuture<'a, ()> {
+        Connections::bounded(identity::pair(self, id))
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

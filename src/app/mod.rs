@@ -1,6 +1,8 @@
 //! The composition root: the only place that knows every part. What `serve`, `worker` and `demo` start is put
 //! together here.
 
+mod pairing;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -281,7 +283,9 @@ impl Foundation {
         bundled::unpack(&bundled)
             .with_context(|| format!("cannot unpack into {}", bundled.display()))?;
         let store = store::open(&storage.database(), time).await?;
-        let artifacts = artifacts::open(&storage.artifacts(), &storage.bucket.settings()).await?;
+        let place = storage.artifacts();
+        let artifacts = artifacts::open(&place, &storage.bucket.settings()).await?;
+        pairing::pair(&*store, &*artifacts, &place.to_string()).await?;
         let (asked, _) = broadcast::channel(ASKED_BACKLOG);
         let signals = Signals {
             wake: Arc::new(Notify::new()),

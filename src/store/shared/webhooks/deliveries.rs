@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::columns::{Columns, signed};
-use super::{Connection, Connections, Database, Row, Writing, webhooks};
+use super::super::columns::{Columns, signed};
+use super::super::{Connection, Connections, Database, Row, Writing};
 use crate::domain::JobId;
 use crate::domain::job::event::EventKind;
 use crate::domain::webhook::{
@@ -238,7 +238,7 @@ struct Message {
 }
 
 /// Writes what is to be sent of an entry of a job's log, in the transaction that wrote the entry and the job's change.
-pub(super) async fn enqueue(
+pub(in super::super) async fn enqueue(
     connection: &mut Connection,
     id: JobId,
     kind: &EventKind,
@@ -330,7 +330,7 @@ async fn refusal<T>(
     connection: &mut Connection,
     id: WebhookId,
 ) -> Result<Option<Asked<T>>, StoreError> {
-    let webhook = webhooks::lookup(connection, id).await?;
+    let webhook = super::lookup(connection, id).await?;
     Ok(match webhook {
         None => Some(Asked::Unknown),
         Some(webhook) if webhook.disabled_at.is_some() => Some(Asked::Disabled),
