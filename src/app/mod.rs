@@ -144,6 +144,7 @@ async fn launch(
             None => Hosts::local(addr.ip()),
         },
         metrics: Metrics(metrics.clone()),
+        has_shared_gauges: true,
         limits: config.listen.request_limits,
         stopping: stop.clone(),
     });
@@ -201,6 +202,7 @@ pub async fn start_worker(
             devices: worker.devices.clone().into(),
             hosts: Hosts::Unregistered,
             metrics: Metrics(metrics.clone()),
+            has_shared_gauges: false,
             limits: RequestLimits::default(),
             stopping: stop.clone(),
         };
@@ -329,9 +331,9 @@ impl Foundation {
             clock: Arc::clone(&self.clock),
             defaults,
             signals: self.signals.clone(),
-            home: storage.home.clone(),
             directories: storage.directories(),
             most_queued,
+            retention: storage.retention(),
         }))
     }
 
@@ -401,5 +403,6 @@ fn worker_settings(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result
         data_dir: storage.data_dir.clone().map(absolute).transpose()?,
         bundled_dir: absolute(storage.bundled())?,
         scores_dir: absolute(storage.scores())?,
+        retention: storage.retention(),
     })
 }

@@ -14,7 +14,7 @@ mod place;
 mod resume_state;
 mod upload;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -135,8 +135,8 @@ pub trait ArtifactStore: fmt::Debug + Send + Sync {
     /// Removes everything of an attempt.
     fn delete_attempt(&self, job: JobId, attempt: u32) -> ArtifactFuture<'_, ()>;
 
-    /// Everything in the store, job by job.
-    fn list(&self) -> ArtifactFuture<'_, BTreeMap<JobId, Stored>>;
+    /// Everything in the store but that of the jobs to skip, job by job.
+    fn list<'a>(&'a self, skip: &'a HashSet<JobId>) -> ArtifactFuture<'a, BTreeMap<JobId, Stored>>;
 
     /// Removes what is left of a job without attempts; for jobs that get no more of them.
     fn remove_empty(&self, _job: JobId) -> BoxFuture<'_, ()> {

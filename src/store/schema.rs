@@ -26,7 +26,11 @@ macro_rules! migrations {
             "0007_outbox",
             "0008_replies",
             "0009_spec_versions",
-            "0010_store_id"
+            "0010_store_id",
+            "0011_needs",
+            "0012_commits",
+            "0013_scale",
+            "0014_retention"
         )
     };
     ($database:literal, $($name:literal),+) => {

@@ -24,7 +24,9 @@ use jiff::Timestamp;
 use sqlx::Transaction;
 
 use super::{Connection, Connections, Database, Driver, Pool, Row, dialect};
-use crate::store::{Change, PoolUse, Store, StoreError, StoreFuture, StoreId, Time, failed};
+use crate::store::{
+    Change, PoolUse, Store, StoreError, StoreFuture, StoreId, Time, failed, schema,
+};
 use columns::Columns;
 
 /// A transaction that writes, and its time.
@@ -64,6 +66,16 @@ impl Reading {
             .await
             .map_err(failed("end a read"))
     }
+}
+
+/// Fails where a newer version has brought the schema up to date since this one started.
+async fn schema_is_known(connection: &mut Connection) -> Result<(), StoreError> {
+    let row = sqlx::query(schema::APPLIED_VERSION)
+        .fetch_one(connection)
+        .await
+        .map_err(failed("read the schema version"))?;
+    let applied = Columns::new(&row, "the schema").get("version")?;
+    schema::check_version(Connections::migrator(), applied)
 }
 
 async fn now(time: &Time, connection: &mut Connection) -> Result<Timestamp, StoreError> {

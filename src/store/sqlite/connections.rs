@@ -98,6 +98,11 @@ impl SqliteConnections {
         })
     }
 
+    /// The migrations that this program knows.
+    pub(super) fn migrator() -> &'static Migrator {
+        &MIGRATOR
+    }
+
     /// For statements that only read.
     pub(super) fn readers(&self) -> &SqlitePool {
         &self.readers

@@ -12,6 +12,7 @@ use crate::support::test_app::TestApp;
 on_both_databases!(blocking:
     five_servers_that_start_at_once_on_an_empty_database_all_come_up,
     a_program_that_is_older_than_the_database_refuses_it,
+    a_process_with_other_artifacts_than_those_of_its_database_does_not_start,
 );
 
 /// What must not be seen anywhere.
@@ -51,6 +52,21 @@ fn a_program_that_is_older_than_the_database_refuses_it(database: &Database) {
     );
     assert!(line.contains("this program needs version"), "{line}");
     assert_eq!(line.trim_end().lines().count(), 1, "{line}");
+}
+
+fn a_process_with_other_artifacts_than_those_of_its_database_does_not_start(database: &Database) {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path(), database);
+    drop(site.api());
+    let other = site.clone().with("SECATEUR_HOME", dir.path().join("other"));
+    assert!(other.starting(&[]).try_listening().is_none());
+    assert!(other.try_worker().is_none());
+    // Where the artifacts were moved with their id, or are the same by another way.
+    let [first, second] =
+        ["home", "other"].map(|home| dir.path().join(home).join("artifacts/store-id"));
+    fs::copy(first, second).unwrap();
+    drop(other.api());
+    drop(site.api());
 }
 
 #[test]
