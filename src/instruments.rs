@@ -1,6 +1,6 @@
 //! The metrics of the service: one row each, with the sentence that `/metrics` shows.
 
-use metrics::{describe_counter, describe_gauge, describe_histogram};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram};
 
 /// Seconds: a phase, and the wait before the first one, take from a moment to hours.
 const JOB_BUCKETS: &[f64] = &[
@@ -34,6 +34,7 @@ macro_rules! metric_table {
 
 metric_table! {
     ARTIFACT_BYTES = counter "secateur_artifact_bytes_total", "Bytes of artifacts, stored (`in`) or downloaded (`out`).";
+    ARTIFACT_STORE_BYTES = gauge "secateur_artifact_store_bytes", "Bytes of all artifacts that can be downloaded.";
     BUILD_INFO = gauge "secateur_build_info", "Always 1; the label is the version of the program.";
     RESUME_STATES = counter "secateur_checkpoints_total", "Resume states sent to the bucket, by outcome.";
     DB_POOL_CONNECTIONS = gauge "secateur_db_pool_connections", "Connections to the database, by state.";
@@ -50,8 +51,43 @@ metric_table! {
     QUEUE_OLDEST_AGE_SECONDS = gauge "secateur_queue_oldest_age_seconds", "Longest wait of a job that could have started.";
     REQUEST_SECONDS = histogram (REQUEST_BUCKETS) "http_server_request_duration_seconds", "Duration of requests, by method, route and status.";
     SSE_CLIENTS = gauge "secateur_sse_clients", "Open streams of events.";
-    STORE_FREE_BYTES = gauge "secateur_store_free_bytes", "Free space of the home directory.";
+    STORE_FREE_BYTES = gauge "secateur_store_free_bytes", "Free space where jobs are written, by directory.";
     WEBHOOK_DELIVERIES = counter "secateur_webhook_deliveries_total", "Webhook messages that were sent, by outcome.";
     WEBHOOK_OUTBOX_DEPTH = gauge "secateur_webhook_outbox_depth", "Webhook messages that are still to be sent.";
     WORKER_HEARTBEAT_AGE_SECONDS = gauge "secateur_worker_heartbeat_age_seconds", "Age of the oldest heartbeat of a worker.";
+}
+
+/// The labels of the counters whose values are known beforehand: a rate needs a series that begins at zero.
+const KNOWN_SERIES: &[(&str, &[(&str, &str)])] = &[
+    (ARTIFACT_BYTES, &[("direction", "in")]),
+    (ARTIFACT_BYTES, &[("direction", "out")]),
+    (FENCED_WRITES, &[]),
+    (HEARTBEAT_ERRORS, &[]),
+    (JOB_ATTEMPTS, &[("outcome", "succeeded")]),
+    (JOB_ATTEMPTS, &[("outcome", "failed")]),
+    (JOB_ATTEMPTS, &[("outcome", "crashed")]),
+    (JOB_ATTEMPTS, &[("outcome", "cancelled")]),
+    (JOB_ATTEMPTS, &[("outcome", "released")]),
+    (JOB_ATTEMPTS, &[("outcome", "paused")]),
+    (JOBS_FINISHED, &[("status", "succeeded"), ("code", "none")]),
+    (
+        JOBS_FINISHED,
+        &[("status", "cancelled"), ("code", "cancelled")],
+    ),
+    (
+        JOBS_FINISHED,
+        &[("status", "failed"), ("code", "worker_crashed")],
+    ),
+    (LEASES_REAPED, &[]),
+    (WEBHOOK_DELIVERIES, &[("outcome", "succeeded")]),
+    (WEBHOOK_DELIVERIES, &[("outcome", "failed")]),
+    (WEBHOOK_DELIVERIES, &[("outcome", "exhausted")]),
+    (WEBHOOK_DELIVERIES, &[("outcome", "gone")]),
+];
+
+/// Begins the known series at zero.
+pub fn begin() {
+    for (name, labels) in KNOWN_SERIES {
+        counter!(*name, *labels).increment(0);
+    }
 }

@@ -1,8 +1,12 @@
-//! What the machine has: its name, its memory, the free space of its file systems.
+//! The machine: its name, its memory, the free space of its file systems, and private directories.
 
-use std::fs;
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
+
+/// The mode of a private directory.
+const PRIVATE: u32 = 0o700;
 
 /// The machine's name; empty where the system does not tell.
 pub fn host_name() -> String {
@@ -28,6 +32,20 @@ fn meminfo_bytes(text: &str, name: &str) -> Option<u64> {
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     let kib = value.trim().trim_end_matches(" kB").parse::<u64>().ok()?;
     Some(kib * 1024)
+}
+
+/// Creates a directory and its parents for their owner only. One that exists stays as it is.
+pub fn create_private(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(PRIVATE).create(dir)
+}
+
+/// The same, and takes an existing directory away from other users.
+pub fn make_private(dir: &Path) -> io::Result<()> {
+    create_private(dir)?;
+    if fs::metadata(dir)?.mode() & 0o077 != 0 {
+        fs::set_permissions(dir, Permissions::from_mode(PRIVATE))?;
+    }
+    Ok(())
 }
 
 /// Bytes that this user may still write where `dir` lies or, as long as it does not exist, its nearest ancestor.

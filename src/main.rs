@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use secateur::cli;
+use secateur::config::read_leniently;
 
 /// Keeps freed memory for reuse: a forward pass allocates and frees the same large buffers over and over, and giving
 /// them back to the system costs more than the arithmetic on them. docs/PERFORMANCE.md has the measurement.
@@ -37,7 +38,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = match Command::try_parse() {
+    let matches = read_leniently(Command::command()).try_get_matches();
+    let command = match matches.and_then(|matches| Command::from_arg_matches(&matches)) {
         Ok(command) => command,
         // The first line of such an error says it all.
         Err(wrong) if wrong.kind() == ErrorKind::ValueValidation => {

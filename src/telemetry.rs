@@ -133,5 +133,6 @@ fn install() -> Result<PrometheusHandle, BuildError> {
     }
     let handle = builder.install_recorder()?;
     instruments::describe();
+    instruments::begin();
     Ok(handle)
 }

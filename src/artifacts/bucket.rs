@@ -1,6 +1,6 @@
 //! Artifacts in a bucket of a store that speaks S3.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
@@ -198,7 +198,7 @@ impl ArtifactStore for Bucket {
         })
     }
 
-    fn list(&self) -> ArtifactFuture<'_, BTreeMap<JobId, Stored>> {
+    fn list<'a>(&'a self, skip: &'a HashSet<JobId>) -> ArtifactFuture<'a, BTreeMap<JobId, Stored>> {
         Box::pin(async move {
             let keys = &self.objects.keys;
             let jobs = keys.jobs();
@@ -206,7 +206,8 @@ impl ArtifactStore for Bucket {
             let mut listed = self.client.list(Some(&jobs));
             let error = || bucket_error("list", &jobs);
             while let Some(meta) = listed.try_next().await.map_err(error())? {
-                let Some((job, rest)) = keys.parse(&meta.location) else {
+                let parsed = keys.parse(&meta.location);
+                let Some((job, rest)) = parsed.filter(|(job, _)| !skip.contains(job)) else {
                     continue;
                 };
                 let stored = found.entry(job).or_default();

@@ -1,8 +1,9 @@
 //! Artifacts in a folder of this machine.
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -32,7 +33,9 @@ impl Folder {
             place: root.display().to_string(),
             source,
         };
-        fs::create_dir_all(root).map_err(|source| error(source.into()))?;
+        let mut directory = DirBuilder::new();
+        let created = directory.recursive(true).mode(0o700).create(root);
+        created.map_err(|source| error(source.into()))?;
         let store =
             LocalFileSystem::new_with_prefix(root).map_err(|source| error(source.into()))?;
         let objects = Objects::new(
@@ -115,12 +118,12 @@ impl ArtifactStore for Folder {
     }
 
     /// Every job that has a folder.
-    fn list(&self) -> ArtifactFuture<'_, BTreeMap<JobId, Stored>> {
+    fn list<'a>(&'a self, skip: &'a HashSet<JobId>) -> ArtifactFuture<'a, BTreeMap<JobId, Stored>> {
         Box::pin(async move {
             let jobs = self.root.join(JOBS);
             let mut found = BTreeMap::new();
-            let listed = entries(&jobs).await.map_err(local_error("list", &jobs))?;
-            for job in listed {
+            let listed: Vec<JobId> = entries(&jobs).await.map_err(local_error("list", &jobs))?;
+            for job in listed.into_iter().filter(|job| !skip.contains(job)) {
                 found.insert(job, self.stored(job).await?);
             }
             Ok(found)
@@ -284,13 +287,16 @@ mod tests {
         let artifacts = published(root.path()).await;
         artifacts.remove_empty(job()).await;
         assert_eq!(
-            artifacts.list().await.unwrap()[&job()].attempts,
+            artifacts.list(&HashSet::new()).await.unwrap()[&job()].attempts,
             BTreeSet::from([2])
         );
         artifacts.delete_attempt(job(), 2).await.unwrap();
         artifacts.delete_attempt(job(), 2).await.unwrap();
         artifacts.remove_empty(job()).await;
-        assert_eq!(artifacts.list().await.unwrap(), BTreeMap::new());
+        assert_eq!(
+            artifacts.list(&HashSet::new()).await.unwrap(),
+            BTreeMap::new()
+        );
     }
 
     #[tokio::test]
@@ -315,7 +321,7 @@ mod tests {
     async fn the_mark_of_an_unknown_job_keeps_its_time_until_it_is_taken_away() {
         let root = tempfile::tempdir().unwrap();
         let artifacts = published(root.path()).await;
-        let since = async || artifacts.list().await.unwrap()[&job()].unknown_since;
+        let since = async || artifacts.list(&HashSet::new()).await.unwrap()[&job()].unknown_since;
         assert_eq!(since().await, None);
         artifacts.mark_unknown(job()).await.unwrap();
         let first = since().await;

@@ -7,6 +7,9 @@ use crate::domain::JobId;
 /// The name of the note that a job is unknown to the database.
 pub(super) const UNKNOWN_SINCE: &str = "unknown-since";
 
+/// The name of the file that holds the id of the store.
+const STORE_ID: &str = "store-id";
+
 /// The folder that holds one folder for each job.
 pub(super) const JOBS: &str = "jobs";
 
@@ -29,6 +32,10 @@ pub(super) struct Root(Key);
 impl Root {
     pub(super) fn new(prefix: Key) -> Self {
         Self(prefix)
+    }
+
+    pub(super) fn store_id(&self) -> Key {
+        self.0.clone().join(STORE_ID)
     }
 
     pub(super) fn jobs(&self) -> Key {

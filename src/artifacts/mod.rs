@@ -14,7 +14,7 @@ mod place;
 mod resume_state;
 mod upload;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -78,6 +78,18 @@ pub trait ArtifactStore: fmt::Debug + Send + Sync {
     /// The stored files as objects under keys.
     fn objects(&self) -> &Objects;
 
+    /// The id that the store shares with its database; `None` in a new store.
+    fn store_id(&self) -> ArtifactFuture<'_, Option<String>> {
+        let objects = self.objects();
+        Box::pin(async move { objects.read_text(&objects.keys.store_id()).await })
+    }
+
+    /// Writes that id.
+    fn set_store_id<'a>(&'a self, id: &'a str) -> ArtifactFuture<'a, ()> {
+        let objects = self.objects();
+        Box::pin(async move { objects.put(&objects.keys.store_id(), id.into()).await })
+    }
+
     /// Whether workers on other machines use the same store.
     fn is_shared(&self) -> bool {
         false
@@ -123,8 +135,8 @@ pub trait ArtifactStore: fmt::Debug + Send + Sync {
     /// Removes everything of an attempt.
     fn delete_attempt(&self, job: JobId, attempt: u32) -> ArtifactFuture<'_, ()>;
 
-    /// Everything in the store, job by job.
-    fn list(&self) -> ArtifactFuture<'_, BTreeMap<JobId, Stored>>;
+    /// Everything in the store but that of the jobs to skip, job by job.
+    fn list<'a>(&'a self, skip: &'a HashSet<JobId>) -> ArtifactFuture<'a, BTreeMap<JobId, Stored>>;
 
     /// Removes what is left of a job without attempts; for jobs that get no more of them.
     fn remove_empty(&self, _job: JobId) -> BoxFuture<'_, ()> {

@@ -79,6 +79,16 @@ impl Objects {
         Ok(bytes.boxed())
     }
 
+    /// The text of a small object, without white space around it; `None` when it is not there.
+    pub(super) async fn read_text(&self, key: &Key) -> Result<Option<String>, ArtifactError> {
+        let found = match self.store.get(key).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            found => found.map_err(self.failed("read", key))?,
+        };
+        let bytes = found.bytes().await.map_err(self.failed("read", key))?;
+        Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))
+    }
+
     /// Copies an object to a file, and checks that it is what was stored.
     pub(super) async fn fetch(
         &self,

@@ -3,6 +3,7 @@
 use anyhow::Context;
 
 use crate::config::StorageArgs;
+use crate::machine;
 use crate::store::{self, Time};
 
 /// Bring the database up to date; `serve` and `worker` do so too.
@@ -19,7 +20,7 @@ pub struct Args {
 )]
 pub fn run(args: Args) -> anyhow::Result<()> {
     let home = &args.storage.home;
-    std::fs::create_dir_all(home).with_context(|| format!("cannot create {}", home.display()))?;
+    machine::create_private(home).with_context(|| format!("cannot create {}", home.display()))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();

@@ -15,7 +15,8 @@ pub struct Args {
     storage: StorageArgs,
     #[command(flatten)]
     worker: WorkerArgs,
-    /// Address for `/livez`, `/readyz` and `/metrics` of the worker, without authentication; none unless given
+    /// Address for `/livez`, `/readyz` and `/metrics` of the worker, without authentication; 127.0.0.1:8485 unless given, if
+    /// it is free
     #[arg(long, value_name = "ADDRESS", env = "SECATEUR_WORKER_LISTEN")]
     listen: Option<SocketAddr>,
     #[command(flatten)]

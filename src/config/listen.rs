@@ -21,8 +21,8 @@ pub struct ListenArgs {
     #[arg(long, env = "SECATEUR_INSECURE_NO_AUTH")]
     pub insecure_no_auth: bool,
 
-    /// Host names that clients use for the server, separated by commas; the local names unless given, and any with
-    /// --insecure-no-auth
+    /// Host names that clients use for the server, separated by commas; the local names unless given, and with
+    /// --insecure-no-auth addresses and names without a dot. Health checks and metrics answer under any name
     #[arg(
         long,
         value_name = "LIST",

@@ -3,6 +3,7 @@
 //! The parts of the service read the group that is theirs.
 
 mod bucket;
+mod environment;
 mod listen;
 mod log;
 mod storage;
@@ -14,11 +15,12 @@ use std::time::Duration;
 use clap::{Args, Command};
 
 pub use bucket::{BucketArgs, HiddenText, KeyArgs};
+pub use environment::read_leniently;
 pub use listen::{ConnectionLimits, ListenArgs, RequestLimits};
 pub use log::{LogArgs, LogFormat};
 pub use storage::StorageArgs;
 pub use webhooks::WebhookArgs;
-pub use worker::WorkerArgs;
+pub use worker::{WORKER_LISTEN, WorkerArgs};
 
 /// All settings of a server.
 #[derive(Debug, Clone, Args)]

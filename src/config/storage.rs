@@ -1,7 +1,9 @@
 //! Where a server keeps its data.
 
+use std::collections::BTreeMap;
 use std::iter;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -9,6 +11,9 @@ use super::BucketArgs;
 use crate::artifacts::ArtifactPlace;
 use crate::domain::HubReach;
 use crate::store::DatabaseUrl;
+
+/// The directory of artifacts within the home.
+const ARTIFACTS: &str = "artifacts";
 
 /// Where a server keeps its data.
 #[derive(Debug, Clone, Args)]
@@ -47,6 +52,15 @@ pub struct StorageArgs {
     #[arg(long, value_name = "DIR", env = "SECATEUR_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
 
+    /// Days after which a job that is over is deleted, with its log and its artifact, unless it is kept; 0 = never
+    #[arg(
+        long,
+        value_name = "DAYS",
+        env = "SECATEUR_RETAIN_DAYS",
+        default_value_t = 90
+    )]
+    pub retain_days: u32,
+
     /// Whether data sets may come from the hub; as `HF_HUB_OFFLINE` says unless set
     #[arg(skip)]
     pub hub: Option<HubReach>,
@@ -61,21 +75,42 @@ impl StorageArgs {
 
     /// The artifact store.
     pub fn artifacts(&self) -> ArtifactPlace {
-        let default = || ArtifactPlace::Folder(self.home.join("artifacts"));
+        let default = || ArtifactPlace::Folder(self.home.join(ARTIFACTS));
         self.artifacts.clone().unwrap_or_else(default)
     }
 
-    /// Every directory that jobs are written to.
-    pub fn directories(&self) -> Vec<PathBuf> {
+    /// How long a job that is over is retained; `None` = for ever.
+    pub fn retention(&self) -> Option<Duration> {
+        let days = u64::from(self.retain_days);
+        (days > 0).then(|| Duration::from_hours(24 * days))
+    }
+
+    /// Every directory that jobs are written to, by its use.
+    pub fn directories(&self) -> BTreeMap<&'static str, PathBuf> {
         let artifacts = match self.artifacts() {
             ArtifactPlace::Folder(root) => Some(root),
             ArtifactPlace::Bucket { .. } => None,
         };
-        let others = [artifacts, self.database().directory()];
-        let home = iter::once(self.home.clone());
-        let outside = others.into_iter().flatten();
-        home.chain(outside.filter(|other| !other.starts_with(&self.home)))
+        let others = [
+            ("artifacts", artifacts),
+            ("database", self.database().directory()),
+        ];
+        let others = others
+            .into_iter()
+            .filter_map(|(name, path)| Some((name, path?)));
+        let outside = others.filter(|(_, path)| !path.starts_with(&self.home));
+        iter::once(("home", self.home.clone()))
+            .chain(outside)
             .collect()
+    }
+
+    /// Directories within the home that only this server uses.
+    pub fn own_directories(&self) -> Vec<PathBuf> {
+        let mut directories = vec![self.scratch(), self.workers(), self.scores()];
+        if self.artifacts.is_none() {
+            directories.push(self.home.join(ARTIFACTS));
+        }
+        directories
     }
 
     /// One directory per job in progress.

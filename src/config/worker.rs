@@ -1,5 +1,6 @@
 //! How the worker pool works.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +8,10 @@ use std::time::Duration;
 use clap::Args;
 
 use super::seconds;
+use crate::domain::HubToken;
+
+/// Where a worker without an API answers health checks unless it is told otherwise.
+pub const WORKER_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8485);
 
 /// How the worker pool works.
 #[derive(Debug, Clone, Args)]
@@ -38,6 +43,10 @@ pub struct WorkerArgs {
     /// Wait before a failed job is tried again; doubles with each further attempt
     #[arg(long, value_name = "SECONDS", env = "SECATEUR_RETRY_SECONDS", default_value = "5", value_parser = seconds)]
     pub retry_seconds: Duration,
+
+    /// Token for gated models of the hub
+    #[arg(long, env = "HF_TOKEN", hide = true)]
+    pub hub_token: Option<HubToken>,
 
     /// The program that runs attempts; this program unless set
     #[arg(skip)]

@@ -11,11 +11,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::hub_reach::HubToken;
 use super::id::JobId;
 use super::job::failure::AttemptFailure;
 use super::job::progress::{Phase, Step};
 use super::report::manifest::JobReport;
-use super::spec::JobSpec;
+use super::spec::{JobSpec, PinnedCommit};
 
 /// One attempt at one job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,6 +49,15 @@ pub struct AttemptSpec {
     pub has_portable_state: bool,
     /// A resume state that came from another machine. It may not fit.
     pub received: Option<PathBuf>,
+    /// Bytes of memory that the attempt may take; `None` = not known.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
+    /// The token for the hub. In no variable, which other processes could read.
+    #[serde(default)]
+    pub hub_token: Option<HubToken>,
+    /// The commits that earlier attempts found.
+    #[serde(default)]
+    pub commits: Vec<PinnedCommit>,
 }
 
 /// The file of a resume state that names the others; it is written last.
@@ -98,6 +108,12 @@ pub enum AttemptMessage {
         /// Number of blocks.
         blocks: usize,
     },
+    /// The commit of a hub model was found.
+    Pinned {
+        /// Which one.
+        #[serde(flatten)]
+        commit: PinnedCommit,
+    },
     /// A resume state is on disk that another machine can go on from.
     Saved {
         /// Which one.
@@ -116,5 +132,18 @@ pub enum AttemptMessage {
         /// Which one.
         #[serde(flatten)]
         failure: AttemptFailure,
+        /// What is away; `None` where the attempt itself is at fault.
+        #[serde(default)]
+        outage: Option<Outage>,
     },
+}
+
+/// What an attempt cannot go on without, through no fault of its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outage {
+    /// The hub.
+    Hub,
+    /// This many bytes of disk.
+    Disk(u64),
 }

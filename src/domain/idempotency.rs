@@ -84,6 +84,7 @@ impl fmt::Display for Fingerprint {
 
 /// The answer to a submission, kept so that a repetition gets the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "StoredReply")]
 pub struct Reply {
     /// The accepted job.
     pub job_id: JobId,
@@ -91,6 +92,52 @@ pub struct Reply {
     pub version: u64,
     /// The body.
     pub body: String,
+}
+
+/// A reply as this version stores it, or as the one before does, which may still run beside it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StoredReply {
+    Now {
+        job_id: JobId,
+        version: u64,
+        body: String,
+    },
+    Before {
+        headers: ReplyHeaders,
+        body: String,
+    },
+}
+
+#[derive(Deserialize)]
+struct ReplyHeaders {
+    location: String,
+    etag: String,
+}
+
+impl TryFrom<StoredReply> for Reply {
+    type Error = String;
+
+    fn try_from(stored: StoredReply) -> Result<Self, String> {
+        let (job_id, version, body) = match stored {
+            StoredReply::Now {
+                job_id,
+                version,
+                body,
+            } => (job_id, version, body),
+            StoredReply::Before { headers, body } => {
+                let id = headers.location.rsplit('/').next().unwrap_or_default();
+                let version = headers.etag.trim_matches('"').parse();
+                let version = version.map_err(|error| format!("the etag of a reply: {error}"))?;
+                (id.parse()?, version, body)
+            }
+        };
+        Ok(Self {
+            job_id,
+            version,
+            body,
+        })
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,6 @@ pub mod webhook;
 pub mod worker;
 
 pub use error_code::ErrorCode;
-pub use hub_reach::HubReach;
+pub use hub_reach::{HubReach, HubToken};
 pub use id::JobId;
 pub use refusal::Refusal;

@@ -28,12 +28,16 @@ pub struct ClusterState {
 pub struct Needs {
     /// Not before the time that its submitter, or its last failure, set.
     pub is_delayed: bool,
-    /// Whether an attempt failed.
+    /// Whether an attempt failed, or had to wait.
     pub is_retry: bool,
     /// The kind of device; `None` = any.
     pub device: Option<DeviceKind>,
     /// Bytes of memory; `None` = not known.
     pub memory_bytes: Option<u64>,
+    /// Bytes of disk; `None` = not known.
+    pub disk_bytes: Option<u64>,
+    /// The version of the form that its spec is stored in.
+    pub spec_version: u32,
 }
 
 impl Needs {
@@ -41,9 +45,11 @@ impl Needs {
     pub fn of(job: &Job, now: Timestamp) -> Option<Self> {
         (job.state == JobState::Queued).then(|| Self {
             is_delayed: job.run_after > now,
-            is_retry: job.failed_attempts > 0,
+            is_retry: job.error.is_some(),
             device: job.scheduling.device_kind,
             memory_bytes: job.scheduling.memory_bytes,
+            disk_bytes: job.scheduling.disk_bytes,
+            spec_version: job.spec.version(),
         })
     }
 }
@@ -102,8 +108,18 @@ impl ClusterState {
         if alive.is_empty() {
             return reason(WaitReason::NoWorker);
         }
+        if let Some(misfit) = misfit_of_all(needs, &alive) {
+            return Waiting {
+                reason: WaitReason::NoWorkerFits,
+                detail: Some(misfit),
+            };
+        }
         let devices = |is_wanted: fn(&Worker) -> bool| {
-            let workers = alive.iter().filter(move |worker| is_wanted(worker));
+            let workers = alive.iter().filter(move |worker| {
+                is_wanted(worker)
+                    && worker.profile.has_disk(needs.disk_bytes)
+                    && worker.profile.spec_version >= needs.spec_version
+            });
             workers.flat_map(|worker| worker.profile.devices.iter())
         };
         let suits = |device: &Device| device.suits(needs.device, needs.memory_bytes);
@@ -142,22 +158,52 @@ impl ClusterState {
     }
 }
 
-/// What the job needs and nobody has.
+/// What the job needs of a worker as a whole and none has.
+fn misfit_of_all(needs: &Needs, workers: &[&Worker]) -> Option<String> {
+    let newest = workers
+        .iter()
+        .map(|worker| worker.profile.spec_version)
+        .max()?;
+    if newest < needs.spec_version {
+        return Some("needs a worker of a newer version".to_owned());
+    }
+    let profiles = workers.iter().map(|worker| &worker.profile);
+    let most = profiles
+        .clone()
+        .map(|profile| profile.free_disk_bytes)
+        .max();
+    let has_none = !profiles
+        .into_iter()
+        .any(|profile| profile.has_disk(needs.disk_bytes));
+    let (needed, most) = needs.disk_bytes.zip(most.flatten())?;
+    has_none.then(|| {
+        format!(
+            "needs about {} of disk, the worker with the most free has {}",
+            amount(needed),
+            amount(most)
+        )
+    })
+}
+
+/// What the job needs of a device and none has.
 fn misfit<'a>(needs: &Needs, devices: impl Iterator<Item = &'a Device>) -> String {
     let of_kind = |device: &&Device| needs.device.is_none_or(|kind| kind == device.kind);
     let most = devices.filter(of_kind).map(|device| device.memory_bytes);
     match (most.max(), needs.device, needs.memory_bytes) {
         (Some(Some(most)), _, Some(needed)) => format!(
             "needs about {} of memory, the largest worker that suits has {}",
-            gib(needed),
-            gib(most)
+            amount(needed),
+            amount(most)
         ),
         (_, Some(kind), _) => format!("needs {}, no worker has one", kind.as_str()),
         (_, None, _) => "no worker has a device".to_owned(),
     }
 }
 
-fn gib(bytes: u64) -> String {
+fn amount(bytes: u64) -> String {
+    if bytes < 1 << 30 {
+        return format!("{} MiB", bytes.div_ceil(1 << 20));
+    }
     format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
@@ -248,6 +294,8 @@ mod tests {
         is_retry: false,
         device: None,
         memory_bytes: None,
+        disk_bytes: None,
+        spec_version: 1,
     };
 
     fn lost(worker: Worker) -> Worker {
@@ -329,6 +377,33 @@ mod tests {
                 "{needs:?} with {workers:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_job_that_no_worker_has_the_disk_or_the_version_for_says_so() {
+        let mut worker = worker(&["cpu"], 16);
+        worker.profile.free_disk_bytes = Some(2 * GIB);
+        let needs = |disk_gib: u64, spec_version| Needs {
+            disk_bytes: Some(disk_gib * GIB),
+            spec_version,
+            ..PLAIN
+        };
+        let now = cluster_state(vec![worker]);
+        let found = [needs(2, 1), needs(3, 1), needs(2, u32::MAX)].map(|needs| {
+            let waiting = now.why_waiting(&needs);
+            (waiting.reason, waiting.detail.unwrap_or_default())
+        });
+        let disk = "needs about 3.0 GiB of disk, the worker with the most free has 2.0 GiB";
+        let version = "needs a worker of a newer version";
+        let expected = [
+            (WaitReason::WaitingForWorker, ""),
+            (WaitReason::NoWorkerFits, disk),
+            (WaitReason::NoWorkerFits, version),
+        ];
+        assert_eq!(
+            found,
+            expected.map(|(reason, detail)| (reason, detail.to_owned()))
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::JobId;
 use super::job::scheduling::DeviceKind;
+use super::spec::SPEC_VERSION;
 
 /// One device of a worker: it runs one attempt at a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -43,6 +44,10 @@ pub struct WorkerProfile {
     pub devices: Vec<Device>,
     /// Bytes of memory that its attempts can have together; `None` where that is not known.
     pub memory_bytes: Option<u64>,
+    /// Bytes that are free on its disk; `None` where that is not known.
+    pub free_disk_bytes: Option<u64>,
+    /// The newest spec version that it knows.
+    pub spec_version: u32,
 }
 
 impl WorkerProfile {
@@ -70,7 +75,16 @@ impl WorkerProfile {
                 .map(device)
                 .collect::<Result<_, String>>()?,
             memory_bytes,
+            free_disk_bytes: None,
+            spec_version: SPEC_VERSION,
         })
+    }
+
+    /// Whether its disk has this much free.
+    pub fn has_disk(&self, needed: Option<u64>) -> bool {
+        needed
+            .zip(self.free_disk_bytes)
+            .is_none_or(|(needed, free)| needed <= free)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Cancels, pauses, resumes, retries and deletes jobs.
 
+use jiff::Timestamp;
+
 use super::{Error, Jobs};
 use crate::domain::ErrorCode;
 use crate::domain::JobId;
@@ -30,6 +32,29 @@ impl Jobs {
             Requested::InUse(user) => Err(Error::InUse { id, user }),
             Requested::Stale(version) => Err(Error::Stale { id, version }),
         }
+    }
+
+    /// Keeps a job when its retention is over, or not any more. Idempotent.
+    pub async fn set_kept(
+        &self,
+        id: JobId,
+        kept: bool,
+        if_version: Option<u64>,
+    ) -> Result<(Job, Vec<Attempt>), Error> {
+        let done = self.parts.store.set_kept(id, kept, if_version).await?;
+        match done.ok_or(Error::JobNotFound(id))? {
+            Requested::Stale(version) => Err(Error::Stale { id, version }),
+            Requested::Done(job, attempts) | Requested::Unchanged(job, attempts) => {
+                Ok((*job, attempts))
+            }
+            Requested::NotAllowed(_) | Requested::InUse(_) => Err(Error::JobNotFound(id)),
+        }
+    }
+
+    /// When a job that is over will be deleted; `None` = not as it is now.
+    pub fn retain_until(&self, job: &Job) -> Option<Timestamp> {
+        let retention = self.parts.retention.filter(|_| !job.kept)?;
+        Some(job.finished_at? + retention)
     }
 
     /// Signals the workers of this process. A worker in another process polls once a second.

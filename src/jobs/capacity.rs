@@ -35,7 +35,7 @@ impl Jobs {
 
     /// Checks the capacity before a job is queued.
     pub(super) async fn check_room(&self) -> Result<(), Error> {
-        for directory in &self.parts.directories {
+        for directory in self.parts.directories.values() {
             // Readiness reports a directory that cannot be read.
             if machine::free_bytes(directory).is_ok_and(|free| free < MIN_FREE_BYTES) {
                 return Err(Error::Full(Full::Disk));

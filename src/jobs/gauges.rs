@@ -9,18 +9,24 @@ use crate::instruments;
 use crate::machine;
 
 impl Jobs {
-    /// Sets every gauge. One that cannot be measured keeps its last value, and the others are told all the same: they say
-    /// what is wrong when the database is away.
-    pub async fn set_gauges(&self) {
+    /// Sets the gauges of the database, which are the same in every process that reads it.
+    pub async fn set_shared_gauges(&self) {
         if let Err(error) = self.measure_jobs().await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "cannot measure the queue");
         }
-        match machine::free_bytes(&self.parts.home) {
-            Ok(free) => {
-                metrics::gauge!(instruments::STORE_FREE_BYTES, "store" => "home").set(free as f64);
+    }
+
+    /// Sets the gauges of this process and its machine. One that cannot be measured keeps its last value.
+    pub fn set_own_gauges(&self) {
+        for (name, directory) in &self.parts.directories {
+            match machine::free_bytes(directory) {
+                Ok(free) => {
+                    metrics::gauge!(instruments::STORE_FREE_BYTES, "store" => *name)
+                        .set(free as f64);
+                }
+                Err(error) => tracing::warn!(%error, name, "cannot measure the free space"),
             }
-            Err(error) => tracing::warn!(%error, "cannot measure the free space"),
         }
         let pool = self.parts.store.pool_use();
         for (state, connections) in [("idle", pool.idle), ("busy", pool.busy)] {
@@ -33,6 +39,8 @@ impl Jobs {
         for (state, count) in self.counts().await? {
             metrics::gauge!(instruments::JOBS, "status" => state.as_str()).set(count as f64);
         }
+        let bytes = self.parts.store.sum_artifact_bytes().await?;
+        metrics::gauge!(instruments::ARTIFACT_STORE_BYTES).set(bytes as f64);
         let (cluster, content) = self.queue().await?;
         let oldest = content.oldest_age_seconds(cluster.now);
         metrics::gauge!(instruments::QUEUE_OLDEST_AGE_SECONDS).set(oldest.unwrap_or_default());

@@ -11,8 +11,10 @@ mod readiness;
 mod results;
 mod submit;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast};
 use uuid::ContextV7;
@@ -62,12 +64,12 @@ pub struct JobsParts {
     pub defaults: Defaults,
     /// To the workers of this process.
     pub signals: Signals,
-    /// The home directory.
-    pub home: PathBuf,
-    /// Every directory that jobs are written to.
-    pub directories: Vec<PathBuf>,
+    /// Every directory that jobs are written to, by its use.
+    pub directories: BTreeMap<&'static str, PathBuf>,
     /// The most jobs that may wait.
     pub most_queued: u32,
+    /// How long a job that is over is retained; `None` = for ever.
+    pub retention: Option<Duration>,
 }
 
 /// The use-cases. Cheap to clone.

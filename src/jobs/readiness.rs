@@ -36,7 +36,7 @@ impl Jobs {
                 Some("the database did not answer".to_owned()),
             ),
         };
-        let directories = self.parts.directories.clone();
+        let directories: Vec<_> = self.parts.directories.values().cloned().collect();
         let written = tokio::task::spawn_blocking(move || least_free_bytes(&directories));
         let (directory, space) = match written.await {
             Ok(Ok(free)) => (None, too_little(free)),

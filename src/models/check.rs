@@ -29,6 +29,8 @@ pub struct Checked {
     pub spec: JobSpec,
     /// Bytes of memory that it is thought to need; `None` unless every model is on this machine.
     pub memory_bytes: Option<u64>,
+    /// Bytes of disk that its artifact takes; `None` where that is not known, or it leaves none.
+    pub disk_bytes: Option<u64>,
 }
 
 impl ModelLibrary {
@@ -41,21 +43,23 @@ impl ModelLibrary {
         mut spec: JobSpec,
         job_artifacts: &BTreeMap<JobId, PathBuf>,
     ) -> Result<Checked, CheckError> {
-        let (mut plans, mut refusals) = (Vec::new(), Vec::new());
+        let (mut plans, mut refusals, mut disk_bytes) = (Vec::new(), Vec::new(), None);
         for (pointer, model) in spec.models() {
-            let plan = match model {
+            let dir = match model {
                 ModelRef::Hub { .. } => continue,
-                ModelRef::Local { id } => self.read_local(id),
-                ModelRef::Job { id } => job_artifacts.get(id).map_or_else(
-                    || {
-                        Err(ConfigError::Refused(
-                            ErrorCode::ModelNotFound,
-                            format!("the job {id} has no artifact"),
-                        ))
-                    },
-                    |dir| read(dir),
-                ),
+                ModelRef::Local { id } => self.locate(id).map_err(|error| error.to_string()),
+                ModelRef::Job { id } => {
+                    let no_artifact = || format!("the job {id} has no artifact");
+                    job_artifacts.get(id).cloned().ok_or_else(no_artifact)
+                }
             };
+            let dir = dir.map_err(|detail| ConfigError::Refused(ErrorCode::ModelNotFound, detail));
+            let plan = dir.and_then(|dir| {
+                if matches!(spec, JobSpec::Prune(_)) {
+                    disk_bytes = weight_bytes(&dir);
+                }
+                read(&dir)
+            });
             match plan {
                 Ok(plan) => plans.push(plan),
                 Err(ConfigError::Refused(code, detail)) => {
@@ -76,17 +80,27 @@ impl ModelLibrary {
             );
             memory_bytes = memory::estimate(&spec, &plans);
         }
-        Ok(Checked { spec, memory_bytes })
+        Ok(Checked {
+            spec,
+            memory_bytes,
+            disk_bytes,
+        })
     }
+}
 
-    fn read_local(&self, id: &str) -> Result<ModelPlan, ConfigError> {
-        let dir = self.locate(id);
-        read(
-            &dir.map_err(|error| {
-                ConfigError::Refused(ErrorCode::ModelNotFound, error.to_string())
-            })?,
-        )
+/// Bytes of the weights in a directory; `None` where they cannot be read.
+fn weight_bytes(dir: &Path) -> Option<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir).ok()? {
+        let path = entry.ok()?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "safetensors")
+        {
+            bytes += std::fs::metadata(path).ok()?.len();
+        }
     }
+    Some(bytes)
 }
 
 /// Why a configuration is not available.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::domain::ErrorCode;
+use crate::domain::attempt::Outage;
 use crate::machine::free_bytes;
 
 /// Why a directory cannot take what shall be written to it.
@@ -36,6 +37,14 @@ impl DiskError {
         match self {
             Self::InsufficientDisk { .. } => ErrorCode::InsufficientDisk,
             Self::Statvfs { .. } => ErrorCode::Io,
+        }
+    }
+
+    /// The space that is missing.
+    pub fn outage(&self) -> Option<Outage> {
+        match self {
+            Self::InsufficientDisk { needed_bytes, .. } => Some(Outage::Disk(*needed_bytes)),
+            Self::Statvfs { .. } => None,
         }
     }
 }

@@ -7,6 +7,7 @@ use super::disk::DiskError;
 use super::hub::HubError;
 use crate::datasets::{DatasetError, DatasetNotFound};
 use crate::domain::ErrorCode;
+use crate::domain::attempt::Outage;
 use crate::engine::EngineError;
 use crate::models::ModelNotFound;
 
@@ -94,6 +95,15 @@ impl PipelineError {
             },
             Self::Refused { code, .. } => *code,
             Self::Io { source, .. } => ErrorCode::of_io(source),
+        }
+    }
+
+    /// What is away, where nothing else is wrong.
+    pub fn outage(&self) -> Option<Outage> {
+        match self {
+            Self::Disk(error) => error.outage(),
+            Self::Hub(error) | Self::DatasetNotFetched { source: error, .. } => error.outage(),
+            _ => None,
         }
     }
 

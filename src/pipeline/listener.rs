@@ -1,6 +1,7 @@
 //! How a job tells how far it is.
 
 use crate::domain::job::progress::{Phase, Step};
+use crate::domain::spec::PinnedCommit;
 use crate::engine::{Observer, PassProgress, SavedState};
 
 /// Hears of a job's progress.
@@ -13,6 +14,9 @@ pub trait Listener: Send {
 
     /// The job goes on from a saved state.
     fn resumed(&mut self, block: usize, blocks: usize);
+
+    /// The commit of a hub model was found.
+    fn pinned(&mut self, _commit: PinnedCommit) {}
 
     /// A block is pruned and its state saved; `blocks` are done.
     fn block_done(&mut self, _blocks: usize) {}

@@ -63,6 +63,9 @@ pub trait JobStore {
     /// Number of jobs in each state that occurs.
     fn count_jobs(&self) -> StoreFuture<'_, BTreeMap<JobState, u64>>;
 
+    /// Bytes of all artifacts.
+    fn sum_artifact_bytes(&self) -> StoreFuture<'_, u64>;
+
     /// Number of queued jobs, at most `most`.
     fn count_queued(&self, most: u32) -> StoreFuture<'_, u32>;
 }
@@ -78,12 +81,26 @@ pub trait JobActions {
         if_version: Option<u64>,
     ) -> StoreFuture<'_, Option<Requested>>;
 
+    /// Keeps a job when its retention is over, or not any more. With `if_version` only while the job is of that version.
+    fn set_kept(
+        &self,
+        id: JobId,
+        kept: bool,
+        if_version: Option<u64>,
+    ) -> StoreFuture<'_, Option<Requested>>;
+
+    /// The jobs that ended longer ago than `age` and are not kept, oldest first, a batch of them.
+    fn list_expired(&self, age: Duration) -> StoreFuture<'_, Vec<JobId>>;
+
     /// Fails the oldest jobs past their deadline that no worker holds, a batch at a time. Gives those; none where no more
     /// are left.
     fn fail_overdue(&self) -> StoreFuture<'_, Vec<JobId>>;
 
     /// Which of these jobs were deleted.
     fn list_deleted<'a>(&'a self, ids: &'a [JobId]) -> StoreFuture<'a, BTreeSet<JobId>>;
+
+    /// The jobs that were deleted within `age`.
+    fn list_deleted_since(&self, age: Duration) -> StoreFuture<'_, Vec<JobId>>;
 
     /// Forgets which jobs were deleted longer ago than `age`.
     fn forget_deleted(&self, age: Duration) -> StoreFuture<'_, ()>;

@@ -10,6 +10,7 @@ use crate::domain::job::Job;
 use crate::domain::job::attempt_end::{AttemptEnd, Settled};
 use crate::domain::job::progress::{Phase, Step};
 use crate::domain::job::retry::Budget;
+use crate::domain::spec::PinnedCommit;
 use crate::domain::worker::Device;
 
 /// The proof that a worker holds a job. Every write of a worker carries it and fails once the lease is lost.
@@ -41,6 +42,8 @@ pub struct Claim {
     pub worker_id: String,
     /// The device it will use.
     pub device: Device,
+    /// Bytes that are free on its disk; `None` = unknown.
+    pub free_disk_bytes: Option<u64>,
     /// How long the lease lasts unless it is renewed.
     pub lease: Duration,
 }
@@ -80,6 +83,8 @@ pub enum Report {
     Phase(Phase),
     /// The current phase moved on.
     Step(Step),
+    /// The commits of the job's hub models are known.
+    Pinned(Vec<PinnedCommit>),
     /// The attempt goes on from a resume state.
     Resumed {
         /// The first block that is pruned again.

@@ -64,6 +64,15 @@ pub struct PoolUse {
     pub busy: u32,
 }
 
+/// The id that a database shares with its artifact store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreId {
+    /// The id.
+    pub id: String,
+    /// Whether an artifact store was found to hold it.
+    pub is_paired: bool,
+}
+
 /// The database.
 pub trait Store:
     JobStore
@@ -88,6 +97,12 @@ pub trait Store:
 
     /// How many connections are in use.
     fn pool_use(&self) -> PoolUse;
+
+    /// Reads the id that is shared with the artifact store; the first call ever stores the proposed one.
+    fn store_id<'a>(&'a self, proposed: &'a str) -> StoreFuture<'a, StoreId>;
+
+    /// Pairs the database with the artifact store of this id, unless it is paired already.
+    fn pair<'a>(&'a self, id: &'a str) -> StoreFuture<'a, ()>;
 
     /// Waits for running statements and disconnects.
     fn close(&self) -> BoxFuture<'_, ()>;

@@ -25,7 +25,12 @@ macro_rules! migrations {
             "0006_traces",
             "0007_outbox",
             "0008_replies",
-            "0009_spec_versions"
+            "0009_spec_versions",
+            "0010_store_id",
+            "0011_needs",
+            "0012_commits",
+            "0013_scale",
+            "0014_retention"
         )
     };
     ($database:literal, $($name:literal),+) => {

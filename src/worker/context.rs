@@ -10,6 +10,7 @@ use super::attempt::ActiveJobs;
 use super::lock_file::WorkerLock;
 use super::{WorkerParts, WorkerSettings};
 use crate::artifacts::ArtifactError;
+use crate::domain::attempt::Outage;
 use crate::domain::job::Job;
 use crate::domain::job::attempt_end::AttemptEnd;
 use crate::domain::job::failure::{AttemptFailure, JobError};
@@ -19,6 +20,7 @@ use crate::domain::worker::WorkerProfile;
 use crate::domain::{ErrorCode, JobId};
 use crate::machine;
 use crate::scratch::ScratchDir;
+use crate::store::StoreError;
 
 /// The longest pause between two tries of a bucket or a database that is away.
 pub(super) const OUTAGE_POLL: Duration = Duration::from_secs(5);
@@ -92,11 +94,52 @@ impl Context {
         self.failed_end(job, failure)
     }
 
-    fn end_with(&self, job: &Job, error: JobError, crashed: bool) -> AttemptEnd {
-        let policy = RetryPolicy {
-            first_delay: self.settings.pool.retry_seconds,
+    /// The end of an attempt that waits for something outside of its job.
+    pub(super) fn waiting_end(
+        &self,
+        job: &Job,
+        failure: AttemptFailure,
+        outage: Outage,
+    ) -> AttemptEnd {
+        let attempt = job.attempt;
+        let disk_bytes = match outage {
+            Outage::Hub => None,
+            Outage::Disk(bytes) => Some(bytes),
         };
-        policy.end(error, crashed, Budget::of(job))
+        self.retry_policy()
+            .wait(JobError { failure, attempt }, disk_bytes)
+    }
+
+    fn end_with(&self, job: &Job, error: JobError, crashed: bool) -> AttemptEnd {
+        self.retry_policy().end(error, crashed, Budget::of(job))
+    }
+
+    fn retry_policy(&self) -> RetryPolicy {
+        RetryPolicy {
+            first_delay: self.settings.pool.retry_seconds,
+        }
+    }
+
+    /// Bytes of memory that an attempt on the device may take.
+    pub(super) fn memory_bytes(&self, device: &str) -> Option<u64> {
+        let mut devices = self.profile.devices.iter();
+        let found = devices.find(|known| known.name == device);
+        found.and_then(|device| device.memory_bytes)
+    }
+
+    /// Bytes that are free for scratch directories; `None` where the system does not tell.
+    pub(super) fn free_disk_bytes(&self) -> Option<u64> {
+        machine::free_bytes(&self.settings.scratch_dir).ok()
+    }
+
+    /// Tells the database that the worker lives, and what it has.
+    pub(super) async fn announce(&self) -> Result<bool, StoreError> {
+        let profile = WorkerProfile {
+            free_disk_bytes: self.free_disk_bytes(),
+            ..self.profile.clone()
+        };
+        let lease = self.settings.pool.lease_seconds;
+        self.parts.store.announce_worker(&profile, lease).await
     }
 
     /// Waits for a bucket that is away, as for a database: another attempt would fail in the same way.

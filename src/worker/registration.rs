@@ -27,12 +27,7 @@ pub(super) async fn run(context: Arc<Context>) {
 
 /// Registers once and says whether the worker is draining; `None` where the database is away.
 async fn register(context: &Context) -> Option<bool> {
-    let announced = context
-        .parts
-        .store
-        .announce_worker(&context.profile, context.settings.pool.lease_seconds)
-        .await;
-    match announced {
+    match context.announce().await {
         Ok(draining) => Some(draining),
         Err(error) => {
             metrics::counter!(instruments::HEARTBEAT_ERRORS).increment(1);

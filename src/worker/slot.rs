@@ -80,6 +80,7 @@ impl Context {
         let claim = Claim {
             worker_id: self.worker_id().to_owned(),
             device: device.clone(),
+            free_disk_bytes: self.free_disk_bytes(),
             lease: self.settings.pool.lease_seconds,
         };
         self.parts.store.claim_next_job(&claim).await

@@ -46,6 +46,7 @@ impl ModelArgument {
             let source = ModelSource::Hub {
                 id: name.to_owned(),
                 revision: revision.to_owned(),
+                commit: None,
             };
             return Ok(Self {
                 source,

@@ -30,6 +30,15 @@ pub enum AttemptEnd {
         /// The wait before the next attempt.
         delay: Duration,
     },
+    /// It cannot go on for a reason outside of the job, which is queued again; the attempt does not count.
+    Waiting {
+        /// The error.
+        error: JobError,
+        /// The wait before the next attempt.
+        delay: Duration,
+        /// Bytes of disk that it turned out to need.
+        disk_bytes: Option<u64>,
+    },
     /// It was stopped to cancel the job.
     Cancelled,
     /// It was stopped to pause the job.
@@ -58,6 +67,8 @@ pub struct Settled {
     pub crashed: bool,
     /// When the next attempt may begin, if that changes.
     pub run_after: Option<Timestamp>,
+    /// Bytes of disk that the job needs, if that became known.
+    pub disk_bytes: Option<u64>,
 }
 
 impl AttemptEnd {
@@ -72,6 +83,7 @@ impl AttemptEnd {
             counts: false,
             crashed: false,
             run_after: None,
+            disk_bytes: None,
         };
         Some(match self {
             Self::Lost => return None,
@@ -86,6 +98,7 @@ impl AttemptEnd {
             Self::Cancelled => base,
             // A process that dies while it is being cancelled has stopped.
             Self::Retry { .. }
+            | Self::Waiting { .. }
             | Self::Released
             | Self::Paused
             | Self::Failed { crashed: true, .. }
@@ -120,6 +133,29 @@ impl AttemptEnd {
                 crashed: *crashed,
                 ..base
             },
+            Self::Waiting { error, .. } if state == JobState::Pausing => Settled {
+                state: JobState::Paused,
+                outcome: AttemptOutcome::Failed,
+                event: EventKind::Paused,
+                error: Some(error.clone()),
+                ..base
+            },
+            Self::Waiting {
+                error,
+                delay,
+                disk_bytes,
+            } => Settled {
+                state: JobState::Queued,
+                outcome: AttemptOutcome::Failed,
+                event: EventKind::Retrying {
+                    error: error.clone(),
+                    run_after: now + *delay,
+                },
+                error: Some(error.clone()),
+                run_after: Some(now + *delay),
+                disk_bytes: *disk_bytes,
+                ..base
+            },
             Self::Released if state == JobState::Pausing => Settled {
                 state: JobState::Paused,
                 outcome: AttemptOutcome::Released,
@@ -141,6 +177,7 @@ impl AttemptEnd {
                 counts: true,
                 crashed: *crashed,
                 run_after: Some(now + *delay),
+                disk_bytes: None,
             },
             Self::Released => Settled {
                 state: JobState::Queued,

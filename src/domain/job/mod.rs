@@ -20,7 +20,7 @@ use self::state::JobState;
 use super::id::JobId;
 use super::report::manifest::{FileEntry, JobReport, Sparsity};
 use super::report::results::{MeanResult, PerplexityResult, TaskResult, Warning};
-use super::spec::{JobSpec, JobType, StoredSpec};
+use super::spec::{JobSpec, JobType, PinnedCommit, StoredSpec};
 
 /// How many attempts may fail before their job does.
 pub const MAX_ATTEMPTS: u32 = 3;
@@ -76,8 +76,13 @@ impl Publication {
             mean: results.mean.clone(),
             warnings: results.warnings.clone(),
             file_count: self.files.len(),
-            size_bytes: self.files.iter().map(|file| file.size_bytes).sum(),
+            size_bytes: self.size_bytes(),
         }
+    }
+
+    /// Bytes of all files.
+    pub fn size_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.size_bytes).sum()
     }
 }
 
@@ -108,6 +113,8 @@ pub struct Job {
     pub max_attempts: u32,
     /// Not to be claimed earlier.
     pub run_after: Timestamp,
+    /// The commits of its hub models, once they are known.
+    pub commits: Vec<PinnedCommit>,
     /// What else the queue goes by.
     pub scheduling: Scheduling,
     /// When it came into the queue last.
@@ -122,6 +129,8 @@ pub struct Job {
     pub error: Option<JobError>,
     /// What it brought.
     pub outcome: Option<Outcome>,
+    /// Whether it stays when the time after which finished jobs are deleted is over.
+    pub kept: bool,
     /// When it was accepted.
     pub created_at: Timestamp,
     /// When it was claimed first.
@@ -150,6 +159,7 @@ impl Job {
             crash_count: 0,
             max_attempts: MAX_ATTEMPTS,
             run_after: now,
+            commits: Vec::new(),
             scheduling: Scheduling::default(),
             queued_at: now,
             traceparent: None,
@@ -157,6 +167,7 @@ impl Job {
             lease_expires_at: None,
             error: None,
             outcome: None,
+            kept: false,
             created_at: now,
             started_at: None,
             finished_at: None,

@@ -44,6 +44,16 @@ impl RetryPolicy {
         }
     }
 
+    /// Ends an attempt that something outside of its job kept from going on.
+    pub fn wait(self, error: JobError, disk_bytes: Option<u64>) -> AttemptEnd {
+        let delay = jittered(self.delay(error.attempt.saturating_sub(1)));
+        AttemptEnd::Waiting {
+            error,
+            delay,
+            disk_bytes,
+        }
+    }
+
     fn delay(self, failed_attempts: u32) -> Duration {
         self.first_delay
             .saturating_mul(2_u32.saturating_pow(failed_attempts))

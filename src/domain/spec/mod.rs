@@ -12,5 +12,5 @@ mod stored;
 
 pub use evaluation::{BosRule, EvaluationSpec, Guard, TaskRef, task_names};
 pub use job_spec::{CalibrationSpec, EvaluateSpec, JobSpec, JobType, PruneSpec};
-pub use model::{BUNDLED_MODEL, ModelRef};
+pub use model::{BUNDLED_MODEL, ModelRef, PinnedCommit};
 pub use stored::{SPEC_VERSION, StoredSpec};

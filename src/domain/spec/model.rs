@@ -33,6 +33,17 @@ pub enum ModelRef {
     },
 }
 
+/// The commit that a revision of a hub model had when a job first asked for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PinnedCommit {
+    /// `organisation/name`.
+    pub id: String,
+    /// The branch, tag or commit that was asked for.
+    pub revision: String,
+    /// 40 hexadecimal digits.
+    pub commit: String,
+}
+
 impl ModelRef {
     /// The id alone, as lists and filters show it.
     pub fn id(&self) -> Cow<'_, str> {

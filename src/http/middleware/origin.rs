@@ -4,7 +4,7 @@
 //! this server's. A page can also send simple requests to any address without reading the answer: so a change is
 //! refused when the browser says that another origin asks for it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -15,14 +15,15 @@ use axum::response::Response;
 
 use crate::domain::ErrorCode;
 use crate::http::output::problem::Problem;
+use crate::http::routes::operations;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The names that a server answers for.
 #[derive(Debug, Clone)]
 pub enum Hosts {
-    /// Every name.
-    Any,
+    /// Addresses, and names without a dot: no page of the web can have such a name.
+    Unregistered,
     /// These only.
     Only(Arc<[String]>),
 }
@@ -42,12 +43,19 @@ impl Hosts {
     }
 
     fn has(&self, host: &HeaderValue) -> bool {
-        let Self::Only(names) = self else { return true };
         authority(host).is_some_and(|authority| {
-            let mut names = names.iter();
-            names.any(|name| name.eq_ignore_ascii_case(authority.host()))
+            let host = authority.host();
+            match self {
+                Self::Unregistered => !host.is_empty() && is_unregistered(host),
+                Self::Only(names) => names.iter().any(|name| name.eq_ignore_ascii_case(host)),
+            }
         })
     }
+}
+
+/// Whether a host is an address, or a name that cannot be had in the public DNS.
+fn is_unregistered(host: &str) -> bool {
+    !host.contains('.') || host.parse::<Ipv4Addr>().is_ok()
 }
 
 fn authority(host: &HeaderValue) -> Option<Authority> {
@@ -61,13 +69,14 @@ pub(in crate::http) async fn guard(
     next: Next,
 ) -> Result<Response, Problem> {
     let headers = request.headers();
-    // Browsers always send one; a client without it is no browser.
+    // Browsers always send one; a client without it is no browser. Probes ask by address, and read no job.
     if !headers
         .get_all(header::HOST)
         .iter()
         .all(|host| hosts.has(host))
+        && !operations::PROBED.contains(&request.uri().path())
     {
-        let detail = "this server does not answer for the host that the request names";
+        let detail = "this server does not answer for the host that the request names; SECATEUR_HOSTS lists its names";
         return Err(Problem::new(ErrorCode::MisdirectedRequest, detail));
     }
     if !request.method().is_safe() && is_foreign(headers) {
@@ -118,7 +127,23 @@ mod tests {
                 "{host}"
             );
         }
-        assert!(Hosts::Any.has(&HeaderValue::from_static("gateway.example")));
+    }
+
+    #[test]
+    fn without_a_list_a_name_of_the_web_is_refused() {
+        for (host, expected) in [
+            ("10.1.2.3:8484", true),
+            ("[fd00::1]:8484", true),
+            ("secateur:8484", true),
+            ("gateway.example", false),
+            ("10.1.2.3.example", false),
+            ("1.2.3", false),
+            ("gateway.", false),
+            ("", false),
+        ] {
+            let is_answered = Hosts::Unregistered.has(&HeaderValue::from_static(host));
+            assert_eq!(is_answered, expected, "{host}");
+        }
     }
 
     #[test]

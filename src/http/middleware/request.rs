@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::config::RequestLimits;
 use crate::http::input::preferences;
 use crate::http::output::problem::{Problem, ProblemBody};
+use crate::http::routes::operations;
 use crate::instruments;
 use crate::traces::{self, TRACEPARENT};
 
@@ -33,6 +34,7 @@ pub(in crate::http) async fn around(
         .get::<MatchedPath>()
         .map_or("none", MatchedPath::as_str)
         .to_owned();
+    let path = request.uri().path().to_owned();
     let span = tracing::info_span!(
         "request",
         request.id = request_id,
@@ -53,11 +55,7 @@ pub(in crate::http) async fn around(
         let response = answered.unwrap_or_else(|_elapsed| Problem::timeout().into_response());
         let response = with_problem_body(response, &request_id);
         Span::current().record("http.response.status_code", response.status().as_u16());
-        tracing::debug!(
-            status = response.status().as_u16(),
-            duration_s = started.elapsed().as_secs_f64(),
-            "answered"
-        );
+        log_access(&path, response.status(), started);
         response
     }
     .instrument(span)
@@ -80,6 +78,17 @@ pub(in crate::http) async fn around(
         .headers_mut()
         .insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
     response
+}
+
+/// The access log. Probes come every few seconds, and say nothing new.
+fn log_access(path: &str, status: StatusCode, started: Instant) {
+    let status = status.as_u16();
+    let duration_s = started.elapsed().as_secs_f64();
+    if operations::PROBED.contains(&path) {
+        tracing::debug!(path, status, duration_s, "answered");
+    } else {
+        tracing::info!(path, status, duration_s, "answered");
+    }
 }
 
 /// Keeps the values of the label few.

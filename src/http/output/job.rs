@@ -18,7 +18,7 @@ use crate::domain::job::progress::Progress;
 use crate::domain::job::state::JobState;
 use crate::domain::queue::Waiting;
 use crate::domain::report::results::Warning;
-use crate::domain::spec::{JobSpec, StoredSpec};
+use crate::domain::spec::{JobSpec, PinnedCommit, StoredSpec};
 use crate::engine::{MethodId, Pattern};
 
 /// A job.
@@ -43,6 +43,8 @@ pub(in crate::http) struct JobView {
     #[serde(flatten)]
     #[schema(value_type = JobSpec)]
     spec: StoredSpec,
+    /// The commits that the revisions of its hub models stand for in every attempt; empty until they are known.
+    commits: Vec<PinnedCommit>,
     /// Its scheduling: when it may run, and why it waits.
     #[serde(flatten)]
     turn: TurnView,
@@ -79,6 +81,11 @@ pub(in crate::http) struct JobView {
     /// When it ended.
     #[schema(value_type = Option<String>, format = DateTime)]
     finished_at: Option<Timestamp>,
+    /// Whether it stays when its retention is over.
+    kept: bool,
+    /// When it will be deleted; `null` while it is not over, and for one that is kept.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    retain_until: Option<Timestamp>,
     /// When anything above changed last.
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
@@ -143,7 +150,7 @@ impl JobView {
     pub(in crate::http) fn new(job: Job) -> Self {
         let path = job_path(job.id);
         let turn = TurnView::new(&job);
-        let is_waiting_to_retry = job.state == JobState::Queued && job.failed_attempts > 0;
+        let is_waiting_to_retry = job.state == JobState::Queued && job.error.is_some();
         Self {
             id: job.id.to_string(),
             object: format!("{}.job", job.spec.job_type()),
@@ -152,6 +159,7 @@ impl JobView {
             status: job.state,
             phase: job.phase,
             progress: job.progress.map(ProgressView::new),
+            commits: job.commits,
             turn,
             attempt: job.attempt,
             max_attempts: job.max_attempts,
@@ -174,6 +182,8 @@ impl JobView {
             created_at: job.created_at,
             started_at: job.started_at,
             finished_at: job.finished_at,
+            kept: job.kept,
+            retain_until: None,
             updated_at: job.updated_at,
             version: job.version,
             attempts: None,
@@ -185,6 +195,13 @@ impl JobView {
     pub(in crate::http) fn waiting(self, waiting: Option<Waiting>, position: Option<u64>) -> Self {
         Self {
             turn: self.turn.waiting(waiting, position),
+            ..self
+        }
+    }
+
+    pub(in crate::http) fn retained(self, until: Option<Timestamp>) -> Self {
+        Self {
+            retain_until: until,
             ..self
         }
     }
@@ -245,9 +262,9 @@ fn example_job() -> serde_json::Value {
         "method": {"type": MethodId::default().name()}, "sparsity": 0.5, "pattern": Pattern::default().to_string(),
         "calibration": {"dataset": C4.name, "n_samples": 16, "seq_len": null, "seed": 0},
         "evaluation": {"perplexity": [{"dataset": WIKITEXT2.name}], "seq_len": null, "windows": null},
-        "attempt": 0, "max_attempts": 3, "failed_attempts": 0, "crash_count": 0, "retry_at": null, "deadline_seconds": null, "deadline_at": null,
+        "commits": [], "attempt": 0, "max_attempts": 3, "failed_attempts": 0, "crash_count": 0, "retry_at": null, "deadline_seconds": null, "deadline_at": null,
         "worker_id": null, "error": null, "results": null, "warnings": [],
-        "created_at": "2026-11-24T11:32:24.123Z", "started_at": null, "finished_at": null,
+        "created_at": "2026-11-24T11:32:24.123Z", "started_at": null, "finished_at": null, "kept": false, "retain_until": null,
         "updated_at": "2026-11-24T11:32:24.123Z", "version": 1, "attempts": [],
         "links": links
     });

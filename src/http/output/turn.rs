@@ -37,6 +37,8 @@ struct ResourcesView {
     device: Option<DeviceKind>,
     /// Bytes of memory that it is thought to need; `null` = not known, it fits every worker.
     memory_bytes: Option<u64>,
+    /// Bytes of disk that it is thought to need; `null` = not known, it fits every worker.
+    disk_bytes: Option<u64>,
 }
 
 impl TurnView {
@@ -48,6 +50,7 @@ impl TurnView {
             resources: ResourcesView {
                 device: job.scheduling.device_kind,
                 memory_bytes: job.scheduling.memory_bytes,
+                disk_bytes: job.scheduling.disk_bytes,
             },
             status_reason: None,
             status_detail: None,
@@ -74,7 +77,10 @@ pub(in crate::http) fn example() -> [(&'static str, Value); 7] {
         ("priority", json!(0)),
         ("submitter", json!("")),
         ("run_after", Value::Null),
-        ("resources", json!({"device": null, "memory_bytes": null})),
+        (
+            "resources",
+            json!({"device": null, "memory_bytes": null, "disk_bytes": null}),
+        ),
         ("status_reason", json!("waiting_for_worker")),
         ("status_detail", Value::Null),
         ("queue_position", Value::Null),

@@ -132,6 +132,67 @@ pub(super) async fn retry_job(
     ask(&state, id, Action::Retry, &headers).await
 }
 
+/// Keep a job
+///
+/// It is not deleted when its retention is over. Idempotent.
+#[utoipa::path(
+    post, path = "/jobs/{id}/keep", tag = "jobs",
+    params(
+        ("id" = String, Path, description = "The job"),
+        ("If-Match" = Option<String>, Header, description = "Only while the job has this `ETag`"),
+    ),
+    responses(
+        (status = 200, description = "The job", body = JobView),
+        (status = 403, description = "`cross_origin`"),
+        (status = 404, description = "`job_not_found`"),
+        (status = 412, description = "`version_mismatch`"),
+    )
+)]
+pub(super) async fn keep_job(
+    _: NoParameters,
+    State(state): State<HttpState>,
+    JobPath(id): JobPath,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    set_kept(&state, id, true, &headers).await
+}
+
+/// Keep a job no longer
+///
+/// It is deleted when its retention is over, as any other. Idempotent.
+#[utoipa::path(
+    post, path = "/jobs/{id}/unkeep", tag = "jobs",
+    params(
+        ("id" = String, Path, description = "The job"),
+        ("If-Match" = Option<String>, Header, description = "Only while the job has this `ETag`"),
+    ),
+    responses(
+        (status = 200, description = "The job", body = JobView),
+        (status = 403, description = "`cross_origin`"),
+        (status = 404, description = "`job_not_found`"),
+        (status = 412, description = "`version_mismatch`"),
+    )
+)]
+pub(super) async fn unkeep_job(
+    _: NoParameters,
+    State(state): State<HttpState>,
+    JobPath(id): JobPath,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    set_kept(&state, id, false, &headers).await
+}
+
+async fn set_kept(
+    state: &HttpState,
+    id: JobId,
+    kept: bool,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let if_version = expected_version(headers)?;
+    let (job, attempts) = state.jobs.set_kept(id, kept, if_version).await?;
+    Ok(whole_job(state, job, attempts).await)
+}
+
 /// Delete a job
 ///
 /// Deletes a job that is over, with its log, its results and its artifact. Idempotent.

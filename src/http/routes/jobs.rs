@@ -173,7 +173,9 @@ pub(super) async fn list_jobs(
     let cluster = state.jobs.cluster_state_of(&page.jobs).await;
     let view = |job: Job| {
         let waiting = cluster.as_ref().and_then(|now| now.why_waits(&job));
-        JobView::new(job).waiting(waiting, None)
+        let retained = state.jobs.retain_until(&job);
+        let view = JobView::new(job).waiting(waiting, None);
+        view.retained(retained)
     };
     Ok(Json(ListView {
         object: "list",
@@ -246,7 +248,10 @@ pub(super) async fn whole_job(state: &HttpState, job: Job, attempts: Vec<Attempt
         .await;
     let waiting = cluster.and_then(|cluster| cluster.why_waits(&job));
     let position = state.jobs.position(&job).await;
-    let view = JobView::new(job).waiting(waiting, position);
+    let retained = state.jobs.retain_until(&job);
+    let view = JobView::new(job)
+        .waiting(waiting, position)
+        .retained(retained);
     let body = Json(view.with_attempts(attempts)).into_response();
     let (body_parts, body) = body.into_parts();
     response.headers_mut().extend(body_parts.headers);

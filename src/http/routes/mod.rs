@@ -5,7 +5,7 @@ mod capabilities;
 mod events;
 mod job_actions;
 mod jobs;
-mod operations;
+pub(in crate::http) mod operations;
 mod queue;
 mod results;
 mod streams;
@@ -38,6 +38,8 @@ pub(in crate::http) fn job_routes() -> OpenApiRouter<HttpState> {
         .routes(routes!(job_actions::pause_job))
         .routes(routes!(job_actions::resume_job))
         .routes(routes!(job_actions::retry_job))
+        .routes(routes!(job_actions::keep_job))
+        .routes(routes!(job_actions::unkeep_job))
         .routes(routes!(events::list_events))
         .routes(routes!(streams::stream_job))
         .routes(routes!(results::get_results))

@@ -11,6 +11,9 @@ use crate::http::input::query::NoParameters;
 use crate::instruments;
 use crate::jobs::Check;
 
+/// The paths that probes and collectors ask for by the address of a machine, whatever its names are.
+pub(in crate::http) const PROBED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+
 /// Whether jobs can be accepted now.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Readiness {
@@ -92,9 +95,20 @@ pub(super) async fn version(_: NoParameters) -> Json<Version> {
 
 /// Read the metrics
 ///
-/// In Prometheus' text format.
+/// In Prometheus' text format. Gauges of the database are those of all processes on it: take the maximum of several servers,
+/// not the sum. A worker without an API has none of them.
 #[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(_: NoParameters, State(state): State<HttpState>) -> Response {
+    if state.has_shared_gauges {
+        set_shared_gauges(&state).await;
+    }
+    state.jobs.set_own_gauges();
+    metrics::gauge!(instruments::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    let text = state.metrics.0.render();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+async fn set_shared_gauges(state: &HttpState) {
     match state.webhooks.count_pending().await {
         Ok(count) => metrics::gauge!(instruments::WEBHOOK_OUTBOX_DEPTH).set(count as f64),
         Err(error) => {
@@ -104,8 +118,5 @@ pub(super) async fn metrics(_: NoParameters, State(state): State<HttpState>) -> 
             );
         }
     }
-    state.jobs.set_gauges().await;
-    metrics::gauge!(instruments::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    let text = state.metrics.0.render();
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+    state.jobs.set_shared_gauges().await;
 }

@@ -32,6 +32,8 @@ pub(super) struct WorkerView {
     devices: Vec<Device>,
     /// Bytes of memory that its jobs can have together; `null` where that is not known.
     memory_bytes: Option<u64>,
+    /// Bytes that were free on its disk at its last heartbeat; `null` where that is not known.
+    free_disk_bytes: Option<u64>,
     /// The jobs that it holds, oldest first.
     #[schema(value_type = Vec<String>)]
     jobs: Vec<JobId>,
@@ -63,6 +65,7 @@ impl From<Worker> for WorkerView {
             draining: worker.draining,
             devices: worker.profile.devices,
             memory_bytes: worker.profile.memory_bytes,
+            free_disk_bytes: worker.profile.free_disk_bytes,
             jobs: worker.jobs,
             started_at: worker.started_at,
             seen_at: worker.seen_at,

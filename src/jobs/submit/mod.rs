@@ -76,6 +76,7 @@ impl Jobs {
         job.metadata = request.metadata;
         job.scheduling = Scheduling {
             memory_bytes: checked.memory_bytes,
+            disk_bytes: checked.disk_bytes,
             ..request.scheduling
         };
         job.run_after = request.run_after.unwrap_or(job.run_after);

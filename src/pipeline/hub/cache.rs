@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::HubError;
-use super::listing::{ListedFile, Listing};
+use super::listing::{INDEX, ListedFile, Listing, shards_of_index};
 use super::verify::{self, Digest, Mismatch};
 use crate::domain::report::manifest::FileEntry;
 
@@ -109,6 +109,16 @@ impl RepoCache {
             });
         }
         Ok(Listing::from_files(files))
+    }
+
+    /// Whether the snapshot has every shard that its index names.
+    pub(super) fn has_shards(&self, commit: &str, listing: &Listing) -> bool {
+        if !listing.is_sharded() {
+            return true;
+        }
+        let index = fs::read(self.snapshot_dir(commit).join(INDEX));
+        let shards = index.ok().and_then(|text| shards_of_index(&text).ok());
+        shards.is_some_and(|shards| shards.iter().all(|shard| listing.get(shard).is_some()))
     }
 
     /// Compares a file of the snapshot with the listing.

@@ -38,6 +38,7 @@ impl<K: RepoType> Repository<K> {
                 "nothing came for {} s",
                 self.options.stall_timeout.as_secs_f64()
             ),
+            is_away: true,
         }
     }
 

@@ -11,6 +11,7 @@ use hf_hub::HFError;
 
 use super::verify::Mismatch;
 use crate::domain::ErrorCode;
+use crate::domain::attempt::Outage;
 use crate::pipeline::disk::DiskError;
 
 /// Why a model could not be fetched.
@@ -51,6 +52,8 @@ pub enum HubError {
         what: String,
         /// What happened.
         reason: String,
+        /// Whether the hub, or the way to it, is away: the same request works once it is back.
+        is_away: bool,
     },
     /// Offline, and the cache does not hold it.
     #[error("the cache holds no complete {what}, and HF_HUB_OFFLINE forbids asking the hub")]
@@ -138,6 +141,15 @@ impl HubError {
         }
     }
 
+    /// What is away, where nothing else is wrong.
+    pub fn outage(&self) -> Option<Outage> {
+        match self {
+            Self::Unavailable { is_away: true, .. } => Some(Outage::Hub),
+            Self::Disk(error) => error.outage(),
+            _ => None,
+        }
+    }
+
     /// Whether fetching the same file at once again may help.
     pub(super) fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Corrupt { .. })
@@ -154,6 +166,7 @@ impl HubError {
         let unavailable = |reason: String| Self::Unavailable {
             what: what.clone(),
             reason,
+            is_away: true,
         };
         match error {
             HFError::RepoNotFound { .. }
@@ -200,6 +213,7 @@ impl HubError {
             _ => Self::Unavailable {
                 what,
                 reason: format!("HTTP {status}"),
+                is_away: status >= 500 || matches!(status, 408 | 429),
             },
         }
     }

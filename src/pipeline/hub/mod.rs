@@ -29,7 +29,7 @@ use crate::domain::spec::hub_name;
 
 pub use self::dataset::fetch_split;
 pub use self::error::HubError;
-pub use self::options::{HubOptions, HubToken, cache_dirs};
+pub use self::options::{HubOptions, cache_dirs, use_token};
 pub use self::verify::Mismatch;
 
 /// A model at one commit of the hub, not fetched yet.
@@ -69,11 +69,23 @@ impl HubModel {
         };
         if options.offline {
             model.resolve_in_cache(revision)?;
+        } else if let Err(error) = model.resolve_on_hub(revision).await {
+            model.resolve_without_hub(revision, error)?;
         } else {
-            model.resolve_on_hub(revision).await?;
             model.listing.require_model(&model.repository.what)?;
         }
         Ok(model)
+    }
+
+    /// Goes on with a complete model of the cache while the hub is away.
+    fn resolve_without_hub(&mut self, revision: &str, error: HubError) -> Result<(), HubError> {
+        if error.outage().is_none() || self.resolve_in_cache(revision).is_err() {
+            return Err(error);
+        }
+        let commit = self.commit();
+        tracing::warn!(%error, commit, "the hub is away, the model of the cache is used");
+        self.repository.options.offline = true;
+        Ok(())
     }
 
     async fn resolve_on_hub(&mut self, revision: &str) -> Result<(), HubError> {
@@ -93,6 +105,7 @@ impl HubModel {
             .ok_or_else(|| HubError::Unavailable {
                 what,
                 reason: "its answer names no commit".to_owned(),
+                is_away: false,
             })?;
         if repository.commit != revision
             && let Err(error) = repository.cache.write_ref(revision, &repository.commit)
@@ -126,9 +139,13 @@ impl HubModel {
             .cache
             .list(&repository.commit)
             .unwrap_or_default();
-        self.listing
-            .require_model(&repository.what)
-            .map_err(|_| repository.not_cached())
+        let is_complete = self.listing.require_model(&repository.what).is_ok()
+            && repository
+                .cache
+                .has_shards(&repository.commit, &self.listing);
+        is_complete
+            .then_some(())
+            .ok_or_else(|| repository.not_cached())
     }
 
     /// The commit, 40 hexadecimal digits.

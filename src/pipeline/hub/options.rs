@@ -1,12 +1,12 @@
 //! How the hub is reached. What is left out, the client library takes from the variables that all of Hugging Face's
 //! tools share: `HF_ENDPOINT`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HOME`, `HF_HUB_CACHE`.
 
-use std::fmt;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::HubError;
-use crate::domain::HubReach;
+use crate::domain::{HubReach, HubToken};
 
 /// Where models and data sets come from and where they are kept.
 #[derive(Debug, Clone)]
@@ -47,6 +47,7 @@ impl HubOptions {
         )]
         let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| is_true(&value));
         Self {
+            token: TOKEN.get().cloned(),
             offline,
             ..Self::default()
         }
@@ -84,25 +85,13 @@ fn is_true(value: &str) -> bool {
     ["1", "ON", "YES", "TRUE"].contains(&value.to_ascii_uppercase().as_str())
 }
 
-/// An access token. It can't be printed.
-#[derive(Clone)]
-pub struct HubToken(String);
+/// The token that this process was handed.
+static TOKEN: OnceLock<HubToken> = OnceLock::new();
 
-impl HubToken {
-    /// Wraps a token as it was given.
-    pub fn new(token: impl Into<String>) -> Self {
-        Self(token.into())
-    }
-
-    pub(super) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for HubToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("HubToken(hidden)")
-    }
+/// Has every later request of this process carry the token, which is not in its environment.
+pub fn use_token(token: HubToken) {
+    // The first one stays: a process is handed one.
+    drop(TOKEN.set(token));
 }
 
 #[cfg(test)]

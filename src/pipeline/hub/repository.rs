@@ -120,6 +120,7 @@ impl HubOptions {
                 HFError::Url(error) => format!("the hub's address is not a URL: {error}"),
                 _ => "the HTTP client cannot be set up".to_owned(),
             },
+            is_away: false,
         })
     }
 }

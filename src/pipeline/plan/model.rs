@@ -17,6 +17,8 @@ pub enum ModelSource {
         id: String,
         /// Branch, tag or commit.
         revision: String,
+        /// The commit of the revision, where it was found before.
+        commit: Option<String>,
     },
     /// A directory.
     Directory {
@@ -45,6 +47,11 @@ impl ModelSource {
             ModelRef::Hub { id, revision } => Self::Hub {
                 id: id.clone(),
                 revision: revision.clone(),
+                commit: attempt
+                    .commits
+                    .iter()
+                    .find(|pinned| (&pinned.id, &pinned.revision) == (id, revision))
+                    .map(|pinned| pinned.commit.clone()),
             },
             ModelRef::Local { id } => Self::Directory {
                 id: id.clone(),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::download;
 use crate::domain::job::progress::Phase;
+use crate::domain::spec::PinnedCommit;
 use crate::engine::ModelPlan;
 use crate::pipeline::hub::{HubModel, HubOptions};
 use crate::pipeline::plan::ModelSource;
@@ -41,7 +42,11 @@ pub(in crate::pipeline) fn resolve(
             id: id.clone(),
             commit: None,
         }),
-        ModelSource::Hub { id, revision } => fetch(id, revision, stopwatch, listener),
+        ModelSource::Hub {
+            id,
+            revision,
+            commit,
+        } => fetch(id, revision, commit.as_deref(), stopwatch, listener),
     }
 }
 
@@ -49,15 +54,22 @@ pub(in crate::pipeline) fn resolve(
 fn fetch(
     id: &str,
     revision: &str,
+    commit: Option<&str>,
     stopwatch: &mut Stopwatch,
     listener: &mut dyn Listener,
 ) -> Result<ResolvedModel, PipelineError> {
     let runtime = download::runtime()?;
-    let (hub_model, config) = runtime.block_on(async {
-        let hub_model = HubModel::resolve(id, revision, &HubOptions::from_env()).await?;
-        let config = hub_model.fetch_config().await?;
-        Ok::<_, PipelineError>((hub_model, config))
-    })?;
+    let options = HubOptions::from_env();
+    let resolved = HubModel::resolve(id, commit.unwrap_or(revision), &options);
+    let hub_model = runtime.block_on(resolved)?;
+    if commit.is_none() {
+        listener.pinned(PinnedCommit {
+            id: id.to_owned(),
+            revision: revision.to_owned(),
+            commit: hub_model.commit().to_owned(),
+        });
+    }
+    let config = runtime.block_on(hub_model.fetch_config())?;
     ModelPlan::read(config.parent().unwrap_or(&config))?;
     stopwatch.enter(Phase::Downloading, listener);
     let fetched = download::watched(&runtime, listener, async |tell| hub_model.fetch(tell).await)??;

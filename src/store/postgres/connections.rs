@@ -72,6 +72,11 @@ impl PostgresConnections {
         Ok(Self { pool, options })
     }
 
+    /// The migrations that this program knows.
+    pub(super) fn migrator() -> &'static Migrator {
+        &MIGRATOR
+    }
+
     /// For statements that only read.
     pub(super) fn readers(&self) -> &PgPool {
         &self.pool

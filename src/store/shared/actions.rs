@@ -33,8 +33,8 @@ progress = case when $3 = 'queued' then null else progress end, version = versio
 where id = $1 and state = $2";
 
 const FIND_USER: &str = "\
-select id from jobs where state in ('queued', 'running', 'pausing', 'paused', 'cancelling') \
-and id <> $1 and spec like '%' || $1 || '%' limit 1";
+select jobs.id from job_sources join jobs on jobs.id = job_id \
+where source_id = $1 and state in ('queued', 'running', 'pausing', 'paused', 'cancelling') limit 1";
 
 const DELETE: &str = "delete from jobs where id = $1";
 
@@ -42,7 +42,15 @@ const INSERT_DELETED: &str = "insert into deleted_jobs (id, deleted_at) values (
 
 const LIST_DELETED: &str = concat!("select id from deleted_jobs where id ", any_of!("$1"));
 
+const LIST_DELETED_SINCE: &str = "select id from deleted_jobs where deleted_at >= $1";
+
 const FORGET_DELETED: &str = "delete from deleted_jobs where deleted_at < $1";
+
+const SET_KEPT: &str =
+    "update jobs set kept = $2, updated_at = $3, version = version + 1 where id = $1";
+
+const LIST_EXPIRED: &str = "\
+select id from jobs where finished_at is not null and finished_at < $1 and not kept order by finished_at limit 100";
 
 const LIST_OVERDUE: &str = "\
 select id from jobs where deadline_at <= $1 and state in ('queued', 'paused') order by id limit 20";
@@ -60,6 +68,34 @@ impl JobActions for Database {
             let done = act(transaction, id, action, if_version, now).await?;
             writing.commit("change a job").await?;
             Ok(done)
+        })
+    }
+
+    fn set_kept(
+        &self,
+        id: JobId,
+        kept: bool,
+        if_version: Option<u64>,
+    ) -> StoreFuture<'_, Option<Requested>> {
+        Connections::bounded(async move {
+            let mut writing = Writing::begin(self).await?;
+            let (transaction, now) = (&mut writing.transaction, writing.now);
+            let done = set_kept(transaction, id, kept, if_version, now).await?;
+            writing.commit("keep a job").await?;
+            Ok(done)
+        })
+    }
+
+    fn list_expired(&self, age: Duration) -> StoreFuture<'_, Vec<JobId>> {
+        Connections::bounded(async move {
+            let mut reading = Reading::begin(self).await?;
+            let rows = sqlx::query(LIST_EXPIRED)
+                .bind(reading.now.as_millisecond() - milliseconds(age))
+                .fetch_all(&mut *reading.transaction)
+                .await
+                .map_err(failed("list jobs to delete"))?;
+            reading.end().await?;
+            Ok(readable(&rows, |row| Columns::new(row, "jobs").word("id")))
         })
     }
 
@@ -96,6 +132,21 @@ impl JobActions for Database {
                 .fetch_all(self.connections.readers())
                 .await
                 .map_err(failed("look up deleted jobs"))?;
+            let ids = rows.iter();
+            ids.map(|row| Columns::new(row, "deleted_jobs").word("id"))
+                .collect()
+        })
+    }
+
+    fn list_deleted_since(&self, age: Duration) -> StoreFuture<'_, Vec<JobId>> {
+        Connections::bounded(async move {
+            let mut reading = Reading::begin(self).await?;
+            let rows = sqlx::query(LIST_DELETED_SINCE)
+                .bind(reading.now.as_millisecond() - milliseconds(age))
+                .fetch_all(&mut *reading.transaction)
+                .await
+                .map_err(failed("look up deleted jobs"))?;
+            reading.end().await?;
             let ids = rows.iter();
             ids.map(|row| Columns::new(row, "deleted_jobs").word("id"))
                 .collect()
@@ -166,6 +217,34 @@ async fn act(
     }
     change(connection, &job, &after(&job, action, next, now), now).await?;
     events::append(connection, id, job.attempt, &event(action, next), now).await?;
+    let changed = jobs::with_attempts(connection, id).await?;
+    Ok(changed.map(|(job, attempts)| Requested::Done(Box::new(job), attempts)))
+}
+
+async fn set_kept(
+    connection: &mut Connection,
+    id: JobId,
+    kept: bool,
+    if_version: Option<u64>,
+    now: Timestamp,
+) -> Result<Option<Requested>, StoreError> {
+    let Some(job) = lock(connection, id).await? else {
+        return Ok(None);
+    };
+    if if_version.is_some_and(|version| version != job.version) {
+        return Ok(Some(Requested::Stale(job.version)));
+    }
+    if job.kept == kept {
+        let attempts = attempts::list(connection, id).await?;
+        return Ok(Some(Requested::Unchanged(Box::new(job), attempts)));
+    }
+    sqlx::query(SET_KEPT)
+        .bind(id.to_string())
+        .bind(kept)
+        .bind(now.as_millisecond())
+        .execute(&mut *connection)
+        .await
+        .map_err(failed("keep a job"))?;
     let changed = jobs::with_attempts(connection, id).await?;
     Ok(changed.map(|(job, attempts)| Requested::Done(Box::new(job), attempts)))
 }

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use super::columns::{Columns, readable, signed, to_json};
-use super::{Connection, Connections, Database, Row, deliveries};
+use super::webhooks::deliveries;
+use super::{Connection, Connections, Database, Row};
 use crate::domain::JobId;
 use crate::domain::job::event::{Event, EventKind, Numbered};
 use crate::store::{EventStore, StoreError, StoreFuture, failed};

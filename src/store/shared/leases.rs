@@ -7,7 +7,10 @@ use jiff::Timestamp;
 use super::columns::{Columns, keyed, readable, signed, to_json};
 use super::jobs::{job, job_columns};
 use super::queue::may_claim;
-use super::{Connection, Connections, Database, Reading, Row, Writing, actions, attempts, events};
+use super::{
+    Connection, Connections, Database, Reading, Row, Writing, actions, attempts, events,
+    schema_is_known,
+};
 use crate::domain::ErrorCode;
 use crate::domain::job::Job;
 use crate::domain::job::attempt_end::{AttemptEnd, Settled};
@@ -43,6 +46,7 @@ select priority, submitter, ( \
 select id from jobs where state = 'queued' and priority = lane.priority and submitter = lane.submitter \
 and (run_after <= $2 or run_after <= queued_at) and (deadline_at is null or deadline_at > $2) \
 and (device_kind is null or device_kind = $3) and spec_version <= $5 \
+and (disk_bytes is null or $6 is null or disk_bytes <= $6) \
 and (memory_bytes is null or $4 is null or memory_bytes <= $4 - ( \
 select coalesce(sum(memory_bytes), 0) from jobs \
 where state in ('running', 'pausing', 'cancelling') and lease_owner = $1)) \
@@ -73,7 +77,8 @@ where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'pa
 returning state";
 
 const REPORT: &str = "\
-update jobs set phase = coalesce($4, phase), progress = $5, updated_at = $6, version = version + 1 \
+update jobs set phase = coalesce($4, phase), progress = case when $7 is null then $5 else progress end, \
+commits = coalesce($7, commits), updated_at = $6, version = version + 1 \
 where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'pausing', 'cancelling') \
 returning state";
 
@@ -83,7 +88,7 @@ run_after = coalesce($7, case when run_after > $11 then $11 else run_after end),
 queued_at = case when $4 = 'queued' then $11 else queued_at end, error = $8, outcome = $9, finished_at = $10, \
 updated_at = $11, phase = case when $4 = 'failed' then phase end, \
 progress = case when $4 = 'failed' then progress end, lease_owner = null, lease_expires_at = null, \
-version = version + 1 \
+disk_bytes = coalesce($13, disk_bytes), artifact_bytes = coalesce($14, artifact_bytes), version = version + 1 \
 where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'pausing', 'cancelling') \
 and ($12 is null or lease_expires_at = $12)";
 
@@ -212,6 +217,8 @@ async fn claim_next(
     if !may_claim(connection, &claim.worker_id).await? {
         return Ok(Claimed::Nothing);
     }
+    // A newer version may write what this one would not understand.
+    schema_is_known(connection).await?;
     while let Some(id) = pick(connection, claim, now).await? {
         let claimed = sqlx::query(CLAIM)
             .bind(&claim.worker_id)
@@ -260,6 +267,7 @@ async fn pick(
         .bind(claim.device.kind.as_str())
         .bind(claim.device.memory_bytes.map(signed))
         .bind(i64::from(SPEC_VERSION))
+        .bind(claim.free_disk_bytes.map(signed))
         .fetch_optional(connection)
         .await
         .map_err(failed("find the next job"))?;
@@ -312,6 +320,10 @@ async fn write_report(
     report: &Report,
     now: Timestamp,
 ) -> Result<LeaseCheck, StoreError> {
+    let commits = match report {
+        Report::Pinned(commits) => Some(to_json(commits)),
+        _ => None,
+    };
     let (phase, progress, event) = match report {
         Report::Phase(phase) => (Some(*phase), None, Some(EventKind::Phase { phase: *phase })),
         Report::Step(step) => {
@@ -321,6 +333,7 @@ async fn write_report(
             };
             (None, Some(progress), None)
         }
+        Report::Pinned(_) => (None, None, None),
         Report::Resumed { block, blocks } => {
             let (block, blocks) = (*block, *blocks);
             (None, None, Some(EventKind::Resumed { block, blocks }))
@@ -333,6 +346,7 @@ async fn write_report(
         .bind(phase.map(Phase::as_str))
         .bind(progress.as_ref().map(to_json))
         .bind(now.as_millisecond())
+        .bind(commits)
         .fetch_optional(&mut *connection)
         .await
         .map_err(failed("store progress"))?;
@@ -374,6 +388,8 @@ async fn finish(
         .bind(settled.state.is_terminal().then(|| now.as_millisecond()))
         .bind(now.as_millisecond())
         .bind(unless_renewed.map(Timestamp::as_millisecond))
+        .bind(settled.disk_bytes.map(signed))
+        .bind(publication.map(|publication| signed(publication.size_bytes())))
         .execute(&mut *connection)
         .await
         .map_err(failed("finish an attempt"))?;

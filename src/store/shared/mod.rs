@@ -9,8 +9,8 @@
 mod actions;
 mod attempts;
 mod columns;
-mod deliveries;
 mod events;
+mod identity;
 mod jobs;
 mod keys;
 mod leases;
@@ -24,7 +24,9 @@ use jiff::Timestamp;
 use sqlx::Transaction;
 
 use super::{Connection, Connections, Database, Driver, Pool, Row, dialect};
-use crate::store::{Change, PoolUse, Store, StoreError, StoreFuture, Time, failed};
+use crate::store::{
+    Change, PoolUse, Store, StoreError, StoreFuture, StoreId, Time, failed, schema,
+};
 use columns::Columns;
 
 /// A transaction that writes, and its time.
@@ -66,6 +68,16 @@ impl Reading {
     }
 }
 
+/// Fails where a newer version has brought the schema up to date since this one started.
+async fn schema_is_known(connection: &mut Connection) -> Result<(), StoreError> {
+    let row = sqlx::query(schema::APPLIED_VERSION)
+        .fetch_one(connection)
+        .await
+        .map_err(failed("read the schema version"))?;
+    let applied = Columns::new(&row, "the schema").get("version")?;
+    schema::check_version(Connections::migrator(), applied)
+}
+
 async fn now(time: &Time, connection: &mut Connection) -> Result<Timestamp, StoreError> {
     match time {
         Time::Given(now) => Ok(now()),
@@ -90,6 +102,14 @@ impl Store for Database {
 
     fn pool_use(&self) -> PoolUse {
         self.connections.pool_use()
+    }
+
+    fn store_id<'a>(&'a self, proposed: &'a str) -> StoreFuture<'a, StoreId> {
+        Connections::bounded(identity::lookup(self, proposed))
+    }
+
+    fn pair<'a>(&'a self, id: &'a str) -> StoreFuture<'a, ()> {
+        Connections::bounded(identity::pair(self, id))
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

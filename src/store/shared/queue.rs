@@ -20,10 +20,10 @@ const COUNT_HELD: &str =
     "select count(*) as jobs from jobs where state in ('running', 'pausing', 'cancelling')";
 
 const GROUP_QUEUED: &str = "\
-select run_after > $1 and run_after > queued_at as is_delayed, failed_attempts > 0 as is_retry, device_kind, \
-memory_bytes, count(*) as jobs, \
+select run_after > $1 and run_after > queued_at as is_delayed, error is not null as is_retry, device_kind, \
+memory_bytes, disk_bytes, spec_version, count(*) as jobs, \
 min(case when run_after > queued_at then run_after else queued_at end) as since \
-from jobs where state = 'queued' group by 1, 2, 3, 4";
+from jobs where state = 'queued' group by 1, 2, 3, 4, 5, 6";
 
 const GROUP_SUBMITTERS: &str = "\
 select submitter, count(case when state = 'queued' then 1 end) as queued, \
@@ -148,6 +148,8 @@ fn group(row: &Row) -> Result<Group, StoreError> {
             is_retry: columns.get("is_retry")?,
             device: columns.optional_word("device_kind")?,
             memory_bytes: columns.optional_count("memory_bytes")?,
+            disk_bytes: columns.optional_count("disk_bytes")?,
+            spec_version: columns.count("spec_version")?,
         },
         jobs: columns.count("jobs")?,
         since: columns.time("since")?,

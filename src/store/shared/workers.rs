@@ -12,14 +12,17 @@ use crate::domain::worker::{Worker, WorkerProfile};
 use crate::store::{StoreError, StoreFuture, WorkerStore, failed};
 
 const REGISTER: &str = "\
-insert into workers (id, host, version, devices, memory_bytes, draining, started_at, seen_at, lost_at) \
-values ($1, $2, $3, $4, $5, false, $6, $6, $7) \
+insert into workers (id, host, version, devices, memory_bytes, draining, started_at, seen_at, lost_at, free_disk_bytes, \
+spec_version) \
+values ($1, $2, $3, $4, $5, false, $6, $6, $7, $8, $9) \
 on conflict (id) do update set host = excluded.host, version = excluded.version, devices = excluded.devices, \
-memory_bytes = excluded.memory_bytes, seen_at = excluded.seen_at, lost_at = excluded.lost_at \
+memory_bytes = excluded.memory_bytes, seen_at = excluded.seen_at, lost_at = excluded.lost_at, \
+free_disk_bytes = excluded.free_disk_bytes \
 returning draining";
 
 const LIST: &str = "\
-select id, host, version, devices, memory_bytes, draining, started_at, seen_at, lost_at from workers order by id";
+select id, host, version, devices, memory_bytes, draining, started_at, seen_at, lost_at, free_disk_bytes, spec_version \
+from workers order by id";
 
 const LIST_HELD: &str = "\
 select id, lease_owner from jobs where state in ('running', 'pausing', 'cancelling') order by id";
@@ -52,6 +55,8 @@ impl WorkerStore for Database {
                 .bind(worker.memory_bytes.map(signed))
                 .bind(now.as_millisecond())
                 .bind((now + lease).as_millisecond())
+                .bind(worker.free_disk_bytes.map(signed))
+                .bind(i64::from(worker.spec_version))
                 .fetch_one(&mut *writing.transaction)
                 .await
                 .map_err(failed("announce a worker"))?;
@@ -174,6 +179,8 @@ fn worker(
             version: columns.get("version")?,
             devices: columns.json("devices")?,
             memory_bytes: columns.optional_count("memory_bytes")?,
+            free_disk_bytes: columns.optional_count("free_disk_bytes")?,
+            spec_version: columns.count("spec_version")?,
         },
         draining: columns.get("draining")?,
         is_lost: columns.time("lost_at")? <= now,

@@ -1,7 +1,8 @@
 //! The open file: one connection that writes, some that read, and the proof that they still mean the same file.
 
+use std::fs::{self, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -28,6 +29,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 const READERS: u32 = 4;
 
+/// The mode of the file.
+const PRIVATE: u32 = 0o600;
+
 static MIGRATOR: LazyLock<Migrator> =
     LazyLock::new(|| schema::migrator(schema::migrations!("sqlite")));
 
@@ -50,7 +54,7 @@ struct Identity {
 
 impl Identity {
     fn of(path: &Path) -> io::Result<Self> {
-        let metadata = std::fs::metadata(path)?;
+        let metadata = fs::metadata(path)?;
         Ok(Self {
             device: metadata.dev(),
             inode: metadata.ino(),
@@ -67,8 +71,8 @@ impl SqliteConnections {
         };
         let lock = migration::lock(path).await;
         let lock = lock.map_err(|error| open_error(error.into()))?;
+        make_private(path).map_err(|error| open_error(error.into()))?;
         let mut first = options(path)
-            .create_if_missing(true)
             // A migration may have to make a table anew that others refer to.
             .foreign_keys(false)
             .journal_mode(SqliteJournalMode::Wal)
@@ -92,6 +96,11 @@ impl SqliteConnections {
             path: path.to_path_buf(),
             identity,
         })
+    }
+
+    /// The migrations that this program knows.
+    pub(super) fn migrator() -> &'static Migrator {
+        &MIGRATOR
     }
 
     /// For statements that only read.
@@ -181,6 +190,29 @@ impl SqliteConnections {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// Creates the file where it is missing. Only its owner may read it: it holds the secrets of webhooks.
+fn make_private(path: &Path) -> io::Result<()> {
+    // An existing file is never opened here: to close it again would drop the locks of SQLite in this process.
+    let created = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(PRIVATE)
+        .open(path);
+    match created {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        created => return created.map(drop),
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        let is_open = fs::metadata(&file).is_ok_and(|file| file.mode() & 0o077 != 0);
+        if is_open && let Err(error) = fs::set_permissions(&file, Permissions::from_mode(PRIVATE)) {
+            tracing::warn!(%error, path = %Path::new(&file).display(), "other users can read the database");
+        }
+    }
+    Ok(())
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {

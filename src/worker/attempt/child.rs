@@ -1,5 +1,6 @@
 //! The process that runs one attempt, as its worker sees it.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -16,8 +17,14 @@ use crate::domain::attempt::{AttemptMessage, AttemptSpec, PAUSE};
 /// How long a child may live on after it has closed its output.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The beginnings of the variables that may hold the keys to the database, to the artifacts, and to where traces go.
-const KEYS: [&str; 4] = ["SECATEUR_DATABASE_URL", "PG", "AWS_", "OTEL_"];
+/// The beginnings of the variables that may hold the keys to the database, to the artifacts, to where traces go, and to the
+/// hub: its token is handed over with the work.
+const KEYS: [&str; 5] = ["SECATEUR_DATABASE_URL", "PG", "AWS_", "OTEL_", HUB_TOKEN];
+
+const HUB_TOKEN: &str = "HF_TOKEN";
+
+/// The name of a file is no key.
+const HUB_TOKEN_PATH: &str = "HF_TOKEN_PATH";
 
 /// A started `run-attempt`, in a process group of its own.
 pub(super) struct Child {
@@ -32,11 +39,10 @@ impl Child {
     pub(super) async fn spawn(program: &Path, spec: &AttemptSpec) -> io::Result<Self> {
         let mut command = Command::new(program);
         // It reads files of unknown origin, and needs neither the database nor the bucket.
-        for (name, _) in std::env::vars_os() {
-            if KEYS
-                .iter()
-                .any(|key| name.as_bytes().starts_with(key.as_bytes()))
-            {
+        for (name, value) in std::env::vars_os() {
+            let is_key = KEYS.iter().any(|key| is_of(&name, key)) && !is_of(&name, HUB_TOKEN_PATH);
+            // The library of the hub takes an empty variable for a value.
+            if is_key || (value.is_empty() && is_of(&name, "HF_")) {
                 command.env_remove(name);
             }
         }
@@ -142,6 +148,10 @@ async fn log_lines(mut stderr: BufReader<ChildStderr>) {
             Err(error) => return tracing::warn!(%error, "cannot read what the child logs"),
         }
     }
+}
+
+fn is_of(name: &OsStr, beginning: &str) -> bool {
+    name.as_bytes().starts_with(beginning.as_bytes())
 }
 
 /// How a process ended, in words.

@@ -18,7 +18,7 @@ use crate::domain::job::attempt_end::AttemptEnd;
 use crate::domain::job::failure::AttemptFailure;
 use crate::domain::job::progress::{Phase, Step};
 use crate::domain::report::manifest::JobReport;
-use crate::domain::spec::JobSpec;
+use crate::domain::spec::{JobSpec, PinnedCommit};
 use crate::domain::{ErrorCode, JobId};
 use crate::instruments;
 use crate::store::{Lease, LeaseCheck, Report};
@@ -116,6 +116,9 @@ fn attempt_spec(
         job_artifacts,
         has_portable_state: context.parts.artifacts.is_shared(),
         received: None,
+        memory_bytes: context.memory_bytes(device),
+        hub_token: settings.pool.hub_token.clone(),
+        commits: job.commits.clone(),
     }
 }
 
@@ -147,6 +150,8 @@ struct Supervisor<'c> {
     deadline: Option<Instant>,
     /// When a child that was asked to pause is killed.
     pausing_until: Option<Instant>,
+    /// The commits of the job's hub models.
+    commits: Vec<PinnedCommit>,
     /// The newest step that is not reported yet.
     unreported: Option<Step>,
     /// The result that the child named last.
@@ -169,6 +174,7 @@ impl<'c> Supervisor<'c> {
             phase: None,
             deadline,
             pausing_until: None,
+            commits: job.commits.clone(),
             unreported: None,
             result: None,
         }
@@ -273,6 +279,11 @@ impl<'c> Supervisor<'c> {
                 self.client.report(Report::Resumed { block, blocks });
                 None
             }
+            AttemptMessage::Pinned { commit } => {
+                self.commits.push(commit);
+                self.client.report(Report::Pinned(self.commits.clone()));
+                None
+            }
             AttemptMessage::Saved { point } => {
                 if let Some(uploader) = self.uploader {
                     uploader.offer(point);
@@ -287,8 +298,12 @@ impl<'c> Supervisor<'c> {
                 self.result = Some(Err(AttemptEnd::Paused));
                 None
             }
-            AttemptMessage::Failed { failure } => {
-                self.result = Some(Err(self.context.failed_end(self.job, failure)));
+            AttemptMessage::Failed { failure, outage } => {
+                let end = match outage {
+                    Some(outage) => self.context.waiting_end(self.job, failure, outage),
+                    None => self.context.failed_end(self.job, failure),
+                };
+                self.result = Some(Err(end));
                 None
             }
         }

@@ -88,7 +88,12 @@ impl Uploader {
         drop(offers);
         let may_go_on = match end {
             Some(AttemptEnd::Failed { error, .. }) => error.failure.retryable,
-            Some(AttemptEnd::Retry { .. } | AttemptEnd::Paused | AttemptEnd::Released) => true,
+            Some(
+                AttemptEnd::Retry { .. }
+                | AttemptEnd::Waiting { .. }
+                | AttemptEnd::Paused
+                | AttemptEnd::Released,
+            ) => true,
             None | Some(AttemptEnd::Succeeded(_) | AttemptEnd::Cancelled | AttemptEnd::Lost) => {
                 false
             }

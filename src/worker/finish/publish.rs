@@ -206,6 +206,7 @@ fn file_entry(name: String, content: &[u8]) -> FileEntry {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::fs::File;
 
     use super::*;
@@ -229,7 +230,15 @@ mod tests {
         assert!(reaped.unwrap().is_some());
         let published = publish(&context, &job, &lease, None, report).await;
         assert!(matches!(published, Err(AttemptEnd::Lost)), "{published:?}");
-        assert!(context.parts.artifacts.list().await.unwrap().is_empty());
+        assert!(
+            context
+                .parts
+                .artifacts
+                .list(&HashSet::new())
+                .await
+                .unwrap()
+                .is_empty()
+        );
     }
 
     #[tokio::test]
@@ -246,7 +255,15 @@ mod tests {
         let publishing = publish(&context, &job, &lease, None, report.clone());
         let published = tokio::time::timeout(3 * LOCK_POLL, publishing).await;
         assert!(published.is_err(), "{published:?}");
-        assert!(context.parts.artifacts.list().await.unwrap().is_empty());
+        assert!(
+            context
+                .parts
+                .artifacts
+                .list(&HashSet::new())
+                .await
+                .unwrap()
+                .is_empty()
+        );
         drop(other);
         let published = publish(&context, &job, &lease, None, report).await;
         assert_eq!(published.unwrap().attempt, 1);

@@ -61,7 +61,8 @@ impl Reaper {
         let is_claiming = context.active.is_claiming();
         self.expired.retain(&found, |leased| leased.is_over);
         if found.iter().any(|leased| leased.is_over)
-            && let Err(error) = write(context).await
+            // Something harmless to write.
+            && let Err(error) = context.announce().await
         {
             // The database can be read but not written: no holder can renew its lease.
             log_failure("leases", Err(error.into()));
@@ -119,13 +120,6 @@ impl Reaper {
         self.expired.forget_all();
         self.unclaimed.forget_all();
     }
-}
-
-/// Writes something harmless: the registration of this worker.
-async fn write(context: &Context) -> Result<(), StoreError> {
-    let (store, lease) = (&context.parts.store, context.settings.pool.lease_seconds);
-    store.announce_worker(&context.profile, lease).await?;
-    Ok(())
 }
 
 /// The period in which a living holder renews its lease, even if one renewal fails.

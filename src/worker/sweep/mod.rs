@@ -15,13 +15,17 @@ use super::finish;
 use crate::artifacts::{ArtifactError, Stored};
 use crate::domain::JobId;
 use crate::domain::job::retry::jittered;
-use crate::domain::job::state::JobState;
+use crate::domain::job::state::{Action, JobState};
 use crate::scratch;
-use crate::store::{JobStatus, StoreError};
+use crate::store::{JobStatus, Requested, StoreError};
 use retention::RETENTION;
 
 /// How long it is known that a job was deleted.
 const DELETED_KNOWN: Duration = Duration::from_hours(30 * 24);
+/// How far back deletions are looked for: longer than a round ever takes.
+const DELETED_LOOK: Duration = Duration::from_hours(24);
+/// Jobs that are looked at together.
+const BATCH: usize = 500;
 /// How long messages to webhooks are kept after they were written.
 const DELIVERY_LOG: Duration = Duration::from_hours(30 * 24);
 
@@ -47,6 +51,8 @@ pub(super) enum SweepError {
 pub(super) struct Sweeper {
     /// Unknown jobs that the log was told of.
     unknown: HashSet<JobId>,
+    /// Succeeded jobs of which nothing but the artifact was found. Only a deletion changes that.
+    settled: HashSet<JobId>,
     rounds: u32,
 }
 
@@ -69,6 +75,7 @@ impl Sweeper {
     /// One round. Its parts do not depend on each other.
     async fn sweep(&mut self, context: &Context) {
         log_failure("workers", forget_workers(context).await);
+        log_failure("finished jobs", delete_expired(context).await);
         log_failure("scratch", self.remove_scratch(context).await);
         log_failure("artifacts", self.remove_attempts(context).await);
         log_failure("idempotency keys", forget_keys(context).await);
@@ -124,15 +131,25 @@ impl Sweeper {
         if artifacts.is_shared() && !round.is_multiple_of(BUCKET_ROUNDS) {
             return Ok(());
         }
-        let found = artifacts.list().await?;
-        let ids: Vec<_> = found.keys().copied().collect();
-        let statuses = context.parts.store.list_statuses(&ids).await?;
-        let deleted = context.parts.store.list_deleted(&ids).await?;
-        for (id, stored) in found {
-            let status = statuses.get(&id).copied();
-            let is_deleted = deleted.contains(&id);
-            let removed = self.remove_attempts_of(context, id, stored, status, is_deleted);
-            go_on(id, "artifacts", removed.await)?;
+        let store = &context.parts.store;
+        for id in store.list_deleted_since(DELETED_LOOK).await? {
+            self.settled.remove(&id);
+        }
+        let found: Vec<_> = artifacts.list(&self.settled).await?.into_iter().collect();
+        for batch in found.chunks(BATCH) {
+            let ids: Vec<_> = batch.iter().map(|(id, _)| *id).collect();
+            let statuses = store.list_statuses(&ids).await?;
+            let deleted = store.list_deleted(&ids).await?;
+            for (id, stored) in batch {
+                let status = statuses.get(id).copied();
+                if status.is_some_and(|status| is_settled(status, stored)) {
+                    self.settled.insert(*id);
+                    continue;
+                }
+                let is_deleted = deleted.contains(id);
+                let removed = self.remove_attempts_of(context, *id, stored, status, is_deleted);
+                go_on(*id, "artifacts", removed.await)?;
+            }
         }
         Ok(())
     }
@@ -141,7 +158,7 @@ impl Sweeper {
         &mut self,
         context: &Context,
         id: JobId,
-        stored: Stored,
+        stored: &Stored,
         status: Option<JobStatus>,
         is_deleted: bool,
     ) -> Result<(), SweepError> {
@@ -157,7 +174,7 @@ impl Sweeper {
         if stored.unknown_since.is_some() {
             artifacts.unmark_unknown(id).await?;
         }
-        for attempt in stored.attempts {
+        for &attempt in &stored.attempts {
             if !status.is_some_and(|status| needs(status, attempt)) {
                 artifacts.delete_attempt(id, attempt).await?;
                 tracing::info!(job.id = %id, job.attempt = attempt, "leftover artifact removed");
@@ -195,6 +212,15 @@ impl Sweeper {
     }
 }
 
+/// Whether nothing but the artifact of a succeeded job is there.
+fn is_settled(status: JobStatus, stored: &Stored) -> bool {
+    let artifact = Stored {
+        attempts: [status.attempt].into(),
+        ..Stored::default()
+    };
+    status.state == JobState::Succeeded && *stored == artifact
+}
+
 /// What cannot be removed does not keep the rest, a database or a bucket that is away does.
 fn go_on(id: JobId, part: &str, result: Result<(), SweepError>) -> Result<(), SweepError> {
     match result {
@@ -215,6 +241,23 @@ pub(super) fn log_failure(part: &str, result: Result<(), SweepError>) {
         let error = &error as &dyn std::error::Error;
         tracing::error!(error, part, "sweep failed");
     }
+}
+
+/// Deletes jobs that are over for as long as they are retained. One whose artifact is in use waits for another round.
+async fn delete_expired(context: &Context) -> Result<(), SweepError> {
+    let Some(retention) = context.settings.retention else {
+        return Ok(());
+    };
+    let (store, artifacts) = (&context.parts.store, &context.parts.artifacts);
+    for id in store.list_expired(retention).await? {
+        if let Some(Requested::Done(job, _)) = store.request(id, Action::Delete, None).await? {
+            tracing::info!(job.id = %id, "job deleted, its retention is over");
+            let deleted = artifacts.delete_attempt(id, job.attempt).await;
+            go_on(id, "artifacts", deleted.map_err(Into::into))?;
+            artifacts.remove_empty(id).await;
+        }
+    }
+    Ok(())
 }
 
 /// By then every sweep has removed their files.
@@ -244,4 +287,44 @@ fn needs(status: JobStatus, attempt: u32) -> bool {
 
 async fn forget_workers(context: &Context) -> Result<(), SweepError> {
     Ok(context.parts.store.forget_workers(LOST_SHOWN).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::job::Publication;
+    use crate::domain::job::attempt_end::AttemptEnd;
+    use crate::store::Lease;
+    use crate::worker::fixture::{build_artifact, claimed, context};
+
+    #[tokio::test]
+    async fn the_artifact_of_a_succeeded_job_is_looked_at_once_and_again_when_it_is_deleted() {
+        let home = tempfile::tempdir().unwrap();
+        let context = context(home.path()).await;
+        let job = claimed(&context).await;
+        let (directory, report) = build_artifact(&context, &job);
+        let (store, artifacts) = (&context.parts.store, &context.parts.artifacts);
+        artifacts.publish(job.id, 1, &directory, &[]).await.unwrap();
+        let end = AttemptEnd::Succeeded(Box::new(Publication {
+            attempt: 1,
+            report,
+            files: Vec::new(),
+        }));
+        let lease = Lease::of(&job).unwrap();
+        assert!(store.finish(&lease, &end, None).await.unwrap().is_some());
+        let mut sweeper = Sweeper::default();
+        sweeper.remove_attempts(&context).await.unwrap();
+        assert_eq!(sweeper.settled, [job.id].into());
+        // Nobody looks into its folder any more, until the job is gone.
+        let later = artifacts.publish(job.id, 2, &directory, &[]).await;
+        later.unwrap();
+        sweeper.remove_attempts(&context).await.unwrap();
+        let stored = async || artifacts.list(&HashSet::new()).await.unwrap();
+        assert_eq!(stored().await[&job.id].attempts, [1, 2].into());
+        let deleted = store.request(job.id, Action::Delete, None).await.unwrap();
+        assert!(matches!(deleted, Some(Requested::Done(..))), "{deleted:?}");
+        sweeper.remove_attempts(&context).await.unwrap();
+        assert!(stored().await.is_empty());
+        assert!(sweeper.settled.is_empty());
+    }
 }

@@ -287,4 +287,24 @@ async fn a_server_answers_for_the_hosts_that_it_was_given() {
         let request = app.request(Method::GET, "/v1/jobs").header("Host", host);
         assert_eq!(app.send(request).await.status, expected, "{host}");
     }
+    // As a kubelet or a collector asks: by address.
+    for path in ["/livez", "/readyz", "/metrics"] {
+        let request = app
+            .request(Method::GET, path)
+            .header("Host", "10.1.2.3:8484");
+        assert_eq!(app.send(request).await.status, StatusCode::OK, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_a_list_of_hosts_answers_for_no_name_of_the_web() {
+    let app = TestApp::api_with(|listen| listen.insecure_no_auth = true).await;
+    for (host, expected) in [
+        ("10.1.2.3:8484", StatusCode::OK),
+        ("secateur:8484", StatusCode::OK),
+        ("rebound.example:8484", StatusCode::MISDIRECTED_REQUEST),
+    ] {
+        let request = app.request(Method::GET, "/v1/jobs").header("Host", host);
+        assert_eq!(app.send(request).await.status, expected, "{host}");
+    }
 }

@@ -42,6 +42,7 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
         "seed": 0,
         "seq_len": null
       },
+      "commits": [],
       "crash_count": 0,
       "created_at": "[time]",
       "deadline_at": null,
@@ -63,6 +64,7 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
       "failed_attempts": 0,
       "finished_at": null,
       "id": "[id]",
+      "kept": false,
       "links": "[links]",
       "max_attempts": 3,
       "metadata": {},
@@ -83,9 +85,11 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
       "queue_position": null,
       "resources": {
         "device": null,
+        "disk_bytes": null,
         "memory_bytes": null
       },
       "results": null,
+      "retain_until": null,
       "retry_at": null,
       "run_after": null,
       "sparsity": 0.5,

@@ -106,23 +106,21 @@ fn assert_database_is_whole(disk: &Disk) {
 }
 
 #[test]
-fn a_job_that_does_not_fit_fails_and_the_next_one_succeeds_when_there_is_room() {
+fn a_job_that_does_not_fit_waits_for_room_without_spending_an_attempt() {
     let Some(disk) = Disk::mount() else { return };
     let dir = tempfile::tempdir().unwrap();
     let server = site(dir.path(), &disk).server();
     // Enough to be accepted, too little for the artifact.
     disk.fill(20 << 20);
     let id = server.submit(&body());
-    let job = server.job_when(&id, |job| job["status"] == "failed");
-    assert_eq!(job["error"]["code"], "insufficient_disk", "{job}");
-    assert_eq!(job["error"]["retryable"], true, "{job}");
-    assert_eq!(job["attempt"], 3, "{job}");
-    assert_eq!(server.events(&id).last().unwrap()["type"], "failed");
+    let job = server.job_when(&id, |job| job["status_reason"] == "no_worker_fits");
+    let detail = job["status_detail"].as_str().unwrap();
+    assert!(detail.contains("of disk"), "{job}");
+    assert_eq!(job["failed_attempts"], 0, "{job}");
     assert_database_is_whole(&disk);
 
     disk.free();
-    let next = server.submit(&body());
-    server.succeeded(&next);
+    server.succeeded(&id);
     assert_database_is_whole(&disk);
 }
 

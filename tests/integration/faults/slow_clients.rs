@@ -43,6 +43,7 @@ async fn heard(stream: &mut TcpStream) -> String {
 /// A succeeded job with one large file, whose bytes are all zero; gives the file's path in the API.
 async fn large_artifact(store: &dyn Store, home: &Path, id: &str) -> String {
     let claim = Claim {
+        free_disk_bytes: None,
         worker_id: "worker_elsewhere".to_owned(),
         device: cpu(),
         lease: Duration::from_mins(5),

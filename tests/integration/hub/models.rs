@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secateur::domain::ErrorCode;
 use secateur::domain::job::progress::Step;
-use secateur::pipeline::hub::{FetchedModel, HubError, HubModel, HubOptions, HubToken};
+use secateur::domain::{ErrorCode, HubToken};
+use secateur::pipeline::hub::{FetchedModel, HubError, HubModel, HubOptions};
 use tempfile::TempDir;
 
 use crate::support::servers::mock_hub::{COMMIT, Fault, MODEL, MockHub, sha256, weights};

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use secateur::pipeline::hub::{HubModel, HubOptions, HubToken};
+use secateur::domain::HubToken;
+use secateur::pipeline::hub::{HubModel, HubOptions};
 use tempfile::TempDir;
 
 use crate::hub::models::{WEIGHTS, options};

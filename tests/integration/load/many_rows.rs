@@ -101,7 +101,7 @@ fn site(dir: &Path, database: &Database) -> Site {
     Site::new(dir, database)
 }
 
-fn stub_body() -> Value {
+pub(super) fn stub_body() -> Value {
     json!({
         "model": {"source": "local", "id": "meet"}, "sparsity": 0.5,
         "calibration": {"dataset": "demo"}, "evaluation": {"perplexity": ["demo"]},
@@ -163,7 +163,7 @@ fn measure(name: &str, database: &Database) {
 }
 
 /// Sorted.
-fn timed(mut call: impl FnMut()) -> Vec<Duration> {
+pub(super) fn timed(mut call: impl FnMut()) -> Vec<Duration> {
     let mut times: Vec<_> = (0..CALLS)
         .map(|_| {
             let began = Instant::now();
@@ -175,12 +175,13 @@ fn timed(mut call: impl FnMut()) -> Vec<Duration> {
     times
 }
 
-fn claims(database: &Database) -> Vec<Duration> {
+pub(super) fn claims(database: &Database) -> Vec<Duration> {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let url = database.as_url();
     let opening = secateur::store::open(&url, Time::Database);
     let store = runtime.block_on(opening).unwrap();
     let claim = Claim {
+        free_disk_bytes: None,
         worker_id: "worker_measured".to_owned(),
         device: cpu(),
         lease: Duration::from_hours(1),

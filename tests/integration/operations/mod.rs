@@ -1,5 +1,6 @@
 //! What operators do and see.
 
 pub(crate) mod probes;
+mod retention;
 pub(crate) mod start_up;
 pub(crate) mod traces;

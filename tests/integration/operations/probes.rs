@@ -120,3 +120,17 @@ fn the_health_check_fails_where_nobody_answers() {
     let cli = <Cli as clap::Parser>::parse_from(["healthcheck", "--url", "http://127.0.0.1:9"]);
     assert!(cli::healthcheck::run(cli.args).is_err());
 }
+
+#[tokio::test]
+async fn counters_are_there_before_anything_is_counted() {
+    let app = TestApp::api().await;
+    let metrics = app.get("/metrics").await;
+    let text = String::from_utf8(metrics.body).unwrap();
+    for series in [
+        "secateur_leases_reaped_total ",
+        r#"secateur_webhook_deliveries_total{outcome="exhausted"} "#,
+        r#"secateur_job_attempts_total{outcome="released"} "#,
+    ] {
+        assert!(text.contains(series), "{series} in {text}");
+    }
+}

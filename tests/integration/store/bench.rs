@@ -86,6 +86,7 @@ pub(super) async fn insert(store: &TestStore, seconds: i64) -> JobId {
 
 pub(super) fn claim_by(worker: &str) -> Claim {
     Claim {
+        free_disk_bytes: None,
         worker_id: worker.to_owned(),
         device: cpu(),
         lease: LEASE,

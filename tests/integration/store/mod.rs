@@ -63,6 +63,7 @@ use rows::{
     an_unreadable_job_can_be_ended_and_deleted,
     an_unreadable_job_fails_when_its_turn_comes_and_the_next_one_is_claimed,
     an_unreadable_job_keeps_no_other_from_its_deadline,
+    nobody_claims_once_a_newer_version_has_changed_the_schema,
     the_database_takes_exactly_the_transitions_of_the_state_machine,
     the_lease_of_an_unreadable_job_can_be_ended,
 };
@@ -147,6 +148,7 @@ on_both_databases!(TestStore::open:
     the_lease_of_an_unreadable_job_can_be_ended,
     an_unreadable_job_can_be_ended_and_deleted,
     an_unreadable_job_keeps_no_other_from_its_deadline,
+    nobody_claims_once_a_newer_version_has_changed_the_schema,
     a_worker_is_listed_until_it_stops,
     a_worker_that_is_not_heard_of_is_lost_and_later_forgotten,
     a_draining_worker_finishes_what_it_has_and_claims_nothing,

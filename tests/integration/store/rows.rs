@@ -8,7 +8,9 @@ use super::*;
 
 /// Damaged, as no version of the program leaves it.
 async fn make_unreadable(store: &TestStore, id: JobId) {
-    let statement = format!("update jobs set spec = '{{}}', phase = 'polishing' where id = '{id}'");
+    let statement = format!(
+        "update jobs set spec = '{{}}', phase = 'polishing', metadata = '', commits = '' where id = '{id}'"
+    );
     assert_eq!(store.database.execute(&statement).await.unwrap(), 1);
 }
 
@@ -91,7 +93,7 @@ pub(super) async fn a_damaged_job_is_left_out_of_lists_and_pages_stay_full(store
     for seconds in 0..5 {
         ids.push(insert(store, seconds).await);
     }
-    let statement = format!("update jobs set metadata = '' where id = '{}'", ids[3]);
+    let statement = format!("update jobs set version = -1 where id = '{}'", ids[3]);
     assert_eq!(store.database.execute(&statement).await.unwrap(), 1);
     for (before, expected) in [
         (None, vec![ids[4], ids[2]]),
@@ -273,4 +275,16 @@ pub(super) async fn the_database_takes_exactly_the_transitions_of_the_state_mach
             assert_eq!(store.database.execute(&delete).await.unwrap(), 1);
         }
     }
+}
+
+pub(super) async fn nobody_claims_once_a_newer_version_has_changed_the_schema(store: &TestStore) {
+    let id = insert(store, 0).await;
+    let newer = "update secateur_migrations set version = version + 9000 where version > 1";
+    assert!(store.database.execute(newer).await.unwrap() > 0);
+    let refused = store.at(5).claim_next_job(&claim_by("a")).await;
+    assert!(
+        matches!(&refused, Err(StoreError::Schema { found, known }) if found > known),
+        "{refused:?}"
+    );
+    assert_eq!(job(store, id).await.state, JobState::Queued);
 }

@@ -314,6 +314,17 @@ impl TestApp {
     }
 
     /// The names of the job's events, in order.
+    /// Returns when the job is not there any more.
+    pub(crate) async fn until_gone(&self, id: &str) {
+        let path = format!("/v1/jobs/{id}");
+        let gone = async {
+            while self.get(&path).await.status != StatusCode::NOT_FOUND {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    }
+
     pub(crate) async fn events(&self, id: &str) -> Vec<String> {
         let events = self.get(&format!("/v1/jobs/{id}/events")).await.json();
         let names = events["data"]
@@ -333,6 +344,7 @@ impl TestApp {
     /// Takes the oldest queued job for a worker that does not exist.
     pub(crate) async fn claim(&self) -> Lease {
         let claim = Claim {
+            free_disk_bytes: None,
             worker_id: "worker_elsewhere".to_owned(),
             device: cpu(),
             lease: Duration::from_mins(5),

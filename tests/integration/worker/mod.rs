@@ -1,5 +1,6 @@
 //! Workers: what they take, what they run, what they leave.
 
+mod limits;
 pub(crate) mod machines;
 pub(crate) mod pool;
 pub(crate) mod recovery;

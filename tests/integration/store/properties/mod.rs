@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use proptest::test_runner::{Config, TestRunner};
 
 use secateur::domain::job::scheduling::Scheduling;
+use secateur::domain::spec::PinnedCommit;
 use secateur::domain::worker::{Device, WorkerProfile};
 
 use super::*;
@@ -322,7 +323,12 @@ fn name(worker: u8) -> String {
 }
 
 fn report(what: u8) -> Report {
-    match what % 3 {
+    match what % 4 {
+        3 => Report::Pinned(vec![PinnedCommit {
+            id: "org/name".to_owned(),
+            revision: "main".to_owned(),
+            commit: format!("{what:040x}"),
+        }]),
         0 => Report::Phase([Phase::Resolving, Phase::Pruning][usize::from(what > 127)]),
         1 => Report::Resumed {
             block: usize::from(what),

@@ -175,8 +175,11 @@ impl Model {
         let Some(entry) = self.holder(lease) else {
             return LeaseCheck::Lost;
         };
-        entry.job.progress = None;
+        if !matches!(report, Report::Pinned(_)) {
+            entry.job.progress = None;
+        }
         match report.clone() {
+            Report::Pinned(commits) => entry.job.commits = commits,
             Report::Phase(phase) => {
                 entry.job.phase = Some(phase);
                 entry.log(now, EventKind::Phase { phase });
@@ -264,6 +267,20 @@ impl Model {
                     AttemptOutcome::Failed
                 };
                 (JobState::Paused, outcome, EventKind::Paused, Some(error))
+            }
+            AttemptEnd::Waiting { error, .. } if is_pausing => (
+                JobState::Paused,
+                AttemptOutcome::Failed,
+                EventKind::Paused,
+                Some(error),
+            ),
+            AttemptEnd::Waiting { error, delay, .. } => {
+                entry.job.run_after = now + delay;
+                let kind = EventKind::Retrying {
+                    error: error.clone(),
+                    run_after: now + delay,
+                };
+                (JobState::Queued, AttemptOutcome::Failed, kind, Some(error))
             }
             AttemptEnd::Retry {
                 error,

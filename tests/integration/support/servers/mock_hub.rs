@@ -198,6 +198,15 @@ impl MockHub {
             .count()
     }
 
+    /// How often this was asked, as the log has it.
+    pub(crate) fn count(&self, line: &str) -> usize {
+        self.repo()
+            .log
+            .iter()
+            .filter(|logged| *logged == line)
+            .count()
+    }
+
     /// How many requests of any kind came.
     pub(crate) fn requests(&self) -> usize {
         self.repo().log.len()

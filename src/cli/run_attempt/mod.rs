@@ -2,6 +2,8 @@
 //!
 //! Speaks the protocol of [`crate::domain::attempt`] on standard input and output.
 
+mod limits;
+
 use std::fs;
 use std::io::{BufRead as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -13,18 +15,18 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::gate::Gates;
-use super::pace::Pace;
-use super::use_threads;
+use crate::cli::gate::Gates;
+use crate::cli::pace::Pace;
+use crate::cli::use_threads;
 use crate::domain::ErrorCode;
 use crate::domain::attempt::{AttemptMessage, AttemptSpec, PAUSE, ResumeFile, ResumePoint};
 use crate::domain::job::failure::AttemptFailure;
 use crate::domain::job::progress::{Phase, Step};
 use crate::domain::redact::HiddenDirs;
 use crate::domain::report::manifest::JobReport;
-use crate::domain::spec::JobSpec;
+use crate::domain::spec::{JobSpec, PinnedCommit};
 use crate::engine::{EngineError, SavedState};
-use crate::pipeline::hub::cache_dirs;
+use crate::pipeline::hub::{cache_dirs, use_token};
 use crate::pipeline::{self, Listener, PipelineError, Plan, Workspace};
 use crate::scratch::{ScratchDir, ScratchLock};
 
@@ -52,6 +54,10 @@ pub fn run(_args: &Args) -> anyhow::Result<()> {
         .context("cannot read the attempt from standard input")?;
     let attempt: AttemptSpec =
         serde_json::from_str(&line).context("cannot understand the attempt on standard input")?;
+    limits::confine(attempt.memory_bytes);
+    if let Some(token) = attempt.hub_token.clone() {
+        use_token(token);
+    }
     let is_paused = Arc::new(AtomicBool::new(false));
     hear_the_worker(Arc::clone(&is_paused));
     use_threads(u16::try_from(attempt.threads).ok())?;
@@ -77,7 +83,8 @@ pub fn run(_args: &Args) -> anyhow::Result<()> {
                 phase: speaker.phase,
                 retryable: code.retryable(),
             };
-            AttemptMessage::Failed { failure }
+            let outage = error.outage();
+            AttemptMessage::Failed { failure, outage }
         }
     };
     say(&message);
@@ -203,21 +210,23 @@ fn end_older(scratch: &ScratchDir, attempt: u32) {
     }
 }
 
-/// Whether the process is an attempt's and has this very file open. The note alone says little: where it was written the
+/// Whether the process is an attempt's and holds this very lock. The note alone says little: where it was written the
 /// number may have meant a process of another container, and it may be another's by now.
 fn is_attempt_with(process: Pid, lock: &Path) -> bool {
-    let process = Path::new("/proc").join(process.as_raw_nonzero().to_string());
-    let command = fs::read(process.join("cmdline")).unwrap_or_default();
+    let id = process.as_raw_nonzero().to_string();
+    let command = fs::read(Path::new("/proc").join(&id).join("cmdline")).unwrap_or_default();
     let mut words = command.split(|byte| *byte == 0);
     let Ok(lock) = fs::metadata(lock) else {
         return false;
     };
-    let is_lock = |file: &Path| {
-        fs::metadata(file).is_ok_and(|file| (file.dev(), file.ino()) == (lock.dev(), lock.ino()))
+    let inode = format!(":{}", lock.ino());
+    // As `1: FLOCK ADVISORY WRITE 4711 08:01:42 0 EOF`. What the process has open is hidden from us.
+    let is_held = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        matches!(fields[..], [_, "FLOCK", _, _, holder, file, ..] if holder == id && file.ends_with(&inode))
     };
-    let files = fs::read_dir(process.join("fd")).into_iter().flatten();
-    words.any(|word| word == COMMAND.as_bytes())
-        && files.flatten().any(|file| is_lock(&file.path()))
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    words.any(|word| word == COMMAND.as_bytes()) && locks.lines().any(is_held)
 }
 
 /// For the worker's log.
@@ -290,6 +299,10 @@ impl Listener for Speaker {
         say(&AttemptMessage::Resumed { block, blocks });
     }
 
+    fn pinned(&mut self, commit: PinnedCommit) {
+        say(&AttemptMessage::Pinned { commit });
+    }
+
     fn saved(&mut self, state: SavedState) {
         let files = state.files.into_iter();
         let files = files.map(|(name, sha256)| ResumeFile { name, sha256 });
@@ -317,14 +330,23 @@ fn say(message: &AttemptMessage) {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+    use std::os::unix::process::ExitStatusExt as _;
     use std::process::{Child, Command, Stdio};
 
     use super::*;
 
-    fn process(name: &str, input: Stdio) -> Child {
-        let mut command = Command::new("sleep");
-        command.arg0(name).arg("1000").stdin(input).spawn().unwrap()
+    /// A process with this word in its command, which holds the lock if it shall.
+    fn process(word: &str, lock: Option<&Path>) -> Child {
+        let mut command = match lock {
+            Some(lock) => {
+                let mut command = Command::new("flock");
+                command.arg("--no-fork").arg(lock).arg("tail");
+                command
+            }
+            None => Command::new("tail"),
+        };
+        command.args(["-f", "/dev/null", word]);
+        command.stderr(Stdio::null()).spawn().unwrap()
     }
 
     #[test]
@@ -333,21 +355,26 @@ mod tests {
         let scratch = ScratchDir::at(directory.path().to_owned());
         let lock = scratch.lock_path();
         fs::write(&lock, "").unwrap();
-        let open = || Stdio::from(fs::File::open(&lock).unwrap());
         let end = |process: &Child, attempt| {
             fs::write(&lock, format!("1 {}\n", process.id())).unwrap();
             end_older(&scratch, attempt);
         };
-        let spared = [process(COMMAND, Stdio::null()), process("sleep", open())];
-        let mut older = process(COMMAND, open());
-        end(&older, 1);
-        for mut spared in spared {
-            end(&spared, 2);
-            assert!(spared.try_wait().unwrap().is_none());
-            spared.kill().unwrap();
-            spared.wait().unwrap();
-        }
-        assert!(older.try_wait().unwrap().is_none());
+        let held = || while fs::File::open(&lock).unwrap().try_lock().is_ok() {};
+        let spare = |mut process: Child, attempt| {
+            end(&process, attempt);
+            assert!(process.try_wait().unwrap().is_none());
+            process.kill().unwrap();
+            process.wait().unwrap();
+        };
+        spare(process(COMMAND, None), 2);
+        let other = process("other", Some(&lock));
+        held();
+        spare(other, 2);
+        let same = process(COMMAND, Some(&lock));
+        held();
+        spare(same, 1);
+        let mut older = process(COMMAND, Some(&lock));
+        held();
         end(&older, 2);
         assert_eq!(older.wait().unwrap().signal(), Some(9));
     }

@@ -1,15 +1,16 @@
-//! The table `jobs`.
+//! The tables `jobs` and `job_sources`.
+
+mod list;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::Row as _;
 
-use super::actions::lock;
-use super::columns::{Columns, keyed, milliseconds, readable, signed, to_json};
-use super::{Connection, Connections, Database, Pool, Row, Writing, attempts, events};
+use super::actions::lock_row;
+use super::columns::{Columns, keyed, milliseconds, signed, to_json};
+use super::{Connection, Connections, Database, Row, Writing, attempts, events};
 use crate::domain::JobId;
 use crate::domain::job::event::{Attempt, EventKind};
 use crate::domain::job::scheduling::{DeviceKind, Scheduling};
@@ -23,8 +24,8 @@ use crate::store::{JobStatus, JobStore, StoreError, StoreFuture, failed};
 macro_rules! job_columns {
     () => {
         "id, name, metadata, type, spec, spec_version, state, phase, progress, attempt, failed_attempts, crash_count, max_attempts, \
-         run_after, priority, submitter, device_kind, memory_bytes, deadline_after, deadline_at, queued_at, traceparent, \
-         lease_owner, lease_expires_at, error, outcome, created_at, started_at, finished_at, updated_at, version"
+         run_after, commits, priority, submitter, device_kind, memory_bytes, disk_bytes, deadline_after, deadline_at, queued_at, traceparent, \
+         lease_owner, lease_expires_at, error, outcome, kept, created_at, started_at, finished_at, updated_at, version"
     };
 }
 pub(super) use job_columns;
@@ -32,21 +33,12 @@ pub(super) use job_columns;
 const INSERT: &str = "\
 insert into jobs (id, name, metadata, type, spec, model_id, method, state, attempt, failed_attempts, crash_count, \
 max_attempts, run_after, created_at, updated_at, version, priority, submitter, device_kind, memory_bytes, \
-deadline_after, deadline_at, queued_at, traceparent, spec_version) \
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)";
+deadline_after, deadline_at, queued_at, traceparent, spec_version, disk_bytes, commits) \
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)";
 
 const LOOKUP: &str = concat!("select ", job_columns!(), " from jobs where id = $1");
 
-const LIST: &str = concat!(
-    "select ",
-    job_columns!(),
-    " from jobs where ($1 is null or id < $1) and ($2 is null or state ",
-    any_of!("$2"),
-    ") and ($3 is null or model_id = $3) and ($4 is null or method = $4) \
-and ($5 is null or created_at >= $5) and ($6 is null or created_at < $6) and ($7 is null or type ",
-    any_of!("$7"),
-    ") and ($8 is null or submitter = $8) order by id desc limit $9"
-);
+const INSERT_SOURCE: &str = "insert into job_sources (source_id, job_id) values ($1, $2)";
 
 const LIST_STATUSES: &str = concat!(
     "select id, state, attempt from jobs where id ",
@@ -54,6 +46,8 @@ const LIST_STATUSES: &str = concat!(
 );
 
 const COUNT: &str = "select state, count(*) as jobs from jobs group by state";
+
+const SUM_ARTIFACTS: &str = "select cast(coalesce(sum(artifact_bytes), 0) as bigint) as bytes from jobs where artifact_bytes > 0";
 
 const COUNT_QUEUED: &str = "\
 select count(*) as jobs from (select 1 as one from jobs where state = 'queued' limit $1) as waiting";
@@ -99,7 +93,12 @@ impl JobStore for Database {
         before: Option<JobId>,
         limit: u32,
     ) -> StoreFuture<'a, Vec<Job>> {
-        Connections::bounded(list(self.connections.readers(), filter, before, limit))
+        Connections::bounded(list::list(
+            self.connections.readers(),
+            filter,
+            before,
+            limit,
+        ))
     }
 
     fn list_statuses<'a>(
@@ -136,6 +135,16 @@ impl JobStore for Database {
         })
     }
 
+    fn sum_artifact_bytes(&self) -> StoreFuture<'_, u64> {
+        Connections::bounded(async move {
+            let row = sqlx::query(SUM_ARTIFACTS)
+                .fetch_one(self.connections.readers())
+                .await
+                .map_err(failed("sum up the artifacts"))?;
+            Columns::new(&row, "artifacts").count("bytes")
+        })
+    }
+
     fn count_queued(&self, most: u32) -> StoreFuture<'_, u32> {
         Connections::bounded(async move {
             let row = sqlx::query(COUNT_QUEUED)
@@ -153,9 +162,9 @@ impl JobStore for Database {
 pub(super) async fn insert(connection: &mut Connection, job: &Job) -> Result<(), StoreError> {
     let sources = job.spec.source_jobs();
     let sources: BTreeSet<_> = sources.into_iter().map(|(_, id)| id).collect();
-    for source in sources {
-        if lock(connection, source).await?.is_none() {
-            return Err(StoreError::SourceGone(source));
+    for source in &sources {
+        if lock_row(connection, *source).await?.is_none() {
+            return Err(StoreError::SourceGone(*source));
         }
     }
     let (spec, scheduling) = (job.spec.known(), &job.scheduling);
@@ -188,9 +197,19 @@ pub(super) async fn insert(connection: &mut Connection, job: &Job) -> Result<(),
         .bind(job.queued_at.as_millisecond())
         .bind(job.traceparent.as_deref())
         .bind(i64::from(SPEC_VERSION))
+        .bind(scheduling.disk_bytes.map(signed))
+        .bind(to_json(&job.commits))
         .execute(&mut *connection)
         .await
         .map_err(failed("store a job"))?;
+    for source in sources {
+        sqlx::query(INSERT_SOURCE)
+            .bind(source.to_string())
+            .bind(job.id.to_string())
+            .execute(&mut *connection)
+            .await
+            .map_err(failed("store a source"))?;
+    }
     let (id, attempt, at) = (job.id, job.attempt, job.created_at);
     events::append(connection, id, attempt, &EventKind::Queued, at).await
 }
@@ -211,58 +230,13 @@ pub(super) async fn with_attempts(
     Ok(Some((job, attempts::list(connection, id).await?)))
 }
 
-/// Lists jobs, and reads on until the page is full where rows were left out.
-async fn list(
-    pool: &Pool,
-    filter: &JobFilter,
-    before: Option<JobId>,
-    limit: u32,
-) -> Result<Vec<Job>, StoreError> {
-    // No stored word has this character, and PostgreSQL takes no text that has it.
-    if [&filter.model, &filter.method, &filter.submitter]
-        .into_iter()
-        .flatten()
-        .any(|word| word.contains('\0'))
-    {
-        return Ok(Vec::new());
-    }
-    let states = (!filter.states.is_empty()).then(|| to_json(&filter.states));
-    let types = (!filter.types.is_empty()).then(|| to_json(&filter.types));
-    let mut before = before.map(|id| id.to_string());
-    let mut jobs = Vec::new();
-    loop {
-        let missing = limit as usize - jobs.len();
-        let rows = sqlx::query(LIST)
-            .bind(&before)
-            .bind(&states)
-            .bind(filter.model.as_deref())
-            .bind(filter.method.as_deref())
-            .bind(filter.created_after.map(Timestamp::as_millisecond))
-            .bind(filter.created_before.map(Timestamp::as_millisecond))
-            .bind(&types)
-            .bind(filter.submitter.as_deref())
-            .bind(signed(missing as u64))
-            .fetch_all(pool)
-            .await
-            .map_err(failed("list jobs"))?;
-        jobs.extend(readable(&rows, job));
-        let Some(last) = rows.last().filter(|_| rows.len() == missing) else {
-            return Ok(jobs);
-        };
-        if jobs.len() == limit as usize {
-            return Ok(jobs);
-        }
-        before = Some(last.try_get("id").map_err(failed("list jobs"))?);
-    }
-}
-
 /// Reads a row. What a newer version has written into columns that no change of the job depends on counts as nothing.
 pub(super) fn job(row: &Row) -> Result<Job, StoreError> {
     let (id, columns) = keyed(row)?;
     Ok(Job {
         id,
         name: columns.get("name")?,
-        metadata: columns.json("metadata")?,
+        metadata: columns.json("metadata").unwrap_or_default(),
         spec: StoredSpec::read(
             columns.get("type")?,
             columns.count("spec_version")?,
@@ -276,11 +250,13 @@ pub(super) fn job(row: &Row) -> Result<Job, StoreError> {
         crash_count: columns.count("crash_count")?,
         max_attempts: columns.count("max_attempts")?,
         run_after: columns.time("run_after")?,
+        commits: columns.json("commits").unwrap_or_default(),
         scheduling: Scheduling {
             priority: columns.count("priority")?,
             submitter: columns.get("submitter")?,
             device_kind: columns.optional_word("device_kind").unwrap_or_default(),
             memory_bytes: columns.optional_count("memory_bytes")?,
+            disk_bytes: columns.optional_count("disk_bytes")?,
             deadline_after: columns
                 .optional_count("deadline_after")?
                 .map(Duration::from_millis),
@@ -292,6 +268,7 @@ pub(super) fn job(row: &Row) -> Result<Job, StoreError> {
         lease_expires_at: columns.optional_time("lease_expires_at")?,
         error: columns.optional_json("error").unwrap_or_default(),
         outcome: columns.optional_json("outcome").unwrap_or_default(),
+        kept: columns.get("kept")?,
         created_at: columns.time("created_at")?,
         started_at: columns.optional_time("started_at")?,
         finished_at: columns.optional_time("finished_at")?,

@@ -1,6 +1,8 @@
 //! The composition root: the only place that knows every part. What `serve`, `worker` and `demo` start is put
 //! together here.
 
+mod pairing;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +18,8 @@ use crate::artifacts::{self, ArtifactStore};
 use crate::bundled;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
-    ConnectionLimits, RequestLimits, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs,
+    ConnectionLimits, RequestLimits, ServerConfig, StorageArgs, WORKER_LISTEN, WebhookArgs,
+    WorkerArgs,
 };
 use crate::datasets::DataRoots;
 use crate::http::{self, Hosts, HttpState, Metrics};
@@ -137,10 +140,11 @@ async fn launch(
         devices: devices.into(),
         hosts: match config.listen.hosts {
             Some(names) => Hosts::Only(names.into()),
-            None if config.listen.insecure_no_auth => Hosts::Any,
+            None if config.listen.insecure_no_auth => Hosts::Unregistered,
             None => Hosts::local(addr.ip()),
         },
         metrics: Metrics(metrics.clone()),
+        has_shared_gauges: true,
         limits: config.listen.request_limits,
         stopping: stop.clone(),
     });
@@ -186,7 +190,7 @@ pub async fn start_worker(
 ) -> anyhow::Result<RunningWorker> {
     let foundation = Foundation::open(storage, Arc::new(SystemClock), Time::Database).await?;
     let stop = CancellationToken::new();
-    if let Some(address) = listen {
+    if let Some(listener) = health_listener(listen).await? {
         let metrics = telemetry::start_metrics()?;
         let defaults = Defaults::for_devices(&worker.devices);
         let (webhooks, _) = foundation.webhooks(&WebhookArgs::default())?;
@@ -196,14 +200,12 @@ pub async fn start_worker(
             jobs: foundation.jobs(storage, defaults, 0)?,
             webhooks,
             devices: worker.devices.clone().into(),
-            hosts: Hosts::Any,
+            hosts: Hosts::Unregistered,
             metrics: Metrics(metrics.clone()),
+            has_shared_gauges: false,
             limits: RequestLimits::default(),
             stopping: stop.clone(),
         };
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address}"))?;
         let addr = listener
             .local_addr()
             .context("cannot read the address listened on")?;
@@ -221,6 +223,19 @@ pub async fn start_worker(
         pool,
         stop,
     })
+}
+
+/// Listens for health checks of a worker: on the address that was given, or on the default one unless it is taken.
+async fn health_listener(listen: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
+    let address = listen.unwrap_or(WORKER_LISTEN);
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if listen.is_none() => {
+            tracing::info!(%error, %address, "no health checks of this worker: the address cannot be listened on");
+            Ok(None)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot listen on {address}")),
+    }
 }
 
 impl RunningApp {
@@ -265,11 +280,14 @@ impl Foundation {
         clock: Arc<dyn Clock>,
         time: Time,
     ) -> anyhow::Result<Self> {
+        keep_private(storage)?;
         let bundled = storage.bundled();
         bundled::unpack(&bundled)
             .with_context(|| format!("cannot unpack into {}", bundled.display()))?;
         let store = store::open(&storage.database(), time).await?;
-        let artifacts = artifacts::open(&storage.artifacts(), &storage.bucket.settings()).await?;
+        let place = storage.artifacts();
+        let artifacts = artifacts::open(&place, &storage.bucket.settings()).await?;
+        pairing::pair(&*store, &*artifacts, &place.to_string()).await?;
         let (asked, _) = broadcast::channel(ASKED_BACKLOG);
         let signals = Signals {
             wake: Arc::new(Notify::new()),
@@ -313,9 +331,9 @@ impl Foundation {
             clock: Arc::clone(&self.clock),
             defaults,
             signals: self.signals.clone(),
-            home: storage.home.clone(),
             directories: storage.directories(),
             most_queued,
+            retention: storage.retention(),
         }))
     }
 
@@ -348,6 +366,19 @@ impl Foundation {
     }
 }
 
+/// Creates the home, and keeps other users of the machine from what lies in it.
+fn keep_private(storage: &StorageArgs) -> anyhow::Result<()> {
+    let home = &storage.home;
+    machine::create_private(home)
+        .with_context(|| format!("cannot create the home {}", home.display()))?;
+    for directory in storage.own_directories() {
+        if let Err(error) = machine::make_private(&directory) {
+            tracing::warn!(%error, directory = %directory.display(), "other users can read the directory");
+        }
+    }
+    Ok(())
+}
+
 /// Paths become absolute: the attempts' processes need not share our working directory.
 fn worker_settings(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result<WorkerSettings> {
     let absolute = |path| std::path::absolute(path).context("cannot make a path absolute");
@@ -372,5 +403,6 @@ fn worker_settings(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result
         data_dir: storage.data_dir.clone().map(absolute).transpose()?,
         bundled_dir: absolute(storage.bundled())?,
         scores_dir: absolute(storage.scores())?,
+        retention: storage.retention(),
     })
 }

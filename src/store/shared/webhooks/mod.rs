@@ -1,9 +1,11 @@
 //! The table `webhooks`.
 
+pub(super) mod deliveries;
+
 use std::time::Duration;
 
 use super::columns::{Columns, to_json};
-use super::{Connection, Connections, Database, Row, Writing, deliveries};
+use super::{Connection, Connections, Database, Row, Writing};
 use crate::domain::webhook::{MAX_WEBHOOKS, Secret, Webhook, WebhookId};
 use crate::store::{NewWebhook, StoreError, StoreFuture, WebhookStore, failed};
 

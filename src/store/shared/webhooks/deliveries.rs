@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::columns::{Columns, signed};
-use super::{Connection, Connections, Database, Row, Writing, webhooks};
+use super::super::columns::{Columns, signed};
+use super::super::{Connection, Connections, Database, Row, Writing};
 use crate::domain::JobId;
 use crate::domain::job::event::EventKind;
 use crate::domain::webhook::{
@@ -89,10 +89,18 @@ select count(*) as pending from webhook_deliveries \
 where state = 'pending' and webhook_id in (select id from webhooks where disabled_at is null)";
 
 const FORGET: &str = "\
-delete from webhook_deliveries \
-where (created_at < $1 and ( \
-state <> 'pending' or webhook_id in (select id from webhooks where disabled_at is not null))) \
-or webhook_id not in (select id from webhooks)";
+delete from webhook_deliveries where seq in ( \
+select seq from webhook_deliveries where created_at < $1 and ( \
+state <> 'pending' or webhook_id in (select id from webhooks where disabled_at is not null)) \
+order by created_at limit 1000)";
+
+/// The webhooks that have messages and are gone, found one after the other in the index.
+const LIST_GONE: &str = "\
+with recursive known as ( \
+select min(webhook_id) as id from webhook_deliveries \
+union all \
+select (select min(webhook_id) from webhook_deliveries where webhook_id > known.id) from known where known.id is not null \
+) select id from known where id is not null and id not in (select id from webhooks)";
 
 const LIST_ENABLED_WEBHOOKS: &str =
     "select id, events from webhooks where disabled_at is null order by id";
@@ -217,16 +225,43 @@ impl DeliveryStore for Database {
 
     fn forget_deliveries(&self, age: Duration) -> StoreFuture<'_, u64> {
         Connections::bounded(async move {
-            let mut writing = Writing::begin(self).await?;
-            let done = sqlx::query(FORGET)
-                .bind((writing.now - age).as_millisecond())
-                .execute(&mut *writing.transaction)
-                .await
-                .map_err(failed("forget messages"))?;
-            writing.commit("forget messages").await?;
-            Ok(done.rows_affected())
+            let mut forgotten = forget_gone(self).await?;
+            loop {
+                let mut writing = Writing::begin(self).await?;
+                let done = sqlx::query(FORGET)
+                    .bind((writing.now - age).as_millisecond())
+                    .execute(&mut *writing.transaction)
+                    .await
+                    .map_err(failed("forget messages"))?;
+                writing.commit("forget messages").await?;
+                if done.rows_affected() == 0 {
+                    return Ok(forgotten);
+                }
+                forgotten += done.rows_affected();
+            }
         })
     }
+}
+
+/// Forgets the messages to webhooks that were deleted while one was written.
+async fn forget_gone(store: &Database) -> Result<u64, StoreError> {
+    let gone = sqlx::query(LIST_GONE)
+        .fetch_all(store.connections.readers())
+        .await
+        .map_err(failed("look for deleted webhooks"))?;
+    let mut forgotten = 0;
+    for row in &gone {
+        let id: String = Columns::new(row, "webhook_deliveries").get("id")?;
+        let mut writing = Writing::begin(store).await?;
+        let done = sqlx::query(DELETE_OF_WEBHOOK)
+            .bind(id)
+            .execute(&mut *writing.transaction)
+            .await
+            .map_err(failed("forget messages"))?;
+        writing.commit("forget messages").await?;
+        forgotten += done.rows_affected();
+    }
+    Ok(forgotten)
 }
 
 /// A message as it is written for one webhook.
@@ -238,7 +273,7 @@ struct Message {
 }
 
 /// Writes what is to be sent of an entry of a job's log, in the transaction that wrote the entry and the job's change.
-pub(super) async fn enqueue(
+pub(in super::super) async fn enqueue(
     connection: &mut Connection,
     id: JobId,
     kind: &EventKind,
@@ -330,7 +365,7 @@ async fn refusal<T>(
     connection: &mut Connection,
     id: WebhookId,
 ) -> Result<Option<Asked<T>>, StoreError> {
-    let webhook = webhooks::lookup(connection, id).await?;
+    let webhook = super::lookup(connection, id).await?;
     Ok(match webhook {
         None => Some(Asked::Unknown),
         Some(webhook) if webhook.disabled_at.is_some() => Some(Asked::Disabled),

@@ -1,0 +1,59 @@
+//! How long finished jobs stay.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use secateur::clock::ManualClock;
+use serde_json::{Value, json};
+
+use crate::support::test_app::TestApp;
+
+const DAY: Duration = Duration::from_hours(24);
+
+async fn succeeded(app: &TestApp) -> String {
+    let id = app.submit("succeed").await;
+    app.job_with_status(&id, "succeeded").await;
+    id
+}
+
+/// `keep` or `unkeep`.
+async fn ask(app: &TestApp, id: &str, action: &str) -> Value {
+    let answer = app
+        .post(&format!("/v1/jobs/{id}/{action}"), &json!({}))
+        .await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    answer.json()
+}
+
+#[tokio::test]
+async fn a_job_that_is_over_is_deleted_after_its_retention_unless_it_is_kept() {
+    let clock = Arc::new(ManualClock::new("2026-11-27T10:00:00Z".parse().unwrap()));
+    let home = Arc::new(tempfile::tempdir().unwrap());
+    let app = TestApp::start(home, Arc::<ManualClock>::clone(&clock), |config| {
+        config.storage.retain_days = 30;
+    })
+    .await;
+    let (old, kept) = (succeeded(&app).await, succeeded(&app).await);
+    let until = app.get(&format!("/v1/jobs/{old}")).await.json()["retain_until"].clone();
+    assert_eq!(until, "2026-12-27T10:00:00Z");
+    let job = ask(&app, &kept, "keep").await;
+    assert_eq!(
+        (&job["kept"], &job["retain_until"]),
+        (&json!(true), &Value::Null)
+    );
+    clock.advance(29 * DAY);
+    let young = succeeded(&app).await;
+    clock.advance(2 * DAY);
+    app.until_gone(&old).await;
+    let directory = |id: &str| app.home().join("artifacts/jobs").join(id);
+    assert!(!directory(&old).try_exists().unwrap());
+    for id in [&kept, &young] {
+        let request = app.request(Method::GET, &format!("/v1/jobs/{id}"));
+        assert_eq!(app.send(request).await.status, StatusCode::OK);
+        assert!(directory(id).try_exists().unwrap());
+    }
+    let job = ask(&app, &kept, "unkeep").await;
+    assert_eq!(job["kept"], false);
+    app.until_gone(&kept).await;
+}
