@@ -6,6 +6,7 @@ mod bucket;
 mod listen;
 mod log;
 mod storage;
+mod values;
 mod webhooks;
 mod worker;
 
@@ -17,6 +18,7 @@ pub use bucket::{BucketArgs, HiddenText, KeyArgs};
 pub use listen::{ConnectionLimits, ListenArgs, RequestLimits};
 pub use log::{LogArgs, LogFormat};
 pub use storage::StorageArgs;
+pub use values::address;
 pub use webhooks::WebhookArgs;
 pub use worker::WorkerArgs;
 
