@@ -39,8 +39,8 @@ pub use error::{EngineError, Result};
 pub use mask::Mask;
 pub use measure::{
     Divergence, GenerateOptions, Generation, GenerationEnd, LOGITS_BYTES, LogLikelihood,
-    Perplexity, ResidentBlocks, ScoredSequence, Stop, WAVE_BYTES, divergence, generate,
-    log_likelihoods, perplexity,
+    Perplexity, ResidentBlocks, ScoredSequence, Stop, WAVE_BYTES, divergence, divergences,
+    generate, log_likelihoods, perplexity,
 };
 pub use method::{METHODS, Method, MethodId, Ria};
 pub use model::{Decoder, ModelPlan};
