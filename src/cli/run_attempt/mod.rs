@@ -2,6 +2,8 @@
 //!
 //! Speaks the protocol of [`crate::domain::attempt`] on standard input and output.
 
+mod gate;
+
 use std::fs;
 use std::io::{BufRead as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -13,8 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::gate::Gates;
-use super::pace::Pace;
+use super::output::pace::Pace;
 use super::use_threads;
 use crate::domain::ErrorCode;
 use crate::domain::attempt::{AttemptMessage, AttemptSpec, PAUSE, ResumeFile, ResumePoint};
@@ -27,6 +28,7 @@ use crate::engine::{EngineError, SavedState};
 use crate::pipeline::hub::cache_dirs;
 use crate::pipeline::{self, Listener, PipelineError, Plan, Workspace};
 use crate::scratch::{ScratchDir, ScratchLock};
+use gate::Gates;
 
 /// Progress is told at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
