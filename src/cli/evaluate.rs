@@ -20,7 +20,7 @@ use crate::pipeline;
 #[command(after_help = "Examples:
   secateur evaluate --model demo
   secateur evaluate --model pruned --baseline demo --eval-file text.txt
-  secateur evaluate --model HuggingFaceTB/SmolLM2-135M --perplexity wikitext2 --tasks boolq,rte --limit 100")]
+  secateur evaluate --model org/name --perplexity wikitext2 --tasks boolq,rte --limit 100")]
 pub struct Args {
     /// A model directory, a hub id (org/name), or `demo` for the bundled model
     #[arg(long)]

@@ -29,7 +29,7 @@ use series::{Point, points};
 #[command(after_help = "Examples:
   secateur prune --model demo --sparsity 0.5 --out pruned
   secateur prune --model demo --pattern unstructured,2:4 --sparsity 0.5,0.6 --out series
-  secateur prune --model HuggingFaceTB/SmolLM2-135M --sparsity 0.5 --calibration c4 --perplexity wikitext2 --out smol-50")]
+  secateur prune --model org/name --sparsity 0.5 --perplexity wikitext2 --out pruned")]
 pub struct Args {
     /// A model directory, a hub id (org/name), or `demo` for the bundled model
     #[arg(long)]

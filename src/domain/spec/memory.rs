@@ -177,7 +177,8 @@ mod tests {
         let text = include_bytes!("../../../assets/demo/test.txt");
         assert_eq!(Some(text.len() as u64), DEMO.max_tokens);
         let measured = |text: &str| {
-            let body = json!({"type": "evaluate", "model": "org/name", "evaluation": {"perplexity": [text]}});
+            let evaluation = json!({"perplexity": [text], "max_tokens": null});
+            let body = json!({"type": "evaluate", "model": "org/name", "evaluation": evaluation});
             estimate_mib(&body)
         };
         assert!(measured("demo") < measured("wikitext2"));

@@ -42,9 +42,10 @@ fn blocks() -> Vec<String> {
 /// One script of all blocks. A server and a worker go on in the background, as in a terminal of their own, until the
 /// next server is started.
 fn script(blocks: &[String], port: u16) -> String {
-    let mut script = "set -euo pipefail\nRUNNING=\nstop() { kill $RUNNING; wait $RUNNING || true; RUNNING=; }\n\
+    let mut script =
+        "set -euo pipefail\nRUNNING=\nstop() { kill $RUNNING; wait $RUNNING || true; RUNNING=; }\n\
                       trap '[ -z \"$RUNNING\" ] || stop' EXIT\n"
-        .to_owned();
+            .to_owned();
     for block in blocks {
         for line in block.lines() {
             script += &format!("echo '+' {} >&2\n", quoted(line));
@@ -119,8 +120,10 @@ async fn every_block_of_the_readme_runs_as_it_stands() {
     let (hub, bucket) = (hub_with_bundled_model().await, S3Server::start());
     let dir = tempfile::tempdir().unwrap();
     lay_out(dir.path());
-    let port = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = port.local_addr().unwrap().port();
+    let port = {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    };
     let mut script = script(&blocks(), port);
     let bucket_of_tests = bucket.environment();
     let value = |name: &str| {
@@ -131,12 +134,21 @@ async fn every_block_of_the_readme_runs_as_it_stands() {
     for (name, here) in [
         (README_MODEL, MODEL),
         ("localhost:8484", &format!("localhost:{port}")),
-        ("postgres://secateur:secret@localhost/secateur", &postgres.url()),
+        (
+            "postgres://secateur:secret@localhost/secateur",
+            &postgres.url(),
+        ),
         ("postgres://secateur:secret@db/secateur", &second.url()),
         ("https://minio:9000", &bucket.endpoint()),
         ("s3://bucket/secateur", value("SECATEUR_ARTIFACTS")),
-        ("AWS_ACCESS_KEY_ID=key", &format!("AWS_ACCESS_KEY_ID={}", value("AWS_ACCESS_KEY_ID"))),
-        ("AWS_SECRET_ACCESS_KEY=secret", &format!("AWS_SECRET_ACCESS_KEY={}", value("AWS_SECRET_ACCESS_KEY"))),
+        (
+            "AWS_ACCESS_KEY_ID=key",
+            &format!("AWS_ACCESS_KEY_ID={}", value("AWS_ACCESS_KEY_ID")),
+        ),
+        (
+            "AWS_SECRET_ACCESS_KEY=secret",
+            &format!("AWS_SECRET_ACCESS_KEY={}", value("AWS_SECRET_ACCESS_KEY")),
+        ),
     ] {
         assert!(script.contains(name), "the README does not say {name}");
         script = script.replace(name, here);
@@ -169,9 +181,17 @@ fn the_container_is_given_every_variable_of_the_example() {
     let (example, compose) = (read(".env.example"), read("docker-compose.yml"));
     let offered = example.lines().filter_map(|line| line.strip_suffix('='));
     let offered: BTreeSet<&str> = offered.collect();
-    let passed = compose.lines().filter_map(|line| line.trim().strip_suffix(':'));
-    let is_variable = |name: &&str| name.chars().all(|c| c.is_ascii_uppercase() || "_0123456789".contains(c));
-    let substituted = compose.split("${").skip(1).filter_map(|rest| rest.split(":-").next());
+    let passed = compose
+        .lines()
+        .filter_map(|line| line.trim().strip_suffix(':'));
+    let is_variable = |name: &&str| {
+        name.chars()
+            .all(|c| c.is_ascii_uppercase() || "_0123456789".contains(c))
+    };
+    let substituted = compose
+        .split("${")
+        .skip(1)
+        .filter_map(|rest| rest.split(":-").next());
     let taken: BTreeSet<&str> = passed.filter(is_variable).chain(substituted).collect();
     assert_eq!(offered, taken);
     assert!(offered.len() > 15, "{offered:?}");

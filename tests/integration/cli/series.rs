@@ -31,7 +31,14 @@ fn manifest(dir: &Path) -> Value {
 fn a_series_is_what_single_runs_would_be() {
     let dir = tempfile::tempdir().unwrap();
     let series = dir.path().join("series");
-    let several = ["--pattern", "unstructured,2:4", "--sparsity", "0.5,0.6", "--eval-windows", "8"];
+    let several = [
+        "--pattern",
+        "unstructured,2:4",
+        "--sparsity",
+        "0.5,0.6",
+        "--eval-windows",
+        "8",
+    ];
     let manifests = prune(&[&DEMO[..], &several, &["--out", text(&series)]].concat());
     assert_eq!(manifests.as_array().unwrap().len(), 3);
     for (name, goal) in [
@@ -47,7 +54,13 @@ fn a_series_is_what_single_runs_would_be() {
             assert_eq!(of_series[field], single[field], "{field} of {name}");
         }
     }
-    let output = secateur(&["compare", "--format", "csv", text(&series.join("wanda-0.5")), text(&series.join("wanda-2-4"))]);
+    let output = secateur(&[
+        "compare",
+        "--format",
+        "csv",
+        text(&series.join("wanda-0.5")),
+        text(&series.join("wanda-2-4")),
+    ]);
     let csv = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<&str> = csv.lines().collect();
     assert_eq!(lines.len(), 4, "a head, the dense model, two others: {csv}");
@@ -68,10 +81,25 @@ fn what_was_not_made_by_a_run_is_not_compared() {
 fn a_dry_run_says_what_it_would_take_and_does_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
-    let args = ["--sparsity", "0.5,0.6", "--eval-windows", "8", "--dry-run", "--out", text(&out)];
+    let args = [
+        "--sparsity",
+        "0.5,0.6",
+        "--eval-windows",
+        "8",
+        "--dry-run",
+        "--out",
+        text(&out),
+    ];
     let output = secateur(&[&["prune"], &DEMO[..], &args].concat());
     let told = String::from_utf8(output.stdout).unwrap();
-    for word in ["LlamaForCausalLM", "memory", "disk", "download", "pruning", "measuring"] {
+    for word in [
+        "LlamaForCausalLM",
+        "memory",
+        "disk",
+        "download",
+        "pruning",
+        "measuring",
+    ] {
         assert!(told.contains(word), "{word}: {told} {:?}", output.stderr);
     }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);

@@ -12,7 +12,15 @@ use crate::support::processes::{signal as send, until};
 /// A run that takes long: many windows, and nothing is printed.
 fn long_run(out: &Path) -> Child {
     Command::new(env!("CARGO_BIN_EXE_secateur"))
-        .args(["prune", "--model", "demo", "--sparsity", "0.5", "--n-samples", "4000"])
+        .args([
+            "prune",
+            "--model",
+            "demo",
+            "--sparsity",
+            "0.5",
+            "--n-samples",
+            "4000",
+        ])
         .arg("--out")
         .arg(out)
         .stdout(Stdio::null())
@@ -50,10 +58,23 @@ fn what_a_killed_run_left_goes_with_the_next_one() {
     run.kill().unwrap();
     run.wait().unwrap();
     assert_eq!(names(dir.path()), left);
-    let args = ["prune", "--model", "demo", "--sparsity", "0.5", "--n-samples", "2", "--eval-windows", "2"];
+    let args = [
+        "prune",
+        "--model",
+        "demo",
+        "--sparsity",
+        "0.5",
+        "--n-samples",
+        "2",
+        "--eval-windows",
+        "2",
+    ];
     let next = secateur(&[&args[..], &["--out", out.to_str().unwrap()]].concat());
     assert!(next.status.success(), "{next:?}");
-    assert!(String::from_utf8_lossy(&next.stderr).contains(&left[0]), "{next:?}");
+    assert!(
+        String::from_utf8_lossy(&next.stderr).contains(&left[0]),
+        "{next:?}"
+    );
     assert_eq!(names(dir.path()), ["out"]);
 }
 
@@ -62,8 +83,17 @@ fn a_file_of_samples_is_not_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("samples.jsonl");
     fs::write(&file, "mine").unwrap();
-    let args = ["evaluate", "--model", "demo", "--samples-out", file.to_str().unwrap()];
+    let args = [
+        "evaluate",
+        "--model",
+        "demo",
+        "--samples-out",
+        file.to_str().unwrap(),
+    ];
     let output = secateur(&args);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("output_exists"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("output_exists"),
+        "{output:?}"
+    );
     assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
 }
