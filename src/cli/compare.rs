@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use super::output::comparison::{Comparison, Format};
+use super::output::comparison::{Comparison, TableFormat};
 use crate::domain::report::manifest::{EvaluationReport, Manifest};
 use crate::pipeline::{EVALUATION_FILE, MANIFEST_FILE};
 
@@ -20,8 +20,8 @@ pub struct Args {
     #[arg(required = true, value_name = "DIR")]
     places: Vec<PathBuf>,
     /// How they are written
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = TableFormat::Table)]
+    format: TableFormat,
 }
 
 /// Runs the command.

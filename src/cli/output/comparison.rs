@@ -10,7 +10,7 @@ use crate::domain::report::results::{Estimate, Results};
 
 /// How a comparison is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli) enum Format {
+pub(in crate::cli) enum TableFormat {
     /// Aligned columns.
     Table,
     /// Comma-separated values, in full precision.
@@ -105,16 +105,16 @@ impl Comparison {
     }
 
     /// The text of the comparison.
-    pub(in crate::cli) fn write(&self, format: Format) -> String {
+    pub(in crate::cli) fn write(&self, format: TableFormat) -> String {
         match format {
-            Format::Table => table::columns(&self.cells(|value| table::number(Some(value)))),
-            Format::Csv => lines(&self.cells(|value| value.to_string()), |row| {
+            TableFormat::Table => table::columns(&self.cells(|value| table::number(Some(value)))),
+            TableFormat::Csv => lines(&self.cells(|value| value.to_string()), |row| {
                 row.iter()
                     .map(|cell| quoted(cell))
                     .collect::<Vec<_>>()
                     .join(",")
             }),
-            Format::Markdown => {
+            TableFormat::Markdown => {
                 let mut rows = self.cells(|value| table::number(Some(value)));
                 let rule = |i| if i == 0 { "---" } else { "---:" }.to_owned();
                 rows.insert(1, (0..=self.columns.len()).map(rule).collect());
@@ -224,11 +224,11 @@ mod tests {
         let expected = format!(
             "model,{title},{title}\nbase (baseline),5,\na,6.25,\n\"b, again\",7.5,\nc,,8\n"
         );
-        assert_eq!(comparison.write(Format::Csv), expected);
-        let markdown = comparison.write(Format::Markdown);
+        assert_eq!(comparison.write(TableFormat::Csv), expected);
+        let markdown = comparison.write(TableFormat::Markdown);
         assert_eq!(markdown.lines().nth(1), Some("| --- | ---: | ---: |"));
         assert_eq!(markdown.lines().nth(3), Some("| a | 6.250 |  |"));
-        let table = comparison.write(Format::Table);
+        let table = comparison.write(TableFormat::Table);
         assert_eq!(table.lines().count(), 5, "{table}");
     }
 }

@@ -14,7 +14,7 @@ use super::arguments::evaluation::EvaluationArgs;
 use super::arguments::model::ModelArgument;
 use super::arguments::run::RunArgs;
 use super::output::bars::Bars;
-use super::output::comparison::{Comparison, Format};
+use super::output::comparison::{Comparison, TableFormat};
 use super::output::table;
 use super::signals::interrupt::Interrupt;
 use super::unfinished::Unfinished;
@@ -156,7 +156,7 @@ fn show(manifests: &[Manifest], points: &[Point], args: &Args) -> anyhow::Result
             for (point, manifest) in points.iter().zip(several) {
                 comparison.add_pruned(point.name(), manifest);
             }
-            write!(stdout, "{}", comparison.write(Format::Table))?;
+            write!(stdout, "{}", comparison.write(TableFormat::Table))?;
         }
     }
     if args.run.json {

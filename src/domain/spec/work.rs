@@ -16,7 +16,7 @@ use crate::engine::model::BlockPlan;
 
 /// Multiplications of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Work {
+pub struct JobWork {
     /// While it prunes.
     pub pruning: u64,
     /// While it measures perplexity; `None` where a text is as long as it is.
@@ -24,7 +24,7 @@ pub struct Work {
 }
 
 /// The work of a job on a model of these numbers.
-pub fn estimate(spec: &JobSpec, model: &ModelPlan) -> Work {
+pub fn estimate(spec: &JobSpec, model: &ModelPlan) -> JobWork {
     let weights: u64 = model.blocks.iter().map(BlockPlan::weights).sum();
     let calibration = match spec {
         JobSpec::Prune(spec) => spec.calibration_in_use(),
@@ -43,7 +43,7 @@ pub fn estimate(spec: &JobSpec, model: &ModelPlan) -> Work {
     let texts = evaluation.perplexity.iter();
     let tokens = texts.map(|text| most_tokens(evaluation, text, seq_len));
     let tokens: Option<u64> = tokens.sum();
-    Work {
+    JobWork {
         pruning,
         measuring: tokens.map(|tokens| tokens.saturating_mul(models * of_token)),
     }

@@ -4,3 +4,4 @@ pub(crate) mod datasets;
 pub(crate) mod models;
 pub(crate) mod to_artifact;
 pub(crate) mod token;
+mod unreachable;

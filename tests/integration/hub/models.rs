@@ -69,40 +69,6 @@ async fn a_model_is_fetched_with_its_tokenizer_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_hub_that_cannot_be_reached_is_said_at_once_and_what_to_do() {
-    let (hub, cache) = (MockHub::with_model().await, TempDir::new().unwrap());
-    for (endpoint, reason) in [
-        (
-            "http://127.0.0.1:1",
-            "the hub 127.0.0.1 cannot be reached: the connection is refused",
-        ),
-        (
-            "http://hub.invalid",
-            "the hub hub.invalid cannot be reached: its name is not known",
-        ),
-    ] {
-        // The client library would try again for hours.
-        let options = HubOptions {
-            endpoint: Some(endpoint.to_owned()),
-            retry_delay: Duration::from_hours(1),
-            stall_timeout: Duration::from_hours(1),
-            ..options(&hub, &cache)
-        };
-        let error = fetch(&options).await.unwrap_err();
-        assert_eq!(error.code(), ErrorCode::HubUnavailable);
-        let line = error.to_string();
-        for words in [
-            reason,
-            "name a local model",
-            "HF_ENDPOINT",
-            "HF_HUB_OFFLINE=1",
-        ] {
-            assert!(line.contains(words), "{words}: {line}");
-        }
-    }
-}
-
-#[tokio::test]
 async fn the_config_is_fetched_before_any_weights() {
     let (hub, cache) = (MockHub::with_model().await, TempDir::new().unwrap());
     let model = HubModel::resolve(MODEL, "main", &options(&hub, &cache))
