@@ -20,7 +20,9 @@ RUN apt-get update \
 COPY --from=build /out/secateur /usr/local/bin/secateur
 USER 10001:10001
 # The database and the artifacts go to ./secateur-data, downloaded models to the Hugging Face cache: all in one volume.
-ENV HF_HOME=/data/huggingface
+# On all interfaces of the container; outside of it is reachable what is published.
+ENV HF_HOME=/data/huggingface \
+    SECATEUR_LISTEN=0.0.0.0:8484
 WORKDIR /data
 VOLUME /data
 EXPOSE 8484

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use secateur::cli;
 use secateur::config::read_leniently;
@@ -23,12 +22,13 @@ static ALLOCATOR_SETTINGS: &u8 =
 
 /// Prunes large language models, proves what that did, and hands back a model that loads.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true)]
+#[command(version, propagate_version = true, after_help = EXAMPLES)]
 enum Command {
     Serve(cli::serve::Args),
     Worker(cli::worker::Args),
     Prune(cli::prune::Args),
     Evaluate(cli::evaluate::Args),
+    Compare(cli::compare::Args),
     Demo(cli::demo::Args),
     Migrate(cli::migrate::Args),
     Openapi(cli::openapi::Args),
@@ -37,35 +37,31 @@ enum Command {
     RunAttempt(cli::run_attempt::Args),
 }
 
+const EXAMPLES: &str = "Examples:
+  secateur demo
+  secateur serve
+  secateur prune --model demo --sparsity 0.5 --out pruned
+  secateur compare pruned";
+
 fn main() -> ExitCode {
-    let matches = read_leniently(Command::command()).try_get_matches();
-    let command = match matches.and_then(|matches| Command::from_arg_matches(&matches)) {
-        Ok(command) => command,
-        // The first line of such an error says it all.
-        Err(wrong) if wrong.kind() == ErrorKind::ValueValidation => {
-            let text = wrong.to_string();
-            let line = text.lines().next().unwrap_or_default();
-            return fail(
-                &format!("invalid_request: {}", line.trim_start_matches("error: ")),
-                2,
-            );
-        }
-        Err(usage_or_help) => usage_or_help.exit(),
-    };
+    let matches = read_leniently(Command::command()).get_matches();
+    // Wrong usage ends here, with status 2.
+    let command = Command::from_arg_matches(&matches).unwrap_or_else(|wrong| wrong.exit());
     match run(command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&format!("{error:#}"), 1),
+        Err(error) => fail(&error),
     }
 }
 
-/// One line on standard error.
+/// One line on standard error, and the exit status.
 #[expect(
     clippy::print_stderr,
     reason = "the line that says why the program ends"
 )]
-fn fail(message: &str, status: u8) -> ExitCode {
-    eprintln!("error: {}", message.replace('\n', " "));
-    ExitCode::from(status)
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {}", format!("{error:#}").replace('\n', " "));
+    let interrupted = error.downcast_ref::<cli::Interrupted>();
+    ExitCode::from(interrupted.map_or(1, |interrupted| interrupted.status))
 }
 
 fn run(command: Command) -> anyhow::Result<()> {
@@ -74,6 +70,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Worker(args) => cli::worker::run(args),
         Command::Prune(args) => cli::prune::run(&args),
         Command::Evaluate(args) => cli::evaluate::run(&args),
+        Command::Compare(args) => cli::compare::run(&args),
         Command::Demo(args) => cli::demo::run(args),
         Command::Migrate(args) => cli::migrate::run(args),
         Command::Openapi(args) => cli::openapi::run(args),

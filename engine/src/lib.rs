@@ -47,8 +47,8 @@ pub use handle::{Handle, Listed};
 pub use mask::Mask;
 pub use measure::{
     Divergence, GenerateOptions, Generation, GenerationEnd, LOGITS_BYTES, LogLikelihood,
-    Perplexity, ResidentBlocks, ScoredSequence, Stop, WAVE_BYTES, divergence, generate,
-    log_likelihoods, perplexity,
+    Perplexity, ResidentBlocks, ScoredSequence, Stop, WAVE_BYTES, divergence, divergences,
+    generate, log_likelihoods, perplexity,
 };
 pub use method::{Chosen, METHODS, Method, MethodId, Ria};
 pub use model::{Decoder, ModelPlan};

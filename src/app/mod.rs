@@ -26,6 +26,7 @@ use crate::http::{self, Hosts, HttpState, Metrics};
 use crate::jobs::{Jobs, JobsParts, Signals};
 use crate::machine;
 use crate::models::ModelLibrary;
+use crate::pipeline::DeviceName;
 use crate::pipeline::hub::HubOptions;
 use crate::request::Defaults;
 use crate::server;
@@ -96,6 +97,10 @@ async fn launch(
     time: Time,
 ) -> anyhow::Result<RunningApp> {
     config.listen.check().map_err(anyhow::Error::msg)?;
+    config.storage.check().map_err(anyhow::Error::msg)?;
+    if !config.listen.no_worker {
+        check_devices(&config.worker)?;
+    }
     let metrics = telemetry::start_metrics()?;
     let foundation = Foundation::open(&config.storage, clock, time).await?;
     let address = config.listen.listen;
@@ -182,12 +187,26 @@ async fn end_overdue(jobs: Jobs, every: Duration) {
     }
 }
 
+/// Fails where attempts would fail for want of a device, unless another program runs them.
+fn check_devices(worker: &WorkerArgs) -> anyhow::Result<()> {
+    if worker.program.is_some() {
+        return Ok(());
+    }
+    for name in &worker.devices {
+        let device: DeviceName = name.parse().map_err(anyhow::Error::msg)?;
+        device.check()?;
+    }
+    Ok(())
+}
+
 /// Starts the worker pool only, with its health on `listen`.
 pub async fn start_worker(
     storage: &StorageArgs,
     worker: &WorkerArgs,
     listen: Option<SocketAddr>,
 ) -> anyhow::Result<RunningWorker> {
+    storage.check().map_err(anyhow::Error::msg)?;
+    check_devices(worker)?;
     let foundation = Foundation::open(storage, Arc::new(SystemClock), Time::Database).await?;
     let stop = CancellationToken::new();
     if let Some(listener) = health_listener(listen).await? {

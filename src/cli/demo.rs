@@ -10,8 +10,10 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
+use super::Interrupted;
 use super::output::progress::JobBar;
 use super::output::table;
+use super::signals::StopSignals;
 use crate::app::{self, RunningApp};
 use crate::config::{ListenArgs, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs};
 use crate::corpora::DEMO;
@@ -26,6 +28,9 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// Prune the bundled model over HTTP and show what came out.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  secateur demo
+  secateur demo --keep-serving")]
 pub struct Args {
     /// Prune this model instead: a hub id (org/name) or a model directory
     #[arg(long, default_value = BUNDLED_MODEL)]
@@ -42,20 +47,22 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
-    runtime
-        .context("cannot start the runtime")?
-        .block_on(demonstrate(args))
-}
-
-async fn demonstrate(args: Args) -> anyhow::Result<()> {
+    let runtime = runtime.context("cannot start the runtime")?;
     let home = tempfile::Builder::new()
         .prefix("secateur-demo-")
         .tempdir()
-        .context("cannot create a directory")?
-        .keep();
+        .context("cannot create a directory")?;
+    runtime.block_on(demonstrate(args, home.path()))?;
+    // The artifacts are in it; after a failure or Ctrl-C it goes.
+    drop(home.keep());
+    Ok(())
+}
+
+async fn demonstrate(args: Args, home: &Path) -> anyhow::Result<()> {
+    let mut signals = StopSignals::listen()?;
     let (model, models_dir) = model_of_request(&args.model)?;
     let storage = StorageArgs {
-        home: home.clone(),
+        home: home.to_owned(),
         models_dir,
         ..StorageArgs::default()
     };
@@ -72,11 +79,24 @@ async fn demonstrate(args: Args) -> anyhow::Result<()> {
     .await?;
     let client = ApiClient::new(&server)?;
     say(&format!("serving at {}\n", client.base));
+    let shown = tokio::select! {
+        shown = prune_by_each(&client, &model, home) => shown,
+        status = signals.next() => Err(Interrupted { status }.into()),
+    };
+    if shown.is_ok() && args.keep_serving {
+        say(&format!("\nserving at {} until Ctrl-C", client.base));
+        signals.next().await;
+    }
+    server.shutdown().await?;
+    shown
+}
 
+/// A job for each method, its progress, and what came out.
+async fn prune_by_each(client: &ApiClient, model: &Value, home: &Path) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for method in METHODS.iter().take(SHOWN) {
         let method = method.name();
-        let job = client.submit(&model, method).await?;
+        let job = client.submit(model, method).await?;
         rows.push((method, client.watch(&job).await?));
     }
     print_results(&rows);
@@ -84,16 +104,10 @@ async fn demonstrate(args: Args) -> anyhow::Result<()> {
         let id = job["id"].as_str().unwrap_or_default();
         say(&format!(
             "  {method:<9}  {}",
-            artifact_dir(&home, id, &job["attempt"]).display()
+            artifact_dir(home, id, &job["attempt"]).display()
         ));
     }
-    if args.keep_serving {
-        say(&format!("\nserving at {} until Ctrl-C", client.base));
-        tokio::signal::ctrl_c()
-            .await
-            .context("cannot wait for Ctrl-C")?;
-    }
-    server.shutdown().await
+    Ok(())
 }
 
 /// The body's `model`, and the models directory it needs.

@@ -1,9 +1,10 @@
 //! The commands. Each has its arguments and a `run` that reads from top to bottom.
 
 mod arguments;
+pub mod compare;
 pub mod demo;
+mod dry_run;
 pub mod evaluate;
-mod gate;
 pub mod healthcheck;
 pub mod migrate;
 pub mod openapi;
@@ -13,10 +14,32 @@ pub mod serve;
 pub mod worker;
 
 mod output;
-mod pace;
 mod signals;
+mod unfinished;
 
 use anyhow::Context as _;
+
+use crate::domain::ErrorCode;
+use crate::pipeline::PipelineError;
+use signals::interrupt::Interrupt;
+
+/// The command ended because a signal told it to.
+#[derive(Debug, thiserror::Error)]
+#[error("cancelled: a signal came before the end")]
+pub struct Interrupted {
+    /// The exit status: 128 + the number of the signal.
+    pub status: u8,
+}
+
+/// What a command says of a pipeline that did not end well.
+fn failure(error: &PipelineError, interrupt: &Interrupt) -> anyhow::Error {
+    match interrupt.status() {
+        status if status != 0 && error.code() == ErrorCode::Cancelled => {
+            Interrupted { status }.into()
+        }
+        _ => anyhow::anyhow!("{}: {}", error.code(), error.chain()),
+    }
+}
 
 /// Starts the threads that compute; `None` = one per core.
 fn use_threads(threads: Option<u16>) -> anyhow::Result<()> {

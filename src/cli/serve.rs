@@ -8,6 +8,9 @@ use crate::{app, telemetry};
 
 /// Serve the API and run the jobs.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  secateur serve
+  secateur serve --listen 8485 --models-dir /models --memory-bytes 16G")]
 pub struct Args {
     #[command(flatten)]
     config: ServerConfig,

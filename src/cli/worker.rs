@@ -5,11 +5,14 @@ use std::net::SocketAddr;
 use anyhow::Context;
 
 use super::signals::StopSignals;
-use crate::config::{LogArgs, StorageArgs, WorkerArgs};
+use crate::config::{self, LogArgs, StorageArgs, WorkerArgs};
 use crate::{app, telemetry};
 
 /// Run jobs for a server, besides its own worker or instead of it.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  secateur worker
+  secateur worker --devices cuda:0,cuda:1 --listen 8485")]
 pub struct Args {
     #[command(flatten)]
     storage: StorageArgs,
@@ -17,7 +20,7 @@ pub struct Args {
     worker: WorkerArgs,
     /// Address for `/livez`, `/readyz` and `/metrics` of the worker, without authentication; 127.0.0.1:8485 unless given, if
     /// it is free
-    #[arg(long, value_name = "ADDRESS", env = "SECATEUR_WORKER_LISTEN")]
+    #[arg(long, value_name = "ADDRESS", env = "SECATEUR_WORKER_LISTEN", value_parser = config::address, help_heading = "Worker")]
     listen: Option<SocketAddr>,
     #[command(flatten)]
     log: LogArgs,

@@ -9,6 +9,7 @@ use crate::artifacts::{BucketSettings, Credentials};
 
 /// How the bucket of the artifacts is reached.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Bucket")]
 pub struct BucketArgs {
     /// URL of the S3 server; Amazon's of the region unless given. Connections are not encrypted if it begins with `http://`
     #[arg(long = "s3-endpoint", value_name = "URL", env = "SECATEUR_S3_ENDPOINT", value_parser = endpoint)]

@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::address;
+
 /// Where the API listens, and what its clients may use.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "API")]
 pub struct ListenArgs {
-    /// Address to listen on
+    /// Address to listen on: IP:PORT, or a port of this machine
     #[arg(
         long,
         value_name = "ADDRESS",
         env = "SECATEUR_LISTEN",
-        default_value = "127.0.0.1:8484"
+        default_value = "127.0.0.1:8484",
+        value_parser = address
     )]
     pub listen: SocketAddr,
 

@@ -5,6 +5,7 @@ use reqwest::Url;
 
 /// Logs and traces.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Logs and traces")]
 pub struct LogArgs {
     /// Levels to log, such as `info` or `secateur=debug,warn`
     #[arg(

@@ -7,6 +7,7 @@ mod environment;
 mod listen;
 mod log;
 mod storage;
+mod values;
 mod webhooks;
 mod worker;
 
@@ -19,6 +20,7 @@ pub use environment::read_leniently;
 pub use listen::{ConnectionLimits, ListenArgs, RequestLimits};
 pub use log::{LogArgs, LogFormat};
 pub use storage::StorageArgs;
+pub use values::address;
 pub use webhooks::WebhookArgs;
 pub use worker::{WORKER_LISTEN, WorkerArgs};
 

@@ -17,6 +17,7 @@ const ARTIFACTS: &str = "artifacts";
 
 /// Where a server keeps its data.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Storage")]
 pub struct StorageArgs {
     /// Directory of this server: its database, artifacts, and jobs in progress
     #[arg(
@@ -111,6 +112,22 @@ impl StorageArgs {
             directories.push(self.home.join(ARTIFACTS));
         }
         directories
+    }
+
+    /// Fails unless the directories that are only read are there.
+    pub fn check(&self) -> Result<(), String> {
+        let read = [
+            ("--models-dir", &self.models_dir),
+            ("--data-dir", &self.data_dir),
+        ];
+        for (flag, dir) in read {
+            if let Some(dir) = dir
+                && let Err(error) = std::fs::read_dir(dir)
+            {
+                return Err(format!("{flag} {} cannot be read: {error}", dir.display()));
+            }
+        }
+        Ok(())
     }
 
     /// One directory per job in progress.

@@ -9,6 +9,7 @@ use super::seconds;
 
 /// Which receivers webhooks may reach.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Webhooks")]
 pub struct WebhookArgs {
     /// Private address ranges that webhooks may reach, such as `10.0.0.0/8`, separated by commas
     #[arg(

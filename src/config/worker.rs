@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::seconds;
+use super::{seconds, values};
 use crate::domain::HubToken;
 
 /// Where a worker without an API answers health checks unless it is told otherwise.
@@ -15,13 +15,14 @@ pub const WORKER_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCAL
 
 /// How the worker pool works.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Worker")]
 pub struct WorkerArgs {
     /// Devices to compute on, `cpu` or `cuda:N`, separated by commas; each runs one job at a time
     #[arg(long, value_name = "LIST", env = "SECATEUR_DEVICES", default_value = "cpu", value_delimiter = ',', value_parser = device)]
     pub devices: Vec<String>,
 
-    /// Memory for all jobs together, in bytes; that of the machine or its control group unless given
-    #[arg(long, value_name = "BYTES", env = "SECATEUR_MEMORY_BYTES")]
+    /// Memory for all jobs together, in bytes or as 8G; that of the machine or its control group unless given
+    #[arg(long, value_name = "BYTES", env = "SECATEUR_MEMORY_BYTES", value_parser = values::bytes)]
     pub memory_bytes: Option<u64>,
 
     /// Threads of each job; one per processor unless given

@@ -135,6 +135,8 @@ error_codes! {
     InsufficientDisk = "insufficient_disk", status: 422, retryable: true;
     /// The device asked for is not there.
     DeviceUnavailable = "device_unavailable", status: 422, retryable: true;
+    /// The service may not read or write a file or a directory.
+    PermissionDenied = "permission_denied", status: 422, retryable: false;
     /// Reading or writing failed.
     Io = "io", status: 422, retryable: true;
     /// The process that ran the attempt died.
@@ -176,6 +178,7 @@ impl ErrorCode {
     pub fn of_io(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::InsufficientDisk,
+            io::ErrorKind::PermissionDenied => Self::PermissionDenied,
             _ => Self::Io,
         }
     }
@@ -196,5 +199,13 @@ mod tests {
         for code in ErrorCode::ALL {
             assert_eq!(serde_json::json!(code), serde_json::json!(code.as_str()));
         }
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_read_is_not_tried_again() {
+        let code = |kind: io::ErrorKind| ErrorCode::of_io(&kind.into());
+        assert!(!code(io::ErrorKind::PermissionDenied).retryable());
+        assert!(code(io::ErrorKind::StorageFull).retryable());
+        assert!(code(io::ErrorKind::BrokenPipe).retryable());
     }
 }

@@ -1,6 +1,7 @@
 //! Checks of a job's models before it runs.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::ModelLibrary;
@@ -111,23 +112,26 @@ enum ConfigError {
 
 fn read(dir: &Path) -> Result<ModelPlan, ConfigError> {
     // Every model that was found is there, unless this server lost its own files: the bundled model, or an artifact.
-    std::fs::metadata(dir).map_err(|source| {
-        ConfigError::Unreadable(EngineError::Io {
-            action: "open",
-            path: dir.to_path_buf(),
-            source,
+    let found = std::fs::metadata(dir).map_err(|source| EngineError::Io {
+        action: "open",
+        path: dir.to_path_buf(),
+        source,
+    });
+    found
+        .and_then(|_| ModelPlan::read(dir))
+        .map_err(|error| match error {
+            EngineError::Io { ref source, .. } if source.kind() != ErrorKind::PermissionDenied => {
+                ConfigError::Unreadable(error)
+            }
+            other => {
+                let hidden = HiddenDirs::default().with(dir, "the model's directory");
+                let reason = match std::error::Error::source(&other) {
+                    Some(source) => format!("{other}: {source}"),
+                    None => other.to_string(),
+                };
+                ConfigError::Refused(ErrorCode::of_engine(&other), hidden.hide(&reason))
+            }
         })
-    })?;
-    ModelPlan::read(dir).map_err(|error| match error {
-        EngineError::Io { .. } => ConfigError::Unreadable(error),
-        other => {
-            let hidden = HiddenDirs::default().with(dir, "the model's directory");
-            ConfigError::Refused(
-                ErrorCode::of_engine(&other),
-                hidden.hide(&other.to_string()),
-            )
-        }
-    })
 }
 
 /// What does not fit the models that could be read.

@@ -27,16 +27,29 @@ impl DeviceName {
         })
     }
 
+    /// Fails where an attempt could not use the device either.
+    pub fn check(&self) -> Result<(), PipelineError> {
+        self.open().map(drop)
+    }
+
     /// Makes the device ready.
     pub(super) fn open(&self) -> Result<Device, PipelineError> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(index) => Device::new_cuda(*index).map_err(|error| {
-                PipelineError::refused(
-                    ErrorCode::DeviceUnavailable,
-                    format!("device cuda:{index} cannot be used: {error}"),
-                )
-            }),
+            Self::Cuda(index) => {
+                let unavailable = |reason: &dyn fmt::Display| {
+                    PipelineError::refused(
+                        ErrorCode::DeviceUnavailable,
+                        format!("device cuda:{index} cannot be used: {reason}"),
+                    )
+                };
+                if !cfg!(feature = "cuda") {
+                    return Err(unavailable(
+                        &"this program was built without `--features cuda`",
+                    ));
+                }
+                Device::new_cuda(*index).map_err(|error| unavailable(&error))
+            }
         }
     }
 

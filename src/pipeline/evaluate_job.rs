@@ -19,7 +19,7 @@ use crate::domain::spec::EvaluateSpec;
 use crate::engine::{Checkpoint, Decoder, ModelPlan};
 
 /// Name of the report in the directory.
-const REPORT_FILE: &str = "evaluation.json";
+pub(crate) const EVALUATION_FILE: &str = "evaluation.json";
 
 /// Name of the scores of single documents beside it.
 const SAMPLES_FILE: &str = "samples.jsonl";
@@ -60,7 +60,7 @@ pub fn evaluate_job(
         samples: (!spec.evaluation.tasks.is_empty()).then(|| dir.join(SAMPLES_FILE)),
     };
     let report = evaluate(&request, listener)?;
-    let path = dir.join(REPORT_FILE);
+    let path = dir.join(EVALUATION_FILE);
     write(&path, &report).map_err(|error| PipelineError::io("write", &path, error))?;
     Ok(report)
 }
@@ -100,17 +100,17 @@ pub fn evaluate(
         plan: &request.plan,
         prepared: &model.prepared,
         device: &device,
-        samples: request.samples.as_deref(),
     };
     let before = baseline
         .as_ref()
-        .map(|baseline| baseline.subject("baseline"));
-    let results = run.results(before.as_ref(), &model.subject("model"), listener)?;
+        .map(|baseline| baseline.subject("baseline", None));
+    let subject = model.subject("model", request.samples.clone());
+    let results = run.results(before.as_ref(), &[subject], listener)?;
     Ok(EvaluationReport {
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         model: model.provenance,
         baseline: baseline.map(|baseline| baseline.provenance),
-        results,
+        results: results.into_iter().next().unwrap_or_default(),
         device: request.device.name(),
         compute_dtype: "f32".to_owned(),
         timings_s: stopwatch.stop(),
@@ -152,11 +152,12 @@ impl Opened {
         })
     }
 
-    fn subject(&self, name: &'static str) -> Subject<'_> {
+    fn subject(&self, name: &'static str, samples: Option<PathBuf>) -> Subject<'_> {
         Subject {
             dir: &self.dir,
             fingerprint: self.fingerprint.clone(),
             name,
+            samples,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One job's work, from a plan to a finished directory. Used by a worker's child process and by the command line; knows
 //! nothing of the database.
 //!
-//! [`prune_job`] and [`evaluate_job`] read top to bottom. Each phase has the file or folder of its name: `resolve/`,
+//! [`prune_series`] and [`evaluate_job`] read top to bottom. Each phase has the file or folder of its name: `resolve/`,
 //! `calibrate.rs`, `prune/`, `evaluation/`, `publish/`.
 
 mod calibrate;
@@ -10,6 +10,7 @@ pub mod disk;
 mod error;
 mod evaluate_job;
 mod evaluation;
+mod forecast;
 pub mod hub;
 mod listener;
 mod memory;
@@ -25,11 +26,14 @@ use std::path::PathBuf;
 
 pub use device::DeviceName;
 pub use error::PipelineError;
+pub(crate) use evaluate_job::EVALUATION_FILE;
 pub use evaluate_job::{Evaluation, evaluate, evaluate_job};
+pub use forecast::{Forecast, forecast};
 pub use listener::{Listener, SilentListener};
 pub use memory::peak_rss_bytes;
 pub use plan::{CalibrationPlan, EvaluationPlan, ModelSource, Plan, TaskSource, TextSource};
-pub use prune_job::prune_job;
+pub use prune_job::{prune_job, prune_series};
+pub(crate) use publish::MANIFEST_FILE;
 pub use resolve::ResolvedModel;
 
 /// Where a job may write.

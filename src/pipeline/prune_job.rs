@@ -10,7 +10,7 @@ use crate::domain::report::manifest::{
     Calibration, FileEntry, LinearReport, Manifest, ModelProvenance,
 };
 use crate::domain::report::results::Results;
-use crate::engine::{Checkpoint, Decoder, compute_type};
+use crate::engine::{Checkpoint, Decoder, ModelPlan, compute_type};
 
 /// Does the whole job. When it returns, the artifact lies complete and synced in `workspace.artifact`.
 pub fn prune_job(
@@ -18,71 +18,94 @@ pub fn prune_job(
     workspace: &Workspace,
     listener: &mut dyn Listener,
 ) -> Result<Manifest, PipelineError> {
+    let point = (plan.clone(), workspace.clone());
+    let mut manifests = prune_series(&[point], listener)?;
+    Ok(manifests.remove(0))
+}
+
+/// Prunes a model once for each point, and measures all of them beside one pass over the dense model. The plans differ
+/// in method and goal alone. The manifests tell the times of the whole series.
+pub fn prune_series(
+    points: &[(Plan, Workspace)],
+    listener: &mut dyn Listener,
+) -> Result<Vec<Manifest>, PipelineError> {
+    let Some((common, _)) = points.first() else {
+        return Ok(Vec::new());
+    };
     let mut stopwatch = Stopwatch::start();
     stopwatch.enter(Phase::Resolving, listener);
-    let device = plan.device.open()?;
-    let model = resolve(&plan.model, &mut stopwatch, listener)?;
-    let calibration_text = plan.calibration.as_ref().and_then(|plan| plan.place());
-    let files = fetch(calibration_text, &plan.evaluation, &mut stopwatch, listener)?;
+    let device = common.device.open()?;
+    let model = resolve(&common.model, &mut stopwatch, listener)?;
+    let calibration = points
+        .iter()
+        .find_map(|(plan, _)| plan.calibration.as_ref());
+    let text = calibration.and_then(|plan| plan.place());
+    let files = fetch(text, &common.evaluation, &mut stopwatch, listener)?;
     stopwatch.enter(Phase::Calibrating, listener);
     let source = Checkpoint::open(&model.dir)?;
     let decoder = Decoder::open(&source, &device)?;
-    decoder.plan().check_pattern(plan.goal.pattern)?;
+    for (plan, _) in points {
+        decoder.plan().check_pattern(plan.goal.pattern)?;
+    }
     let prepared = evaluation::Prepared::new(
-        &plan.evaluation,
+        &common.evaluation,
         &files,
         &model.dir,
         decoder.plan(),
-        &plan.device,
+        &common.device,
     )?;
-    let calibration = plan
-        .calibration
-        .as_ref()
+    let calibration = calibration
         .map(|plan| calibrate::windows(plan, &files.calibration, &model.dir, decoder.plan()));
     let calibration = calibration.transpose()?;
 
     stopwatch.enter(Phase::Pruning, listener);
     let provenance = publish::provenance(&model, &source, decoder.plan())?;
-    let fingerprint = publish::fingerprint(
-        &provenance,
-        decoder.plan(),
-        plan,
-        &compute_type(&device),
-        calibration.as_ref().map(|c| &c.record),
-    );
-    let windows = calibration.as_ref().map(|c| &c.windows);
-    let linears = prune_into(&decoder, plan, workspace, &fingerprint, windows, listener)?;
+    let mut pruned = Vec::with_capacity(points.len());
+    for (plan, workspace) in points {
+        let calibration = calibration.as_ref().filter(|_| plan.calibration.is_some());
+        let fingerprint = publish::fingerprint(
+            &provenance,
+            decoder.plan(),
+            plan,
+            &compute_type(&device),
+            calibration.map(|c| &c.record),
+        );
+        let windows = calibration.map(|c| &c.windows);
+        pruned.push(PrunedModel {
+            provenance: provenance.clone(),
+            calibration: calibration.map(|c| c.record.clone()),
+            linears: prune_into(&decoder, plan, workspace, &fingerprint, windows, listener)?,
+            weights: publish::weight_files(&workspace.artifact, &provenance)?,
+            results: Results::default(),
+        });
+    }
 
     stopwatch.enter(Phase::Evaluating, listener);
-    let weights = publish::weight_files(&workspace.artifact, &provenance)?;
-    let samples = workspace.artifact.join(publish::SAMPLES_FILE);
     let run = evaluation::Run {
-        plan: &plan.evaluation,
+        plan: &common.evaluation,
         prepared: &prepared,
         device: &device,
-        samples: (!plan.evaluation.tasks.is_empty()).then_some(&samples),
     };
-    let subject = |dir, files, name| evaluation::Subject {
-        dir,
-        fingerprint: publish::model_fingerprint(files, decoder.plan()),
-        name,
+    let dense = evaluation::Subject {
+        dir: &model.dir,
+        fingerprint: publish::model_fingerprint(&provenance.files, decoder.plan()),
+        name: "dense",
+        samples: None,
     };
-    let results = run.results(
-        Some(&subject(&model.dir, &provenance.files, "dense")),
-        &subject(&workspace.artifact, &weights, "pruned"),
-        listener,
-    )?;
+    let subjects: Vec<_> = points
+        .iter()
+        .zip(&pruned)
+        .map(|(point, pruned)| pruned.subject(point, decoder.plan()))
+        .collect();
+    let results = run.results(Some(&dense), &subjects, listener)?;
 
     stopwatch.enter(Phase::Publishing, listener);
-    let calibration = calibration.map(|c| c.record);
-    let pruned = PrunedModel {
-        provenance,
-        calibration,
-        linears,
-        weights,
-        results,
-    };
-    publish::finish(plan, pruned, &workspace.artifact, stopwatch)
+    let manifests = points.iter().zip(pruned).zip(results);
+    let manifests = manifests.map(|(((plan, workspace), pruned), results)| {
+        let pruned = PrunedModel { results, ..pruned };
+        publish::finish(plan, pruned, &workspace.artifact, stopwatch.clone())
+    });
+    manifests.collect()
 }
 
 /// A pruned model and the results, as the manifest tells of them.
@@ -93,4 +116,22 @@ pub(super) struct PrunedModel {
     /// The weight files of the artifact.
     pub(super) weights: Vec<FileEntry>,
     pub(super) results: Results,
+}
+
+impl PrunedModel {
+    /// The artifact of a point, to be measured.
+    fn subject<'a>(
+        &self,
+        (plan, workspace): &'a (Plan, Workspace),
+        model_plan: &ModelPlan,
+    ) -> evaluation::Subject<'a> {
+        let dir = &workspace.artifact;
+        let has_samples = !plan.evaluation.tasks.is_empty();
+        evaluation::Subject {
+            dir,
+            fingerprint: publish::model_fingerprint(&self.weights, model_plan),
+            name: "pruned",
+            samples: has_samples.then(|| dir.join(publish::SAMPLES_FILE)),
+        }
+    }
 }

@@ -7,6 +7,7 @@ use super::Listener;
 use crate::domain::job::progress::Phase;
 
 /// Measures phases that follow one another.
+#[derive(Clone)]
 pub(crate) struct Stopwatch {
     started: Instant,
     current: Option<(Phase, Instant)>,

@@ -2,15 +2,15 @@
 
 use serde_json::{Map, Value, json};
 
-use super::limits;
 use super::rule::text::{quoted, relative_path, words};
 use super::rule::{Absent, Errors, Field, Object, Rule, TextRule, Variant, field};
+use super::{Defaults, limits};
 use crate::corpora::{Corpus, LOCAL};
 use crate::domain::spec::{BosRule, Guard, task_names};
 use crate::tasks::Task;
 
 /// The field `evaluation`, which measures perplexity on this text unless it says otherwise.
-pub(super) fn evaluation(text: &str) -> Rule {
+pub(super) fn evaluation(defaults: Defaults, text: &str) -> Rule {
     let fields = vec![
         field(
             "perplexity",
@@ -20,7 +20,13 @@ pub(super) fn evaluation(text: &str) -> Rule {
         .doc("Texts to measure perplexity on."),
         seq_len(),
         field("windows", Rule::integer(1..=u32::MAX, "windows"))
-            .doc("Number of windows to measure, from the start; all when left out."),
+            .doc("Number of windows to measure, from the start."),
+        field("max_tokens", Rule::integer(2..=u32::MAX, "tokens"))
+            .or_unless_null(json!(defaults.max_tokens))
+            .doc(
+                "Without `windows`: the most tokens of each text, from the start, but one window at \
+                 least. `null` is the whole text; a part when left out, unless there is a GPU.",
+            ),
         field("tasks", Rule::list(task(), limits::TASKS))
             .or(json!([]))
             .doc("Tasks to measure, each at most once."),
@@ -42,7 +48,7 @@ pub(super) fn evaluation(text: &str) -> Rule {
             .or_computed(json!({}))
             .doc("From where on a result is called a collapse: the job succeeds with a warning."),
     ];
-    Rule::from(Object::new(fields).check(no_task_twice))
+    Rule::from(Object::new(fields).check(consistent))
         .named("EvaluationBody", "What is measured before and after.")
 }
 
@@ -121,12 +127,19 @@ fn shots_fit(
 }
 
 /// With two numbers of examples a task would count twice in the mean, on the same documents.
-fn no_task_twice(
-    _: &Map<String, Value>,
+fn consistent(
+    body: &Map<String, Value>,
     read: &mut Map<String, Value>,
     at: &str,
     errors: &mut Errors,
 ) {
+    if !read["windows"].is_null() {
+        if body.get("max_tokens").is_some_and(|given| !given.is_null()) {
+            let detail = "give `windows` or `max_tokens`, not both".to_owned();
+            errors.add(&format!("{at}/max_tokens"), "contradiction", detail);
+        }
+        read.insert("max_tokens".to_owned(), Value::Null);
+    }
     let tasks = read["tasks"].as_array().map_or(&[][..], Vec::as_slice);
     if tasks.contains(&Value::Null) {
         return;

@@ -30,7 +30,7 @@ pub(super) fn body(defaults: Defaults, is_bundled: bool) -> Rule {
     let text = |usual: &Corpus| if is_bundled { DEMO.name } else { usual.name };
     let (calibration, evaluation) = (text(&C4), text(&WIKITEXT2));
     let prune = [common(), prune(defaults, calibration, evaluation)];
-    let evaluate = [common(), evaluate(evaluation)];
+    let evaluate = [common(), evaluate(defaults, evaluation)];
     let [prune, evaluate] = [prune, evaluate].map(|parts| parts.into_iter().flatten().collect());
     let (prune, evaluate) = (Object::new(prune), Object::new(evaluate));
     Rule::Tagged {
@@ -110,20 +110,20 @@ fn prune(defaults: Defaults, calibration_text: &str, evaluation_text: &str) -> V
         field("calibration", calibration(defaults, calibration_text))
             .or_computed(json!({}))
             .doc("The windows that activations are observed on."),
-        field("evaluation", evaluation(evaluation_text))
+        field("evaluation", evaluation(defaults, evaluation_text))
             .or_computed(json!({}))
             .doc("What is measured before and after."),
         field("artifact", Object::new(vec![formats])).doc("What is left in the end."),
     ]
 }
 
-fn evaluate(evaluation_text: &str) -> Vec<Field> {
+fn evaluate(defaults: Defaults, evaluation_text: &str) -> Vec<Field> {
     vec![
         field("model", model())
             .required()
             .doc("The model to measure."),
         field("baseline", model()).doc("What it is compared with: its numbers stand in `before`."),
-        field("evaluation", evaluation(evaluation_text))
+        field("evaluation", evaluation(defaults, evaluation_text))
             .or_computed(json!({}))
             .doc("What is measured; at least one text or task."),
     ]

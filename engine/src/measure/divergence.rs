@@ -14,7 +14,7 @@ use crate::observer::Observer;
 use crate::ops::{PairedPrediction, paired_predictions};
 use crate::windows::TokenWindows;
 
-/// Two models on the same windows.
+/// Two models, P and Q, on the same windows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Divergence {
     /// Perplexity of the first model: what [`super::perplexity()`] finds.
@@ -29,51 +29,70 @@ pub struct Divergence {
     pub top_1_agreement: f64,
 }
 
-/// Measures `p` and `q` on all of `windows`. Both go through the blocks in turns, so that activations and logits of a
-/// part of the windows are all that exists at a time.
+/// Measures `p` and `q` on all of `windows`.
 pub fn divergence(
     p: &mut ResidentBlocks<'_>,
     q: &mut ResidentBlocks<'_>,
     windows: &TokenWindows,
     observer: &mut dyn Observer,
 ) -> Result<Divergence> {
-    let (p_plan, q_plan) = (p.decoder().plan(), q.decoder().plan());
-    if p_plan.vocab != q_plan.vocab {
-        return Err(EngineError::VocabularyMismatch {
-            first: p_plan.vocab,
-            second: q_plan.vocab,
-        });
+    let mut one = divergences(p, &mut [q], windows, observer)?;
+    Ok(one.remove(0))
+}
+
+/// Measures `p` and each of `others` on all of `windows`. A part of the windows goes through all models in turns, through
+/// `p` once, so that activations and logits of two models are all that exists at a time.
+pub fn divergences(
+    p: &mut ResidentBlocks<'_>,
+    others: &mut [&mut ResidentBlocks<'_>],
+    windows: &TokenWindows,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Divergence>> {
+    let p_plan = p.decoder().plan();
+    // Waves that are small enough for the widest model.
+    let (mut widest, mut blocks) = (p_plan, p_plan.blocks.len());
+    for q in &*others {
+        let plan = q.decoder().plan();
+        if p_plan.vocab != plan.vocab {
+            return Err(EngineError::VocabularyMismatch {
+                first: p_plan.vocab,
+                second: plan.vocab,
+            });
+        }
+        blocks += plan.blocks.len();
+        if widest.hidden < plan.hidden {
+            widest = plan;
+        }
     }
-    let ropes_p = p.decoder().ropes(windows.seq_len())?;
-    let ropes_q = q.decoder().ropes(windows.seq_len())?;
-    let blocks = p_plan.blocks.len() + q_plan.blocks.len();
+    let ropes = |model: &ResidentBlocks<'_>| model.decoder().ropes(windows.seq_len());
+    let ropes_p = ropes(p)?;
+    let ropes_q = others
+        .iter()
+        .map(|q| ropes(q))
+        .collect::<Result<Vec<_>>>()?;
     let mut meter = Meter::new(observer, blocks, (windows.n_tokens() * blocks) as u64);
-    // Waves that are small enough for the wider of the two.
-    let widest = if p_plan.hidden < q_plan.hidden {
-        q_plan
-    } else {
-        p_plan
-    };
-    let mut sums = Sums::default();
+    let mut sums: Vec<Sums> = others.iter().map(|_| Sums::default()).collect();
     for wave in waves(windows, widest) {
         meter.begin_wave();
         let states_p = forward(p, &wave, &ropes_p, &mut meter)?;
-        let states_q = forward(q, &wave, &ropes_q, &mut meter)?;
-        p.with_head(|head_p| {
-            q.with_head(|head_q| {
-                let heads = Heads {
-                    p: head_p,
-                    q: head_q,
-                    plan: p_plan,
-                };
-                for ((batch, x_p), x_q) in wave.iter().zip(&states_p).zip(&states_q) {
-                    heads.compare(batch, windows.seq_len(), [x_p, x_q], &mut sums)?;
-                }
-                Ok(())
-            })
-        })?;
+        for ((q, ropes), sums) in others.iter_mut().zip(&ropes_q).zip(&mut sums) {
+            let states_q = forward(q, &wave, ropes, &mut meter)?;
+            p.with_head(|head_p| {
+                q.with_head(|head_q| {
+                    let heads = Heads {
+                        p: head_p,
+                        q: head_q,
+                        plan: p_plan,
+                    };
+                    for ((batch, x_p), x_q) in wave.iter().zip(&states_p).zip(&states_q) {
+                        heads.compare(batch, windows.seq_len(), [x_p, x_q], sums)?;
+                    }
+                    Ok(())
+                })
+            })?;
+        }
     }
-    sums.finish()
+    sums.into_iter().map(Sums::finish).collect()
 }
 
 struct Heads<'a> {

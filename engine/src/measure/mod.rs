@@ -11,7 +11,7 @@ mod perplexity;
 mod resident_blocks;
 mod token_tree;
 
-pub use divergence::{Divergence, divergence};
+pub use divergence::{Divergence, divergence, divergences};
 pub use forward::{LOGITS_BYTES, WAVE_BYTES};
 pub use generate::{GenerateOptions, Generation, GenerationEnd, Stop, generate};
 pub use log_likelihood::{LogLikelihood, ScoredSequence, log_likelihoods};

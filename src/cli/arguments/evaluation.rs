@@ -13,10 +13,12 @@ use crate::datasets::{DataRoots, Place};
 use crate::domain::HubReach;
 use crate::domain::spec::{EvaluationSpec, Guard, TaskRef};
 use crate::pipeline::{EvaluationPlan, TextSource};
+use crate::request::Defaults;
 use crate::tasks::Task;
 
 /// What is measured.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Measuring")]
 pub(in crate::cli) struct EvaluationArgs {
     /// Text to measure perplexity on; may be given several times
     #[arg(long = "eval-file", value_name = "FILE")]
@@ -30,6 +32,9 @@ pub(in crate::cli) struct EvaluationArgs {
     /// Measure perplexity on this many windows only, from the first on
     #[arg(long = "eval-windows", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     windows: Option<u32>,
+    /// Measure perplexity on no more tokens of a text than this, or on `all` [default: 65536 on a CPU, all on a GPU]
+    #[arg(long = "eval-max-tokens", value_name = "COUNT", value_parser = max_tokens, conflicts_with = "windows")]
+    max_tokens: Option<MaxTokens>,
     /// Tasks to score, such as boolq,rte or mmlu:5 for five worked examples; `seven` stands for the Wanda paper's
     #[arg(long, value_name = "TASK,…", value_delimiter = ',')]
     tasks: Vec<String>,
@@ -39,23 +44,37 @@ pub(in crate::cli) struct EvaluationArgs {
     /// Token for the beginning of text before a task's context: as the tokenizer does, or never
     #[arg(long, value_name = "RULE", default_value = "tokenizer", value_parser = ["tokenizer", "never"])]
     bos: String,
+    /// Leave out what the model writes after fixed prompts
+    #[arg(long)]
+    no_continuations: bool,
     /// Where data sets lie; what is not there comes from the hub
     #[arg(long, value_name = "DIR", env = "SECATEUR_DATA_DIR")]
-    data_dir: Option<PathBuf>,
+    pub(in crate::cli) data_dir: Option<PathBuf>,
     /// Where scores are kept, so that a model is measured once and a measurement that was killed goes on
     #[arg(long, value_name = "DIR", env = "SECATEUR_SCORES_DIR")]
     scores_dir: Option<PathBuf>,
 }
 
+/// A number of tokens; `None` = all.
+#[derive(Debug, Clone, Copy)]
+struct MaxTokens(Option<usize>);
+
+fn max_tokens(text: &str) -> Result<MaxTokens, String> {
+    match text.parse() {
+        _ if text == "all" => Ok(MaxTokens(None)),
+        Ok(count) if count >= 2 => Ok(MaxTokens(Some(count))),
+        _ => Err("expected a number of tokens, or `all`".to_owned()),
+    }
+}
+
 impl EvaluationArgs {
     /// The bundled model is measured on its own text unless something else is asked for.
-    pub(in crate::cli) fn plan(&self, model: &ModelArgument) -> anyhow::Result<EvaluationPlan> {
-        let roots = DataRoots {
-            data_dir: self.data_dir.clone(),
-            bundled_dir: PathBuf::new(),
-            // HF_HUB_OFFLINE is respected when files are fetched.
-            hub: HubReach::Online,
-        };
+    pub(in crate::cli) fn plan(
+        &self,
+        model: &ModelArgument,
+        defaults: Defaults,
+    ) -> anyhow::Result<EvaluationPlan> {
+        let roots = data_roots(self.data_dir.clone());
         let mut tasks: Vec<TaskRef> = Vec::new();
         for word in &self.tasks {
             tasks.extend(named(word)?);
@@ -72,12 +91,18 @@ impl EvaluationArgs {
                 .collect(),
             seq_len: self.window_len.map(|len| len as usize),
             windows: self.windows.map(|count| count as usize),
+            max_tokens: match (self.windows, self.max_tokens) {
+                (Some(_), _) => None,
+                (None, Some(MaxTokens(asked))) => asked,
+                (None, None) => defaults.max_tokens,
+            },
             tasks,
             limit: self.limit.map(|limit| limit as usize),
             bos: self.bos.parse().map_err(anyhow::Error::msg)?,
             guard: Guard::default(),
         };
         let mut plan = EvaluationPlan::locate(spec, &roots, self.scores_dir.clone())?;
+        plan.has_continuations = !self.no_continuations;
         let files = self.files.iter().map(|path| file(path));
         plan.texts.splice(..0, files);
         if plan.is_empty() {
@@ -88,8 +113,18 @@ impl EvaluationArgs {
     }
 }
 
+/// Where registered texts and tasks lie.
+pub(super) fn data_roots(data_dir: Option<PathBuf>) -> DataRoots {
+    DataRoots {
+        data_dir,
+        bundled_dir: PathBuf::new(),
+        // HF_HUB_OFFLINE is respected when files are fetched.
+        hub: HubReach::Online,
+    }
+}
+
 /// The texts that are not carried inside the program.
-fn registered() -> Vec<&'static str> {
+pub(super) fn registered() -> Vec<&'static str> {
     let corpora = Corpus::all()
         .iter()
         .filter(|corpus| corpus.home == Home::DataDir);

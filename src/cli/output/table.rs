@@ -224,7 +224,7 @@ fn warnings(results: &Results) -> String {
     lines.collect()
 }
 
-fn number(value: Option<f64>) -> String {
+pub(super) fn number(value: Option<f64>) -> String {
     match value {
         None => "-".to_owned(),
         Some(value) if value < 1e6 => format!("{value:.3}"),
@@ -256,6 +256,15 @@ fn difference(difference: Option<&Difference>) -> String {
             )
         },
     )
+}
+
+/// A time that people read: seconds, minutes or hours.
+pub(in crate::cli) fn duration(seconds: f64) -> String {
+    match seconds {
+        ..90.0 => format!("{seconds:.0} s"),
+        ..5_400.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.1} h", seconds / 3_600.0),
+    }
 }
 
 /// A size in binary units.

@@ -2,6 +2,7 @@
 //!
 //! Speaks the protocol of [`crate::domain::attempt`] on standard input and output.
 
+mod gate;
 mod limits;
 
 use std::fs;
@@ -15,8 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::cli::gate::Gates;
-use crate::cli::pace::Pace;
+use crate::cli::output::pace::Pace;
 use crate::cli::use_threads;
 use crate::domain::ErrorCode;
 use crate::domain::attempt::{AttemptMessage, AttemptSpec, PAUSE, ResumeFile, ResumePoint};
@@ -29,6 +29,7 @@ use crate::engine::{EngineError, SavedState};
 use crate::pipeline::hub::{cache_dirs, use_token};
 use crate::pipeline::{self, Listener, PipelineError, Plan, Workspace};
 use crate::scratch::{ScratchDir, ScratchLock};
+use gate::Gates;
 
 /// Progress is told at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);

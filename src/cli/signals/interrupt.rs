@@ -1,18 +1,15 @@
 //! Ctrl-C as a request to stop, so that half-written output is removed first.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::Context as _;
 
 use super::StopSignals;
 
-/// Exit status after a second Ctrl-C: 128 + SIGINT.
-const HARD_EXIT: i32 = 130;
-
-/// Whether Ctrl-C (or SIGTERM) has come.
+/// The exit status that Ctrl-C (or SIGTERM) asks for; 0 until it comes.
 #[derive(Debug, Clone)]
-pub(in crate::cli) struct Interrupt(Arc<AtomicBool>);
+pub(in crate::cli) struct Interrupt(Arc<AtomicU8>);
 
 impl Interrupt {
     /// Listens from here on. A second signal ends the process at once.
@@ -25,20 +22,22 @@ impl Interrupt {
             let _inside = runtime.enter();
             StopSignals::listen()?
         };
-        let requested = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&requested);
+        let requested = Arc::new(AtomicU8::new(0));
+        let status = Arc::clone(&requested);
         std::thread::spawn(move || {
             runtime.block_on(async {
-                signals.next().await;
-                flag.store(true, Ordering::Relaxed);
-                signals.next().await;
-                std::process::exit(HARD_EXIT);
+                status.store(signals.next().await, Ordering::Relaxed);
+                std::process::exit(signals.next().await.into());
             });
         });
         Ok(Self(requested))
     }
 
     pub(in crate::cli) fn requested(&self) -> bool {
+        self.status() != 0
+    }
+
+    pub(in crate::cli) fn status(&self) -> u8 {
         self.0.load(Ordering::Relaxed)
     }
 }

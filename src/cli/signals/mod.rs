@@ -5,9 +5,6 @@ pub(super) mod interrupt;
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The exit status of a program that a second signal ended: 128 + SIGTERM.
-const HARD_EXIT: i32 = 143;
-
 /// Both signals.
 pub(super) struct StopSignals {
     interrupt: Signal,
@@ -24,11 +21,11 @@ impl StopSignals {
         })
     }
 
-    /// Waits for the next one.
-    pub(super) async fn next(&mut self) {
+    /// Waits for the next one; gives the exit status of a program that it ends, which is 128 + its number.
+    pub(super) async fn next(&mut self) -> u8 {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => 130,
+            _ = self.terminate.recv() => 143,
         }
     }
 
@@ -36,9 +33,9 @@ impl StopSignals {
     pub(super) async fn or_exit<T>(&mut self, work: impl Future<Output = T>) -> T {
         tokio::select! {
             result = work => result,
-            () = self.next() => {
+            status = self.next() => {
                 tracing::warn!("second signal, ending at once");
-                std::process::exit(HARD_EXIT)
+                std::process::exit(status.into())
             }
         }
     }

@@ -16,6 +16,9 @@ pub struct EvaluationSpec {
     pub seq_len: Option<usize>,
     /// The first so many windows; `null` = the whole text.
     pub windows: Option<usize>,
+    /// The most tokens of each text, unless `windows` says how many windows; `null` = all.
+    #[serde(default)]
+    pub max_tokens: Option<usize>,
     /// Tasks, in the order they are measured; may be empty.
     #[serde(default)]
     pub tasks: Vec<TaskRef>,

@@ -81,7 +81,7 @@ fn measuring(
         return 0;
     }
     let hidden = model.hidden as u64;
-    let wave = match most_tokens(evaluation, seq_len) {
+    let wave = match most_at_once(evaluation, seq_len) {
         Some(tokens) => (F32 * hidden).saturating_mul(tokens).min(WAVE_BYTES as u64),
         None => WAVE_BYTES as u64,
     };
@@ -91,21 +91,29 @@ fn measuring(
     models * (wave + head)
 }
 
-/// Of one text; `None` where that is not known.
-fn most_tokens(evaluation: &EvaluationSpec, seq_len: u64) -> Option<u64> {
+/// Of all that is measured, the most at once; `None` where that is not known.
+fn most_at_once(evaluation: &EvaluationSpec, seq_len: u64) -> Option<u64> {
     if !evaluation.tasks.is_empty() {
         return None;
     }
-    let texts: Option<Vec<u64>> = evaluation
-        .perplexity
-        .iter()
-        .map(DatasetRef::max_tokens)
+    let texts = evaluation.perplexity.iter();
+    let tokens: Option<Vec<u64>> = texts
+        .map(|text| most_tokens(evaluation, text, seq_len))
         .collect();
-    let longest = texts.and_then(|tokens| tokens.into_iter().max());
-    let windows = evaluation
-        .windows
-        .map(|windows| (windows as u64).saturating_mul(seq_len));
-    windows.into_iter().chain(longest).min()
+    tokens?.into_iter().max()
+}
+
+/// Tokens of a text that are measured at most; `None` where that is not known.
+pub(super) fn most_tokens(
+    evaluation: &EvaluationSpec,
+    text: &DatasetRef,
+    seq_len: u64,
+) -> Option<u64> {
+    let asked = match (evaluation.windows, evaluation.max_tokens) {
+        (Some(windows), _) => Some((windows as u64).saturating_mul(seq_len)),
+        (None, most) => most.map(|tokens| (tokens as u64).max(seq_len)),
+    };
+    asked.into_iter().chain(text.max_tokens()).min()
 }
 
 #[cfg(test)]
@@ -175,7 +183,8 @@ mod tests {
         let text = include_bytes!("../../../assets/demo/test.txt");
         assert_eq!(Some(text.len() as u64), DEMO.max_tokens);
         let measured = |text: &str| {
-            let body = json!({"type": "evaluate", "model": "org/name", "evaluation": {"perplexity": [text]}});
+            let evaluation = json!({"perplexity": [text], "max_tokens": null});
+            let body = json!({"type": "evaluate", "model": "org/name", "evaluation": evaluation});
             estimate_mib(&body)
         };
         assert!(measured("demo") < measured("wikitext2"));

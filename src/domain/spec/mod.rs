@@ -9,6 +9,7 @@ pub mod memory;
 mod method;
 mod model;
 mod stored;
+pub mod work;
 
 pub use evaluation::{BosRule, EvaluationSpec, Guard, TaskRef, task_names};
 pub use job_spec::{CalibrationSpec, EvaluateSpec, JobSpec, JobType, PruneSpec};

@@ -261,7 +261,7 @@ fn example_job() -> serde_json::Value {
         "model": {"source": "hub", "id": "HuggingFaceTB/SmolLM2-135M", "revision": "main"},
         "method": {"type": MethodId::default().name()}, "sparsity": 0.5, "pattern": Pattern::default().to_string(),
         "calibration": {"dataset": C4.name, "n_samples": 16, "seq_len": null, "seed": 0},
-        "evaluation": {"perplexity": [{"dataset": WIKITEXT2.name}], "seq_len": null, "windows": null},
+        "evaluation": {"perplexity": [{"dataset": WIKITEXT2.name}], "seq_len": null, "windows": null, "max_tokens": 65_536},
         "commits": [], "attempt": 0, "max_attempts": 3, "failed_attempts": 0, "crash_count": 0, "retry_at": null, "deadline_seconds": null, "deadline_at": null,
         "worker_id": null, "error": null, "results": null, "warnings": [],
         "created_at": "2026-11-24T11:32:24.123Z", "started_at": null, "finished_at": null, "kept": false, "retain_until": null,

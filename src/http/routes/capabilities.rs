@@ -70,6 +70,8 @@ struct CapabilityDefaults {
     n_samples: usize,
     seed: u64,
     perplexity: Vec<String>,
+    /// The most tokens of each text; `null` = all.
+    max_tokens: Option<usize>,
     bos: BosRule,
     guard: Guard,
 }
@@ -140,6 +142,7 @@ fn usual(spec: &PruneSpec) -> CapabilityDefaults {
         n_samples: spec.calibration.n_samples,
         seed: spec.calibration.seed,
         perplexity: texts.map(|text| text.name().to_owned()).collect(),
+        max_tokens: spec.evaluation.max_tokens,
         bos: spec.evaluation.bos,
         guard: spec.evaluation.guard,
     }

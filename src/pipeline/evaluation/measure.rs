@@ -1,6 +1,6 @@
 //! Measures one model, or two together. What is in the cache is not measured again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
@@ -11,15 +11,15 @@ use super::progress::Tally;
 use super::score::{self, DocumentScore};
 use super::task::{PreparedTask, Work};
 use crate::engine::{
-    Checkpoint, Decoder, GenerateOptions, Observer, ResidentBlocks, divergence, generate,
+    Checkpoint, Decoder, GenerateOptions, Observer, ResidentBlocks, divergences, generate,
     log_likelihoods, perplexity,
 };
 use crate::pipeline::text::ModelTokenizer;
 use crate::pipeline::{Listener, PipelineError, memory};
 use crate::tasks::Prompt;
 
-/// Share of the available memory that the blocks of one model may take to be kept between measurements.
-const RESIDENT_SHARE: u64 = 4;
+/// Share of the available memory that the blocks of all models may take to be kept between measurements.
+const RESIDENT_SHARE: u64 = 2;
 
 /// Bytes of keys and values that are kept while texts are written.
 const CACHE_BYTES: u64 = 512 << 20;
@@ -32,6 +32,8 @@ pub(in crate::pipeline) struct Subject<'a> {
     pub(in crate::pipeline) fingerprint: String,
     /// `dense`, `pruned`, …: what progress calls it.
     pub(in crate::pipeline) name: &'static str,
+    /// Where the scores of its single documents go.
+    pub(in crate::pipeline) samples: Option<PathBuf>,
 }
 
 /// Mean loss of each window, of one or two models, and how far these lie apart.
@@ -50,14 +52,14 @@ pub(super) struct WindowDivergence {
 }
 
 /// What one model made of the tasks and prompts, in their order.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct ModelScores {
     pub(super) tasks: Vec<Vec<DocumentScore>>,
     /// What it wrote after the fixed prompts.
     pub(super) written: Vec<Vec<u32>>,
 }
 
-/// Everything that was measured.
+/// Everything that was measured of one model and the one before it.
 #[derive(Default)]
 pub(super) struct Measured {
     pub(super) texts: Vec<TextScore>,
@@ -65,18 +67,21 @@ pub(super) struct Measured {
     pub(super) after: ModelScores,
 }
 
-/// Measures `after`, and `before` with it.
+/// Measures every model of `after`, and `before` once with all of them.
 pub(super) fn measure(
     prepared: &Prepared,
     before: Option<&Subject<'_>>,
-    after: &Subject<'_>,
+    after: &[Subject<'_>],
     device: &Device,
     cache: &ScoreCache,
     listener: &mut dyn Listener,
-) -> Result<Measured, PipelineError> {
+) -> Result<Vec<Measured>, PipelineError> {
     let Some(tokenizer) = &prepared.tokenizer else {
-        return Ok(Measured::default());
+        return Ok(after.iter().map(|_| Measured::default()).collect());
     };
+    // A model on its own takes no more than one of two.
+    let models = (after.len() + usize::from(before.is_some())).max(2) as u64;
+    let resident_bytes = memory::available_bytes() / RESIDENT_SHARE / models;
     let total = pending(prepared, before, after, cache);
     let mut session = Session {
         prepared,
@@ -93,26 +98,38 @@ pub(super) fn measure(
         .transpose()?;
     let mut before = before
         .zip(before_decoder.as_ref())
-        .map(|(subject, decoder)| Model::new(subject, decoder));
+        .map(|(subject, decoder)| Model::new(subject, decoder, resident_bytes));
     let before_scores = before
         .as_mut()
         .map(|model| session.model(model))
         .transpose()?;
 
-    let after_checkpoint = Checkpoint::open(after.dir)?;
-    let after_decoder = Decoder::open(&after_checkpoint, device)?;
-    let mut after = Model::new(after, &after_decoder);
-    let texts = prepared
-        .texts
+    let checkpoints = after.iter().map(|subject| Checkpoint::open(subject.dir));
+    let checkpoints = checkpoints.collect::<Result<Vec<_>, _>>()?;
+    let decoders = checkpoints
         .iter()
-        .map(|text| session.text(text, before.as_mut(), &mut after))
-        .collect::<Result<_, _>>()?;
+        .map(|checkpoint| Decoder::open(checkpoint, device));
+    let decoders = decoders.collect::<Result<Vec<_>, _>>()?;
+    let models = after.iter().zip(&decoders);
+    let mut models: Vec<_> = models
+        .map(|(subject, decoder)| Model::new(subject, decoder, resident_bytes))
+        .collect();
+    let mut texts: Vec<Vec<TextScore>> = after.iter().map(|_| Vec::new()).collect();
+    for text in &prepared.texts {
+        let scores = session.text(text, before.as_mut(), &mut models)?;
+        for (of_model, score) in texts.iter_mut().zip(scores) {
+            of_model.push(score);
+        }
+    }
     drop(before);
-    Ok(Measured {
-        texts,
-        before: before_scores,
-        after: session.model(&mut after)?,
-    })
+    let measured = models.iter_mut().zip(texts).map(|(model, texts)| {
+        Ok(Measured {
+            texts,
+            before: before_scores.clone(),
+            after: session.model(model)?,
+        })
+    });
+    measured.collect()
 }
 
 /// A model whose blocks stay in memory while it is measured, if they fit.
@@ -122,8 +139,7 @@ struct Model<'a> {
 }
 
 impl<'a> Model<'a> {
-    fn new(subject: &'a Subject<'a>, decoder: &'a Decoder<'a>) -> Self {
-        let resident_bytes = memory::available_bytes() / RESIDENT_SHARE;
+    fn new(subject: &'a Subject<'a>, decoder: &'a Decoder<'a>, resident_bytes: u64) -> Self {
         Self {
             subject,
             blocks: ResidentBlocks::new(decoder, resident_bytes),
@@ -135,12 +151,13 @@ impl<'a> Model<'a> {
 fn pending(
     prepared: &Prepared,
     before: Option<&Subject<'_>>,
-    after: &Subject<'_>,
+    after: &[Subject<'_>],
     cache: &ScoreCache,
 ) -> u64 {
     let texts = prepared.texts.iter().map(|text| {
-        let key = text_key(text, before, after);
-        (key, text.weight() * (1 + u64::from(before.is_some())))
+        let keys = after.iter().map(|after| text_key(text, before, after));
+        let open = keys.filter(|key| !cache.contains(key)).count() as u64;
+        text.weight() * text_passes(before.is_some(), open)
     });
     let of_model = |subject: &Subject<'_>| {
         let tasks = prepared
@@ -150,12 +167,14 @@ fn pending(
         let prompts = (prompts_key(prepared, subject), prepared.prompts_weight());
         tasks.chain([prompts]).collect::<Vec<_>>()
     };
-    let models = before.into_iter().chain([after]).flat_map(of_model);
-    texts
-        .chain(models)
-        .filter(|(key, _)| !cache.contains(key))
-        .map(|(_, weight)| weight)
-        .sum()
+    let models = before.into_iter().chain(after).flat_map(of_model);
+    let models = models.filter(|(key, _)| !cache.contains(key));
+    texts.chain(models.map(|(_, weight)| weight)).sum()
+}
+
+/// Models that a text passes through, `open` of them beside a dense one if there is one.
+fn text_passes(has_before: bool, open: u64) -> u64 {
+    open + u64::from(has_before && open > 0)
 }
 
 fn text_key(text: &PreparedText, before: Option<&Subject<'_>>, after: &Subject<'_>) -> Key {
@@ -239,6 +258,9 @@ impl Session<'_> {
     }
 
     fn prompts(&mut self, model: &mut Model<'_>) -> Result<Vec<Vec<u32>>, PipelineError> {
+        if self.prepared.prompts.is_empty() {
+            return Ok(Vec::new());
+        }
         let key = prompts_key(self.prepared, model.subject);
         let is_sound = |known: &Vec<Vec<u32>>| known.len() == self.prepared.prompts.len();
         if let Some(known) = self.cache.find(&key, is_sound) {
@@ -262,60 +284,82 @@ impl Session<'_> {
         self.cache.keep(&key, &written)
     }
 
+    /// The score of each model of `after`, of all that are not in the cache beside one pass over `before`.
     fn text(
         &mut self,
         text: &PreparedText,
         before: Option<&mut Model<'_>>,
-        after: &mut Model<'_>,
-    ) -> Result<TextScore, PipelineError> {
-        let key = text_key(
-            text,
-            before.as_ref().map(|model| model.subject),
-            after.subject,
-        );
-        let is_pair = before.is_some();
-        let is_sound = |known: &TextScore| known.divergence.is_some() == is_pair;
-        if let Some(known) = self.cache.find(&key, is_sound) {
-            return Ok(known);
+        after: &mut [Model<'_>],
+    ) -> Result<Vec<TextScore>, PipelineError> {
+        let before_subject = before.as_ref().map(|model| model.subject);
+        let is_sound = |known: &TextScore| known.divergence.is_some() == before_subject.is_some();
+        let (mut scores, mut open, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+        for model in after {
+            let key = text_key(text, before_subject, model.subject);
+            let known = self.cache.find(&key, is_sound);
+            if known.is_none() {
+                open.push(model);
+                keys.push(key);
+            }
+            scores.push(known);
         }
-        let dataset = &text.protocol.dataset;
-        let score = match before {
-            None => {
-                let name = format!("{} {dataset}", after.subject.name);
-                let measured = self.tally.part(name, text.weight(), |observer| {
-                    perplexity(&mut after.blocks, &text.windows, observer)
-                })?;
-                TextScore {
-                    before: None,
-                    after: measured.value,
-                    divergence: None,
-                }
-            }
-            Some(before) => {
-                let name = format!(
-                    "{} and {} {dataset}",
-                    before.subject.name, after.subject.name
-                );
-                let weight = 2 * text.weight();
-                let measured = self.tally.part(name, weight, |observer| {
-                    divergence(
-                        &mut before.blocks,
-                        &mut after.blocks,
-                        &text.windows,
-                        observer,
-                    )
-                })?;
-                TextScore {
-                    before: Some(measured.perplexity_p.value),
-                    after: measured.perplexity_q.value,
-                    divergence: Some(WindowDivergence {
-                        window_mean_kl: measured.window_mean_kl,
-                        top1_agreement: measured.top_1_agreement,
-                    }),
-                }
-            }
+        let measured = match before {
+            Some(before) if !open.is_empty() => self.pairs(text, before, &mut open)?,
+            _ => self.singles(text, &mut open)?,
         };
-        self.cache.keep(&key, &score)
+        let unknown = scores.iter_mut().filter(|score| score.is_none());
+        for ((slot, key), score) in unknown.zip(&keys).zip(&measured) {
+            *slot = Some(self.cache.keep(key, score)?);
+        }
+        Ok(scores.into_iter().flatten().collect())
+    }
+
+    fn singles(
+        &mut self,
+        text: &PreparedText,
+        models: &mut [&mut Model<'_>],
+    ) -> Result<Vec<TextScore>, PipelineError> {
+        let scores = models.iter_mut().map(|model| {
+            let name = format!("{} {}", model.subject.name, text.protocol.dataset);
+            let measured = self.tally.part(name, text.weight(), |observer| {
+                perplexity(&mut model.blocks, &text.windows, observer)
+            })?;
+            Ok(TextScore {
+                before: None,
+                after: measured.value,
+                divergence: None,
+            })
+        });
+        scores.collect()
+    }
+
+    fn pairs(
+        &mut self,
+        text: &PreparedText,
+        before: &mut Model<'_>,
+        models: &mut [&mut Model<'_>],
+    ) -> Result<Vec<TextScore>, PipelineError> {
+        let (dense, dataset) = (before.subject.name, &text.protocol.dataset);
+        let others = match &*models {
+            [model] => model.subject.name.to_owned(),
+            several => format!("{} others", several.len()),
+        };
+        let weight = text.weight() * text_passes(true, models.len() as u64);
+        let name = format!("{dense} and {others} {dataset}");
+        let measured = self.tally.part(name, weight, |observer| {
+            let others = models.iter_mut().map(|model| &mut model.blocks);
+            let mut others: Vec<_> = others.collect();
+            divergences(&mut before.blocks, &mut others, &text.windows, observer)
+        })?;
+        let scores = measured.into_iter().map(|measured| TextScore {
+            before: Some(measured.perplexity_p.value),
+            after: measured.perplexity_q.value,
+            divergence: Some(WindowDivergence {
+                window_mean_kl: measured.window_mean_kl,
+                top1_agreement: measured.top_1_agreement,
+            }),
+        });
+        Ok(scores.collect())
     }
 }
 

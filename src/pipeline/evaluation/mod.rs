@@ -13,8 +13,6 @@ mod samples;
 mod score;
 mod task;
 
-use std::path::Path;
-
 use candle_core::Device;
 
 use super::plan::EvaluationPlan;
@@ -29,25 +27,31 @@ pub(super) struct Run<'a> {
     pub(super) plan: &'a EvaluationPlan,
     pub(super) prepared: &'a Prepared,
     pub(super) device: &'a Device,
-    pub(super) samples: Option<&'a Path>,
 }
 
 impl Run<'_> {
-    /// Measures `after`, and `before` with it.
+    /// Measures every model of `after`, and `before` once with all of them.
     pub(super) fn results(
         &self,
         before: Option<&Subject<'_>>,
-        after: &Subject<'_>,
+        after: &[Subject<'_>],
         listener: &mut dyn Listener,
-    ) -> Result<Results, PipelineError> {
+    ) -> Result<Vec<Results>, PipelineError> {
         let cache = ScoreCache::open(self.plan.scores_dir.clone())?;
-        // That it cannot be written shall show before hours of measuring.
-        let samples = self.samples.map(samples::create).transpose()?;
+        // That a file cannot be written shall show before hours of measuring.
+        let files = after.iter().map(|subject| match &subject.samples {
+            Some(path) => Ok(Some((path, samples::create(path)?))),
+            None => Ok(None),
+        });
+        let files = files.collect::<Result<Vec<_>, PipelineError>>()?;
         let measured =
             measure::measure(self.prepared, before, after, self.device, &cache, listener)?;
-        if let (Some(path), Some(file)) = (self.samples, samples) {
-            samples::write(path, file, self.prepared, &measured)?;
-        }
-        compare::compare(self.prepared, &measured, &self.plan.spec.guard)
+        let results = measured.iter().zip(files).map(|(measured, file)| {
+            if let Some((path, file)) = file {
+                samples::write(path, file, self.prepared, measured)?;
+            }
+            compare::compare(self.prepared, measured, &self.plan.spec.guard)
+        });
+        results.collect()
     }
 }

@@ -115,7 +115,8 @@ impl Prepared {
             })
             .collect::<Result<_, _>>()?;
         let new_tokens = NEW_TOKENS.min(model_plan.max_seq_len / 2);
-        let prompts = PROMPTS.into_iter().map(|text| {
+        let prompts = PROMPTS.into_iter().filter(|_| plan.has_continuations);
+        let prompts = prompts.map(|text| {
             let (tokens, _) = encoder.prompt(text, new_tokens)?;
             Ok(PreparedPrompt { text, tokens })
         });
@@ -195,7 +196,10 @@ fn prepare_text(
     let mut ids = tokenizer.encode(&content.joined(separator))?;
     let whole = ids.len() / seq_len;
     let all = windows.map_or(whole, |windows| windows.min(whole));
-    let asked = spec.windows.unwrap_or(all).max(1);
+    let most = spec
+        .max_tokens
+        .map_or(all, |tokens| all.min(tokens / seq_len));
+    let asked = spec.windows.unwrap_or(most).max(1);
     if asked > whole {
         let (name, tokens) = (&text.name, ids.len());
         let message = format!(

@@ -1,5 +1,7 @@
 //! One request to the hub, or one file of it: watched for silence, checked, and tried again.
 
+use std::time::Duration;
+
 use hf_hub::progress::{DownloadEvent, FileStatus, ProgressEvent, ProgressHandler};
 use hf_hub::{HFError, RepoType};
 use tokio::sync::watch;
@@ -13,22 +15,48 @@ use crate::domain::report::manifest::FileEntry;
 /// Attempts to fetch one file before the job fails.
 const MAX_ATTEMPTS: u32 = 3;
 
+/// How long an answer may take before it is asked whether the hub is there at all.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+
+/// How long it may take to connect to the hub.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Progress is reported in steps of this size; the library reports every packet.
 const REPORT_BYTES: u64 = 1 << 18;
 
 impl<K: RepoType> Repository<K> {
-    /// Waits for an answer of the hub until the stall timeout.
+    /// Waits for an answer of the hub until the stall timeout, or until it is clear that none will come: the client
+    /// library tries to connect again and again.
     pub(super) async fn answer<T>(
         &self,
         what: &str,
         request: impl Future<Output = Result<T, HFError>>,
     ) -> Result<T, HubError> {
-        match timeout(self.options.stall_timeout, request).await {
+        let answer = tokio::select! {
+            answer = timeout(self.options.stall_timeout, request) => answer,
+            error = self.refusal() => return Err(error),
+        };
+        match answer {
             Ok(answer) => {
                 answer.map_err(|error| HubError::from_client(what, self.cache.root(), error))
             }
             Err(_) => Err(self.silent(what)),
         }
+    }
+
+    /// Looks for itself when no answer has come for a moment; returns only where nobody can be connected to.
+    async fn refusal(&self) -> HubError {
+        sleep(FIRST_LOOK).await;
+        let client = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .build();
+        if let Ok(client) = client
+            && let Err(error) = client.head(&self.endpoint).send().await
+            && error.is_connect()
+        {
+            return HubError::unreachable(&self.endpoint, &error);
+        }
+        std::future::pending().await
     }
 
     fn silent(&self, what: &str) -> HubError {

@@ -45,7 +45,18 @@ pub enum HubError {
         /// The status of its answer.
         status: u16,
     },
-    /// No connection, no answer in time, or an answer that makes no sense.
+    /// No connection comes about.
+    #[error(
+        "the hub {host} cannot be reached: {reason}; name a local model, set HF_ENDPOINT to a mirror, or \
+         HF_HUB_OFFLINE=1 to use what is in the cache"
+    )]
+    Unreachable {
+        /// Its host, as HF_ENDPOINT names it.
+        host: String,
+        /// What happened.
+        reason: &'static str,
+    },
+    /// No answer in time, or an answer that makes no sense.
     #[error("the hub cannot give {what}: {reason}")]
     Unavailable {
         /// What was asked for.
@@ -127,17 +138,16 @@ impl HubError {
             Self::InvalidId { .. } | Self::InvalidRevision { .. } => ErrorCode::InvalidRequest,
             Self::NotFound { .. } => ErrorCode::ModelNotFound,
             Self::AccessDenied { .. } => ErrorCode::ModelAccessDenied,
-            Self::Unavailable { .. } | Self::NotCached { .. } => ErrorCode::HubUnavailable,
+            Self::Unreachable { .. } | Self::Unavailable { .. } | Self::NotCached { .. } => {
+                ErrorCode::HubUnavailable
+            }
             Self::MissingConfig { .. } => ErrorCode::InvalidConfig,
             Self::UnsafeFormat { .. } => ErrorCode::UnsafeFormat,
             Self::NoWeights { .. } | Self::MissingShard { .. } => ErrorCode::MissingShard,
             Self::InvalidIndex { .. } => ErrorCode::MalformedCheckpoint,
             Self::Corrupt { .. } => ErrorCode::DownloadCorrupt,
             Self::Disk(error) => error.code(),
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                ErrorCode::InsufficientDisk
-            }
-            Self::Io { .. } => ErrorCode::Io,
+            Self::Io { source, .. } => ErrorCode::of_io(source),
         }
     }
 
@@ -199,6 +209,27 @@ impl HubError {
         }
     }
 
+    /// Why `endpoint` cannot be connected to.
+    pub(super) fn unreachable(endpoint: &str, error: &reqwest::Error) -> Self {
+        let url = reqwest::Url::parse(endpoint);
+        let host = url.as_ref().ok().and_then(reqwest::Url::host_str);
+        let io_error = sources(error).find_map(|source| source.downcast_ref::<io::Error>());
+        let is_refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+        let reason = if sources(error).any(|source| source.to_string().starts_with("dns error")) {
+            "its name is not known"
+        } else if io_error.is_some_and(is_refused) {
+            "the connection is refused"
+        } else if error.is_timeout() {
+            "it does not answer"
+        } else {
+            "there is no connection"
+        };
+        Self::Unreachable {
+            host: host.unwrap_or(endpoint).to_owned(),
+            reason,
+        }
+    }
+
     /// `error_code` is the header that tells what the status alone does not: to callers without access the hub answers
     /// 401 for models that do not exist.
     fn from_status(what: String, status: u16, error_code: Option<&str>) -> Self {
@@ -219,11 +250,19 @@ impl HubError {
     }
 }
 
+/// An error and what it came from.
+fn sources<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
+        (*error).source()
+    })
+}
+
 /// The texts of an error and its sources, every address cut out.
 fn without_addresses(error: &(dyn Error + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
+    for error in sources(error) {
         let text = error.to_string();
         let words: Vec<&str> = text
             .split_whitespace()
@@ -236,7 +275,6 @@ fn without_addresses(error: &(dyn Error + 'static)) -> String {
             })
             .collect();
         parts.push(words.join(" "));
-        next = error.source();
     }
     // Some errors print their source as well; each text is said once.
     parts.dedup_by(|later, earlier| earlier.contains(later.as_str()));
@@ -265,7 +303,7 @@ mod tests {
     fn a_full_disk_is_told_apart_from_other_failures_to_write() {
         let full = HubError::io(Path::new("/cache"))(io::ErrorKind::StorageFull.into());
         assert_eq!(full.code(), ErrorCode::InsufficientDisk);
-        let other = HubError::io(Path::new("/cache"))(io::ErrorKind::PermissionDenied.into());
+        let other = HubError::io(Path::new("/cache"))(io::ErrorKind::BrokenPipe.into());
         assert_eq!(other.code(), ErrorCode::Io);
     }
 }

@@ -16,12 +16,13 @@ mod options;
 mod repository;
 mod verify;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use futures::TryStreamExt;
 use hf_hub::RepoTypeModel;
 
-use self::listing::{CONFIG, INDEX, Listing};
+use self::listing::{CONFIG, INDEX, ListedFile, Listing};
 use self::repository::Repository;
 use crate::domain::job::progress::Step;
 use crate::domain::report::manifest::FileEntry;
@@ -163,18 +164,7 @@ impl HubModel {
         &self,
         progress: &mut (dyn FnMut(Step) + Send),
     ) -> Result<FetchedModel, HubError> {
-        let shards = if self.listing.is_sharded() {
-            let path = self.fetch_small(INDEX).await?;
-            let text = std::fs::read(&path).map_err(HubError::io(&path))?;
-            let shards =
-                listing::shards_of_index(&text).map_err(|source| HubError::InvalidIndex {
-                    what: self.repository.what.clone(),
-                    source,
-                })?;
-            Some(shards)
-        } else {
-            None
-        };
+        let shards = self.shards().await?;
         let needed = self.listing.needed(&self.repository.what, shards.as_ref());
         let needed = needed.map_err(|error| {
             if self.repository.options.offline {
@@ -187,6 +177,33 @@ impl HubModel {
             dir: self.repository.snapshot_dir(),
             commit: self.repository.commit.clone(),
             files: self.repository.fetch_files(&needed, progress).await?,
+        })
+    }
+
+    /// Bytes of the files that [`fetch`](Self::fetch) gets: of all, and of those that the cache lacks.
+    pub async fn sizes(&self) -> Result<(u64, u64), HubError> {
+        let shards = self.shards().await?;
+        let needed = self
+            .listing
+            .needed(&self.repository.what, shards.as_ref())?;
+        let dir = self.repository.snapshot_dir();
+        let is_missing = |file: &&&ListedFile| !dir.join(&file.name).is_file();
+        let bytes = |files: &[&ListedFile]| files.iter().map(|file| file.size_bytes).sum();
+        let missing: Vec<_> = needed.iter().filter(is_missing).copied().collect();
+        Ok((bytes(&needed), bytes(&missing)))
+    }
+
+    /// The shards that the index names, if there is one.
+    async fn shards(&self) -> Result<Option<BTreeSet<String>>, HubError> {
+        if !self.listing.is_sharded() {
+            return Ok(None);
+        }
+        let path = self.fetch_small(INDEX).await?;
+        let text = std::fs::read(&path).map_err(HubError::io(&path))?;
+        let shards = listing::shards_of_index(&text);
+        shards.map(Some).map_err(|source| HubError::InvalidIndex {
+            what: self.repository.what.clone(),
+            source,
         })
     }
 

@@ -21,6 +21,8 @@ pub(super) struct Repository<K: RepoType> {
     pub(super) commit: String,
     pub(super) handle: HFRepository<K>,
     pub(super) cache: RepoCache,
+    /// The hub's address.
+    pub(super) endpoint: String,
     pub(super) options: HubOptions,
 }
 
@@ -35,6 +37,7 @@ impl<K: RepoType> Repository<K> {
         let client = options.client(&what)?;
         Ok(Self {
             cache: RepoCache::new(client.cache_dir(), kind.plural(), owner, name),
+            endpoint: client.endpoint().to_owned(),
             handle: client.repository(kind, owner, name),
             what,
             commit: String::new(),

@@ -5,5 +5,6 @@ mod download;
 mod model;
 
 pub(super) use data::{LocalFiles, TaskFiles, fetch};
+pub(super) use download::runtime as network_runtime;
 pub use model::ResolvedModel;
 pub(super) use model::resolve;

@@ -95,7 +95,7 @@ impl Field {
         let schema = self.rule.schema(components);
         let mut schema = match &self.absent {
             Absent::Required => schema,
-            Absent::Null | Absent::Computed(_) => or_null(schema),
+            Absent::Null | Absent::Computed(_) | Absent::UnlessNull(Value::Null) => or_null(schema),
             Absent::Default(value) | Absent::UnlessNull(value) => {
                 let mut schema = or_null(schema);
                 schema["default"] = value.clone();

@@ -40,7 +40,7 @@ fn the_minimal_body_gets_the_papers_recipe() {
             "method": {"type": "wanda"}, "refine": null, "refit": false, "sparsity": 0.5, "pattern": "unstructured",
             "calibration": {"dataset": "c4", "n_samples": 128, "seq_len": null, "seed": 0},
             "evaluation": {
-                "perplexity": [{"dataset": "wikitext2"}], "seq_len": null, "windows": null,
+                "perplexity": [{"dataset": "wikitext2"}], "seq_len": null, "windows": null, "max_tokens": null,
                 "tasks": [], "limit": null, "bos": "tokenizer",
                 "guard": {
                     "perplexity_ratio": 2.0, "kl": 0.5, "accuracy_drop": 0.1, "mmlu_above_chance": 0.05,
@@ -60,6 +60,16 @@ fn a_server_without_gpus_scales_the_recipe_down() {
     };
     let calibration = spec.calibration;
     assert_eq!((calibration.n_samples, calibration.seq_len), (16, None));
+    let max_tokens = |evaluation: Value| {
+        let body = json!({"model": "org/name", "sparsity": 0.5, "evaluation": evaluation});
+        let request = JobRequest::parse(&body, defaults).unwrap();
+        request.spec.evaluation().max_tokens
+    };
+    assert_eq!(spec.evaluation.max_tokens, Some(65_536));
+    assert_eq!(max_tokens(json!({})), Some(65_536));
+    assert_eq!(max_tokens(json!({"max_tokens": null})), None);
+    assert_eq!(max_tokens(json!({"windows": 300})), None);
+    assert_eq!(max_tokens(json!({"max_tokens": 4096})), Some(4096));
     assert_eq!(Defaults::for_devices(&["cuda:0", "cpu"]), Defaults::GPU);
 }
 

@@ -52,6 +52,7 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
         "bos": "tokenizer",
         "guard": "[guard]",
         "limit": null,
+        "max_tokens": 65536,
         "perplexity": [
           {
             "dataset": "wikitext2"

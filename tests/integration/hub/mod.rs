@@ -5,3 +5,4 @@ pub(crate) mod models;
 mod outage;
 pub(crate) mod to_artifact;
 pub(crate) mod token;
+mod unreachable;

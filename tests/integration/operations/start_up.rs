@@ -123,6 +123,44 @@ async fn the_directories_of_a_server_are_its_own() {
 }
 
 #[test]
+fn a_program_does_not_start_on_what_cannot_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for (variable, value, words) in [
+        (
+            "SECATEUR_DEVICES",
+            "cpu,cuda:0",
+            "device cuda:0 cannot be used: this program was built without",
+        ),
+        (
+            "SECATEUR_MODELS_DIR",
+            "/nonexistent",
+            "--models-dir /nonexistent cannot be read",
+        ),
+        (
+            "SECATEUR_DATA_DIR",
+            file.to_str().unwrap(),
+            "file cannot be read: ",
+        ),
+    ] {
+        for command in ["serve", "worker"] {
+            let output = Command::new(env!("CARGO_BIN_EXE_secateur"))
+                .arg(command)
+                .env("SECATEUR_HOME", dir.path().join("home"))
+                .env("SECATEUR_LISTEN", "0")
+                .env(variable, value)
+                .output()
+                .unwrap();
+            assert_eq!(output.status.code(), Some(1));
+            let line = String::from_utf8(output.stderr).unwrap();
+            assert!(line.contains(words), "{command}: {line}");
+        }
+    }
+    assert!(!dir.path().join("home").try_exists().unwrap());
+}
+
+#[test]
 fn no_message_repeats_the_password_of_the_database() {
     let dir = tempfile::tempdir().unwrap();
     for (url, words) in [

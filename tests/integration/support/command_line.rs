@@ -15,7 +15,7 @@ pub(crate) fn secateur(args: &[&str]) -> Output {
 
 /// Runs `prune --json` and gives the manifest.
 pub(crate) fn prune(args: &[&str]) -> Value {
-    let output = secateur(&[&["prune", "--json"], args].concat());
+    let output = secateur(&[&["prune", "--json", "--quiet"], args].concat());
     assert!(
         output.status.success(),
         "{}",

@@ -33,6 +33,9 @@ pub(crate) struct Site {
 impl Site {
     /// Everything lies below `dir`: the home, `models`, `data` and the logs. Everything is in a hurry.
     pub(crate) fn new(dir: &Path, database: &Database) -> Self {
+        for read in ["models", "data"] {
+            fs::create_dir_all(dir.join(read)).unwrap();
+        }
         let site = Self {
             dir: dir.to_owned(),
             program: env!("CARGO_BIN_EXE_secateur").into(),

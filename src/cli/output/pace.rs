@@ -9,7 +9,7 @@ const WARM_UP: Duration = Duration::from_secs(2);
 
 /// Follows the steps of a phase. Steps with a common total are one step.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(in crate::cli) struct Pace {
     current: Option<Start>,
 }
 
@@ -23,7 +23,7 @@ struct Start {
 
 impl Pace {
     /// Seconds until the step will be done at the mean speed since it began; `None` while that cannot be said.
-    pub(super) fn eta_seconds(&mut self, step: &Step, now: Instant) -> Option<u64> {
+    pub(in crate::cli) fn eta_seconds(&mut self, step: &Step, now: Instant) -> Option<u64> {
         let start = match &mut self.current {
             Some(start)
                 if start.total == step.total
