@@ -76,7 +76,9 @@ mod tests {
             for j in 0..3 {
                 let product: f32 = (0..3).map(|k| u[k * 3 + i] * u[k * 3 + j]).sum();
                 assert!((product - inverse[i * 3 + j]).abs() < 1e-6);
-                let unit: f64 = (0..3).map(|k| A[i][k] * f64::from(inverse[k * 3 + j])).sum();
+                let unit: f64 = (0..3)
+                    .map(|k| A[i][k] * f64::from(inverse[k * 3 + j]))
+                    .sum();
                 assert!((unit - f64::from(u8::from(i == j))).abs() < 1e-6);
             }
         }

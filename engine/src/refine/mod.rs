@@ -11,8 +11,8 @@ use std::fmt::Debug;
 pub(crate) use refit::refit;
 pub(crate) use scaled::ScaledGram;
 
-use crate::handle::{Handle, Listed};
 use crate::error::Result;
+use crate::handle::{Handle, Listed};
 use crate::mask::Mask;
 use crate::pattern::Pattern;
 use crate::statistic::{InputStatistics, Statistic};

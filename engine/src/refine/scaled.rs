@@ -18,7 +18,9 @@ impl ScaledGram {
     pub(crate) fn of(gram: &Gram) -> Self {
         let damping = gram.damping();
         let roots: Vec<f32> = gram.diagonal().map(|g| (g + damping).sqrt()).collect();
-        let inverse = roots.iter().map(|&root| if root > 0.0 { 1.0 / root } else { 0.0 });
+        let inverse = roots
+            .iter()
+            .map(|&root| if root > 0.0 { 1.0 / root } else { 0.0 });
         let inverse_roots: Vec<f32> = inverse.collect();
         let mut values = gram.values().to_vec();
         let rows = values.par_chunks_mut(gram.d_in()).zip(&inverse_roots);
@@ -47,12 +49,19 @@ impl ScaledGram {
     /// Weights as they stand before the scaled matrix: `b_j √A_jj`.
     pub(crate) fn scale(&self, weights: &[f32]) -> Vec<f32> {
         let roots = self.roots.iter().cycle();
-        weights.iter().zip(roots).map(|(w, root)| w * root).collect()
+        weights
+            .iter()
+            .zip(roots)
+            .map(|(w, root)| w * root)
+            .collect()
     }
 
     /// The inverse of [`Self::scale`].
     pub(crate) fn unscale(&self, scaled: &mut [f32]) {
         let roots = self.inverse_roots.iter().cycle();
-        scaled.iter_mut().zip(roots).for_each(|(x, root)| *x *= root);
+        scaled
+            .iter_mut()
+            .zip(roots)
+            .for_each(|(x, root)| *x *= root);
     }
 }

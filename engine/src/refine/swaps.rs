@@ -220,7 +220,10 @@ mod tests {
         let tokens = [1.0, 0.9, 0.0, 0.0, 0.19f32.sqrt(), 0.0, 0.0, 0.0, 1.0];
         let problem = Problem::new(&tokens, &[1.2, -1.2, 1.0], 3);
         let [(_, before), (_, after)] = problem.swapped("wanda", goal("unstructured", 0.34));
-        assert!(before.contains(0, 2) && after == before, "no swap lowers it");
+        assert!(
+            before.contains(0, 2) && after == before,
+            "no swap lowers it"
+        );
         let problem = Problem::new(&tokens, &[1.2, -1.2, 1.3], 3);
         let [(before, _), (after, mask)] = problem.swapped("wanda", goal("unstructured", 0.67));
         assert!((problem.lost(&before) - 2.0 * 1.44 * 0.1).abs() < 1e-5);

@@ -66,7 +66,11 @@ pub(in crate::cli) fn of_manifest(manifest: &Manifest) -> String {
 
 fn recipe(manifest: &Manifest) -> String {
     let refit = manifest.refit.then_some("refit");
-    let parts = [Some(manifest.method.as_str()), manifest.refine.as_deref(), refit];
+    let parts = [
+        Some(manifest.method.as_str()),
+        manifest.refine.as_deref(),
+        refit,
+    ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" + ")
 }
 

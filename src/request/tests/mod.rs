@@ -148,8 +148,12 @@ fn all_wrong_fields_are_reported_at_once() {
 
 #[test]
 fn a_refinement_needs_a_method_that_keeps_the_weights() {
-    let body = |method| json!({"model": "demo", "pattern": "2:4", "method": method, "refine": "swaps"});
-    assert_eq!(errors(&body("sparsegpt")), [("/refine".to_owned(), "contradiction")]);
+    let body =
+        |method| json!({"model": "demo", "pattern": "2:4", "method": method, "refine": "swaps"});
+    assert_eq!(
+        errors(&body("sparsegpt")),
+        [("/refine".to_owned(), "contradiction")]
+    );
     assert_eq!(prune(&body("wanda")).recipe().to_string(), "wanda + swaps");
 }
 

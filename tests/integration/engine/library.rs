@@ -7,8 +7,8 @@ use candle_transformers::models::llama::{Cache, Llama, LlamaConfig};
 use secateur::engine::model::BlockContext;
 use secateur::engine::ops::TokenLayout;
 use secateur::engine::{
-    Checkpoint, Decoder, EngineError, LinearOutcome, Observer, PassProgress, PruneOptions, PrunedCopy, Result,
-    ResumeState, Silent, Statistic, TokenWindows, observe, prune,
+    Checkpoint, Decoder, EngineError, LinearOutcome, Observer, PassProgress, PruneOptions,
+    PrunedCopy, Result, ResumeState, Silent, Statistic, TokenWindows, observe, prune,
 };
 
 use crate::engine::reference::{Tensors, half, method, prune_model, reference_dir};

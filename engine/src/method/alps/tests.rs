@@ -5,7 +5,9 @@ use crate::problem::{Problem, goal, half, on_any_threads};
 #[test]
 fn features_alone_are_chosen_by_magnitude_and_keep_their_weights() {
     // G = I: nothing can make up for anything, and the best support is that of |w|.
-    let tokens: Vec<f32> = (0..16).map(|i| if i % 5 == 0 { 1.0 } else { 0.0 }).collect();
+    let tokens: Vec<f32> = (0..16)
+        .map(|i| if i % 5 == 0 { 1.0 } else { 0.0 })
+        .collect();
     let problem = Problem::new(&tokens, &[3.0, -1.0, 0.5, 2.0], 4);
     let (weights, _) = problem.prune("alps", half("unstructured"));
     for (weight, expected) in weights.iter().zip([3.0, 0.0, 0.0, 2.0]) {

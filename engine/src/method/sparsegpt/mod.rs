@@ -157,7 +157,10 @@ impl Pass<'_> {
     /// The `zeros` weights of these columns with the lowest scores.
     fn lowest(&self, columns: std::ops::Range<usize>, zeros: usize) -> Option<Mask> {
         let rows = self.values.chunks_exact(self.d_in);
-        let block: Vec<f32> = rows.flat_map(|row| &row[columns.clone()]).copied().collect();
+        let block: Vec<f32> = rows
+            .flat_map(|row| &row[columns.clone()])
+            .copied()
+            .collect();
         let diagonal = columns.clone().map(|j| self.factor[j * (self.d_in + 1)]);
         let score = Relative(diagonal.collect());
         choose_in_linear(&block, columns.len(), zeros, &score).ok()
@@ -174,7 +177,9 @@ impl Pass<'_> {
             .try_for_each(|(task, (rows, words))| {
                 let n = rows.len() / d_in;
                 let mut errors = vec![0.0; n * columns.len()];
-                let each = rows.chunks_exact_mut(d_in).zip(words.chunks_exact_mut(words_per_row));
+                let each = rows
+                    .chunks_exact_mut(d_in)
+                    .zip(words.chunks_exact_mut(words_per_row));
                 for (i, ((row, words), errors)) in
                     each.zip(errors.chunks_exact_mut(columns.len())).enumerate()
                 {
@@ -253,7 +258,9 @@ impl Row<'_> {
             relative(self.values[at], self.factor[column * (self.d_in + 1)])
         });
         let keys: Vec<u32> = scores.map(f32::to_bits).collect();
-        keys.iter().all(|&key| f32::from_bits(key).is_finite()).then_some(())?;
+        keys.iter()
+            .all(|&key| f32::from_bits(key).is_finite())
+            .then_some(())?;
         for i in (0..group).filter(|&i| is_among_lowest(&keys, i, zeros)) {
             self.mark(at + i);
         }

@@ -10,7 +10,10 @@ fn hand_computed() {
     let problem = Problem::new(&[1.0, 1.0, 1.0, 0.0, 0.0, 1.0], &[1.0, 2.0], 2);
     let (weights, chosen) = problem.prune("sparsegpt", half("unstructured"));
     assert_eq!(weights[0].to_bits(), 0);
-    assert!((f64::from(weights[1]) - (2.0 + 1.0 / 2.02)).abs() < 1e-5, "{weights:?}");
+    assert!(
+        (f64::from(weights[1]) - (2.0 + 1.0 / 2.02)).abs() < 1e-5,
+        "{weights:?}"
+    );
     assert!(chosen.mask.contains(0, 0) && !chosen.mask.contains(0, 1));
     assert_eq!(chosen.damping_steps, 0);
 }

@@ -118,7 +118,11 @@ impl Problem<'_> {
         let mut squares = row_products(&residual, &residual, d_in);
         let enough: Vec<f64> = squares.iter().map(|square| square * TOLERANCE).collect();
         for _ in 0..MAX_STEPS {
-            if squares.iter().zip(&enough).all(|(square, enough)| square <= enough) {
+            if squares
+                .iter()
+                .zip(&enough)
+                .all(|(square, enough)| square <= enough)
+            {
                 break;
             }
             times_gram(&mut product, &direction, self.scaled.values(), d_in);
@@ -126,7 +130,12 @@ impl Problem<'_> {
             let curvatures = row_products(&direction, &product, d_in);
             let steps: Vec<f32> = squares.iter().zip(&curvatures).map(ratio).collect();
             add_rows(&mut x, &direction, steps.iter().copied(), d_in);
-            add_rows(&mut residual, &product, steps.iter().map(|step| -step), d_in);
+            add_rows(
+                &mut residual,
+                &product,
+                steps.iter().map(|step| -step),
+                d_in,
+            );
             let next = row_products(&residual, &residual, d_in);
             let turns: Vec<f32> = next.iter().zip(&squares).map(ratio).collect();
             turn(&mut direction, &residual, &turns, d_in);
@@ -138,9 +147,16 @@ impl Problem<'_> {
 }
 
 /// 0 where there is nothing left to divide by.
-#[expect(clippy::cast_possible_truncation, reason = "steps are f32, as the rows")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "steps are f32, as the rows"
+)]
 fn ratio((above, below): (&f64, &f64)) -> f32 {
-    if *below > 0.0 { (above / below) as f32 } else { 0.0 }
+    if *below > 0.0 {
+        (above / below) as f32
+    } else {
+        0.0
+    }
 }
 
 #[inline(always)]

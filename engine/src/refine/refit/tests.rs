@@ -32,7 +32,10 @@ fn hand_computed() {
     // b = (A₀₀ + A₀₁) / A₀₀ = 3.02 / 2.02.
     let problem = Problem::new(&[1.0, 1.0, 1.0, 0.0, 0.0, 1.0], &[1.0, 1.0], 2);
     let (weights, error) = problem.refit(&[false, true]);
-    assert!((f64::from(weights[0]) - 3.02 / 2.02).abs() < 1e-6, "{weights:?}");
+    assert!(
+        (f64::from(weights[0]) - 3.02 / 2.02).abs() < 1e-6,
+        "{weights:?}"
+    );
     assert_eq!(weights[1].to_bits(), 0);
     // ‖WX‖² = 6; before, (0, 1) is lost: 2; after, (b − 1, −1): 2 (b − 1)² − 2 (b − 1) + 2.
     let off = 1.0 / 2.02;
