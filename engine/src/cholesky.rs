@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn factors_and_inverses_undo_the_matrix() {
         let u = inverse_factor(3, |i, j| A[i][j]).unwrap();
-        let inverse = inverse_of(3, |i, j| A[i][j] as f32).unwrap();
+        let inverse = inverse_of(3, |i, j| narrow(A[i][j])).unwrap();
         for i in 0..3 {
             assert!(u[i * 3 + i] > 0.0 && u[i * 3..i * 3 + i].iter().all(|&x| x == 0.0));
             for j in 0..3 {

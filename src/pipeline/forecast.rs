@@ -87,7 +87,7 @@ impl Found {
                 size_bytes: Checkpoint::open(path)?.tensor_bytes(),
                 missing_bytes: 0,
             }),
-            ModelSource::Hub { id, revision } => network_runtime()?.block_on(async {
+            ModelSource::Hub { id, revision, .. } => network_runtime()?.block_on(async {
                 let found = HubModel::resolve(id, revision, &HubOptions::from_env()).await?;
                 let config = found.fetch_config().await?;
                 let (size_bytes, missing_bytes) = found.sizes().await?;

@@ -123,7 +123,9 @@ impl Pass<'_> {
     fn zero_columns(&mut self, is_dead: impl Fn(usize) -> bool) {
         let dead: Vec<usize> = (0..self.d_in).filter(|&column| is_dead(column)).collect();
         for row in self.values.chunks_exact_mut(self.d_in) {
-            dead.iter().for_each(|&column| row[column] = 0.0);
+            for &column in &dead {
+                row[column] = 0.0;
+            }
         }
     }
 
@@ -224,7 +226,7 @@ struct Row<'a> {
 impl Row<'_> {
     /// Visits the columns; `errors` are what the columns after the block have to make up for.
     fn prune(&mut self, number: usize, choice: &Choice, errors: &mut [f32]) -> Option<()> {
-        for at in 0..self.values.len() {
+        for (at, lost) in errors.iter_mut().enumerate() {
             if let Choice::Groups { zeros, group } = *choice
                 && at.is_multiple_of(group)
             {
@@ -247,7 +249,7 @@ impl Row<'_> {
                 pairs.for_each(|(value, u)| *value -= error * u);
             });
             self.values[at] = 0.0;
-            errors[at] = error;
+            *lost = error;
         }
         Some(())
     }

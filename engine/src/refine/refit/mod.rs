@@ -79,7 +79,9 @@ impl Problem<'_> {
     fn fit(&self, rows: &mut [f32], dense: &[f32], kept: &[f32]) -> Squares {
         let before = self.lost(rows, dense);
         let mut fitted = self.solve(rows, dense, kept);
-        fitted.iter_mut().for_each(|b| *b = (self.rounded)(*b));
+        for weight in &mut fitted {
+            *weight = (self.rounded)(*weight);
+        }
         let mut after = self.lost(&fitted, dense);
         let d_in = self.gram.d_in();
         let pairs = rows.chunks_exact_mut(d_in).zip(fitted.chunks_exact(d_in));
