@@ -10,6 +10,7 @@ use super::resolve::network_runtime;
 use super::{DeviceName, PipelineError};
 use crate::domain::ErrorCode;
 use crate::domain::spec::{JobSpec, memory, work};
+use crate::engine::model::LinearSpec;
 use crate::engine::{Checkpoint, ModelPlan};
 
 /// Rows and columns of the products that are timed.
@@ -63,7 +64,7 @@ pub fn forecast(
     Ok(Forecast {
         architecture: own.plan.architecture,
         blocks: own.plan.blocks.len(),
-        weights: own.plan.linears().map(|linear| linear.weights()).sum(),
+        weights: own.plan.linears().map(LinearSpec::weights).sum(),
         memory_bytes: memory.max().unwrap_or_default(),
         artifact_bytes: own.size_bytes,
         download_bytes: own.missing_bytes + baseline.map_or(0, |found| found.missing_bytes),

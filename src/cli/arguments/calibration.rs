@@ -55,14 +55,13 @@ impl CalibrationArgs {
             Some(_) => None,
             None => model.bundled_text(bundled::CALIBRATION_TEXT),
         };
-        let (name, place) = match self.file.clone().or_else(own) {
-            Some(path) => (crate::cli::file_name(&path), Place::File(path)),
-            None => {
-                let named = self.dataset.as_deref().and_then(Corpus::find);
-                let dataset = DatasetRef::from(named.unwrap_or(&C4));
-                let place = data_roots(data_dir).locate(&dataset, Use::Calibration)?;
-                (dataset.name().to_owned(), place)
-            }
+        let (name, place) = if let Some(path) = self.file.clone().or_else(own) {
+            (crate::cli::file_name(&path), Place::File(path))
+        } else {
+            let named = self.dataset.as_deref().and_then(Corpus::find);
+            let dataset = DatasetRef::from(named.unwrap_or(&C4));
+            let place = data_roots(data_dir).locate(&dataset, Use::Calibration)?;
+            (dataset.name().to_owned(), place)
         };
         Ok(CalibrationPlan::Drawn {
             text: TextSource {

@@ -1,6 +1,7 @@
 //! Every block of commands in the README, pasted one after the other as a reader pastes them.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
@@ -48,23 +49,23 @@ fn script(blocks: &[String], port: u16) -> String {
             .to_owned();
     for block in blocks {
         for line in block.lines() {
-            script += &format!("echo '+' {} >&2\n", quoted(line));
+            writeln!(script, "echo '+' {} >&2", quoted(line)).unwrap();
             let is_server = line.starts_with("secateur serve");
             if is_server {
                 script += "[ -z \"$RUNNING\" ] || stop\n";
             }
             let command = line.split("     #").next().unwrap();
             if is_server || line.starts_with("secateur worker") {
-                script += &format!("{command} &\nRUNNING=\"$RUNNING $!\"\n");
+                writeln!(script, "{command} &\nRUNNING=\"$RUNNING $!\"").unwrap();
                 let url = format!("localhost:{port}");
                 let ready = if is_server {
                     format!("curl -fs {url}/readyz")
                 } else {
                     format!("curl -fs {url}/v1/workers | jq -e '.data != []'")
                 };
-                script += &format!("until {ready} >&2; do kill -0 $!; sleep 0.1; done\n");
+                writeln!(script, "until {ready} >&2; do kill -0 $!; sleep 0.1; done").unwrap();
             } else {
-                script += &format!("{line}\n");
+                writeln!(script, "{line}").unwrap();
             }
         }
     }
@@ -92,14 +93,14 @@ fn lay_out(dir: &Path) {
     let program = Path::new(env!("CARGO_BIN_EXE_secateur"));
     std::os::unix::fs::symlink(program, dir.join("bin/secateur")).unwrap();
     let text = |part: &str| fs::read_to_string(Path::new(ROOT).join("assets/demo").join(part));
-    let (calibration, test) = (text("calibration.txt").unwrap(), text("test.txt").unwrap());
+    let (calibration, tested) = (text("calibration.txt").unwrap(), text("test.txt").unwrap());
     let row = |text: &str| serde_json::json!({ "text": text }).to_string() + "\n";
     let question = serde_json::json!({
         "passage": "Anna is in the garden.", "question": "is anna in the garden", "label": 1, "idx": 0,
     });
     for (name, content) in [
         ("wikitext2/wiki.train.raw", calibration.clone()),
-        ("wikitext2/wiki.test.raw", test),
+        ("wikitext2/wiki.test.raw", tested),
         ("c4/en_train.jsonl", row(&calibration)),
         ("boolq/validation.jsonl", question.to_string()),
     ] {

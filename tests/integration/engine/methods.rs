@@ -51,7 +51,10 @@ impl Golden {
     }
 
     fn number(&self, pointer: &str) -> f64 {
-        let number = self.json.pointer(pointer).and_then(|n| n.as_f64());
+        let number = self
+            .json
+            .pointer(pointer)
+            .and_then(serde_json::Value::as_f64);
         number.unwrap_or_else(|| panic!("no number at {pointer}"))
     }
 

@@ -78,7 +78,7 @@ fn measure(name: &str, database: &Database) {
             server
                 .request(Method::DELETE, &paths.next().unwrap())
                 .send(),
-        )
+        );
     };
     tell("delete", &timed(&mut delete));
     if other.is_none() {
