@@ -16,12 +16,11 @@
 //!
 //! "Layer" alone is ambiguous and not used.
 
+mod algebra;
 pub mod checkpoint;
-mod cholesky;
 mod compute_type;
 mod error;
 mod handle;
-mod layer_error;
 mod mask;
 mod measure;
 mod method;
@@ -30,8 +29,6 @@ mod observe;
 mod observer;
 pub mod ops;
 mod pattern;
-#[cfg(test)]
-mod problem;
 mod prune;
 mod recipe;
 mod refine;

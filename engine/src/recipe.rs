@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::algebra::squared_output;
 use crate::checkpoint::Weights;
 use crate::error::{EngineError, Result};
-use crate::layer_error::squared_output;
 use crate::mask::Mask;
 use crate::method::{Chosen, MethodId};
 use crate::model::{BlockPlan, LinearSpec};

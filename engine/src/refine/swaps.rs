@@ -14,8 +14,8 @@
 use rayon::prelude::*;
 
 use super::Refinement;
+use crate::algebra::squared_outputs;
 use crate::error::Result;
-use crate::layer_error::squared_outputs;
 use crate::mask::Mask;
 use crate::pattern::Pattern;
 use crate::simd::vectorized;
@@ -196,11 +196,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::algebra::test_linear::{TestLinear, goal, on_any_threads};
     use crate::checkpoint::Weights;
     use crate::pattern::Goal;
-    use crate::problem::{Problem, goal, on_any_threads};
 
-    impl Problem {
+    impl TestLinear {
         /// The weights before and after swaps.
         fn swapped(&self, method: &str, goal: Goal) -> [(Vec<f32>, Mask); 2] {
             let (before, chosen) = self.prune(method, goal);
@@ -218,13 +218,13 @@ mod tests {
         // G = [[1, 0.9, 0], [0.9, 1, 0], [0, 0, 1]] and w = (1.2, -1.2, 1): zeroing the third costs 1, zeroing one of
         // the pair 1.44, both of them 2 · 1.44 · 0.1 = 0.29.
         let tokens = [1.0, 0.9, 0.0, 0.0, 0.19f32.sqrt(), 0.0, 0.0, 0.0, 1.0];
-        let problem = Problem::new(&tokens, &[1.2, -1.2, 1.0], 3);
+        let problem = TestLinear::new(&tokens, &[1.2, -1.2, 1.0], 3);
         let [(_, before), (_, after)] = problem.swapped("wanda", goal("unstructured", 0.34));
         assert!(
             before.contains(0, 2) && after == before,
             "no swap lowers it"
         );
-        let problem = Problem::new(&tokens, &[1.2, -1.2, 1.3], 3);
+        let problem = TestLinear::new(&tokens, &[1.2, -1.2, 1.3], 3);
         let [(before, _), (after, mask)] = problem.swapped("wanda", goal("unstructured", 0.67));
         assert!((problem.lost(&before) - 2.0 * 1.44 * 0.1).abs() < 1e-5);
         assert_eq!((after, mask.count()), (before, 2));
@@ -239,7 +239,7 @@ mod tests {
             pattern in prop_oneof![Just("unstructured"), Just("2:4"), Just("1:5")],
             seed: u32,
         ) {
-            let problem = Problem::random(d_out, 20 * groups, 100, seed);
+            let problem = TestLinear::random(d_out, 20 * groups, 100, seed);
             let goal = goal(pattern, sparsity);
             let [(before, first), (after, mask)] = problem.swapped("wanda", goal);
             prop_assert!(problem.lost(&after) <= problem.lost(&before) * (1.0 + 1e-6));
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn it_finds_much_better_masks_on_correlated_features() {
         for pattern in ["unstructured", "2:4"] {
-            let problem = Problem::random(32, 120, 400, 8);
+            let problem = TestLinear::random(32, 120, 400, 8);
             let [(before, _), (after, mask)] = problem.swapped("wanda", goal(pattern, 0.5));
             let (before, after) = (problem.lost(&before), problem.lost(&after));
             assert!(after < 0.8 * before, "{pattern}: {before}, {after}");
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn it_is_the_same_for_any_number_of_threads() {
-        let problem = Problem::random(40, 100, 200, 9);
+        let problem = TestLinear::random(40, 100, 200, 9);
         on_any_threads(|| problem.swapped("wanda", goal("unstructured", 0.5)));
     }
 }

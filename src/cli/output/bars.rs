@@ -169,7 +169,7 @@ mod tests {
             .collect();
         let expected = [
             "pruning: blocks 1/4, 10 %, 2 min left",
-            "pruning: blocks 1/4, 20 %, 1 min left",
+            "pruning: blocks 1/4, 20 %, 80 s left",
         ];
         assert_eq!(told, expected);
     }

@@ -42,7 +42,7 @@ async fn all_wrong_fields_are_told_at_once() {
       },
       {
         "code": "unknown_field",
-        "detail": "unknown field, expected one of type, name, metadata, run_after, priority, submitter, resources, deadline_seconds, model, method, pattern, sparsity, calibration, evaluation, artifact",
+        "detail": "unknown field, expected one of type, name, metadata, run_after, priority, submitter, resources, deadline_seconds, model, method, refine, refit, pattern, sparsity, calibration, evaluation, artifact",
         "pointer": "/sparsty"
       }
     ]
@@ -212,7 +212,7 @@ async fn wrong_parameters_are_not_ignored() {
         "limit=1&limit=2",
         "cursor=x",
         "created_after=yesterday",
-        "method=sparsegpt",
+        "method=gpt",
     ] {
         let path = format!("/v1/jobs?{query}");
         assert_problems(&app, &[(Method::GET, &path, 400, "invalid_request")]).await;

@@ -84,6 +84,8 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
       "priority": 0,
       "progress": null,
       "queue_position": null,
+      "refine": null,
+      "refit": false,
       "resources": {
         "device": null,
         "disk_bytes": null,

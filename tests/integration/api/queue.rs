@@ -105,7 +105,7 @@ async fn a_job_that_is_too_big_says_so() {
     assert_eq!(job["status_reason"], "no_worker_fits");
     let detail = job["status_detail"].as_str().unwrap();
     assert!(
-        detail.contains("the largest worker that suits has 0.0 GiB"),
+        detail.contains("the largest worker that suits has 1 MiB"),
         "{detail}"
     );
 }

@@ -44,12 +44,11 @@ fn blocks() -> Vec<String> {
 /// next server is started.
 fn script(blocks: &[String], port: u16) -> String {
     let mut script =
-        "set -euo pipefail\nRUNNING=\nstop() { kill $RUNNING; wait $RUNNING || true; RUNNING=; }\n\
+        "set -euxo pipefail\nRUNNING=\nstop() { kill $RUNNING; wait $RUNNING || true; RUNNING=; }\n\
                       trap '[ -z \"$RUNNING\" ] || stop' EXIT\n"
             .to_owned();
     for block in blocks {
         for line in block.lines() {
-            writeln!(script, "echo '+' {} >&2", quoted(line)).unwrap();
             let is_server = line.starts_with("secateur serve");
             if is_server {
                 script += "[ -z \"$RUNNING\" ] || stop\n";
@@ -71,10 +70,6 @@ fn script(blocks: &[String], port: u16) -> String {
     }
     // Servers and workers are there until the end.
     script + "kill -0 $RUNNING\n"
-}
-
-fn quoted(line: &str) -> String {
-    format!("'{}'", line.replace('\'', "'\\''"))
 }
 
 fn executable(path: &Path, content: &str) {

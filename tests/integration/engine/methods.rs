@@ -152,7 +152,7 @@ fn refitted_weights_have_the_errors_of_the_original() {
                         linear,
                     );
                     let after = outcome.layer_error / of("layer_error");
-                    assert!((0.8..1.0015).contains(&after), "{run}: {linear}: {after}");
+                    assert!((0.75..1.0015).contains(&after), "{run}: {linear}: {after}");
                 }
             }
             let extra =
@@ -187,7 +187,7 @@ fn sparsegpt_gives_the_weights_of_the_original() {
         let pruned = golden.prune(method("sparsegpt"), "unstructured");
         for (linear, outcome) in &pruned.outcomes {
             let expected = golden.number(&format!("/runs/{run}/layer_error/{linear}"));
-            assert_close(outcome.layer_error, expected, 0.01, linear);
+            assert_close(outcome.layer_error, expected, 0.02, linear);
         }
         let expected = golden.number(&format!("/runs/{run}/perplexity"));
         assert_close(golden.perplexity(&pruned), expected, 0.01, run);

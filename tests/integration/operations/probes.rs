@@ -49,7 +49,7 @@ async fn version_capabilities_and_documents_are_served() {
     let capabilities = app.get("/v1/capabilities").await.json();
     assert_eq!(
         capabilities["methods"],
-        json!(["wanda", "magnitude", "ria"])
+        json!(["wanda", "magnitude", "ria", "sparsegpt", "alps"])
     );
     assert_eq!(capabilities["job_types"], json!(["prune", "evaluate"]));
     assert_eq!(capabilities["defaults"]["n_samples"], 16);

@@ -13,10 +13,10 @@
 use rayon::prelude::*;
 
 use super::{Absolute, Chosen, Method, lowest};
+use crate::algebra::inverse_of;
+use crate::algebra::{ROWS_PER_TASK, times_gram};
 use crate::checkpoint::Weights;
-use crate::cholesky::inverse_of;
 use crate::error::{EngineError, Result};
-use crate::layer_error::{ROWS_PER_TASK, times_gram};
 use crate::mask::Mask;
 use crate::model::LinearSpec;
 use crate::pattern::{ComparisonGroup, Goal};

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use crate::problem::{Problem, goal, half, on_any_threads};
+use crate::algebra::test_linear::{TestLinear, goal, half, on_any_threads};
 
 #[test]
 fn features_alone_are_chosen_by_magnitude_and_keep_their_weights() {
@@ -8,7 +8,7 @@ fn features_alone_are_chosen_by_magnitude_and_keep_their_weights() {
     let tokens: Vec<f32> = (0..16)
         .map(|i| if i % 5 == 0 { 1.0 } else { 0.0 })
         .collect();
-    let problem = Problem::new(&tokens, &[3.0, -1.0, 0.5, 2.0], 4);
+    let problem = TestLinear::new(&tokens, &[3.0, -1.0, 0.5, 2.0], 4);
     let (weights, _) = problem.prune("alps", half("unstructured"));
     for (weight, expected) in weights.iter().zip([3.0, 0.0, 0.0, 2.0]) {
         assert!((weight - expected).abs() < 1e-5, "{weights:?}");
@@ -23,7 +23,7 @@ fn its_error_is_below_that_of_sparsegpt() {
         (3, goal("unstructured", 0.7)),
         (4, goal("1:4", 0.75)),
     ] {
-        let problem = Problem::random(24, 64, 400, seed);
+        let problem = TestLinear::random(24, 64, 400, seed);
         let lost = |method| problem.lost(&problem.prune(method, goal).0);
         let (alps, sparsegpt) = (lost("alps"), lost("sparsegpt"));
         assert!(alps < 0.95 * sparsegpt, "{goal:?}: {alps}, {sparsegpt}");
@@ -41,7 +41,7 @@ proptest! {
         n_tokens in 1usize..80,
         seed: u32,
     ) {
-        let problem = Problem::random(d_out, 20 * groups, n_tokens, seed);
+        let problem = TestLinear::random(d_out, 20 * groups, n_tokens, seed);
         let goal = goal(pattern, sparsity);
         let (weights, chosen) = problem.prune("alps", goal);
         prop_assert!(weights.iter().all(|weight| weight.is_finite()));
@@ -51,6 +51,6 @@ proptest! {
 
 #[test]
 fn it_is_the_same_for_any_number_of_threads() {
-    let problem = Problem::random(150, 100, 300, 5);
+    let problem = TestLinear::random(150, 100, 300, 5);
     on_any_threads(|| problem.prune("alps", half("unstructured")));
 }

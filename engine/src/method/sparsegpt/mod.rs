@@ -10,8 +10,8 @@
 use rayon::prelude::*;
 
 use super::{Chosen, Method};
+use crate::algebra::inverse_factor;
 use crate::checkpoint::Weights;
-use crate::cholesky::inverse_factor;
 use crate::error::{EngineError, Result};
 use crate::mask::Mask;
 use crate::model::LinearSpec;

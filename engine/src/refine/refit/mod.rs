@@ -12,8 +12,8 @@
 
 use rayon::prelude::*;
 
+use crate::algebra::{ROWS_PER_TASK, row_products, squared_outputs, times_gram};
 use crate::checkpoint::Weights;
-use crate::layer_error::{ROWS_PER_TASK, row_products, squared_outputs, times_gram};
 use crate::mask::Mask;
 use crate::refine::ScaledGram;
 use crate::simd::vectorized;
@@ -27,7 +27,7 @@ const TOLERANCE: f64 = 1e-10;
 
 /// Fits the kept weights, `[d_out, d_in]`, to the outputs of the `dense` ones.
 pub(crate) fn refit(dense: &[f32], weights: &mut Weights, mask: &Mask, gram: &Gram) -> Refitted {
-    let problem = Problem {
+    let problem = Fit {
         gram,
         scaled: ScaledGram::of(gram),
         rounded: weights.rounding(),
@@ -68,13 +68,13 @@ struct Squares {
 }
 
 /// The plain method on the scaled matrix is the preconditioned one.
-struct Problem<'a> {
+struct Fit<'a> {
     gram: &'a Gram,
     scaled: ScaledGram,
     rounded: fn(f32) -> f32,
 }
 
-impl Problem<'_> {
+impl Fit<'_> {
     /// Fits a few rows in place.
     fn fit(&self, rows: &mut [f32], dense: &[f32], kept: &[f32]) -> Squares {
         let before = self.lost(rows, dense);

@@ -2,7 +2,7 @@ use half::bf16;
 use proptest::prelude::*;
 
 use super::*;
-use crate::problem::{Problem, on_any_threads};
+use crate::algebra::test_linear::{TestLinear, on_any_threads};
 
 /// A mask of these flags, `true` where a weight becomes zero.
 fn mask(zeros: &[bool], d_in: usize) -> Mask {
@@ -16,7 +16,7 @@ fn mask(zeros: &[bool], d_in: usize) -> Mask {
     mask
 }
 
-impl Problem {
+impl TestLinear {
     fn refit(&self, zeros: &[bool]) -> (Vec<f32>, Refitted) {
         let mask = mask(zeros, self.linear.d_in);
         let mut weights = Weights::F32(self.values.clone());
@@ -30,7 +30,7 @@ impl Problem {
 fn hand_computed() {
     // G = [[2, 1], [1, 2]], λ = 0.02, so A = [[2.02, 1], [1, 2.02]]. Of w = (1, 1) only the first weight stays:
     // b = (A₀₀ + A₀₁) / A₀₀ = 3.02 / 2.02.
-    let problem = Problem::new(&[1.0, 1.0, 1.0, 0.0, 0.0, 1.0], &[1.0, 1.0], 2);
+    let problem = TestLinear::new(&[1.0, 1.0, 1.0, 0.0, 0.0, 1.0], &[1.0, 1.0], 2);
     let (weights, error) = problem.refit(&[false, true]);
     assert!(
         (f64::from(weights[0]) - 3.02 / 2.02).abs() < 1e-6,
@@ -78,7 +78,7 @@ proptest! {
         dense in prop::collection::vec(-1f32..1.0, 12),
         zeros in prop::collection::vec(any::<bool>(), 12),
     ) {
-        let problem = Problem::new(&tokens, &dense, 12);
+        let problem = TestLinear::new(&tokens, &dense, 12);
         let (weights, error) = problem.refit(&zeros);
         for (weight, exact) in weights.iter().zip(exact(&dense, &zeros, problem.gram())) {
             prop_assert!((f64::from(*weight) - exact).abs() < 1e-3, "{weight}, {exact}");
@@ -96,7 +96,7 @@ proptest! {
         let mask = mask(&zeros, 70);
         let mut weights = Weights::Bf16(dense.iter().map(|&w| bf16::from_f32(w)).collect());
         let dense = weights.clone().into_f32();
-        let problem = Problem::new(&tokens, &dense, 70);
+        let problem = TestLinear::new(&tokens, &dense, 70);
         mask.apply(&mut weights);
         let error = refit(&dense, &mut weights, &mask, problem.gram());
         prop_assert!(error.after.is_finite() && error.after <= error.before);
@@ -108,7 +108,7 @@ proptest! {
 
 #[test]
 fn it_is_the_same_for_any_number_of_threads() {
-    let problem = Problem::random(200, 90, 300, 7);
+    let problem = TestLinear::random(200, 90, 300, 7);
     let zeros: Vec<bool> = (0..problem.values.len()).map(|i| i * 31 % 7 < 4).collect();
     on_any_threads(|| problem.refit(&zeros));
 }

@@ -2,22 +2,22 @@
 
 use candle_core::{Device, Tensor};
 
+use crate::algebra::squared_output;
 use crate::checkpoint::Weights;
 use crate::error::Result;
-use crate::layer_error::squared_output;
 use crate::mask::Mask;
 use crate::method::{Chosen, MethodId};
 use crate::model::{InputId, LinearSpec};
 use crate::pattern::{Goal, Pattern, zeros_of};
 use crate::statistic::{Gram, InputStatistics, Statistic};
 
-pub(crate) struct Problem {
+pub(crate) struct TestLinear {
     pub(crate) seen: InputStatistics,
     pub(crate) linear: LinearSpec,
     pub(crate) values: Vec<f32>,
 }
 
-impl Problem {
+impl TestLinear {
     /// Tokens `[n, d_in]` and weights `[d_out, d_in]`.
     pub(crate) fn new(tokens: &[f32], values: &[f32], d_in: usize) -> Self {
         let wanted = [Statistic::SumOfSquares, Statistic::Gram];
