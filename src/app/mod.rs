@@ -22,6 +22,7 @@ use crate::config::{
     WorkerArgs,
 };
 use crate::datasets::DataRoots;
+use crate::domain::HubReach;
 use crate::http::{self, Hosts, HttpState, Metrics};
 use crate::jobs::{Jobs, JobsParts, Signals};
 use crate::machine;
@@ -335,12 +336,17 @@ impl Foundation {
             Some(hub) => hub.clone(),
             None => HubOptions::from_env().reach()?,
         };
+        let hub_cache = match &hub {
+            HubReach::Offline { cache_dir } => cache_dir.clone(),
+            HubReach::Online => HubOptions::from_env().cache_in_use()?,
+        };
         Ok(Jobs::new(JobsParts {
             store: self.store(),
             artifacts: Arc::clone(&self.artifacts),
             models: ModelLibrary {
                 models_dir: storage.models_dir.clone(),
                 bundled_dir: storage.bundled(),
+                hub_cache: Some(hub_cache),
             },
             datasets: DataRoots {
                 data_dir: storage.data_dir.clone(),

@@ -21,7 +21,7 @@ pub struct Args {
 
 /// Makes the document from the routes of this program.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let document = format!("{}\n", http::document().to_pretty_json()?);
+    let document = format!("{:#}\n", http::document());
     if let Some(path) = args.write {
         std::fs::write(&path, document).with_context(|| format!("cannot write {}", path.display()))
     } else if let Some(path) = args.check {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::{Corpus, Excerpt};
@@ -94,36 +94,30 @@ impl TryFrom<Wire> for DatasetRef {
 
 impl PartialSchema for DatasetRef {
     fn schema() -> RefOr<Schema> {
-        let corpora = Corpus::all().iter().rev();
-        let schema = corpora.fold(OneOfBuilder::new(), |schema, corpus| {
-            schema.item(described(ObjectBuilder::new(), corpus.name, corpus.doc))
-        });
+        let corpora = Corpus::all().iter();
+        let mut words: Vec<_> = corpora
+            .map(|corpus| format!("`{}`: {}", corpus.name, corpus.doc))
+            .collect();
+        words.push(format!(
+            "`{LOCAL}`: a file below the operator's data directory."
+        ));
+        let dataset = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some(words.join(" ")));
         let path = ObjectBuilder::new()
             .schema_type(Type::String)
-            .description(Some("Its path, relative to that directory."));
-        let local = described(
-            ObjectBuilder::new().property("path", path).required("path"),
-            LOCAL,
-            "A file below the operator's data directory: text, `.jsonl`, or `.jsonl.gz`.",
-        );
-        schema
-            .item(local)
+            .description(Some(
+                "Only of a file, which is text, `.jsonl`, or `.jsonl.gz`: its path below that directory.",
+            ));
+        let object = ObjectBuilder::new()
             .description(Some(
                 "A text (or token ids) to calibrate or to evaluate on.",
             ))
-            .into()
+            .property("dataset", dataset)
+            .required("dataset")
+            .property("path", path);
+        object.into()
     }
-}
-
-/// An object whose `dataset` is this word.
-fn described(object: ObjectBuilder, word: &'static str, doc: &str) -> ObjectBuilder {
-    let value = ObjectBuilder::new()
-        .schema_type(Type::String)
-        .enum_values(Some([word]));
-    object
-        .description(Some(doc))
-        .property("dataset", value)
-        .required("dataset")
 }
 
 impl ToSchema for DatasetRef {}

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -90,6 +91,8 @@ pub struct Reply {
     pub job_id: JobId,
     /// Its version then.
     pub version: u64,
+    /// When it was accepted.
+    pub created_at: Timestamp,
     /// The body.
     pub body: String,
 }
@@ -101,6 +104,8 @@ enum StoredReply {
     Now {
         job_id: JobId,
         version: u64,
+        #[serde(default)]
+        created_at: Timestamp,
         body: String,
     },
     Before {
@@ -119,24 +124,30 @@ impl TryFrom<StoredReply> for Reply {
     type Error = String;
 
     fn try_from(stored: StoredReply) -> Result<Self, String> {
-        let (job_id, version, body) = match stored {
+        match stored {
             StoredReply::Now {
                 job_id,
                 version,
+                created_at,
                 body,
-            } => (job_id, version, body),
+            } => Ok(Self {
+                job_id,
+                version,
+                created_at,
+                body,
+            }),
             StoredReply::Before { headers, body } => {
                 let id = headers.location.rsplit('/').next().unwrap_or_default();
                 let version = headers.etag.trim_matches('"').parse();
                 let version = version.map_err(|error| format!("the etag of a reply: {error}"))?;
-                (id.parse()?, version, body)
+                Ok(Self {
+                    job_id: id.parse()?,
+                    version,
+                    created_at: Timestamp::default(),
+                    body,
+                })
             }
-        };
-        Ok(Self {
-            job_id,
-            version,
-            body,
-        })
+        }
     }
 }
 

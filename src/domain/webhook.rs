@@ -66,6 +66,9 @@ pub enum WebhookEvent {
     /// It ended because somebody asked for it.
     #[serde(rename = "job.cancelled")]
     Cancelled,
+    /// It is gone, with its log and its artifact.
+    #[serde(rename = "job.deleted")]
+    Deleted,
     /// Nothing happened: somebody tries the webhook.
     #[serde(rename = "webhook.test")]
     Test,
@@ -73,13 +76,14 @@ pub enum WebhookEvent {
 
 impl WebhookEvent {
     /// What a webhook can ask to be told.
-    pub const OF_JOBS: [Self; 6] = [
+    pub const OF_JOBS: [Self; 7] = [
         Self::Queued,
         Self::Running,
         Self::Paused,
         Self::Succeeded,
         Self::Failed,
         Self::Cancelled,
+        Self::Deleted,
     ];
 
     /// The word on the wire and in the database.
@@ -91,6 +95,7 @@ impl WebhookEvent {
             Self::Succeeded => "job.succeeded",
             Self::Failed => "job.failed",
             Self::Cancelled => "job.cancelled",
+            Self::Deleted => "job.deleted",
             Self::Test => "webhook.test",
         }
     }
@@ -108,6 +113,7 @@ impl WebhookEvent {
             EventKind::Succeeded { .. } => Some(Self::Succeeded),
             EventKind::Failed { .. } => Some(Self::Failed),
             EventKind::Cancelled => Some(Self::Cancelled),
+            EventKind::Deleted => Some(Self::Deleted),
             EventKind::Phase { .. }
             | EventKind::Resumed { .. }
             | EventKind::Pausing

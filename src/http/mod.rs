@@ -70,7 +70,10 @@ pub fn router(state: HttpState) -> Router {
     let (aliases, _) = routes::job_routes().split_for_parts();
     documented
         .merge(aliases)
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi::completed(document)))
+        .merge(
+            SwaggerUi::new("/docs")
+                .external_url_unchecked("/openapi.json", openapi::completed(document)),
+        )
         .fallback(async || Problem::route_not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .with_state(state)

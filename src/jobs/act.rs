@@ -1,6 +1,7 @@
 //! Cancels, pauses, resumes, retries and deletes jobs.
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::{Error, Jobs};
 use crate::domain::ErrorCode;
@@ -9,6 +10,7 @@ use crate::domain::job::Job;
 use crate::domain::job::event::Attempt;
 use crate::domain::job::state::{Action, JobState};
 use crate::instruments;
+use crate::request::CancelRequest;
 use crate::store::Requested;
 
 impl Jobs {
@@ -21,6 +23,28 @@ impl Jobs {
     ) -> Result<(Job, Vec<Attempt>), Error> {
         self.check_room_to_queue(id, action).await?;
         let requested = self.parts.store.request(id, action, if_version).await?;
+        self.done(id, action, requested)
+    }
+
+    /// The same for a cancellation, whose body may say who asks for it and why.
+    pub async fn cancel(
+        &self,
+        id: JobId,
+        body: &Value,
+        if_version: Option<u64>,
+    ) -> Result<(Job, Vec<Attempt>), Error> {
+        let request = CancelRequest::parse(body).map_err(Error::Invalid)?;
+        let (by, reason) = (request.by.as_deref(), request.reason.as_deref());
+        let requested = self.parts.store.cancel(id, if_version, by, reason).await?;
+        self.done(id, Action::Cancel, requested)
+    }
+
+    fn done(
+        &self,
+        id: JobId,
+        action: Action,
+        requested: Option<Requested>,
+    ) -> Result<(Job, Vec<Attempt>), Error> {
         match requested.ok_or(Error::JobNotFound(id))? {
             Requested::Done(job, attempts) => {
                 self.pass_on(id, job.state);

@@ -1,6 +1,7 @@
 //! What can be done with jobs: the only door from HTTP to the database and the artifacts.
 
 mod act;
+mod archive;
 mod capacity;
 mod error;
 mod follow;
@@ -26,12 +27,13 @@ use crate::domain::JobId;
 use crate::models::ModelLibrary;
 use crate::request::Defaults;
 use crate::store::Store;
+pub use archive::Archive;
 pub use capacity::Full;
 pub use error::Error;
 use follow::feed::Feed;
 use follow::watches::Watches;
 pub use follow::{Entry, Following, LogItem};
-pub use query::{JobPage, RegisteredData};
+pub use query::{FoundModel, JobPage, RegisteredData};
 pub use readiness::Check;
 pub use results::ArtifactFile;
 pub use submit::Submitted;

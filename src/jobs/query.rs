@@ -7,10 +7,16 @@ use super::{Error, Jobs};
 use crate::corpora::{Corpus, Use};
 use crate::domain::JobId;
 use crate::domain::job::event::{Attempt, Event};
+use crate::domain::job::forecast;
+use crate::domain::job::progress::Phase;
 use crate::domain::job::state::JobState;
 use crate::domain::job::{Job, JobFilter};
 use crate::domain::task_info::TaskInfo;
+pub use crate::models::FoundModel;
 use crate::request::Defaults;
+
+/// Entries of a log that are read to find out about its attempt; a dozen for each attempt is usual.
+const LOG_LIMIT: u32 = 1000;
 
 /// A page of jobs.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,10 +84,31 @@ impl Jobs {
         Ok(counts)
     }
 
+    /// The seconds that each phase of the job's last attempt took. Empty where that could not be found out.
+    pub async fn phase_seconds(&self, job: &Job) -> BTreeMap<Phase, f64> {
+        if job.attempt == 0 {
+            return BTreeMap::new();
+        }
+        let log = self.parts.store.list_events(job.id, 0, LOG_LIMIT).await;
+        let log = log.unwrap_or_else(|error| {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, job.id = %job.id, "cannot read the log of a job");
+            Vec::new()
+        });
+        forecast::phase_seconds(&log, job.attempt, job.updated_at)
+    }
+
     /// A part of a job's log.
     pub async fn events(&self, id: JobId, after: u64, limit: u32) -> Result<Vec<Event>, Error> {
         self.get(id).await?;
         Ok(self.parts.store.list_events(id, after, limit).await?)
+    }
+
+    /// The models on this machine.
+    pub async fn models(&self) -> Result<Vec<FoundModel>, Error> {
+        let parts = Arc::clone(&self.parts);
+        let found = tokio::task::spawn_blocking(move || parts.models.list());
+        found.await.map_err(|panic| Error::Unchecked(panic.into()))
     }
 
     /// The registered data sets that are available.

@@ -3,7 +3,7 @@
 use super::{Error, Jobs};
 use crate::domain::job::Job;
 use crate::domain::job::state::JobState;
-use crate::domain::queue::{ClusterState, QueueContent};
+use crate::domain::queue::{ClusterState, Places, QueueContent};
 use crate::domain::worker::Worker;
 
 /// Submitters that are listed one by one.
@@ -63,17 +63,15 @@ impl Jobs {
         }
     }
 
-    /// The place of a queued job by priority and age, 1 for the first; submitters take turns, so it is not when the job
-    /// will run. `None` where that could not be found out.
-    pub async fn position(&self, job: &Job) -> Option<u64> {
-        if job.state != JobState::Queued {
-            return None;
+    /// Where those of these jobs are that wait. Empty where that could not be found out.
+    pub async fn places(&self, jobs: &[Job]) -> Places {
+        let waiting = jobs.iter().filter(|job| job.state == JobState::Queued);
+        let waiting: Vec<_> = waiting.map(|job| job.id).collect();
+        if waiting.is_empty() {
+            return Places::default();
         }
-        let ahead = self.parts.store.count_ahead(job).await;
-        ahead
-            .map_err(|error| warn(&error))
-            .ok()
-            .map(|jobs| jobs + 1)
+        let places = self.parts.store.places(&waiting).await;
+        places.map_err(|error| warn(&error)).unwrap_or_default()
     }
 }
 

@@ -105,12 +105,12 @@ fn weight_bytes(dir: &Path) -> Option<u64> {
 }
 
 /// Why a configuration is not available.
-enum ConfigError {
+pub(super) enum ConfigError {
     Refused(ErrorCode, String),
     Unreadable(EngineError),
 }
 
-fn read(dir: &Path) -> Result<ModelPlan, ConfigError> {
+pub(super) fn read(dir: &Path) -> Result<ModelPlan, ConfigError> {
     // Every model that was found is there, unless this server lost its own files: the bundled model, or an artifact.
     let found = std::fs::metadata(dir).map_err(|source| EngineError::Io {
         action: "open",

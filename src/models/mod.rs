@@ -1,11 +1,13 @@
 //! Finds local models: directories below the operator's models directory, and the bundled one.
 
 mod check;
+mod found;
 
 use std::path::{Component, Path, PathBuf};
 
 use crate::domain::spec::BUNDLED_MODEL;
 pub use check::{CheckError, Checked};
+pub use found::FoundModel;
 
 /// Where local models may lie.
 #[derive(Debug, Clone)]
@@ -14,6 +16,8 @@ pub struct ModelLibrary {
     pub models_dir: Option<PathBuf>,
     /// Where the bundled model was unpacked.
     pub bundled_dir: PathBuf,
+    /// Where the hub's models are cached on this machine.
+    pub hub_cache: Option<PathBuf>,
 }
 
 /// No local model of this id.
@@ -69,6 +73,7 @@ mod tests {
         let library = ModelLibrary {
             models_dir: Some(models.clone()),
             bundled_dir: root.path().to_path_buf(),
+            hub_cache: None,
         };
         assert_eq!(
             library.locate("org/name").unwrap(),

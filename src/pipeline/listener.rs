@@ -67,13 +67,7 @@ impl Observer for EngineObserver<'_> {
         } else {
             format!("blocks {}/{}", progress.blocks, progress.total_blocks)
         };
-        self.0.progress(Step {
-            name,
-            finished,
-            total,
-            unit: unit.to_owned(),
-            eta_seconds: None,
-        });
+        self.0.progress(Step::new(name, unit, finished, total));
     }
 
     fn resumed(&mut self, block: usize, total_blocks: usize) {

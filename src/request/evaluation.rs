@@ -9,6 +9,9 @@ use crate::corpora::{Corpus, LOCAL};
 use crate::domain::spec::{BosRule, Guard, task_names};
 use crate::tasks::Task;
 
+/// What the schema calls the name of a registered text.
+const CORPUS_NAME: &str = "CorpusName";
+
 /// The field `evaluation`, which measures perplexity on this text unless it says otherwise.
 pub(super) fn evaluation(defaults: Defaults, text: &str) -> Rule {
     let fields = vec![
@@ -36,7 +39,7 @@ pub(super) fn evaluation(defaults: Defaults, text: &str) -> Rule {
         ),
         field(
             "bos",
-            words("rule", BosRule::ALL.map(BosRule::as_str).into()),
+            words("rule", BosRule::ALL.map(BosRule::as_str).into()).named("BosRule"),
         )
         .or(json!(BosRule::default()))
         .doc(
@@ -58,14 +61,16 @@ pub(super) fn seq_len() -> Field {
         .doc("Tokens per window; the smaller of the model's context and 2048 when left out.")
 }
 
-/// Texts by `dataset`.
-pub(super) fn texts() -> Vec<Variant> {
+/// Texts by `dataset`, under these names in the schema.
+pub(super) fn texts([registered, local]: [&'static str; 2]) -> Vec<Variant> {
     let path = field("path", relative_path())
         .required()
         .doc("Relative to the server's data directory.");
     vec![
-        Variant::new(Corpus::names(), Object::new(Vec::new())),
-        Variant::new(vec![LOCAL], Object::new(vec![path])),
+        Variant::any_of(CORPUS_NAME, Corpus::names(), Object::new(Vec::new()))
+            .named(registered, "A registered text."),
+        Variant::new(LOCAL, Object::new(vec![path]))
+            .named(local, "A file below the server's data directory."),
     ]
 }
 
@@ -73,11 +78,12 @@ fn perplexity_text() -> Rule {
     let full = Rule::Tagged {
         tag: "dataset",
         absent: Absent::Required,
-        variants: texts(),
+        variants: texts(["RegisteredText", "LocalText"]),
         shared: Vec::new(),
     };
     let expand = |name: &str| json!({"dataset": name});
-    Rule::short(words("data set", Corpus::names()), expand, full)
+    let short = words("data set", Corpus::names()).named(CORPUS_NAME);
+    Rule::short(short, expand, full)
 }
 
 fn task() -> Rule {
@@ -88,12 +94,15 @@ fn task() -> Rule {
     let name = field("name", task_name())
         .required()
         .doc("A task that can be run.");
-    let full = Object::new(vec![name, shots]).check(shots_fit);
+    let full = Rule::from(Object::new(vec![name, shots]).check(shots_fit)).named(
+        "TaskBody",
+        "A task and how many worked examples stand before each question.",
+    );
     Rule::short(task_name(), |name| json!({"name": name}), full)
 }
 
 fn task_name() -> TextRule {
-    TextRule::new(json!({"enum": task_names()}), |name| {
+    let rule = TextRule::new(json!({"enum": task_names()}), |name| {
         let Some(task) = Task::find(name) else {
             let known = task_names().join(", ");
             let detail = format!("unknown task {}, expected one of {known}", quoted(name));
@@ -103,7 +112,8 @@ fn task_name() -> TextRule {
             let detail = format!("the task {name:?} cannot be run: {reason}");
             Err(("unsupported", detail))
         })
-    })
+    });
+    rule.named("TaskName")
 }
 
 /// Without a number, as many examples as are usual.
@@ -153,14 +163,14 @@ fn consistent(
     }
 }
 
-fn guard() -> Object {
+fn guard() -> Rule {
     let defaults = json!(Guard::default());
     let threshold = |name, doc, range| {
         field(name, Rule::Number(range))
             .or_unless_null(defaults[name].clone())
             .doc(doc)
     };
-    Object::new(vec![
+    let thresholds = Object::new(vec![
         threshold(
             "perplexity_ratio",
             "Most that perplexity may grow, after / before. `null` switches it off.",
@@ -186,5 +196,6 @@ fn guard() -> Object {
             "Most of a greedy continuation that may repeat itself. `null` switches it off.",
             0.0..=1.0,
         ),
-    ])
+    ]);
+    Rule::from(thresholds).named("GuardBody", "Thresholds of the collapse guard.")
 }

@@ -37,11 +37,11 @@ pub(super) fn body(defaults: Defaults, is_bundled: bool) -> Rule {
         tag: "type",
         absent: Absent::Default(json!(JobType::Prune)),
         variants: vec![
-            Variant::new(vec![JobType::Prune.as_str()], prune.check(prunable)).named(
+            Variant::new(JobType::Prune.as_str(), prune.check(prunable)).named(
                 "PruneBody",
                 "Prune a model and measure it before and after.",
             ),
-            Variant::new(vec![JobType::Evaluate.as_str()], evaluate.check(measurable)).named(
+            Variant::new(JobType::Evaluate.as_str(), evaluate.check(measurable)).named(
                 "EvaluateBody",
                 "Measure a model, or two against each other.",
             ),
@@ -55,12 +55,15 @@ fn common() -> Vec<Field> {
         key: line(limits::METADATA_KEY_CHARS),
         value: line(limits::METADATA_VALUE_CHARS),
         most: limits::METADATA_PAIRS,
-    };
+    }
+    .named("MetadataBody", "Free key-value pairs.");
     let device = field(
         "device",
-        words("device", DeviceKind::ALL.map(DeviceKind::as_str).into()),
+        words("device", DeviceKind::ALL.map(DeviceKind::as_str).into()).named("DeviceKind"),
     )
     .doc("The kind of device; any when left out.");
+    let resources = Rule::from(Object::new(vec![device]))
+        .named("ResourcesBody", "What the job needs of a worker.");
     vec![
         field("name", line(limits::NAME_CHARS)).doc("The submitter's name for the job."),
         field("metadata", metadata)
@@ -76,7 +79,7 @@ fn common() -> Vec<Field> {
                 "Who asks for it. Of jobs of one priority, those of the submitter with the fewest \
              running jobs are claimed first. Jobs without a submitter have one in common.",
             ),
-        field("resources", Object::new(vec![device]))
+        field("resources", resources)
             .or_computed(json!({}))
             .doc("What the job needs of a worker."),
         field(
@@ -88,8 +91,13 @@ fn common() -> Vec<Field> {
 }
 
 fn prune(defaults: Defaults, calibration_text: &str, evaluation_text: &str) -> Vec<Field> {
-    let formats = field("formats", Rule::Exactly(ARTIFACT_FORMATS.into()))
-        .doc("The formats of the artifact.");
+    let formats = Rule::Exactly {
+        name: "ArtifactFormat",
+        words: ARTIFACT_FORMATS.into(),
+    };
+    let formats = field("formats", formats).doc("The formats of the artifact.");
+    let artifact =
+        Rule::from(Object::new(vec![formats])).named("ArtifactBody", "What is left in the end.");
     vec![
         field("model", model())
             .required()
@@ -113,7 +121,7 @@ fn prune(defaults: Defaults, calibration_text: &str, evaluation_text: &str) -> V
         field("evaluation", evaluation(defaults, evaluation_text))
             .or_computed(json!({}))
             .doc("What is measured before and after."),
-        field("artifact", Object::new(vec![formats])).doc("What is left in the end."),
+        field("artifact", artifact).doc("What is left in the end."),
     ]
 }
 
@@ -149,8 +157,14 @@ fn model() -> Rule {
         absent: Absent::Required,
         variants: MODEL_SOURCES
             .into_iter()
-            .zip([hub, local, job])
-            .map(|(source, fields)| Variant::new(vec![source], Object::new(fields)))
+            .zip([
+                ("HubModel", "A repository of the model hub.", hub),
+                ("LocalModel", "A directory of the server's models.", local),
+                ("JobModel", "The artifact of a job.", job),
+            ])
+            .map(|(source, (name, doc, fields))| {
+                Variant::new(source, Object::new(fields)).named(name, doc)
+            })
             .collect(),
         shared: Vec::new(),
     };
@@ -169,22 +183,24 @@ fn refinements() -> Vec<&'static str> {
 }
 
 fn method() -> Rule {
+    const NAME: &str = "MethodName";
     let names = || METHODS.map(|method| method.name()).into();
+    let method = Variant::any_of(NAME, names(), Object::new(Vec::new()));
     let full = Rule::Tagged {
         tag: "type",
         absent: Absent::Required,
-        variants: vec![Variant::new(names(), Object::new(Vec::new()))],
+        variants: vec![method.named("MethodBody", "A method.")],
         shared: Vec::new(),
     };
     let expand = |name: &str| json!({"type": name});
-    Rule::short(words("method", names()), expand, full)
+    Rule::short(words("method", names()).named(NAME), expand, full)
 }
 
 fn calibration(defaults: Defaults, text: &str) -> Rule {
     Rule::Tagged {
         tag: "dataset",
         absent: Absent::Computed(json!(text)),
-        variants: texts(),
+        variants: texts(["RegisteredCalibration", "LocalCalibration"]),
         shared: vec![
             field("n_samples", Rule::integer(1..=limits::N_SAMPLES, "windows"))
                 .or_computed(defaults.n_samples)

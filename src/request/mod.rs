@@ -4,6 +4,7 @@
 //! reported at once. A field that nobody knows is an error: a misspelt option that is silently ignored costs hours of
 //! computing the wrong thing.
 
+mod cancel;
 mod defaults;
 mod evaluation;
 mod job;
@@ -26,9 +27,10 @@ use crate::domain::job::scheduling::{DeviceKind, Scheduling};
 use crate::domain::spec::{JobSpec, PruneSpec};
 use rule::{Components, Errors, Rule};
 
+pub use cancel::CancelRequest;
 pub use defaults::Defaults;
 pub use job::{ARTIFACT_FORMATS, MODEL_SOURCES};
-pub use webhook::WebhookRequest;
+pub use webhook::{WebhookChange, WebhookRequest};
 
 /// One thing that is wrong with a body.
 #[derive(Debug, Clone, PartialEq, Eq)]

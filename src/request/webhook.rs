@@ -31,8 +31,50 @@ impl WebhookRequest {
     }
 }
 
-fn rule() -> Rule {
+/// Checked changes to a webhook; what is `None` stays.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct WebhookChange {
+    /// Where the messages go.
+    pub url: Option<String>,
+    /// What its owner says about it.
+    pub description: Option<String>,
+    /// What it wants to be told.
+    pub events: Option<Vec<WebhookEvent>>,
+    /// Whether anything is sent.
+    pub enabled: Option<bool>,
+}
+
+impl WebhookChange {
+    /// Checks the whole body; the error is the list of all wrong fields, never empty.
+    pub fn parse(body: &Value) -> Result<Self, Vec<FieldError>> {
+        super::typed(super::read(&change(), body)?)
+    }
+
+    /// The schema of the body.
+    pub fn schema() -> BodySchema {
+        super::schema(&change())
+    }
+}
+
+fn change() -> Rule {
+    let fields = vec![
+        field("url", url()).doc("Where the messages go from now on."),
+        field("description", line(limits::DESCRIPTION_CHARS)).doc("For people."),
+        field("events", events()).doc("The events to send from now on."),
+        field("enabled", Rule::Flag).doc(
+            "Whether anything is sent. Events while it is disabled are not sent later; what waited before is.",
+        ),
+    ];
+    Object::new(fields).into()
+}
+
+fn events() -> Rule {
     let events = WebhookEvent::OF_JOBS.map(WebhookEvent::as_str);
+    Rule::some_of(words("event", events.into()).named("JobEvent"))
+}
+
+fn rule() -> Rule {
+    let all = WebhookEvent::OF_JOBS.map(WebhookEvent::as_str);
     let fields = vec![
         field("url", url()).required().doc(
             "Where the messages go: `https`, port 443, a public address, no user name or password, \
@@ -40,8 +82,8 @@ fn rule() -> Rule {
         ),
         field("description", line(limits::DESCRIPTION_CHARS))
             .doc("For people; no control characters."),
-        field("events", Rule::some_of(words("event", events.into())))
-            .or_computed(events.to_vec())
+        field("events", events())
+            .or_computed(all.to_vec())
             .doc("The events to send; all unless given."),
     ];
     Object::new(fields).into()

@@ -81,6 +81,15 @@ pub trait JobActions {
         if_version: Option<u64>,
     ) -> StoreFuture<'_, Option<Requested>>;
 
+    /// The same for a cancellation, with who asks for it and why.
+    fn cancel<'a>(
+        &'a self,
+        id: JobId,
+        if_version: Option<u64>,
+        by: Option<&'a str>,
+        reason: Option<&'a str>,
+    ) -> StoreFuture<'a, Option<Requested>>;
+
     /// Keeps a job when its retention is over, or not any more. With `if_version` only while the job is of that version.
     fn set_kept(
         &self,

@@ -8,7 +8,7 @@ use super::StoreFuture;
 use crate::domain::JobId;
 use crate::domain::job::Job;
 use crate::domain::job::attempt_end::{AttemptEnd, Settled};
-use crate::domain::job::progress::{Phase, Step};
+use crate::domain::job::progress::{Overall, Phase, Step};
 use crate::domain::job::retry::Budget;
 use crate::domain::spec::PinnedCommit;
 use crate::domain::worker::Device;
@@ -80,11 +80,13 @@ pub enum LeaseCheck {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Report {
     /// A phase began.
-    Phase(Phase),
+    Phase(Phase, Overall),
     /// The current phase moved on.
-    Step(Step),
+    Step(Step, Overall),
     /// The commits of the job's hub models are known.
     Pinned(Vec<PinnedCommit>),
+    /// The last lines of the log of an attempt that fails.
+    LogTail(String),
     /// The attempt goes on from a resume state.
     Resumed {
         /// The first block that is pruned again.

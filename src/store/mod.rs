@@ -36,7 +36,9 @@ pub use queue::QueueStore;
 use sqlite::SqliteStore;
 pub use time::Time;
 pub use url::DatabaseUrl;
-pub use webhooks::{Asked, DeliveryStore, Dispatch, Followup, NewWebhook, WebhookStore};
+pub use webhooks::{
+    Asked, ChangedWebhook, DeliveryStore, Dispatch, Followup, NewWebhook, WebhookStore,
+};
 pub use workers::WorkerStore;
 
 /// What a store method returns. Boxed, so that the traits can be used behind `dyn`.

@@ -1,8 +1,8 @@
 //! The queue as a whole: what waits, and which workers could take it.
 
 use super::StoreFuture;
-use crate::domain::job::Job;
-use crate::domain::queue::{ClusterState, QueueContent};
+use crate::domain::JobId;
+use crate::domain::queue::{ClusterState, Places, QueueContent};
 
 /// Reads the queue and pauses it.
 pub trait QueueStore {
@@ -15,6 +15,6 @@ pub trait QueueStore {
     /// Reads the same and what waits, with the load of at most `submitters` submitters.
     fn queue_overview(&self, submitters: u32) -> StoreFuture<'_, (ClusterState, QueueContent)>;
 
-    /// Counts the queued jobs of a higher priority than this one, and the older ones of the same.
-    fn count_ahead<'a>(&'a self, job: &'a Job) -> StoreFuture<'a, u64>;
+    /// The places of those of these jobs that are queued.
+    fn places<'a>(&'a self, ids: &'a [JobId]) -> StoreFuture<'a, Places>;
 }

@@ -30,7 +30,8 @@ macro_rules! migrations {
             "0011_needs",
             "0012_commits",
             "0013_scale",
-            "0014_retention"
+            "0014_retention",
+            "0015_histories"
         )
     };
     ($database:literal, $($name:literal),+) => {

@@ -20,6 +20,19 @@ pub struct NewWebhook {
     pub secret: Secret,
 }
 
+/// Changes to a webhook; what is `None` stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChangedWebhook {
+    /// Where the messages go.
+    pub url: Option<String>,
+    /// Its owner's description.
+    pub description: Option<String>,
+    /// The events that it receives.
+    pub events: Option<Vec<WebhookEvent>>,
+    /// Whether anything is sent.
+    pub enabled: Option<bool>,
+}
+
 /// The result of an operation that only an enabled webhook does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked<T> {
@@ -89,6 +102,13 @@ pub trait WebhookStore {
 
     /// Enables a webhook that was disabled.
     fn enable_webhook(&self, id: WebhookId) -> StoreFuture<'_, Option<Webhook>>;
+
+    /// Changes a webhook.
+    fn change_webhook<'a>(
+        &'a self,
+        id: WebhookId,
+        change: &'a ChangedWebhook,
+    ) -> StoreFuture<'a, Option<Webhook>>;
 }
 
 /// The outbox: deliveries are written in the transaction that changes their job, and sent afterwards.

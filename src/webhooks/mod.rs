@@ -20,8 +20,8 @@ use uuid::{NoContext, Uuid};
 
 use crate::clock::Clock;
 use crate::domain::webhook::{Delivery, Secret, Webhook, WebhookId};
-use crate::request::{FieldError, WebhookRequest};
-use crate::store::{Asked, NewWebhook, Store};
+use crate::request::{FieldError, WebhookChange, WebhookRequest};
+use crate::store::{Asked, ChangedWebhook, NewWebhook, Store};
 
 pub use client::{Client, ClientError};
 pub use dispatcher::Dispatcher;
@@ -68,16 +68,9 @@ impl Webhooks {
     /// Registers a webhook. Its secret is in the answer, and in no later one.
     pub async fn register(&self, body: &Value) -> Result<Webhook, Error> {
         let request = WebhookRequest::parse(body).map_err(Error::Invalid)?;
-        let url = self.policy.check_url(&request.url).map_err(|forbidden| {
-            Error::Invalid(vec![FieldError {
-                pointer: "/url".to_owned(),
-                code: "forbidden_url",
-                detail: forbidden.to_string(),
-            }])
-        })?;
         let webhook = NewWebhook {
             id: WebhookId::new(self.mint()),
-            url: url.into(),
+            url: self.checked_url(&request.url)?,
             description: request.description,
             events: request.events,
             secret: new_secret().map_err(Error::Random)?,
@@ -86,6 +79,32 @@ impl Webhooks {
         let stored = stored.ok_or(Error::TooMany)?;
         tracing::info!(webhook.id = %stored.id, "webhook registered");
         Ok(stored)
+    }
+
+    fn checked_url(&self, url: &str) -> Result<String, Error> {
+        let checked = self.policy.check_url(url).map_err(|forbidden| {
+            Error::Invalid(vec![FieldError {
+                pointer: "/url".to_owned(),
+                code: "forbidden_url",
+                detail: forbidden.to_string(),
+            }])
+        });
+        checked.map(String::from)
+    }
+
+    /// Changes a webhook.
+    pub async fn change(&self, id: WebhookId, body: &Value) -> Result<Webhook, Error> {
+        let request = WebhookChange::parse(body).map_err(Error::Invalid)?;
+        let url = request.url.map(|url| self.checked_url(&url)).transpose()?;
+        let change = ChangedWebhook {
+            url,
+            description: request.description,
+            events: request.events,
+            enabled: request.enabled,
+        };
+        let changed = self.store.change_webhook(id, &change).await?;
+        self.wake.notify_one();
+        changed.ok_or(Error::NotFound(id))
     }
 
     fn mint(&self) -> Uuid {

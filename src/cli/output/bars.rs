@@ -132,7 +132,7 @@ impl Lines {
 
     /// The line of a step, if one is due.
     fn line(&mut self, step: &Step, now: Instant) -> Option<String> {
-        let eta = self.pace.eta_seconds(step, now);
+        let eta = self.pace.timed(step.clone(), now).eta_seconds;
         if now.duration_since(self.last) < LINE_INTERVAL {
             return None;
         }
@@ -157,13 +157,7 @@ mod tests {
         lines.phase = Some(Phase::Pruning);
         let told: Vec<String> = (0..=25)
             .filter_map(|second| {
-                let step = Step {
-                    name: "blocks 1/4".to_owned(),
-                    finished: second,
-                    total: 100,
-                    unit: "tokens".to_owned(),
-                    eta_seconds: None,
-                };
+                let step = Step::new("blocks 1/4".to_owned(), "tokens", second, 100);
                 lines.line(&step, began + Duration::from_secs(second))
             })
             .collect();

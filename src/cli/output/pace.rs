@@ -22,8 +22,19 @@ struct Start {
 }
 
 impl Pace {
-    /// Seconds until the step will be done at the mean speed since it began; `None` while that cannot be said.
-    pub(in crate::cli) fn eta_seconds(&mut self, step: &Step, now: Instant) -> Option<u64> {
+    /// The step with its mean speed since it began, and when it will be done at that; neither while that cannot be said.
+    pub(in crate::cli) fn timed(&mut self, step: Step, now: Instant) -> Step {
+        let speed = self.units_per_second(&step, now);
+        let left = step.total.saturating_sub(step.finished) as f64;
+        let left = speed.and_then(|speed| Duration::try_from_secs_f64(left / speed).ok());
+        Step {
+            units_per_second: speed,
+            eta_seconds: left.map(|left| left.as_secs()),
+            ..step
+        }
+    }
+
+    fn units_per_second(&mut self, step: &Step, now: Instant) -> Option<f64> {
         let start = match &mut self.current {
             Some(start)
                 if start.total == step.total
@@ -44,9 +55,7 @@ impl Pace {
         if elapsed < WARM_UP || done == 0 {
             return None;
         }
-        let left = step.total.saturating_sub(step.finished);
-        let seconds = elapsed.as_secs_f64() * left as f64 / done as f64;
-        Some(Duration::try_from_secs_f64(seconds).ok()?.as_secs())
+        Some(done as f64 / elapsed.as_secs_f64())
     }
 }
 
@@ -55,33 +64,32 @@ mod tests {
     use super::*;
 
     fn step(finished: u64, total: u64) -> Step {
-        Step {
-            name: "any".to_owned(),
-            finished,
-            total,
-            unit: "tokens".to_owned(),
-            eta_seconds: None,
-        }
+        Step::new("any".to_owned(), "tokens", finished, total)
     }
 
     #[test]
     fn what_is_left_takes_as_long_as_what_was_done() {
         let (mut pace, began) = (Pace::default(), Instant::now());
         let after = |seconds| began + Duration::from_secs(seconds);
-        assert_eq!(pace.eta_seconds(&step(100, 1000), began), None);
-        assert_eq!(pace.eta_seconds(&step(150, 1000), after(1)), None);
+        let mut left = |finished, now| pace.timed(step(finished, 1000), now).eta_seconds;
+        assert_eq!(left(100, began), None);
+        assert_eq!(left(150, after(1)), None);
         // 200 in 10 s, 700 are left.
-        assert_eq!(pace.eta_seconds(&step(300, 1000), after(10)), Some(35));
-        assert_eq!(pace.eta_seconds(&step(1000, 1000), after(50)), Some(0));
+        assert_eq!(left(300, after(10)), Some(35));
+        assert_eq!(left(1000, after(50)), Some(0));
     }
 
     #[test]
     fn another_total_is_another_step() {
         let (mut pace, began) = (Pace::default(), Instant::now());
-        pace.eta_seconds(&step(0, 1000), began);
+        pace.timed(step(0, 1000), began);
         let later = began + Duration::from_mins(1);
-        assert_eq!(pace.eta_seconds(&step(500, 2000), later), None);
+        assert_eq!(pace.timed(step(500, 2000), later).eta_seconds, None);
         let later = later + Duration::from_secs(10);
-        assert_eq!(pace.eta_seconds(&step(1000, 2000), later), Some(20));
+        let timed = pace.timed(step(1000, 2000), later);
+        assert_eq!(
+            (timed.units_per_second, timed.eta_seconds),
+            (Some(50.0), Some(20))
+        );
     }
 }

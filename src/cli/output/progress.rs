@@ -63,7 +63,7 @@ impl Drop for JobBar {
 
 /// The step at hand, and when it will be done.
 fn message(progress: &Value) -> String {
-    let name = progress["name"].as_str().unwrap_or_default();
+    let name = progress["step"]["name"].as_str().unwrap_or_default();
     match progress["eta_seconds"].as_u64() {
         Some(seconds) => format!("{name}, {seconds} s left"),
         None => name.to_owned(),

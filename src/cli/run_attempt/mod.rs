@@ -22,11 +22,10 @@ use crate::domain::ErrorCode;
 use crate::domain::attempt::{AttemptMessage, AttemptSpec, PAUSE, ResumeFile, ResumePoint};
 use crate::domain::job::failure::AttemptFailure;
 use crate::domain::job::progress::{Phase, Step};
-use crate::domain::redact::HiddenDirs;
 use crate::domain::report::manifest::JobReport;
 use crate::domain::spec::{JobSpec, PinnedCommit};
 use crate::engine::{EngineError, SavedState};
-use crate::pipeline::hub::{cache_dirs, use_token};
+use crate::pipeline::hub::use_token;
 use crate::pipeline::{self, Listener, PipelineError, Plan, Workspace};
 use crate::scratch::{ScratchDir, ScratchLock};
 use gate::Gates;
@@ -80,7 +79,7 @@ pub fn run(_args: &Args) -> anyhow::Result<()> {
             complain(&format!("attempt failed: {}: {chain}", code.as_str()));
             let failure = AttemptFailure {
                 code,
-                message: hidden_dirs(&attempt).hide(&chain),
+                message: pipeline::hidden_dirs(&attempt).hide(&chain),
                 phase: speaker.phase,
                 retryable: code.retryable(),
             };
@@ -113,34 +112,6 @@ fn work(attempt: &AttemptSpec, speaker: &mut Speaker) -> Result<JobReport, Pipel
             Ok(JobReport::Evaluate(Box::new(report)))
         }
     }
-}
-
-/// Every directory that an error of an attempt may name.
-fn hidden_dirs(attempt: &AttemptSpec) -> HiddenDirs {
-    let configured = [
-        (Some(&attempt.scratch), "the job's directory"),
-        (attempt.models_dir.as_ref(), "the models directory"),
-        (attempt.data_dir.as_ref(), "the data directory"),
-        (Some(&attempt.bundled_dir), "the bundled files"),
-        (Some(&attempt.scores_dir), "the kept scores"),
-    ];
-    let cache_dirs = cache_dirs();
-    let artifacts = attempt.job_artifacts.values();
-    let configured = configured
-        .into_iter()
-        .filter_map(|(dir, called)| Some((dir?, called)))
-        .chain(artifacts.map(|dir| (dir, "the job's artifact")));
-    let cached = cache_dirs.iter().map(|dir| (dir, "the cache"));
-    configured
-        .chain(cached)
-        .fold(HiddenDirs::default(), |dirs, (dir, called)| {
-            let dirs = dirs.with(dir, called);
-            // Models are named by where symbolic links lead.
-            match dir.canonicalize() {
-                Ok(real) => dirs.with(&real, called),
-                Err(_) => dirs,
-            }
-        })
 }
 
 /// Two attempts must never write into one directory, whatever became of the worker of the first. A child whose worker
@@ -279,11 +250,7 @@ impl Listener for Speaker {
         if due || step.finished == step.total {
             let now = Instant::now();
             self.last_progress = Some(now);
-            let eta_seconds = self.pace.eta_seconds(&step, now);
-            let step = Step {
-                eta_seconds,
-                ..step
-            };
+            let step = self.pace.timed(step, now);
             say(&AttemptMessage::Progress { step });
         }
     }

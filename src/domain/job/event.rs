@@ -47,6 +47,8 @@ pub struct Attempt {
     pub attempt: u32,
     /// The worker that ran it.
     pub worker_id: String,
+    /// The machine of that worker; `null` for attempts of earlier versions.
+    pub host: Option<String>,
     /// The device it ran on.
     pub device: String,
     /// When it was claimed.
@@ -59,6 +61,8 @@ pub struct Attempt {
     pub outcome: Option<AttemptOutcome>,
     /// Why it failed.
     pub error: Option<JobError>,
+    /// The last lines that it wrote to its log, where it failed.
+    pub log_tail: Option<String>,
 }
 
 /// One entry of a job's log.
@@ -144,9 +148,32 @@ pub enum EventKind {
     },
     /// The end: it was cancelled.
     Cancelled,
+    /// It was deleted, and its log with it: in the stream of all jobs alone.
+    Deleted,
 }
 
 impl EventKind {
+    /// Whether the attempt that it belongs to is over with it.
+    pub fn ends_attempt(&self) -> bool {
+        match self {
+            Self::Retrying { .. }
+            | Self::Released
+            | Self::Paused
+            | Self::Succeeded { .. }
+            | Self::Failed { .. }
+            | Self::Cancelled => true,
+            Self::Queued
+            | Self::Started { .. }
+            | Self::Phase { .. }
+            | Self::Resumed { .. }
+            | Self::Pausing
+            | Self::Continued
+            | Self::Retried
+            | Self::Cancelling
+            | Self::Deleted => false,
+        }
+    }
+
     /// The state of a job that is over with this, unless somebody has it tried again.
     pub fn final_state(&self) -> Option<JobState> {
         match self {
@@ -163,7 +190,8 @@ impl EventKind {
             | Self::Paused
             | Self::Continued
             | Self::Retried
-            | Self::Cancelling => None,
+            | Self::Cancelling
+            | Self::Deleted => None,
         }
     }
 }

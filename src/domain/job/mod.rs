@@ -3,6 +3,7 @@
 pub mod attempt_end;
 pub mod event;
 pub mod failure;
+pub mod forecast;
 pub mod progress;
 pub mod retry;
 pub mod scheduling;
@@ -101,7 +102,7 @@ pub struct Job {
     pub state: JobState,
     /// What the running attempt does, or what the failed one did last.
     pub phase: Option<Phase>,
-    /// How far that phase is.
+    /// How far it is; kept from attempt to attempt.
     pub progress: Option<Progress>,
     /// Number of claims so far. It never goes back: together with the owner it is the fencing token of the lease.
     pub attempt: u32,
@@ -127,6 +128,8 @@ pub struct Job {
     pub lease_expires_at: Option<Timestamp>,
     /// Why it failed, or why it is queued again.
     pub error: Option<JobError>,
+    /// Who asked to cancel it; gone when it is tried again.
+    pub cancellation: Option<Cancellation>,
     /// What it brought.
     pub outcome: Option<Outcome>,
     /// Whether it stays when the time after which finished jobs are deleted is over.
@@ -139,7 +142,7 @@ pub struct Job {
     pub finished_at: Option<Timestamp>,
     /// When anything but the lease changed last.
     pub updated_at: Timestamp,
-    /// Grows with every such change.
+    /// Grows with every such change but progress, which changes nothing that can be asked of the job.
     pub version: u64,
 }
 
@@ -166,6 +169,7 @@ impl Job {
             lease_owner: None,
             lease_expires_at: None,
             error: None,
+            cancellation: None,
             outcome: None,
             kept: false,
             created_at: now,
@@ -189,6 +193,18 @@ impl Job {
             ..self
         }
     }
+}
+
+/// A request to cancel a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Cancellation {
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    pub requested_at: Timestamp,
+    /// Who made it, by its own word.
+    pub by: Option<String>,
+    /// Why, by its own word.
+    pub reason: Option<String>,
 }
 
 /// Which jobs to list.

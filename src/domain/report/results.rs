@@ -13,15 +13,18 @@ pub struct Results {
     pub perplexity: Vec<PerplexityResult>,
     /// One entry per task.
     #[serde(default)]
+    #[schema(required)]
     pub tasks: Vec<TaskResult>,
     /// Over the tasks that have an accuracy; `null` with fewer than two.
     #[serde(default)]
     pub mean: Option<MeanResult>,
     /// What the models write after fixed prompts.
     #[serde(default)]
+    #[schema(required)]
     pub generations: Vec<GenerationResult>,
     /// Warnings of the collapse guard.
     #[serde(default)]
+    #[schema(required)]
     pub warnings: Vec<Warning>,
 }
 
@@ -30,6 +33,7 @@ pub struct Results {
 pub struct PerplexityResult {
     /// Everything below that a number depends on, in one line.
     #[serde(default)]
+    #[schema(required)]
     pub protocol_id: String,
     /// Name or file.
     pub dataset: String,
@@ -104,6 +108,7 @@ pub struct TaskResult {
     pub flips: Option<Flips>,
     /// The parts of a task that has parts, such as MMLU's subjects.
     #[serde(default)]
+    #[schema(required)]
     pub subjects: Vec<SubjectResult>,
 }
 

@@ -21,15 +21,18 @@ pub struct EvaluationSpec {
     pub max_tokens: Option<usize>,
     /// Tasks, in the order they are measured; may be empty.
     #[serde(default)]
+    #[schema(required)]
     pub tasks: Vec<TaskRef>,
     /// The first so many documents of each task; `null` = all.
     #[serde(default)]
     pub limit: Option<usize>,
     /// Whether a token for the beginning of text goes before a task's context.
     #[serde(default)]
+    #[schema(required)]
     pub bos: BosRule,
     /// From where on a result is called a collapse.
     #[serde(default)]
+    #[schema(required)]
     pub guard: Guard,
 }
 

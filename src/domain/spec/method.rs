@@ -34,13 +34,11 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(
 
 impl PartialSchema for MethodObject {
     fn schema() -> RefOr<Schema> {
-        let methods = METHODS.map(|method| {
-            json!({
-                "type": "object", "description": method.doc(), "required": ["type"],
-                "properties": {"type": {"type": "string", "enum": [method.name()]}},
-            })
+        let methods = METHODS.map(|method| format!("`{}`: {}", method.name(), method.doc()));
+        let schema = json!({
+            "type": "object", "description": "How weights are ranked.", "required": ["type"],
+            "properties": {"type": {"type": "string", "description": methods.join(" ")}},
         });
-        let schema = json!({"description": "How weights are ranked.", "oneOf": methods});
         serde_json::from_value(schema)
             .unwrap_or_else(|error| unreachable!("a test reads this schema: {error}"))
     }

@@ -1,10 +1,10 @@
 //! JSON bodies.
 
-use axum::body::Bytes;
+use axum::body::{Bytes, HttpBody as _};
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::duplicates::duplicates;
 use crate::domain::ErrorCode;
@@ -13,6 +13,22 @@ use crate::http::{BODY_LIMIT, HttpState};
 
 /// A JSON body. `serde_json` refuses more than 128 levels by itself.
 pub(in crate::http) struct JsonBody(pub(in crate::http) Value);
+
+/// A JSON body that may be left out, or `null`: then it is an empty object.
+pub(in crate::http) struct OptionalBody(pub(in crate::http) Value);
+
+impl FromRequest<HttpState> for OptionalBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &HttpState) -> Result<Self, Problem> {
+        let body = if request.body().is_end_stream() {
+            Value::Null
+        } else {
+            JsonBody::from_request(request, state).await?.0
+        };
+        Ok(Self(if body.is_null() { json!({}) } else { body }))
+    }
+}
 
 impl FromRequest<HttpState> for JsonBody {
     type Rejection = Problem;

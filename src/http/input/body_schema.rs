@@ -6,7 +6,7 @@ use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::engine::Pattern;
-use crate::request::{JobRequest, WebhookRequest};
+use crate::request::{CancelRequest, JobRequest, WebhookChange, WebhookRequest};
 
 /// The body of a submission.
 pub(in crate::http) struct JobBody;
@@ -39,6 +39,47 @@ impl ToSchema for JobBody {
     }
 }
 
+/// The body that changes a webhook.
+pub(in crate::http) struct WebhookChangeBody;
+
+/// The body of a cancellation.
+pub(in crate::http) struct CancelBody;
+
+impl PartialSchema for WebhookChangeBody {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = WebhookChange::schema().schema;
+        schema["description"] = json!("What changes about a webhook; what is left out stays.");
+        schema["example"] = json!({"enabled": false});
+        typed(schema)
+    }
+}
+
+impl ToSchema for WebhookChangeBody {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "WebhookChangeBody".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        let components = WebhookChange::schema().components.into_iter();
+        schemas.extend(components.map(|(name, schema)| (name.to_owned(), typed(schema))));
+    }
+}
+
+impl PartialSchema for CancelBody {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = CancelRequest::schema().schema;
+        schema["description"] = json!("Who cancels, and why.");
+        schema["example"] = json!({"by": "ana", "reason": "the wrong model"});
+        typed(schema)
+    }
+}
+
+impl ToSchema for CancelBody {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "CancelBody".into()
+    }
+}
+
 impl PartialSchema for WebhookBody {
     fn schema() -> RefOr<Schema> {
         let mut schema = WebhookRequest::schema().schema;
@@ -53,6 +94,11 @@ impl PartialSchema for WebhookBody {
 impl ToSchema for WebhookBody {
     fn name() -> std::borrow::Cow<'static, str> {
         "WebhookBody".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        let components = WebhookRequest::schema().components.into_iter();
+        schemas.extend(components.map(|(name, schema)| (name.to_owned(), typed(schema))));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use axum::http::{HeaderMap, HeaderName, header};
+use jiff::Timestamp;
 
 use crate::http::output::problem::{FieldProblem, Problem};
 
@@ -23,6 +24,11 @@ pub(in crate::http) fn is_unchanged(headers: &HeaderMap, etag: &str) -> bool {
         .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
+/// The entity tag of a job: its version, and the time of the last change, which progress moves too.
+pub(in crate::http) fn job_tag(version: u64, updated_at: Timestamp) -> String {
+    quoted(&format!("{version}-{}", updated_at.as_millisecond()))
+}
+
 /// The version of a job that `If-Match` asks for; `None` = any.
 pub(in crate::http) fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let mut values = headers.get_all(header::IF_MATCH).iter();
@@ -37,11 +43,13 @@ pub(in crate::http) fn expected_version(headers: &HeaderMap) -> Result<Option<u6
     if text == "*" {
         return Ok(None);
     }
-    let digits = text
+    let tag = text
         .strip_prefix('"')
         .and_then(|text| text.strip_suffix('"'));
-    // No job is of this version.
-    Ok(Some(digits.and_then(number).unwrap_or(0)))
+    // Progress since then does not matter.
+    let version = tag.and_then(|tag| number(tag.split_once('-')?.0));
+    // No job is of the version 0.
+    Ok(Some(version.unwrap_or(0)))
 }
 
 /// What part of a file a request is for.

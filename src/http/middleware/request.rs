@@ -18,6 +18,13 @@ use crate::traces::{self, TRACEPARENT};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+/// The pages run their own scripts only, and no page of another origin shows them.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+/// What may have changed by the next request is asked for again, and is kept by no proxy.
+const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// The outermost layer.
@@ -74,9 +81,10 @@ pub(in crate::http) async fn around(
     if let Ok(value) = HeaderValue::try_from(request_id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
-    response
-        .headers_mut()
-        .insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
+    headers.insert(header::CONTENT_SECURITY_POLICY, POLICY);
+    headers.entry(header::CACHE_CONTROL).or_insert(REVALIDATE);
     response
 }
 

@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::progress::{self, ProgressView};
 use super::results::ResultsView;
 use super::turn::{self, TurnView};
 use crate::corpora::{C4, WIKITEXT2};
 use crate::domain::JobId;
+use crate::domain::job::Cancellation;
 use crate::domain::job::Job;
 use crate::domain::job::Metadata;
 use crate::domain::job::event::Attempt;
 use crate::domain::job::failure::JobError;
 use crate::domain::job::progress::Phase;
-use crate::domain::job::progress::Progress;
 use crate::domain::job::state::JobState;
-use crate::domain::queue::Waiting;
 use crate::domain::report::results::Warning;
 use crate::domain::spec::{JobSpec, PinnedCommit, StoredSpec};
 use crate::engine::{MethodId, Pattern};
@@ -32,13 +32,14 @@ pub(in crate::http) struct JobView {
     /// The submitter's name for it.
     name: Option<String>,
     /// The submitter's key-value pairs.
+    #[schema(inline)]
     metadata: Metadata,
     /// Where it is in its life.
     status: JobState,
     /// What the running attempt does, or what the failed one did last.
     phase: Option<Phase>,
-    /// How far that is.
-    progress: Option<ProgressView>,
+    /// How far the job is.
+    progress: ProgressView,
     /// What to do, every default filled in.
     #[serde(flatten)]
     #[schema(value_type = JobSpec)]
@@ -68,6 +69,8 @@ pub(in crate::http) struct JobView {
     worker_id: Option<String>,
     /// Why it failed, or why it is queued again.
     error: Option<JobError>,
+    /// Who asked to cancel it; `null` unless somebody did since it was last queued.
+    cancel: Option<Cancellation>,
     /// Its results; `null` until it has succeeded.
     results: Option<ResultsView>,
     /// Warnings of the collapse guard: the job succeeded, but its model is probably unusable.
@@ -89,23 +92,14 @@ pub(in crate::http) struct JobView {
     /// When anything above changed last.
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
-    /// Grows with every change; the `ETag`.
+    /// Grows with every change but progress.
     version: u64,
     /// Every attempt so far; not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     attempts: Option<Vec<Attempt>>,
     /// Where to go from here.
     links: Links,
-}
-
-/// How far a job is.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = JobProgress)]
-pub(in crate::http) struct ProgressView {
-    /// Of the step, 0 to 100.
-    percent: f64,
-    #[serde(flatten)]
-    progress: Progress,
 }
 
 /// Paths of a job's parts.
@@ -147,9 +141,9 @@ pub(in crate::http) fn job_path(id: JobId) -> String {
 }
 
 impl JobView {
-    pub(in crate::http) fn new(job: Job) -> Self {
+    pub(in crate::http) fn new(job: Job, turn: TurnView) -> Self {
         let path = job_path(job.id);
-        let turn = TurnView::new(&job);
+        let progress = ProgressView::new(&job);
         let is_waiting_to_retry = job.state == JobState::Queued && job.error.is_some();
         Self {
             id: job.id.to_string(),
@@ -158,7 +152,7 @@ impl JobView {
             metadata: job.metadata,
             status: job.state,
             phase: job.phase,
-            progress: job.progress.map(ProgressView::new),
+            progress,
             commits: job.commits,
             turn,
             attempt: job.attempt,
@@ -170,6 +164,7 @@ impl JobView {
             deadline_at: job.scheduling.deadline_at,
             worker_id: job.lease_owner,
             error: job.error,
+            cancel: job.cancellation,
             warnings: job
                 .outcome
                 .as_ref()
@@ -191,14 +186,6 @@ impl JobView {
         }
     }
 
-    /// With what it waits for, if it does, and its place among those that do.
-    pub(in crate::http) fn waiting(self, waiting: Option<Waiting>, position: Option<u64>) -> Self {
-        Self {
-            turn: self.turn.waiting(waiting, position),
-            ..self
-        }
-    }
-
     pub(in crate::http) fn retained(self, until: Option<Timestamp>) -> Self {
         Self {
             retain_until: until,
@@ -206,20 +193,16 @@ impl JobView {
         }
     }
 
-    pub(in crate::http) fn with_attempts(self, attempts: Vec<Attempt>) -> Self {
+    /// With its attempts, and the seconds of each phase of the last one.
+    pub(in crate::http) fn whole(
+        self,
+        attempts: Vec<Attempt>,
+        seconds: &BTreeMap<Phase, f64>,
+    ) -> Self {
         Self {
             attempts: Some(attempts),
+            progress: self.progress.timed(seconds),
             ..self
-        }
-    }
-}
-
-impl ProgressView {
-    pub(in crate::http) fn new(progress: Progress) -> Self {
-        let percent = 100.0 * progress.step.finished as f64 / progress.step.total.max(1) as f64;
-        Self {
-            percent: percent.min(100.0),
-            progress,
         }
     }
 }
@@ -257,13 +240,13 @@ fn example_job() -> serde_json::Value {
     });
     let mut job = serde_json::json!({
         "id": "job_019abcde0123789a8bcdef0123456789", "object": "prune.job", "name": null, "metadata": {},
-        "status": "queued", "phase": null, "progress": null, "type": "prune",
+        "status": "queued", "phase": null, "progress": progress::example(), "type": "prune",
         "model": {"source": "hub", "id": "HuggingFaceTB/SmolLM2-135M", "revision": "main"},
         "method": {"type": MethodId::default().name()}, "sparsity": 0.5, "pattern": Pattern::default().to_string(),
         "calibration": {"dataset": C4.name, "n_samples": 16, "seq_len": null, "seed": 0},
         "evaluation": {"perplexity": [{"dataset": WIKITEXT2.name}], "seq_len": null, "windows": null, "max_tokens": 65_536},
         "commits": [], "attempt": 0, "max_attempts": 3, "failed_attempts": 0, "crash_count": 0, "retry_at": null, "deadline_seconds": null, "deadline_at": null,
-        "worker_id": null, "error": null, "results": null, "warnings": [],
+        "worker_id": null, "error": null, "cancel": null, "results": null, "warnings": [],
         "created_at": "2026-11-24T11:32:24.123Z", "started_at": null, "finished_at": null, "kept": false, "retain_until": null,
         "updated_at": "2026-11-24T11:32:24.123Z", "version": 1, "attempts": [],
         "links": links

@@ -2,6 +2,7 @@
 
 pub(super) mod job;
 pub(super) mod problem;
+pub(super) mod progress;
 pub(super) mod results;
-mod turn;
+pub(super) mod turn;
 pub(super) mod waiting;

@@ -58,6 +58,7 @@ pub(in crate::http) struct ProblemBody {
     errors: Vec<FieldProblem>,
     /// The states in which a job allows the action.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     allowed: Option<Vec<JobState>>,
 }
 
@@ -66,12 +67,15 @@ pub(in crate::http) struct ProblemBody {
 pub(in crate::http) struct FieldProblem {
     /// Where in the body, as a JSON pointer.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pointer: Option<String>,
     /// Which query parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     parameter: Option<String>,
     /// Which header.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     header: Option<String>,
     /// The kind of mistake.
     code: String,

@@ -25,9 +25,12 @@ pub(in crate::http) struct ResultsView {
     mean: Option<MeanResult>,
     /// What the models write after fixed prompts; not within a job.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     generations: Option<Vec<GenerationResult>>,
-    /// Warnings of the collapse guard.
-    warnings: Vec<Warning>,
+    /// Warnings of the collapse guard; not within a job, which has them itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    warnings: Option<Vec<Warning>>,
     /// Number of files of the artifact.
     artifact_count: usize,
     /// Bytes of all of them.
@@ -58,6 +61,7 @@ impl ResultsView {
         Self {
             tasks: results.tasks.clone(),
             generations: Some(results.generations.clone()),
+            warnings: Some(results.warnings.clone()),
             ..Self::new(outcome, report.is_comparison())
         }
     }
@@ -73,7 +77,7 @@ impl ResultsView {
             tasks: outcome.tasks,
             mean: outcome.mean,
             generations: None,
-            warnings: outcome.warnings,
+            warnings: None,
             artifact_count: outcome.file_count,
             artifact_size_bytes: outcome.size_bytes,
         }

@@ -27,7 +27,7 @@ pub(in crate::http) async fn hold(
     wait
 }
 
-/// Waits for the end of a job; returns the wait that was granted, and the job if it ended.
+/// Waits for the end of a job; returns the wait that was granted, and the job as it is then.
 ///
 /// A job that cannot be read by then was accepted all the same.
 pub(in crate::http) async fn until_over(
@@ -39,6 +39,5 @@ pub(in crate::http) async fn until_over(
         return (Duration::ZERO, None);
     };
     let granted = hold(state, job, wait, |job| job.state.is_terminal()).await;
-    let now = state.jobs.get_with_attempts(id).await.ok();
-    (granted, now.filter(|(job, _)| job.state.is_terminal()))
+    (granted, state.jobs.get_with_attempts(id).await.ok())
 }

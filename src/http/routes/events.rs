@@ -21,19 +21,22 @@ pub(super) struct EventsView {
     object: &'static str,
     /// Oldest first.
     data: Vec<Event>,
-    /// Pass it as `after` to go on.
-    last_seq: u64,
+    /// Whether there is a next page now.
+    has_more: bool,
+    /// Pass it as `cursor` to get the next page; later entries come after the last `seq`.
+    next_cursor: Option<String>,
 }
 
 /// Read a job's log
 ///
-/// What happened, in order and numbered without gaps: pass the last number you have as `after`.
+/// What happened, in order and numbered without gaps. To go on with a log that grows, pass the last `seq` you have as `after`.
 #[utoipa::path(
     get, path = "/jobs/{id}/events", tag = "jobs",
     params(
         ("id" = String, Path, description = "The job"),
         ("after" = Option<u64>, Query, description = "Only entries with a higher number"),
-        ("limit" = Option<u32>, Query, description = "Most entries to get", minimum = 1, maximum = 1000),
+        ("limit" = Option<u32>, Query, description = "Length of the page", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before", pattern = "^[0-9]{1,18}$"),
     ),
     responses(
         (status = 200, description = "The entries", body = EventsView),
@@ -46,15 +49,21 @@ pub(super) async fn list_events(
     JobPath(id): JobPath,
     mut parameters: Parameters,
 ) -> Result<Json<EventsView>, Problem> {
-    let after = parameters.take_with("after", number).unwrap_or(0);
+    let after = parameters.take_with("after", number);
+    let cursor = parameters.take_with("cursor", number);
     let limit = parameters.limit(DEFAULT_LIMIT, MAX_LIMIT);
     parameters.finish()?;
-    let data = state.jobs.events(id, after, limit).await?;
-    let last_seq = data.last().map_or(after, |event| event.seq);
+    let after = after.max(cursor).unwrap_or(0);
+    // One more than asked tells whether there is a next page.
+    let mut data = state.jobs.events(id, after, limit + 1).await?;
+    let has_more = data.len() > limit as usize;
+    data.truncate(limit as usize);
+    let last = data.last().filter(|_| has_more);
     Ok(Json(EventsView {
         object: "list",
+        has_more,
+        next_cursor: last.map(|event| event.seq.to_string()),
         data,
-        last_seq,
     }))
 }
 

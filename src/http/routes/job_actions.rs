@@ -8,6 +8,8 @@ use super::jobs::whole_job;
 use crate::domain::JobId;
 use crate::domain::job::state::Action;
 use crate::http::HttpState;
+use crate::http::input::body::OptionalBody;
+use crate::http::input::body_schema::CancelBody;
 use crate::http::input::conditional::expected_version;
 use crate::http::input::path::JobPath;
 use crate::http::input::query::NoParameters;
@@ -28,19 +30,23 @@ async fn ask(
 /// Cancel a job
 ///
 /// A job without a worker is cancelled at once. A running one becomes `cancelling` until its worker has stopped,
-/// which takes seconds. Idempotent.
+/// which takes seconds. The body may say who asks for it and why, which the job then shows. Idempotent: the first
+/// cancellation stays.
 #[utoipa::path(
     post, path = "/jobs/{id}/cancel", tag = "jobs",
     params(
         ("id" = String, Path, description = "The job"),
-        ("If-Match" = Option<String>, Header, description = "Only while the job has this `ETag`"),
+        ("If-Match" = Option<String>, Header, description = "Only while the job has this `ETag`; progress since then does not matter"),
     ),
+    request_body(content = Option<CancelBody>, content_type = "application/json"),
     responses(
         (status = 200, description = "The job", body = JobView),
         (status = 403, description = "`cross_origin`"),
         (status = 404, description = "`job_not_found`"),
         (status = 409, description = "`invalid_transition`"),
         (status = 412, description = "`version_mismatch`"),
+        (status = 413, description = "`payload_too_large`"),
+        (status = 415, description = "`unsupported_media_type`"),
     )
 )]
 pub(super) async fn cancel_job(
@@ -48,8 +54,11 @@ pub(super) async fn cancel_job(
     State(state): State<HttpState>,
     JobPath(id): JobPath,
     headers: HeaderMap,
+    OptionalBody(body): OptionalBody,
 ) -> Result<Response, Problem> {
-    ask(&state, id, Action::Cancel, &headers).await
+    let if_version = expected_version(&headers)?;
+    let (job, attempts) = state.jobs.cancel(id, &body, if_version).await?;
+    Ok(whole_job(&state, job, attempts).await)
 }
 
 /// Pause a job

@@ -1,5 +1,6 @@
 //! `/v1/jobs` and `/v1/jobs/{id}`.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -13,17 +14,20 @@ use crate::domain::idempotency::{IdempotencyKey, KeyedRequest, Reply};
 use crate::domain::job::Job;
 use crate::domain::job::JobFilter;
 use crate::domain::job::event::Attempt;
+use crate::domain::job::state::JobState;
+use crate::domain::queue::{ClusterState, Places};
 use crate::engine::MethodId;
 use crate::http::HttpState;
 use crate::http::input::body::JsonBody;
 use crate::http::input::body_schema::JobBody;
-use crate::http::input::conditional::{is_unchanged, quoted};
+use crate::http::input::conditional::{is_unchanged, job_tag};
 use crate::http::input::idempotency::OptionalKey;
 use crate::http::input::path::JobPath;
 use crate::http::input::preferences;
 use crate::http::input::query::{NoParameters, Parameters};
 use crate::http::output::job::{JobView, ListView, job_path};
 use crate::http::output::problem::Problem;
+use crate::http::output::turn::TurnView;
 use crate::http::output::waiting;
 use crate::jobs::Submitted;
 
@@ -51,12 +55,12 @@ const MAX_LIMIT: u32 = 100;
     responses(
         (status = 200, description = "The job is over within the time that `Prefer` allows", body = JobView, headers(
             ("Location" = String, description = "The job"),
-            ("ETag" = String, description = "Its version"),
+            ("ETag" = String, description = "Changes with everything about the job but its place in the queue; `If-Match` takes it and overlooks progress"),
             ("Preference-Applied" = String, description = "`wait=SECONDS`"),
         )),
         (status = 202, description = "Accepted", body = JobView, headers(
             ("Location" = String, description = "The job"),
-            ("ETag" = String, description = "Its version"),
+            ("ETag" = String, description = "Changes with everything about the job but its place in the queue; `If-Match` takes it and overlooks progress"),
             ("Retry-After" = u32, description = "Seconds"),
             ("Preference-Applied" = String, description = "`wait=SECONDS`, if it was requested"),
             ("Idempotency-Replayed" = bool, description = "`true` where this is the answer to an earlier request under the same key"),
@@ -65,6 +69,7 @@ const MAX_LIMIT: u32 = 100;
         (status = 403, description = "`cross_origin`"),
         (status = 413, description = "`payload_too_large`"),
         (status = 415, description = "`unsupported_media_type`"),
+        (status = 404, description = "`job_not_found`"),
         (status = 422, description = "`model_not_found`, `unsupported_architecture`, `pattern_mismatch`, `dataset_not_found`, … : well-formed, and cannot be done; `idempotency_key_reused`: the key was sent with another body"),
     )
 )]
@@ -78,12 +83,19 @@ pub(super) async fn create_job(
     let submitted = submit(&state, key, &body.0).await?;
     let id = submitted.reply.job_id;
     let wait = preferences::wait(&headers);
-    let (granted, over) = match wait {
+    let (granted, now) = match wait {
         Some(wait) => waiting::until_over(&state, id, wait).await,
         None => (Duration::ZERO, None),
     };
-    let mut response = match over {
-        Some((job, attempts)) => whole_job(&state, job, attempts).await,
+    let mut response = match now {
+        Some((job, attempts)) => {
+            let is_over = job.state.is_terminal();
+            let mut response = whole_job(&state, job, attempts).await;
+            if !is_over {
+                *response.status_mut() = StatusCode::ACCEPTED;
+            }
+            response
+        }
         None => accepted(submitted.reply),
     };
     insert(&mut response, header::LOCATION, &job_path(id));
@@ -103,9 +115,9 @@ async fn submit(
 ) -> Result<Submitted, Problem> {
     let cluster = state.jobs.cluster_state().await;
     let describe = |job: &Job| {
-        let waiting = cluster.as_ref().and_then(|cluster| cluster.why_waits(job));
-        let view = JobView::new(job.clone()).waiting(waiting, None);
-        let body = serde_json::to_string(&view.with_attempts(Vec::new()));
+        let turn = turn(job, cluster.as_ref(), &Places::default());
+        let view = JobView::new(job.clone(), turn);
+        let body = serde_json::to_string(&view.whole(Vec::new(), &BTreeMap::new()));
         body.unwrap_or_else(|error| unreachable!("a job can be written as JSON: {error}"))
     };
     let request = key.map(|key| KeyedRequest::new("POST /jobs", key, body));
@@ -120,11 +132,8 @@ fn accepted(reply: Reply) -> Response {
         (header::RETRY_AFTER, POLL_SECONDS),
     ];
     let mut response = (StatusCode::ACCEPTED, headers, reply.body).into_response();
-    insert(
-        &mut response,
-        header::ETAG,
-        &quoted(&reply.version.to_string()),
-    );
+    let tag = job_tag(reply.version, reply.created_at);
+    insert(&mut response, header::ETAG, &tag);
     response
 }
 
@@ -171,11 +180,11 @@ pub(super) async fn list_jobs(
     let page = state.jobs.list(&filter, cursor, limit).await?;
     let counts = state.jobs.counts().await?;
     let cluster = state.jobs.cluster_state_of(&page.jobs).await;
+    let places = state.jobs.places(&page.jobs).await;
     let view = |job: Job| {
-        let waiting = cluster.as_ref().and_then(|now| now.why_waits(&job));
+        let turn = turn(&job, cluster.as_ref(), &places);
         let retained = state.jobs.retain_until(&job);
-        let view = JobView::new(job).waiting(waiting, None);
-        view.retained(retained)
+        JobView::new(job, turn).retained(retained)
     };
     Ok(Json(ListView {
         object: "list",
@@ -193,7 +202,7 @@ fn list<T: FromStr<Err = String>>(text: &str) -> Result<Vec<T>, String> {
 
 /// Get a job
 ///
-/// Answers 304 while nothing changed. `Retry-After` says when to ask again; a job that is over has none.
+/// Answers 304 while nothing changed, unless the job is queued: its place may have. `Retry-After` says when to ask again; a job that is over has none.
 #[utoipa::path(
     get, path = "/jobs/{id}", tag = "jobs",
     params(
@@ -203,7 +212,7 @@ fn list<T: FromStr<Err = String>>(text: &str) -> Result<Vec<T>, String> {
     ),
     responses(
         (status = 200, description = "The job", body = JobView, headers(
-            ("ETag" = String, description = "Its version"),
+            ("ETag" = String, description = "Changes with everything about the job but its place in the queue; `If-Match` takes it and overlooks progress"),
             ("Retry-After" = u32, description = "Seconds; while it is not over"),
             ("Preference-Applied" = String, description = "`wait=SECONDS`, if it was requested"),
         )),
@@ -217,7 +226,7 @@ pub(super) async fn get_job(
     JobPath(id): JobPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let is_seen = |job: &Job| is_unchanged(&headers, &quoted(&job.version.to_string()));
+    let is_seen = |job: &Job| is_unchanged(&headers, &job_tag(job.version, job.updated_at));
     let mut granted = None;
     if let Some(wait) = preferences::wait(&headers) {
         let has_seen_one = headers.contains_key(header::IF_NONE_MATCH);
@@ -226,7 +235,8 @@ pub(super) async fn get_job(
         granted = Some(waiting::hold(&state, job, wait, is_as_wanted).await);
     }
     let (job, attempts) = state.jobs.get_with_attempts(id).await?;
-    let mut response = if is_seen(&job) {
+    // Of a queued job the answer also tells what others do: its place, and why it waits.
+    let mut response = if is_seen(&job) && job.state != JobState::Queued {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
         describe(&mut response, &job);
         response
@@ -242,25 +252,30 @@ pub(super) async fn get_job(
 pub(super) async fn whole_job(state: &HttpState, job: Job, attempts: Vec<Attempt>) -> Response {
     let mut response = StatusCode::OK.into_response();
     describe(&mut response, &job);
-    let cluster = state
-        .jobs
-        .cluster_state_of(std::slice::from_ref(&job))
-        .await;
-    let waiting = cluster.and_then(|cluster| cluster.why_waits(&job));
-    let position = state.jobs.position(&job).await;
+    let only = std::slice::from_ref(&job);
+    let cluster = state.jobs.cluster_state_of(only).await;
+    let places = state.jobs.places(only).await;
+    let seconds = state.jobs.phase_seconds(&job).await;
+    let turn = turn(&job, cluster.as_ref(), &places);
     let retained = state.jobs.retain_until(&job);
-    let view = JobView::new(job)
-        .waiting(waiting, position)
-        .retained(retained);
-    let body = Json(view.with_attempts(attempts)).into_response();
+    let view = JobView::new(job, turn).retained(retained);
+    let body = Json(view.whole(attempts, &seconds)).into_response();
     let (body_parts, body) = body.into_parts();
     response.headers_mut().extend(body_parts.headers);
     *response.body_mut() = body;
     response
 }
 
+fn turn(job: &Job, cluster: Option<&ClusterState>, places: &Places) -> TurnView {
+    match cluster {
+        Some(cluster) => TurnView::waiting(job, cluster, places),
+        None => TurnView::new(job),
+    }
+}
+
 fn describe(response: &mut Response, job: &Job) {
-    insert(response, header::ETAG, &quoted(&job.version.to_string()));
+    let tag = job_tag(job.version, job.updated_at);
+    insert(response, header::ETAG, &tag);
     if !job.state.is_terminal() {
         response
             .headers_mut()

@@ -5,6 +5,7 @@ mod capabilities;
 mod events;
 mod job_actions;
 mod jobs;
+mod models;
 pub(in crate::http) mod operations;
 mod queue;
 mod results;
@@ -24,9 +25,14 @@ pub(in crate::http) fn all(router: OpenApiRouter<HttpState>) -> OpenApiRouter<Ht
         .routes(routes!(streams::stream_all))
         .nest("/v1", webhook_routes())
         .nest("/v1", worker_routes())
+        .nest(
+            "/v1",
+            OpenApiRouter::new().routes(routes!(models::list_models)),
+        )
         .routes(routes!(capabilities::get_capabilities))
         .merge(health_routes())
         .routes(routes!(operations::version))
+        .routes(routes!(operations::home))
 }
 
 /// Everything about jobs, relative to the version's prefix.
@@ -46,13 +52,18 @@ pub(in crate::http) fn job_routes() -> OpenApiRouter<HttpState> {
         .routes(routes!(results::get_report))
         .routes(routes!(artifacts::list_artifacts))
         .routes(routes!(artifacts::get_artifact))
+        .routes(routes!(artifacts::get_archive))
 }
 
 /// Everything about webhooks, relative to the version's prefix.
 fn webhook_routes() -> OpenApiRouter<HttpState> {
     OpenApiRouter::new()
         .routes(routes!(webhooks::create_webhook, webhooks::list_webhooks))
-        .routes(routes!(webhooks::get_webhook, webhooks::delete_webhook))
+        .routes(routes!(
+            webhooks::get_webhook,
+            webhooks::change_webhook,
+            webhooks::delete_webhook
+        ))
         .routes(routes!(webhooks::rotate_secret))
         .routes(routes!(webhooks::enable_webhook))
         .routes(routes!(webhooks::test_webhook))

@@ -1,9 +1,9 @@
-//! What operators and their tools ask: `/livez`, `/readyz`, `/version`, `/metrics`.
+//! What operators and their tools ask: `/`, `/livez`, `/readyz`, `/version`, `/metrics`.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Response};
 use serde::Serialize;
 
 use crate::http::HttpState;
@@ -39,6 +39,14 @@ pub(super) struct Version {
     name: &'static str,
     /// Its version.
     version: &'static str,
+}
+
+/// Find the way
+///
+/// A page that leads to the rest.
+#[utoipa::path(get, path = "/", tag = "operations", responses((status = 200, description = "The page", body = String, content_type = "text/html")))]
+pub(super) async fn home(_: NoParameters) -> Html<&'static str> {
+    Html(include_str!("home.html"))
 }
 
 /// Ask whether the process lives

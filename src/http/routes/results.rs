@@ -14,7 +14,7 @@ use crate::http::output::results::ResultsView;
 
 /// A report of either type.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[serde(untagged)]
+#[serde(tag = "type", rename_all = "snake_case")]
 #[schema(as = JobReport)]
 pub(super) enum ReportView {
     /// Of a job of the type `prune`: its `secateur.json`.
@@ -46,7 +46,7 @@ pub(super) async fn get_results(
 
 /// Get the whole report
 ///
-/// The same document as the artifact's `secateur.json` or `evaluation.json`: inputs with their digests, every pruned
+/// The artifact's `secateur.json` or `evaluation.json` with its `type`: inputs with their digests, every pruned
 /// linear, what was measured, timings.
 #[utoipa::path(
     get, path = "/jobs/{id}/report", tag = "results",

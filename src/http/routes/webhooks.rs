@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::domain::webhook::{Delivery, DeliveryError, DeliveryState, Webhook, WebhookEvent};
 use crate::http::HttpState;
 use crate::http::input::body::JsonBody;
-use crate::http::input::body_schema::WebhookBody;
+use crate::http::input::body_schema::{WebhookBody, WebhookChangeBody};
 use crate::http::input::path::{DeliveryPath, WebhookPath};
 use crate::http::input::query::{NoParameters, Parameters};
 use crate::http::output::problem::Problem;
@@ -188,6 +188,33 @@ pub(super) async fn get_webhook(
     WebhookPath(id): WebhookPath,
 ) -> Result<Json<WebhookView>, Problem> {
     Ok(Json(WebhookView::new(state.webhooks.get(id).await?)))
+}
+
+/// Change a webhook
+///
+/// What the body leaves out stays as it is. `"enabled": false` stops it until it is enabled again; what happens meanwhile is
+/// not sent later.
+#[utoipa::path(
+    patch, path = "/webhooks/{id}", tag = "webhooks",
+    params(("id" = String, Path, description = "The webhook")),
+    request_body(content = WebhookChangeBody, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The webhook", body = WebhookView),
+        (status = 400, description = "`invalid_request`"),
+        (status = 403, description = "`cross_origin`"),
+        (status = 404, description = "`webhook_not_found`"),
+        (status = 413, description = "`payload_too_large`"),
+        (status = 415, description = "`unsupported_media_type`"),
+    )
+)]
+pub(super) async fn change_webhook(
+    _: NoParameters,
+    State(state): State<HttpState>,
+    WebhookPath(id): WebhookPath,
+    body: JsonBody,
+) -> Result<Json<WebhookView>, Problem> {
+    let changed = state.webhooks.change(id, &body.0).await?;
+    Ok(Json(WebhookView::new(changed)))
 }
 
 /// Delete a webhook

@@ -39,7 +39,10 @@ impl Watches {
         if let Some(sender) = jobs.get(&job.id) {
             // What was seen for others may be older.
             sender.send_if_modified(|seen| {
-                let is_newer = seen.as_ref().is_some_and(|seen| seen.version < job.version);
+                let newer = (job.version, job.updated_at);
+                let is_newer = seen
+                    .as_ref()
+                    .is_some_and(|seen| (seen.version, seen.updated_at) < newer);
                 if is_newer {
                     *seen = Some(Arc::clone(job));
                 }
@@ -65,12 +68,13 @@ impl Watches {
         while !self.is_forgotten(id, &sender) {
             match self.store.lookup_job(id).await {
                 Ok(found) => {
-                    let version = |seen: &Seen| seen.as_ref().map(|job| job.version);
+                    let moment =
+                        |seen: &Seen| seen.as_ref().map(|job| (job.version, job.updated_at));
                     let found = found.map(Arc::new);
                     sender.send_if_modified(|seen| {
                         // Whoever has begun to wait meanwhile may have seen more.
                         let is_new =
-                            found.is_none() != seen.is_none() || version(&found) > version(seen);
+                            found.is_none() != seen.is_none() || moment(&found) > moment(seen);
                         if is_new {
                             *seen = found;
                         }

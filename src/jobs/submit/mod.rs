@@ -38,13 +38,14 @@ impl Jobs {
         if let Some(request) = key
             && let Some(earlier) = self.parts.store.lookup_earlier(request).await?
         {
-            return repeated(earlier);
+            return self.repeated(earlier).await;
         }
         let job = self.check(body).await?;
         self.check_room().await?;
         let answer = |job: &Job| Reply {
             job_id: job.id,
             version: job.version,
+            created_at: job.created_at,
             body: describe(job),
         };
         let store = &self.parts.store;
@@ -62,7 +63,7 @@ impl Jobs {
                     is_repeated: false,
                 })
             }
-            Inserted::Earlier(earlier) => repeated(earlier),
+            Inserted::Earlier(earlier) => self.repeated(earlier).await,
         }
     }
 
@@ -84,6 +85,20 @@ impl Jobs {
         Ok(job)
     }
 
+    /// The answer to an earlier request, unless its job was deleted since.
+    async fn repeated(&self, earlier: Earlier) -> Result<Submitted, Error> {
+        match earlier {
+            Earlier::Same(reply) => {
+                self.get(reply.job_id).await?;
+                Ok(Submitted {
+                    reply,
+                    is_repeated: true,
+                })
+            }
+            Earlier::Other => Err(Error::KeyReused),
+        }
+    }
+
     fn announce(&self, job: &Job) {
         if let Some(spec) = job.spec.known() {
             check::count(spec);
@@ -102,15 +117,5 @@ impl Jobs {
             seconds,
             nanos,
         )))
-    }
-}
-
-fn repeated(earlier: Earlier) -> Result<Submitted, Error> {
-    match earlier {
-        Earlier::Same(reply) => Ok(Submitted {
-            reply,
-            is_repeated: true,
-        }),
-        Earlier::Other => Err(Error::KeyReused),
     }
 }

@@ -54,13 +54,11 @@ impl Observer for Part<'_, '_> {
     fn progress(&mut self, progress: PassProgress) {
         let share = progress.tokens as f64 / progress.total_tokens.max(1) as f64;
         let own = (share.min(1.0) * self.weight as f64) as u64;
-        self.tally.listener.progress(Step {
-            name: self.name.clone(),
-            finished: (self.tally.done + own).min(self.tally.total),
-            total: self.tally.total,
-            unit: "tokens".to_owned(),
-            eta_seconds: None,
-        });
+        let (total, name) = (self.tally.total, self.name.clone());
+        let finished = (self.tally.done + own).min(total);
+        self.tally
+            .listener
+            .progress(Step::new(name, "tokens", finished, total));
     }
 
     fn should_stop(&self) -> bool {

@@ -58,10 +58,14 @@ impl HubOptions {
         if !self.offline {
             return Ok(HubReach::Online);
         }
-        let client = self.client("the cache")?;
         Ok(HubReach::Offline {
-            cache_dir: client.cache_dir().to_path_buf(),
+            cache_dir: self.cache_in_use()?,
         })
+    }
+
+    /// Where the client library keeps what it fetches.
+    pub fn cache_in_use(&self) -> Result<PathBuf, HubError> {
+        Ok(self.client("the cache")?.cache_dir().to_path_buf())
     }
 }
 

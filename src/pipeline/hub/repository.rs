@@ -84,14 +84,9 @@ impl<K: RepoType> Repository<K> {
         let total = finished.saturating_add(wanted_bytes);
         for file in wanted {
             let mut report = |bytes: u64| {
-                progress(Step {
-                    name: file.name.clone(),
-                    // A server may send more than it listed.
-                    finished: finished + bytes.min(file.size_bytes),
-                    total,
-                    unit: "bytes".to_owned(),
-                    eta_seconds: None,
-                });
+                // A server may send more than it listed.
+                let finished = finished + bytes.min(file.size_bytes);
+                progress(Step::new(file.name.clone(), "bytes", finished, total));
             };
             report(0);
             entries.push(self.download(file, &mut report).await?);

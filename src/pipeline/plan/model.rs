@@ -42,6 +42,7 @@ impl ModelSource {
         let library = ModelLibrary {
             models_dir: attempt.models_dir.clone(),
             bundled_dir: attempt.bundled_dir.clone(),
+            hub_cache: None,
         };
         Ok(match model {
             ModelRef::Hub { id, revision } => Self::Hub {

@@ -54,7 +54,11 @@ pub(super) enum Rule {
     /// A number, the upper bound excluded.
     NumberBelow(Range<f64>),
     /// The one list of words that is supported.
-    Exactly(Vec<&'static str>),
+    Exactly {
+        /// What the schema calls one of them.
+        name: &'static str,
+        words: Vec<&'static str>,
+    },
     /// A list.
     List {
         entry: Box<Self>,
@@ -108,6 +112,8 @@ pub(super) struct Variant {
     named: Option<(&'static str, &'static str)>,
     /// What the tag may say.
     words: Vec<&'static str>,
+    /// What the schema calls one of several words.
+    words_name: Option<&'static str>,
     object: Object,
 }
 
@@ -200,10 +206,21 @@ impl Object {
 }
 
 impl Variant {
-    pub(super) fn new(words: Vec<&'static str>, object: Object) -> Self {
+    pub(super) fn new(word: &'static str, object: Object) -> Self {
+        Self {
+            named: None,
+            words: vec![word],
+            words_name: None,
+            object,
+        }
+    }
+
+    /// One kind under several words.
+    pub(super) fn any_of(name: &'static str, words: Vec<&'static str>, object: Object) -> Self {
         Self {
             named: None,
             words,
+            words_name: Some(name),
             object,
         }
     }

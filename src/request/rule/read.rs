@@ -57,7 +57,7 @@ impl Rule {
                     of_number(|number| range.contains(&number), &bounds, value),
                 )
             }
-            Self::Exactly(words) => errors.take(at, exactly(words, value)),
+            Self::Exactly { words, .. } => errors.take(at, exactly(words, value)),
             Self::List {
                 entry,
                 count,

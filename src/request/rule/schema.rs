@@ -13,7 +13,7 @@ impl Rule {
     /// The schema; what has a name of its own goes to the components.
     pub(in crate::request) fn schema(&self, components: &mut Components) -> Value {
         match self {
-            Self::Text(text) => text.schema(),
+            Self::Text(text) => text.schema(components),
             Self::Flag => json!({"type": "boolean"}),
             Self::Integer { range, .. } => {
                 json!({"type": "integer", "minimum": range.start(), "maximum": range.end()})
@@ -26,10 +26,13 @@ impl Rule {
                 let (least, below) = (number(range.start), number(range.end));
                 json!({"type": "number", "minimum": least, "exclusiveMaximum": below})
             }
-            Self::Exactly(words) => json!({
-                "type": "array", "minItems": words.len(), "maxItems": words.len(),
-                "items": {"type": "string", "enum": words},
-            }),
+            Self::Exactly { name, words } => {
+                components.insert(name, json!({"type": "string", "enum": words}));
+                json!({
+                    "type": "array", "minItems": words.len(), "maxItems": words.len(),
+                    "items": reference(name),
+                })
+            }
             Self::List {
                 entry,
                 count,
@@ -49,7 +52,8 @@ impl Rule {
             }
             Self::Pairs { key, value, most } => json!({
                 "type": "object", "maxProperties": most,
-                "propertyNames": key.schema(), "additionalProperties": value.schema(),
+                "propertyNames": key.schema(components),
+                "additionalProperties": value.schema(components),
             }),
             Self::Object(object) => object.schema(None, &[], components),
             Self::Tagged {
@@ -64,7 +68,7 @@ impl Rule {
                 one_of(schemas.collect())
             }
             Self::Short { text, full, .. } => {
-                let mut schemas = vec![text.schema()];
+                let mut schemas = vec![text.schema(components)];
                 match full.schema(components) {
                     Value::Object(mut map) if map.contains_key("oneOf") => {
                         let alternatives = map.remove("oneOf").unwrap_or_default();
@@ -83,10 +87,16 @@ impl Rule {
 }
 
 impl TextRule {
-    fn schema(&self) -> Value {
+    fn schema(&self, components: &mut Components) -> Value {
         let mut schema = self.keywords.clone();
         schema["type"] = json!("string");
-        schema
+        match self.name {
+            Some(name) => {
+                components.insert(name, schema);
+                reference(name)
+            }
+            None => schema,
+        }
     }
 }
 
@@ -142,7 +152,7 @@ impl Variant {
         shared: &[Field],
         components: &mut Components,
     ) -> Value {
-        let words = json!({"type": "string", "enum": self.words});
+        let words = self.tag_schema(components);
         let is_own = |value: &Value| {
             value
                 .as_str()
@@ -165,10 +175,27 @@ impl Variant {
     }
 }
 
+impl Variant {
+    /// What the tag may say.
+    fn tag_schema(&self, components: &mut Components) -> Value {
+        match (self.words_name, &self.words[..]) {
+            (Some(name), words) => {
+                components.insert(name, json!({"type": "string", "enum": words}));
+                reference(name)
+            }
+            (None, words) => json!({"type": "string", "const": words[0]}),
+        }
+    }
+}
+
 /// Puts a schema under its name, and refers to it.
 fn refer(name: &'static str, doc: &str, mut schema: Value, components: &mut Components) -> Value {
     schema["description"] = json!(doc);
     components.insert(name, schema);
+    reference(name)
+}
+
+fn reference(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
@@ -181,11 +208,10 @@ fn one_of(mut schemas: Vec<Value>) -> Value {
 
 /// The same, or `null`.
 fn or_null(mut schema: Value) -> Value {
-    if let Some(kind) = schema.get_mut("type") {
+    if schema.get("const").is_none()
+        && let Some(kind) = schema.get_mut("type")
+    {
         *kind = json!([kind, "null"]);
-        if let Some(Value::Array(values)) = schema.get_mut("enum") {
-            values.push(Value::Null);
-        }
         return schema;
     }
     let nothing = json!({"type": "null"});

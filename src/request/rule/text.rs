@@ -10,6 +10,8 @@ use crate::request::limits;
 
 /// A string: what its schema says, and what is checked.
 pub(in crate::request) struct TextRule {
+    /// Its name in the schema, if it has one.
+    pub(super) name: Option<&'static str>,
     pub(super) keywords: Value,
     pub(super) check: Box<CheckText>,
 }
@@ -24,7 +26,8 @@ const PATH: &str = "[A-Za-z0-9_-][A-Za-z0-9_.-]*";
 const HUB_ID: &str =
     r"(?!.*(--|\.\.))[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}";
 const REVISION: &str = r"^(?!.*\.\.)(?!(.*/)?\.(/|$))[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$";
-const NO_CONTROLS: &str = r"^\P{Cc}*$";
+// `\P{Cc}`, for validators that do not know Unicode's categories.
+const NO_CONTROLS: &str = r"^[^\x00-\x1F\x7F-\x9F]*$";
 
 impl TextRule {
     pub(in crate::request) fn new(
@@ -32,7 +35,16 @@ impl TextRule {
         check: impl Fn(&str) -> Result<(), Wrong> + 'static,
     ) -> Self {
         let check = Box::new(check);
-        Self { keywords, check }
+        Self {
+            name: None,
+            keywords,
+            check,
+        }
+    }
+
+    pub(in crate::request) fn named(self, name: &'static str) -> Self {
+        let name = Some(name);
+        Self { name, ..self }
     }
 
     /// A string that one function takes apart; its error is the detail.

@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use super::columns::{Columns, milliseconds, readable, to_json};
 use super::jobs::job_columns;
 use super::{Connection, Connections, Database, Reading, Row, Writing, attempts, events, jobs};
-use crate::domain::job::Job;
 use crate::domain::job::event::EventKind;
 use crate::domain::job::failure::{AttemptFailure, JobError};
 use crate::domain::job::state::{Action, JobState};
+use crate::domain::job::{Cancellation, Job};
 use crate::domain::{ErrorCode, JobId};
 use crate::store::{JobActions, Requested, StoreError, StoreFuture, failed};
 
@@ -29,16 +29,22 @@ const LOCK: &str = concat!(
 const CHANGE: &str = "\
 update jobs set state = $3, finished_at = $4, updated_at = $5, queued_at = $6, run_after = $7, failed_attempts = $8, \
 crash_count = $9, error = $10, deadline_at = $11, phase = case when $3 = 'queued' then null else phase end, \
-progress = case when $3 = 'queued' then null else progress end, version = version + 1 \
+progress = $12, cancellation = $13, version = version + 1 \
 where id = $1 and state = $2";
 
 const FIND_USER: &str = "\
 select jobs.id from job_sources join jobs on jobs.id = job_id \
 where source_id = $1 and state in ('queued', 'running', 'pausing', 'paused', 'cancelling') limit 1";
 
+/// So that the message that tells of the deletion comes after all others.
+const RAISE_VERSION: &str = "update jobs set version = version + 1 where id = $1";
+
 const DELETE: &str = "delete from jobs where id = $1";
 
-const INSERT_DELETED: &str = "insert into deleted_jobs (id, deleted_at) values ($1, $2)";
+/// The last event, which is that of the deletion, outlives the log.
+const INSERT_DELETED: &str = "\
+insert into deleted_jobs (id, deleted_at, number, seq, attempt) \
+select job_id, at, number, seq, attempt from events where job_id = $1 order by seq desc limit 1";
 
 const LIST_DELETED: &str = concat!("select id from deleted_jobs where id ", any_of!("$1"));
 
@@ -65,7 +71,35 @@ impl JobActions for Database {
         Connections::bounded(async move {
             let mut writing = Writing::begin(self).await?;
             let (transaction, now) = (&mut writing.transaction, writing.now);
-            let done = act(transaction, id, action, if_version, now).await?;
+            let asked = ActionRequest {
+                action,
+                if_version,
+                by: None,
+                reason: None,
+            };
+            let done = act(transaction, id, asked, now).await?;
+            writing.commit("change a job").await?;
+            Ok(done)
+        })
+    }
+
+    fn cancel<'a>(
+        &'a self,
+        id: JobId,
+        if_version: Option<u64>,
+        by: Option<&'a str>,
+        reason: Option<&'a str>,
+    ) -> StoreFuture<'a, Option<Requested>> {
+        Connections::bounded(async move {
+            let mut writing = Writing::begin(self).await?;
+            let (transaction, now) = (&mut writing.transaction, writing.now);
+            let asked = ActionRequest {
+                action: Action::Cancel,
+                if_version,
+                by: by.map(str::to_owned),
+                reason: reason.map(str::to_owned),
+            };
+            let done = act(transaction, id, asked, now).await?;
             writing.commit("change a job").await?;
             Ok(done)
         })
@@ -187,13 +221,26 @@ pub(super) async fn lock_row(
         .map_err(failed("look up a job"))
 }
 
+/// What is asked of a job.
+struct ActionRequest {
+    action: Action,
+    if_version: Option<u64>,
+    by: Option<String>,
+    reason: Option<String>,
+}
+
 async fn act(
     connection: &mut Connection,
     id: JobId,
-    action: Action,
-    if_version: Option<u64>,
+    asked: ActionRequest,
     now: Timestamp,
 ) -> Result<Option<Requested>, StoreError> {
+    let ActionRequest {
+        action,
+        if_version,
+        by,
+        reason,
+    } = asked;
     let Some(job) = lock(connection, id).await? else {
         return Ok(None);
     };
@@ -208,14 +255,28 @@ async fn act(
             return Ok(Some(Requested::InUse(user)));
         }
         let attempts = attempts::list(connection, id).await?;
-        delete(connection, id, now).await?;
+        sqlx::query(RAISE_VERSION)
+            .bind(id.to_string())
+            .execute(&mut *connection)
+            .await
+            .map_err(failed("delete a job"))?;
+        events::append(connection, id, job.attempt, &event(action, next), now).await?;
+        delete(connection, id).await?;
         return Ok(Some(Requested::Done(Box::new(job), attempts)));
     }
     if next == job.state {
         let attempts = attempts::list(connection, id).await?;
         return Ok(Some(Requested::Unchanged(Box::new(job), attempts)));
     }
-    change(connection, &job, &after(&job, action, next, now), now).await?;
+    let mut after = after(&job, action, next, now);
+    if action == Action::Cancel {
+        after.cancellation = Some(Cancellation {
+            requested_at: now,
+            by,
+            reason,
+        });
+    }
+    change(connection, &job, &after, now).await?;
     events::append(connection, id, job.attempt, &event(action, next), now).await?;
     let changed = jobs::with_attempts(connection, id).await?;
     Ok(changed.map(|(job, attempts)| Requested::Done(Box::new(job), attempts)))
@@ -287,6 +348,8 @@ fn after(job: &Job, action: Action, next: JobState, now: Timestamp) -> Job {
         failed_attempts: 0,
         crash_count: 0,
         error: None,
+        progress: None,
+        cancellation: None,
         scheduling: job.scheduling.clone().begun_at(now),
         ..changed
     }
@@ -299,7 +362,8 @@ fn event(action: Action, next: JobState) -> EventKind {
         (Action::Pause, JobState::Pausing) => EventKind::Pausing,
         (Action::Pause, _) => EventKind::Paused,
         (Action::Cancel, JobState::Cancelling) => EventKind::Cancelling,
-        (Action::Cancel | Action::Delete, _) => EventKind::Cancelled,
+        (Action::Cancel, _) => EventKind::Cancelled,
+        (Action::Delete, _) => EventKind::Deleted,
     }
 }
 
@@ -322,24 +386,25 @@ async fn change(
         .bind(i64::from(after.crash_count))
         .bind(after.error.as_ref().map(to_json))
         .bind(after.scheduling.deadline_at.map(Timestamp::as_millisecond))
+        .bind(after.progress.as_ref().map(to_json))
+        .bind(after.cancellation.as_ref().map(to_json))
         .execute(connection)
         .await
         .map_err(failed("change a job"))?;
     Ok(())
 }
 
-async fn delete(connection: &mut Connection, id: JobId, now: Timestamp) -> Result<(), StoreError> {
-    sqlx::query(DELETE)
+async fn delete(connection: &mut Connection, id: JobId) -> Result<(), StoreError> {
+    sqlx::query(INSERT_DELETED)
         .bind(id.to_string())
         .execute(&mut *connection)
         .await
-        .map_err(failed("delete a job"))?;
-    sqlx::query(INSERT_DELETED)
+        .map_err(failed("note that a job was deleted"))?;
+    sqlx::query(DELETE)
         .bind(id.to_string())
-        .bind(now.as_millisecond())
         .execute(connection)
         .await
-        .map_err(failed("note that a job was deleted"))?;
+        .map_err(failed("delete a job"))?;
     Ok(())
 }
 

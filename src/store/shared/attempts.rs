@@ -12,12 +12,16 @@ use crate::domain::report::manifest::JobReport;
 use crate::domain::spec::JobType;
 use crate::store::{Claim, Lease, StoreError, failed};
 
-const INSERT: &str = "insert into attempts (job_id, attempt, worker_id, device, started_at) values ($1, $2, $3, $4, $5)";
+const INSERT: &str = "\
+insert into attempts (job_id, attempt, worker_id, device, started_at, host) \
+values ($1, $2, $3, $4, $5, (select host from workers where id = $3))";
+
+const SET_LOG_TAIL: &str = "update attempts set log_tail = $3 where job_id = $1 and attempt = $2";
 
 const CLOSE: &str = "update attempts set finished_at = $3, outcome = $4, error = $5 where job_id = $1 and attempt = $2";
 
 const LIST: &str = "\
-select attempt, worker_id, device, started_at, finished_at, outcome, error from attempts where job_id = $1 order by attempt";
+select attempt, worker_id, host, device, started_at, finished_at, outcome, error, log_tail from attempts where job_id = $1 order by attempt";
 
 const PUBLISH: &str =
     "insert into publications (job_id, attempt, manifest, files) values ($1, $2, $3, $4)";
@@ -42,6 +46,22 @@ pub(super) async fn insert(
         .execute(connection)
         .await
         .map_err(failed("store an attempt"))?;
+    Ok(())
+}
+
+/// Notes the end of the log of an attempt.
+pub(super) async fn set_log_tail(
+    connection: &mut Connection,
+    lease: &Lease,
+    tail: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(SET_LOG_TAIL)
+        .bind(lease.job_id.to_string())
+        .bind(i64::from(lease.attempt))
+        .bind(tail)
+        .execute(connection)
+        .await
+        .map_err(failed("store the end of a log"))?;
     Ok(())
 }
 
@@ -79,11 +99,13 @@ pub(super) async fn list(
         Ok(Attempt {
             attempt: columns.count("attempt")?,
             worker_id: columns.get("worker_id")?,
+            host: columns.get("host")?,
             device: columns.get("device")?,
             started_at: columns.time("started_at")?,
             finished_at: columns.optional_time("finished_at")?,
             outcome: columns.optional_word("outcome").unwrap_or_default(),
             error: columns.optional_json("error").unwrap_or_default(),
+            log_tail: columns.get("log_tail")?,
         })
     };
     rows.iter().map(attempt).collect()

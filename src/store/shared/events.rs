@@ -11,8 +11,15 @@ use crate::store::{EventStore, StoreError, StoreFuture, failed};
 
 const LIST: &str = "select seq, at, attempt, kind from events where job_id = $1 and seq > $2 order by seq limit $3";
 
+/// Deletions are no part of a log that is left.
 const LIST_ALL: &str = "\
-select number, job_id, seq, at, attempt, kind from events where number > $1 order by number limit $2";
+select number, job_id, seq, at, attempt, kind from ( \
+select number, job_id, seq, at, attempt, kind from events where number > $1 order by number limit $2) as kept \
+union all \
+select number, job_id, seq, at, attempt, kind from ( \
+select number, id as job_id, seq, deleted_at as at, attempt, '{\"type\":\"deleted\"}' as kind from deleted_jobs \
+where number > $1 order by number limit $2) as deleted \
+order by number limit $2";
 
 /// Holds the number until the transaction commits: numbers become visible in their order.
 const NEXT_NUMBER: &str = "update event_numbers set last = last + 1 where id = 1 returning last";

@@ -16,7 +16,7 @@ use crate::domain::job::Job;
 use crate::domain::job::attempt_end::{AttemptEnd, Settled};
 use crate::domain::job::event::EventKind;
 use crate::domain::job::failure::{AttemptFailure, JobError};
-use crate::domain::job::progress::{Phase, Progress};
+use crate::domain::job::progress::{Overall, Phase, Progress};
 use crate::domain::job::retry::Budget;
 use crate::domain::job::state::JobState;
 use crate::domain::spec::{SPEC_VERSION, StoredSpec};
@@ -60,7 +60,7 @@ where head.id is not null order by head.priority desc, coalesce(held.jobs, 0), h
 const CLAIM: &str = concat!(
     "\
 update jobs set state = 'running', attempt = attempt + 1, lease_owner = $1, lease_expires_at = $2, \
-phase = null, progress = null, error = null, started_at = coalesce(started_at, $3), updated_at = $3, \
+phase = null, error = null, started_at = coalesce(started_at, $3), updated_at = $3, \
 version = version + 1 \
 where id = $4 and state = 'queued' \
 returning ",
@@ -77,8 +77,8 @@ where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'pa
 returning state";
 
 const REPORT: &str = "\
-update jobs set phase = coalesce($4, phase), progress = case when $7 is null then $5 else progress end, \
-commits = coalesce($7, commits), updated_at = $6, version = version + 1 \
+update jobs set phase = coalesce($4, phase), progress = coalesce($5, progress), commits = coalesce($7, commits), \
+updated_at = $6, version = version + case when $7 is null then 0 else 1 end \
 where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'pausing', 'cancelling') \
 returning state";
 
@@ -86,8 +86,7 @@ const FINISH: &str = "\
 update jobs set state = $4, failed_attempts = failed_attempts + $5, crash_count = crash_count + $6, \
 run_after = coalesce($7, case when run_after > $11 then $11 else run_after end), \
 queued_at = case when $4 = 'queued' then $11 else queued_at end, error = $8, outcome = $9, finished_at = $10, \
-updated_at = $11, phase = case when $4 = 'failed' then phase end, \
-progress = case when $4 = 'failed' then progress end, lease_owner = null, lease_expires_at = null, \
+updated_at = $11, phase = case when $4 = 'failed' then phase end, lease_owner = null, lease_expires_at = null, \
 disk_bytes = coalesce($13, disk_bytes), artifact_bytes = coalesce($14, artifact_bytes), version = version + 1 \
 where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'pausing', 'cancelling') \
 and ($12 is null or lease_expires_at = $12)";
@@ -324,16 +323,18 @@ async fn write_report(
         Report::Pinned(commits) => Some(to_json(commits)),
         _ => None,
     };
+    let progress = |overall: &Overall, step| Progress {
+        overall: *overall,
+        step,
+        updated_at: now,
+    };
     let (phase, progress, event) = match report {
-        Report::Phase(phase) => (Some(*phase), None, Some(EventKind::Phase { phase: *phase })),
-        Report::Step(step) => {
-            let progress = Progress {
-                step: step.clone(),
-                updated_at: now,
-            };
-            (None, Some(progress), None)
+        Report::Phase(phase, overall) => {
+            let event = EventKind::Phase { phase: *phase };
+            (Some(*phase), Some(progress(overall, None)), Some(event))
         }
-        Report::Pinned(_) => (None, None, None),
+        Report::Step(step, overall) => (None, Some(progress(overall, Some(step.clone()))), None),
+        Report::Pinned(_) | Report::LogTail(_) => (None, None, None),
         Report::Resumed { block, blocks } => {
             let (block, blocks) = (*block, *blocks);
             (None, None, Some(EventKind::Resumed { block, blocks }))
@@ -351,6 +352,11 @@ async fn write_report(
         .await
         .map_err(failed("store progress"))?;
     let check = lease_check(row.as_ref())?;
+    if let Report::LogTail(tail) = report
+        && check != LeaseCheck::Lost
+    {
+        attempts::set_log_tail(connection, lease, tail).await?;
+    }
     if let Some(kind) = event.filter(|_| check != LeaseCheck::Lost) {
         events::append(connection, lease.job_id, lease.attempt, &kind, now).await?;
     }

@@ -1,11 +1,13 @@
 //! The table `queue`, and what waits in `jobs`.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
-use super::columns::Columns;
+use super::columns::{Columns, keyed, to_json};
 use super::{Connection, Connections, Database, Reading, Row, Writing, workers};
-use crate::domain::job::Job;
-use crate::domain::queue::{ClusterState, Group, Needs, QueueContent, SubmitterLoad};
+use crate::domain::JobId;
+use crate::domain::queue::{ClusterState, Group, Needs, Places, QueueContent, SubmitterLoad};
 use crate::store::{QueueStore, StoreError, StoreFuture, failed};
 
 const LOOKUP: &str = "select paused, changed_at from queue where id = 1";
@@ -31,8 +33,18 @@ count(case when state <> 'queued' then 1 end) as running \
 from jobs where state in ('queued', 'running', 'pausing', 'cancelling') \
 group by submitter order by 2 desc, 1 limit $1";
 
-const COUNT_AHEAD: &str = "\
-select count(*) as jobs from jobs where state = 'queued' and (priority > $1 or (priority = $1 and id < $2))";
+const LIST_PLACES: &str = concat!(
+    "\
+with place as ( \
+select id, row_number() over (order by priority desc, id) as position from jobs where state = 'queued' \
+) select id, position from place where id ",
+    any_of!("$1")
+);
+
+/// Of the jobs that succeeded last.
+const MEAN_RUN: &str = "\
+select cast(avg(finished_at - started_at) as bigint) as mean from ( \
+select finished_at, started_at from jobs where state = 'succeeded' order by id desc limit 20) as recent";
 
 impl QueueStore for Database {
     fn set_paused(&self, paused: bool) -> StoreFuture<'_, ()> {
@@ -68,15 +80,26 @@ impl QueueStore for Database {
         })
     }
 
-    fn count_ahead<'a>(&'a self, job: &'a Job) -> StoreFuture<'a, u64> {
+    fn places<'a>(&'a self, ids: &'a [JobId]) -> StoreFuture<'a, Places> {
         Connections::bounded(async move {
-            let row = sqlx::query(COUNT_AHEAD)
-                .bind(i64::from(job.scheduling.priority))
-                .bind(job.id.to_string())
+            let rows = sqlx::query(LIST_PLACES)
+                .bind(to_json(&ids))
+                .fetch_all(self.connections.readers())
+                .await
+                .map_err(failed("list the places of jobs"))?;
+            let place = |row| {
+                let (id, columns) = keyed(row)?;
+                Ok((id, columns.count("position")?))
+            };
+            let mean = sqlx::query(MEAN_RUN)
                 .fetch_one(self.connections.readers())
                 .await
-                .map_err(failed("count the jobs ahead"))?;
-            Columns::new(&row, "jobs ahead").count("jobs")
+                .map_err(failed("look up how long jobs run"))?;
+            let mean = Columns::new(&mean, "recent jobs").optional_count("mean")?;
+            Ok(Places {
+                positions: rows.iter().map(place).collect::<Result<_, StoreError>>()?,
+                mean_run: mean.map(Duration::from_millis),
+            })
         })
     }
 }

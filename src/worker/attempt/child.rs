@@ -1,21 +1,31 @@
 //! The process that runs one attempt, as its worker sees it.
 
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 use crate::domain::attempt::{AttemptMessage, AttemptSpec, PAUSE};
 
 /// How long a child may live on after it has closed its output.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the end of the log of a child that has closed its output may take.
+const LOG_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The lines of the log that are kept with a failed attempt, and the characters of each.
+const TAIL_LINES: usize = 20;
+const TAIL_LINE_CHARS: usize = 500;
 
 /// The beginnings of the variables that may hold the keys to the database, to the artifacts, to where traces go, and to the
 /// hub: its token is handed over with the work.
@@ -32,7 +42,13 @@ pub(super) struct Child {
     messages: Lines<BufReader<ChildStdout>>,
     /// Its end tells the child that the worker is gone.
     stdin: ChildStdin,
+    /// Reads what the child logs.
+    log: JoinHandle<()>,
+    tail: LogTail,
 }
+
+/// The last lines of a log.
+type LogTail = Arc<Mutex<VecDeque<String>>>;
 
 impl Child {
     /// Starts the program and hands it its work.
@@ -58,7 +74,9 @@ impl Child {
         let mut stdin = process.stdin.take().ok_or_else(no_pipe)?;
         let stdout = process.stdout.take().ok_or_else(no_pipe)?;
         let stderr = process.stderr.take().ok_or_else(no_pipe)?;
-        tokio::spawn(log_lines(BufReader::new(stderr)).in_current_span());
+        let tail = LogTail::default();
+        let lines = log_lines(BufReader::new(stderr), Arc::clone(&tail));
+        let log = tokio::spawn(lines.in_current_span());
 
         let mut line = serde_json::to_vec(spec)?;
         line.push(b'\n');
@@ -70,6 +88,8 @@ impl Child {
             process,
             messages: BufReader::new(stdout).lines(),
             stdin,
+            log,
+            tail,
         })
     }
 
@@ -88,6 +108,13 @@ impl Child {
                 Err(error) => tracing::warn!(%error, "the child wrote a line that is no message"),
             }
         }
+    }
+
+    /// The last lines that the child logged, once it has closed its output. What it started may hold on to the log.
+    pub(super) async fn log_tail(&mut self) -> String {
+        drop(tokio::time::timeout(LOG_TIMEOUT, &mut self.log).await);
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        tail.iter().cloned().collect::<Vec<_>>().join("\n")
     }
 
     /// Asks the child to stop when its next resume state is saved.
@@ -135,7 +162,7 @@ impl Child {
 }
 
 /// Logs what the child writes, to its end: a child whose output is not read would die of its next line.
-async fn log_lines(mut stderr: BufReader<ChildStderr>) {
+async fn log_lines(mut stderr: BufReader<ChildStderr>, tail: LogTail) {
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -144,6 +171,11 @@ async fn log_lines(mut stderr: BufReader<ChildStderr>) {
             Ok(_) => {
                 let text = String::from_utf8_lossy(line.trim_ascii_end());
                 tracing::info!(target: "secateur::attempt", "{text}");
+                let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+                tail.push_back(text.chars().take(TAIL_LINE_CHARS).collect());
+                if tail.len() > TAIL_LINES {
+                    tail.pop_front();
+                }
             }
             Err(error) => return tracing::warn!(%error, "cannot read what the child logs"),
         }

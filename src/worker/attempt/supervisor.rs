@@ -16,11 +16,14 @@ use crate::domain::attempt::{AttemptMessage, AttemptSpec};
 use crate::domain::job::Job;
 use crate::domain::job::attempt_end::AttemptEnd;
 use crate::domain::job::failure::AttemptFailure;
+use crate::domain::job::forecast::Forecast;
 use crate::domain::job::progress::{Phase, Step};
+use crate::domain::redact::HiddenDirs;
 use crate::domain::report::manifest::JobReport;
 use crate::domain::spec::{JobSpec, PinnedCommit};
 use crate::domain::{ErrorCode, JobId};
 use crate::instruments;
+use crate::pipeline::hidden_dirs;
 use crate::store::{Lease, LeaseCheck, Report};
 use crate::traces;
 use crate::worker::context::Context;
@@ -81,7 +84,8 @@ pub(in crate::worker) async fn supervise(
         let child = child.map_err(|error| context.failed_end(job, cannot_start(&error)))?;
         tracing::info!("attempt started");
         let uploader = Uploader::start(context, job, received.as_ref());
-        let supervisor = Supervisor::new(context, job, deadline, lease, uploader.as_ref());
+        let supervisor =
+            Supervisor::new(context, job, &attempt, deadline, lease, uploader.as_ref());
         let ended = supervisor.run(child, requests).await;
         if let Some(uploader) = uploader {
             uploader.end(ended.as_ref().err()).await;
@@ -146,6 +150,9 @@ struct Supervisor<'c> {
     uploader: Option<&'c Uploader>,
     client: LeaseClient<'c>,
     phase: Option<(Phase, Instant)>,
+    forecast: Forecast,
+    /// What no client hears of.
+    hidden: HiddenDirs,
     /// When the job must be over.
     deadline: Option<Instant>,
     /// When a child that was asked to pause is killed.
@@ -162,13 +169,20 @@ impl<'c> Supervisor<'c> {
     fn new(
         context: &'c Context,
         job: &'c Job,
+        attempt: &AttemptSpec,
         deadline: Option<Instant>,
         lease: Lease,
         uploader: Option<&'c Uploader>,
     ) -> Self {
+        let reached = job
+            .progress
+            .as_ref()
+            .map(|progress| progress.overall.percent);
         Self {
             context,
             job,
+            forecast: Forecast::new(&attempt.spec, reached.unwrap_or_default()),
+            hidden: hidden_dirs(attempt),
             uploader,
             client: LeaseClient::new(context, lease),
             phase: None,
@@ -201,6 +215,10 @@ impl<'c> Supervisor<'c> {
                         self.hear(message)
                     } else {
                         is_over = true;
+                        if !matches!(self.result, Some(Ok(_) | Err(AttemptEnd::Paused))) {
+                            let tail = self.hidden.hide(&child.log_tail().await);
+                            self.client.report(Report::LogTail(tail));
+                        }
                         None
                     }
                 }
@@ -260,12 +278,14 @@ impl<'c> Supervisor<'c> {
         match message {
             AttemptMessage::Phase { phase } => {
                 self.leave_phase();
-                self.phase = Some((phase, Instant::now()));
+                let now = Instant::now();
+                self.phase = Some((phase, now));
                 self.unreported = None;
                 // It is of the phase before.
                 self.client.step(None);
                 tracing::info!(phase = phase.as_str(), "phase began");
-                self.client.report(Report::Phase(phase));
+                let overall = self.forecast.enter(phase, now.into_std());
+                self.client.report(Report::Phase(phase, overall));
                 // Later phases save no resume state.
                 let is_late = self.pausing_until.is_some() && !self.saves_resume_state();
                 is_late.then_some(Stop::Now(AttemptEnd::Paused))
@@ -328,7 +348,8 @@ impl<'c> Supervisor<'c> {
 
     fn report_step(&mut self) {
         if let Some(step) = self.unreported.take() {
-            self.client.step(Some(step));
+            let overall = self.forecast.advance(&step, Instant::now().into_std());
+            self.client.step(Some((step, overall)));
         }
     }
 

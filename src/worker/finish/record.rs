@@ -145,7 +145,8 @@ fn log(job: &Job, end: &EventKind) {
         | EventKind::Pausing
         | EventKind::Continued
         | EventKind::Retried
-        | EventKind::Cancelling => {}
+        | EventKind::Cancelling
+        | EventKind::Deleted => {}
     }
 }
 

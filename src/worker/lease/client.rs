@@ -8,7 +8,7 @@ use std::mem;
 
 use futures::future::BoxFuture;
 
-use crate::domain::job::progress::Step;
+use crate::domain::job::progress::{Overall, Step};
 use crate::store::{Lease, LeaseCheck, Report, StoreError};
 use crate::worker::context::Context;
 
@@ -35,7 +35,7 @@ pub(in crate::worker) struct LeaseClient<'c> {
     /// In the order in which they were made; none of them is a step.
     reports: VecDeque<Report>,
     /// The newest step, which comes after the reports.
-    step: Option<Step>,
+    step: Option<(Step, Overall)>,
     current: Option<(LeaseCall, BoxFuture<'c, Result<LeaseCheck, StoreError>>)>,
 }
 
@@ -67,7 +67,7 @@ impl<'c> LeaseClient<'c> {
     }
 
     /// Replaces the step that still waits.
-    pub(in crate::worker) fn step(&mut self, step: Option<Step>) {
+    pub(in crate::worker) fn step(&mut self, step: Option<(Step, Overall)>) {
         self.step = step;
     }
 
@@ -114,7 +114,12 @@ impl<'c> LeaseClient<'c> {
             return Some((LeaseCall::Check, Box::pin(look)));
         }
         let report = self.reports.pop_front();
-        let report = report.or_else(|| self.step.take().map(Report::Step))?;
+        let step = || {
+            self.step
+                .take()
+                .map(|(step, overall)| Report::Step(step, overall))
+        };
+        let report = report.or_else(step)?;
         let telling = async move { store.report(&lease, &report).await };
         Some((LeaseCall::Report, Box::pin(telling)))
     }
@@ -127,13 +132,7 @@ mod tests {
     use crate::worker::fixture::{claimed, context};
 
     fn step(finished: u64) -> Step {
-        Step {
-            name: "blocks".to_owned(),
-            finished,
-            total: 9,
-            unit: "blocks".to_owned(),
-            eta_seconds: None,
-        }
+        Step::new("blocks".to_owned(), "blocks", finished, 9)
     }
 
     #[tokio::test]
@@ -142,9 +141,9 @@ mod tests {
         let context = context(home.path()).await;
         let job = claimed(&context).await;
         let mut client = LeaseClient::new(&context, Lease::of(&job).unwrap());
-        client.step(Some(step(1)));
-        client.step(Some(step(2)));
-        client.report(Report::Phase(Phase::Pruning));
+        client.step(Some((step(1), Overall::default())));
+        client.step(Some((step(2), Overall::default())));
+        client.report(Report::Phase(Phase::Pruning, Overall::default()));
         client.check();
         client.renew();
         let mut order = Vec::new();
@@ -164,6 +163,6 @@ mod tests {
         let job = context.parts.store.lookup_job(job.id).await.unwrap();
         let job = job.unwrap();
         assert_eq!(job.phase, Some(Phase::Pruning));
-        assert_eq!(job.progress.map(|progress| progress.step), Some(step(2)));
+        assert_eq!(job.progress.unwrap().step, Some(step(2)));
     }
 }

@@ -7,6 +7,8 @@ use secateur::domain::ErrorCode;
 use secateur::domain::job::attempt_end::AttemptEnd;
 use secateur::domain::job::failure::AttemptFailure;
 use secateur::domain::job::failure::JobError;
+use secateur::domain::job::progress::{Overall, Phase};
+use secateur::store::Report;
 use serde_json::{Value, json};
 
 use crate::support::test_app::{Answer, TestApp, publication};
@@ -98,6 +100,59 @@ async fn only_a_job_that_is_over_is_deleted_and_its_files_go_with_it() {
 }
 
 #[tokio::test]
+async fn a_cancelled_job_says_who_asked_and_why() {
+    let app = TestApp::api().await;
+    let id = app.submit("m").await;
+    let path = format!("/v1/jobs/{id}/cancel");
+    let wrong = app.post(&path, &json!({"why": "typo", "by": 7})).await;
+    assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+    assert_eq!(wrong.json()["errors"].as_array().unwrap().len(), 2);
+    let body = json!({"by": "ana", "reason": "the wrong model"});
+    let first = app.post(&path, &body).await.json();
+    assert_eq!(
+        (&first["cancel"]["by"], &first["cancel"]["reason"]),
+        (&json!("ana"), &json!("the wrong model"))
+    );
+    assert!(first["cancel"]["requested_at"].is_string());
+    // Without a body, and it is cancelled already.
+    let again = app.send(app.request(Method::POST, &path)).await.json();
+    assert_eq!(again["cancel"], first["cancel"]);
+    let retried = ask(&app, &id, "retry").await.json();
+    assert_eq!(retried["cancel"], Value::Null);
+}
+
+#[tokio::test]
+async fn what_a_job_shows_as_its_request_is_a_request() {
+    let app = TestApp::api().await;
+    let document: Value = secateur::http::document();
+    for (body, schema) in [
+        (
+            json!({"model": "a", "sparsity": 0.5, "priority": 3, "resources": {"device": "cpu"}}),
+            "PruneBody",
+        ),
+        (
+            json!({"type": "evaluate", "model": "a", "evaluation": {"tasks": ["boolq"]}, "run_after": "2100-01-01T00:00:00Z"}),
+            "EvaluateBody",
+        ),
+    ] {
+        let job = app.post("/v1/jobs", &body).await.json();
+        let mut clone = job.clone();
+        let fields = &document["components"]["schemas"][schema]["properties"];
+        let is_field = |name: &String| fields.get(name).is_some();
+        clone
+            .as_object_mut()
+            .unwrap()
+            .retain(|name, _| is_field(name));
+        let second = app.post("/v1/jobs", &clone).await;
+        assert_eq!(second.status, StatusCode::ACCEPTED, "{second:?}");
+        let mut second = second.json();
+        for name in fields.as_object().unwrap().keys() {
+            assert_eq!(second[name].take(), job[name], "{name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_asked_of_another_version_is_not_done() {
     let app = TestApp::api().await;
     let id = app.submit("m").await;
@@ -110,7 +165,8 @@ async fn what_is_asked_of_another_version_is_not_done() {
         .await
         .header("etag")
         .to_owned();
-    for wrong in ["\"99\"", "W/\"1\"", "\"one\"", "1"] {
+    let weak = format!("W/{tag}");
+    for wrong in ["\"99-1\"", "\"1\"", "\"one\"", "1", &weak] {
         let answer = ask(wrong).await;
         assert_eq!(answer.status, StatusCode::PRECONDITION_FAILED, "{wrong}");
         assert_eq!(answer.json()["code"], "version_mismatch");
@@ -121,8 +177,19 @@ async fn what_is_asked_of_another_version_is_not_done() {
         app.get(&format!("/v1/jobs/{id}")).await.json()["status"],
         "queued"
     );
-    assert_eq!(status(&ask(&tag).await), (200, json!("cancelled")));
-    assert_eq!(status(&ask("*").await), (200, json!("cancelled")));
+    // Progress is nothing that a client acts on.
+    let lease = app.claim().await;
+    let tag = app
+        .get(&format!("/v1/jobs/{id}"))
+        .await
+        .header("etag")
+        .to_owned();
+    let report = Report::Phase(Phase::Resolving, Overall::default());
+    app.store().await.report(&lease, &report).await.unwrap();
+    let moved = app.get(&format!("/v1/jobs/{id}")).await;
+    assert_eq!(moved.json()["phase"], "resolving");
+    assert_eq!(status(&ask(&tag).await), (200, json!("cancelling")));
+    assert_eq!(status(&ask("*").await), (200, json!("cancelling")));
 }
 
 #[tokio::test]

@@ -128,6 +128,18 @@ async fn a_repetition_is_the_same_answer_whatever_became_of_the_job() {
 }
 
 #[tokio::test]
+async fn the_key_of_a_job_that_was_deleted_leads_nowhere() {
+    let app = TestApp::api().await;
+    let first = submit(&app, "/v1/jobs", "k", &body()).await;
+    let path = first.header("location").to_owned();
+    app.post(&format!("{path}/cancel"), &Value::Null).await;
+    app.send(app.request(Method::DELETE, &path)).await;
+    let again = submit(&app, "/v1/jobs", "k", &body()).await;
+    assert_eq!(again.status, StatusCode::NOT_FOUND);
+    assert_eq!(again.json()["code"], "job_not_found");
+}
+
+#[tokio::test]
 async fn another_body_under_the_key_is_refused_until_a_day_has_passed() {
     let clock = Arc::new(ManualClock::new("2026-11-27T10:00:00Z".parse().unwrap()));
     let app = TestApp::api_at(Arc::<ManualClock>::clone(&clock)).await;

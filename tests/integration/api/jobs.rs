@@ -32,6 +32,17 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
     job["links"] = json!("[links]");
     assert_eq!(job["evaluation"]["guard"]["kl"], 0.5);
     job["evaluation"]["guard"] = json!("[guard]");
+    let progress = job["progress"].take();
+    assert_eq!(
+        (&progress["percent"], &progress["step"]),
+        (&json!(0.0), &Value::Null)
+    );
+    let phases = progress["phases"].as_array().unwrap();
+    assert!(phases.iter().all(|phase| phase["status"] == "ahead"));
+    let shares = phases
+        .iter()
+        .map(|phase| phase["expected_share"].as_f64().unwrap());
+    assert!((shares.sum::<f64>() - 1.0).abs() < 1e-9, "{progress}");
     insta::assert_json_snapshot!(job, @r#"
     {
       "attempt": 0,
@@ -42,12 +53,18 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
         "seed": 0,
         "seq_len": null
       },
+      "cancel": null,
       "commits": [],
       "crash_count": 0,
       "created_at": "[time]",
       "deadline_at": null,
       "deadline_seconds": null,
       "error": null,
+      "estimate": {
+        "disk_bytes": null,
+        "memory_bytes": null
+      },
+      "estimated_start_at": null,
       "evaluation": {
         "bos": "tokenizer",
         "guard": "[guard]",
@@ -87,9 +104,7 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
       "refine": null,
       "refit": false,
       "resources": {
-        "device": null,
-        "disk_bytes": null,
-        "memory_bytes": null
+        "device": null
       },
       "results": null,
       "retain_until": null,
@@ -147,37 +162,50 @@ async fn every_job_route_is_served_without_the_version_too() {
 }
 
 #[tokio::test]
+async fn a_queued_job_whose_place_moved_is_sent_again() {
+    let app = TestApp::api().await;
+    let first = app.submit("a").await;
+    let path = format!("/v1/jobs/{}", app.submit("m").await);
+    let seen = app.get(&path).await;
+    assert_eq!(seen.json()["queue_position"], 2);
+    app.post(&format!("/v1/jobs/{first}/cancel"), &Value::Null)
+        .await;
+    let request = app.request(Method::GET, &path);
+    let again = request.header("if-none-match", seen.header("etag"));
+    let again = app.send(again).await;
+    assert_eq!(again.status, StatusCode::OK);
+    assert_eq!(again.json()["queue_position"], 1);
+}
+
+#[tokio::test]
 async fn a_job_that_did_not_change_is_not_sent_again() {
     let app = TestApp::api().await;
     let path = format!("/v1/jobs/{}", app.submit("m").await);
+    let get = async |tag: &str| {
+        let request = app.request(Method::GET, &path);
+        app.send(request.header("if-none-match", tag)).await
+    };
+    app.claim().await;
     let first = app.get(&path).await;
-    assert_eq!(
-        (first.header("etag"), first.header("retry-after")),
-        ("\"1\"", "2")
-    );
-
-    let again = app
-        .send(
-            app.request(Method::GET, &path)
-                .header("if-none-match", "\"1\""),
-        )
-        .await;
+    assert_eq!(first.header("retry-after"), "2");
+    let tag = first.header("etag");
+    let again = get(tag).await;
     assert_eq!(
         (again.status, again.header("etag"), again.body.len()),
-        (StatusCode::NOT_MODIFIED, "\"1\"", 0)
+        (StatusCode::NOT_MODIFIED, tag, 0)
     );
 
+    app.post(&format!("{path}/pause"), &Value::Null).await;
+    let changed = get(tag).await;
+    assert_eq!(changed.status, StatusCode::OK);
+    let pausing = changed.header("etag");
+    assert_ne!(pausing, tag);
     app.post(&format!("{path}/cancel"), &Value::Null).await;
-    let changed = app
-        .send(
-            app.request(Method::GET, &path)
-                .header("if-none-match", "\"1\""),
-        )
-        .await;
-    assert_eq!(
-        (changed.status, changed.header("etag")),
-        (StatusCode::OK, "\"2\"")
-    );
+    let store = app.store().await;
+    let leases = store.list_leases().await.unwrap();
+    app.finish(&leases[0].lease, &AttemptEnd::Cancelled).await;
+    let changed = get(pausing).await;
+    assert_eq!(changed.status, StatusCode::OK);
     assert!(
         changed.headers.get("retry-after").is_none(),
         "a job that is over need not be looked at again"
@@ -301,14 +329,20 @@ async fn the_log_can_be_read_in_parts() {
     let all = app.get(&path).await.json();
     assert_eq!(all["data"].as_array().unwrap().len(), 2);
     assert_eq!(
-        app.get(&format!("{path}?limit=1")).await.json()["last_seq"],
-        1
+        (&all["has_more"], &all["next_cursor"]),
+        (&json!(false), &Value::Null)
     );
+    let first = app.get(&format!("{path}?limit=1")).await.json();
+    assert_eq!(first["has_more"], true);
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let next = app
+        .get(&format!("{path}?limit=1&cursor={cursor}"))
+        .await
+        .json();
+    assert_eq!(next["data"], json!([all["data"][1]]));
+    assert_eq!(next["has_more"], false);
     let rest = app.get(&format!("{path}?after=1")).await.json();
     assert_eq!(rest["data"], json!([all["data"][1]]));
     let nothing = app.get(&format!("{path}?after=2")).await.json();
-    assert_eq!(
-        (nothing["data"].clone(), nothing["last_seq"].clone()),
-        (json!([]), json!(2))
-    );
+    assert_eq!(nothing["data"], json!([]));
 }

@@ -56,7 +56,7 @@ async fn a_job_tells_how_it_was_submitted_and_why_it_waits() {
         (&json!(0), &json!(""), &Value::Null)
     );
     assert_eq!(plain["resources"]["device"], Value::Null);
-    let memory = plain["resources"]["memory_bytes"].as_u64().unwrap();
+    let memory = plain["estimate"]["memory_bytes"].as_u64().unwrap();
     assert!(memory > 64 << 20, "{memory}");
     assert_eq!(plain["status_reason"], "no_worker");
 
@@ -94,7 +94,7 @@ async fn a_job_tells_how_it_was_submitted_and_why_it_waits() {
         &json!({"model": "org/name", "method": "magnitude", "evaluation": {"perplexity": []}}),
     )
     .await;
-    assert_eq!(hub["resources"]["memory_bytes"], Value::Null);
+    assert_eq!(hub["estimate"]["memory_bytes"], Value::Null);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What a succeeded job can be asked for.
 
+use std::io::Read as _;
+
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -31,14 +33,19 @@ async fn results_are_short_and_the_report_is_the_manifest() {
     assert_eq!(perplexity["non_finite"], true);
     assert_eq!(results["generations"], json!([]));
     let mut short = results;
-    short.as_object_mut().unwrap().remove("generations");
+    // The job has the warnings itself.
+    for field in ["generations", "warnings"] {
+        assert!(short.as_object_mut().unwrap().remove(field).is_some());
+    }
     assert_eq!(
         app.get(&format!("/v1/jobs/{id}")).await.json()["results"],
         short
     );
 
     let report = app.get(&format!("/v1/jobs/{id}/report")).await.json();
-    assert_eq!(report, serde_json::to_value(manifest()).unwrap());
+    let mut expected = serde_json::to_value(manifest()).unwrap();
+    expected["type"] = json!("prune");
+    assert_eq!(report, expected);
     app.stop().await;
 }
 
@@ -72,7 +79,47 @@ async fn every_file_is_listed_with_its_digest_and_can_be_downloaded() {
         );
         assert_eq!(download.header("x-content-type-options"), "nosniff");
         assert_eq!(download.header("accept-ranges"), "bytes");
+        let cache = "private, max-age=31536000, immutable";
+        assert_eq!(download.header("cache-control"), cache);
     }
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn all_files_are_one_archive_that_can_be_resumed() {
+    let (app, id) = succeeded().await;
+    let path = format!("/v1/jobs/{id}/archive");
+    let whole = app.get(&path).await;
+    assert_eq!(whole.status, StatusCode::OK);
+    assert_eq!(whole.header("content-type"), "application/x-tar");
+    assert_eq!(whole.header("content-length"), whole.body.len().to_string());
+    let mut archive = tar::Archive::new(&whole.body[..]);
+    let files = app.get(&format!("/v1/jobs/{id}/artifacts")).await.json();
+    let mut entries = archive.entries().unwrap();
+    for file in files["data"].as_array().unwrap() {
+        let mut entry = entries.next().unwrap().unwrap();
+        let name = format!("{id}/{}", file["name"].as_str().unwrap());
+        assert_eq!(entry.path().unwrap().to_str(), Some(&name[..]));
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        let sha256 = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&content));
+        assert_eq!(file["sha256"], sha256);
+    }
+    assert!(entries.next().is_none());
+
+    let tag = whole.header("etag");
+    for from in [0, 100, 511, 512, 700, whole.body.len() - 1] {
+        let request = app.request(Method::GET, &path).header("if-range", tag);
+        let rest = app
+            .send(request.header("range", format!("bytes={from}-")))
+            .await;
+        assert_eq!(rest.status, StatusCode::PARTIAL_CONTENT);
+        assert_eq!(rest.body, whole.body[from..], "{from}");
+    }
+    let known = app.request(Method::GET, &path).header("if-none-match", tag);
+    assert_eq!(app.send(known).await.status, StatusCode::NOT_MODIFIED);
+    let head = app.send(app.request(Method::HEAD, &path)).await;
+    assert_eq!(head.header("content-length"), whole.body.len().to_string());
     app.stop().await;
 }
 

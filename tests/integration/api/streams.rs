@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use secateur::domain::job::attempt_end::AttemptEnd;
-use secateur::domain::job::progress::{Phase, Step};
+use secateur::domain::job::progress::{Overall, Phase, Step};
 use secateur::store::Report;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
@@ -145,29 +145,37 @@ async fn progress_comes_between_the_events_and_without_an_id() {
     let mut events = Events::open(&app, &stream_of(&id), None).await;
     let store = app.store().await;
     let step = |finished| {
-        Report::Step(Step {
-            name: "blocks".to_owned(),
-            finished,
-            total: 4,
-            unit: "blocks".to_owned(),
-            eta_seconds: None,
-        })
+        let step = Step::new("blocks".to_owned(), "blocks", finished, 4);
+        let percent = 10.0 * finished as f64;
+        let eta_seconds = Some(7);
+        Report::Step(
+            step,
+            Overall {
+                percent,
+                eta_seconds,
+            },
+        )
     };
     store
-        .report(&lease, &Report::Phase(Phase::Pruning))
+        .report(&lease, &Report::Phase(Phase::Pruning, Overall::default()))
         .await
         .unwrap();
     for finished in [1, 3] {
         store.report(&lease, &step(finished)).await.unwrap();
         let progress = loop {
             let message = events.next().await.unwrap();
-            if message.event == "progress" && message.data["progress"]["finished"] == finished {
+            if message.event == "progress"
+                && message.data["progress"]["step"]["finished"] == finished
+            {
                 break message;
             }
         };
         assert_eq!(progress.id, None);
         assert_eq!(progress.data["phase"], "pruning");
-        assert_eq!(progress.data["progress"]["percent"], 25.0 * finished as f64);
+        let progress = &progress.data["progress"];
+        assert_eq!(progress["step"]["percent"], 25.0 * finished as f64);
+        assert_eq!(progress["percent"], 10.0 * finished as f64);
+        assert_eq!(progress["eta_seconds"], 7);
     }
     // Whoever comes now is told at once where the job is.
     let mut late = Events::open(&app, &stream_of(&id), Some("3")).await;
@@ -201,9 +209,16 @@ async fn all_jobs_are_followed_from_now_on_or_after_a_number() {
         );
         assert_eq!(cancelled.data["seq"], 2, "its number within its job");
     }
+    let delete = app.request(Method::DELETE, &format!("/v1/jobs/{before}"));
+    app.send(delete).await;
+    for events in [&mut from_now, &mut from_the_beginning] {
+        let deleted = events.next_event().await.unwrap();
+        assert_eq!((deleted.id, deleted.event.as_str()), (Some(4), "deleted"));
+        assert_eq!(deleted.data["job_id"], before);
+    }
     // The header is newer than the address that the client began with.
     let mut resumed = Events::open(&app, "/v1/events/stream?after=0", Some("2")).await;
-    assert_eq!(resumed.next_event().await.unwrap().id, Some(3));
+    assert_eq!(resumed.next_event().await.unwrap().id, Some(4));
 }
 
 #[tokio::test]

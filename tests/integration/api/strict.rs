@@ -27,6 +27,9 @@ async fn no_route_ignores_an_unknown_parameter() {
         (Method::GET, "/livez"),
         (Method::GET, "/readyz"),
         (Method::GET, "/version"),
+        (Method::GET, "/"),
+        (Method::GET, "/v1/models"),
+        (Method::GET, &format!("{job}/archive")),
         (Method::GET, "/metrics"),
     ] {
         let request = app.request(method.clone(), &format!("{path}?colour=red"));

@@ -66,7 +66,9 @@ async fn what_does_not_happen_is_waited_for_as_long_as_was_asked() {
         (answer.status, &answer.json()["status"]),
         (StatusCode::OK, &json!("queued"))
     );
-    let etag = answer.header("etag").to_owned();
+    app.claim().await;
+    let path = format!("/v1/jobs/{id}");
+    let etag = app.get(&path).await.header("etag").to_owned();
     let answer = get(&app, &id, "wait=1", Some(&etag)).await;
     assert_eq!(answer.status, StatusCode::NOT_MODIFIED);
     assert_eq!(answer.header("preference-applied"), "wait=1");
@@ -86,6 +88,18 @@ async fn a_submission_is_answered_when_the_job_is_over() {
     assert_eq!(job["status"], "succeeded");
     assert_eq!(answer.header("location"), job["links"]["self"]);
     assert_eq!(job["attempts"][0]["outcome"], "succeeded");
+}
+
+#[tokio::test]
+async fn a_submission_that_is_not_over_in_time_is_answered_as_it_is_then() {
+    let app = TestApp::with_worker().await;
+    let answer = submit(&app, "hang", "wait=2").await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED);
+    let job = answer.json();
+    assert_eq!(
+        (&job["status"], &job["attempt"]),
+        (&json!("running"), &json!(1))
+    );
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use reqwest::StatusCode;
 use secateur::cli;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::test_app::{TestApp, config};
 
@@ -21,6 +21,75 @@ async fn a_server_that_can_take_jobs_is_ready() {
     ];
     let checks = names.map(|name| json!({"name": name, "ok": true}));
     assert_eq!(ready.json(), json!({"ready": true, "checks": checks}));
+}
+
+#[tokio::test]
+async fn the_first_page_leads_to_the_documentation() {
+    let app = TestApp::api().await;
+    let page = app.get("/").await;
+    assert_eq!(page.status, StatusCode::OK);
+    let text = String::from_utf8(page.body.clone()).unwrap();
+    for link in text.split("href=\"").skip(1) {
+        let path = link.split('"').next().unwrap();
+        assert_eq!(app.get(path).await.status, StatusCode::OK, "{path}");
+    }
+    assert!(text.contains("href=\"/docs/\""));
+}
+
+#[tokio::test]
+async fn answers_say_how_they_may_be_kept_and_what_their_pages_may_do() {
+    let app = TestApp::api().await;
+    let job = format!("/v1/jobs/{}", app.submit("m").await);
+    for path in ["/v1/jobs", &job, "/docs/", "/nowhere"] {
+        let answer = app.get(path).await;
+        assert_eq!(
+            answer.header("cache-control"),
+            "private, no-cache",
+            "{path}"
+        );
+        let policy = answer.header("content-security-policy");
+        assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+        assert!(policy.contains("script-src 'self';"), "{policy}");
+    }
+    // What the policy forbids would leave the page empty.
+    let page = String::from_utf8(app.get("/docs/").await.body).unwrap();
+    assert!(
+        !page.contains("<script>") && !page.contains("onload="),
+        "{page}"
+    );
+}
+
+#[tokio::test]
+async fn models_on_this_machine_are_listed() {
+    let app = TestApp::api().await;
+    let models = app.home().join("models");
+    std::fs::create_dir_all(models.join("team/other")).unwrap();
+    let config = json!({"architectures": ["Unheard"]}).to_string();
+    std::fs::write(models.join("team/other/config.json"), config).unwrap();
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let snapshot = app
+        .home()
+        .join("hub-cache/models--org--name/snapshots")
+        .join(commit);
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::copy(models.join("a/config.json"), snapshot.join("config.json")).unwrap();
+    let list = async || app.get("/v1/models").await.json()["data"].clone();
+    let find = |list: &Value, model: &Value| {
+        let mut models = list.as_array().unwrap().iter();
+        models.find(|found| found["model"] == *model).cloned()
+    };
+    let cached = json!({"source": "hub", "id": "org/name", "revision": commit});
+    assert_eq!(find(&list().await, &cached), None, "it has no weights");
+    std::fs::write(snapshot.join("model.safetensors"), b"12345").unwrap();
+    let list = list().await;
+    let found = find(&list, &cached).unwrap();
+    assert_eq!(found["size_bytes"], 5);
+    assert_eq!(found["architecture"], "LlamaForCausalLM");
+    assert_eq!(found["problem"], Value::Null);
+    let demo = find(&list, &json!({"source": "local", "id": "demo"})).unwrap();
+    assert_eq!(demo["blocks"], 4);
+    let other = find(&list, &json!({"source": "local", "id": "team/other"})).unwrap();
+    assert_eq!(other["problem"]["code"], "unsupported_architecture");
 }
 
 #[tokio::test]
@@ -72,7 +141,7 @@ async fn version_capabilities_and_documents_are_served() {
         json!([]),
         "this server runs no jobs itself"
     );
-    let document = serde_json::to_value(secateur::http::document()).unwrap();
+    let document = secateur::http::document();
     assert_eq!(app.get("/openapi.json").await.json(), document);
     assert_eq!(app.get("/docs/").await.status, StatusCode::OK);
 }

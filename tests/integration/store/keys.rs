@@ -14,6 +14,7 @@ fn answer(job: &Job) -> Reply {
     Reply {
         job_id: job.id,
         version: job.version,
+        created_at: job.created_at,
         body: format!("{{\"at\": \"{}\", \"ä\": 1.50}}", job.created_at),
     }
 }

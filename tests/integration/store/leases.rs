@@ -56,7 +56,7 @@ pub(super) async fn a_lost_lease_writes_nothing(store: &TestStore) {
         assert_eq!(store.check_lease(lost).await.unwrap(), LeaseCheck::Lost);
         assert_eq!(
             store
-                .report(lost, &Report::Phase(Phase::Pruning))
+                .report(lost, &Report::Phase(Phase::Pruning, Overall::default()))
                 .await
                 .unwrap(),
             LeaseCheck::Lost

@@ -9,7 +9,7 @@ use secateur::domain::job::attempt_end::AttemptEnd;
 use secateur::domain::job::event::{Attempt, AttemptOutcome, EventKind};
 use secateur::domain::job::failure::AttemptFailure;
 use secateur::domain::job::failure::JobError;
-use secateur::domain::job::progress::{Phase, Step};
+use secateur::domain::job::progress::{Overall, Phase, Progress, Step};
 use secateur::domain::job::retry::Budget;
 use secateur::domain::job::state::{Action, JobState};
 use secateur::domain::job::{Job, JobFilter, MAX_ATTEMPTS};
@@ -336,20 +336,18 @@ async fn the_manifest_appears_with_the_success_and_only_then(store: &TestStore) 
 async fn progress_is_kept_and_events_have_no_gaps(store: &TestStore) {
     let id = insert(store, 0).await;
     let lease = claim(store, "a", 1).await.unwrap();
-    let step = Step {
-        name: "blocks".to_owned(),
-        finished: 1,
-        total: 2,
-        unit: "blocks".to_owned(),
+    let step = Step::new("blocks".to_owned(), "blocks", 1, 2);
+    let overall = |percent| Overall {
+        percent,
         eta_seconds: Some(3),
     };
     let reports = [
-        Report::Phase(Phase::Pruning),
+        Report::Phase(Phase::Pruning, overall(1.0)),
         Report::Resumed {
             block: 1,
             blocks: 2,
         },
-        Report::Step(step.clone()),
+        Report::Step(step.clone(), overall(50.0)),
     ];
     for report in &reports {
         assert_eq!(
@@ -359,12 +357,12 @@ async fn progress_is_kept_and_events_have_no_gaps(store: &TestStore) {
     }
     let running = job(store, id).await;
     assert_eq!(running.phase, Some(Phase::Pruning));
-    assert_eq!(
-        running
-            .progress
-            .map(|progress| (progress.step, progress.updated_at)),
-        Some((step, at(2)))
-    );
+    let progress = Progress {
+        overall: overall(50.0),
+        step: Some(step),
+        updated_at: at(2),
+    };
+    assert_eq!(running.progress, Some(progress));
     finish(store, &lease, &succeeded(1)).await;
     let events = store.list_events(id, 0, 100).await.unwrap();
     assert_eq!(

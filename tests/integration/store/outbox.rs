@@ -101,7 +101,7 @@ pub(super) async fn what_is_told_is_written_with_what_happened(store: &TestStore
     let lease = claim(store, "a", 1).await.unwrap();
     store
         .at(2)
-        .report(&lease, &Report::Phase(Phase::Pruning))
+        .report(&lease, &Report::Phase(Phase::Pruning, Overall::default()))
         .await
         .unwrap();
     finish_at(store, &lease, &retry(1, false, 0), 3).await;

@@ -24,7 +24,7 @@ pub(super) async fn a_job_is_paused_and_resumed(store: &TestStore) {
         store.check_lease(&lease).await.unwrap(),
         store.heartbeat(&lease, LEASE).await.unwrap(),
         store
-            .report(&lease, &Report::Phase(Phase::Pruning))
+            .report(&lease, &Report::Phase(Phase::Pruning, Overall::default()))
             .await
             .unwrap(),
     ] {

@@ -1,5 +1,7 @@
 //! Who works, and who gets what.
 
+use std::collections::BTreeMap;
+
 use secateur::domain::job::scheduling::{DeviceKind, Scheduling};
 use secateur::domain::queue::WaitReason;
 use secateur::domain::worker::{Device, Worker, WorkerProfile, WorkerStatus};
@@ -311,10 +313,14 @@ pub(super) async fn the_place_in_the_queue_is_by_priority_and_age(store: &TestSt
     let second = insert(store, 1).await;
     let third = insert(store, 2).await;
     let last = insert_with(store, 0, of("", -1)).await;
-    let mut ahead = Vec::new();
-    for id in [first, second, third, last] {
-        let job = job(store, id).await;
-        ahead.push(store.count_ahead(&job).await.unwrap());
-    }
-    assert_eq!(ahead, [0, 1, 2, 3]);
+    let ids = [first, second, third, last];
+    let places = store.places(&ids).await.unwrap();
+    let expected = (1..).zip(ids).map(|(position, id)| (id, position));
+    assert_eq!(places.positions, expected.collect());
+    assert_eq!(places.mean_run, None);
+    let lease = claim(store, "a", 2).await.unwrap();
+    assert!(finish(store.at(12), &lease, &succeeded(1)).await);
+    let places = store.places(&ids[1..3]).await.unwrap();
+    assert_eq!(places.positions, BTreeMap::from([(second, 1), (third, 2)]));
+    assert_eq!(places.mean_run, Some(Duration::from_secs(10)));
 }

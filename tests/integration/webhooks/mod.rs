@@ -1,5 +1,7 @@
 //! Webhooks from end to end: a real server, a real receiver, and the reference library that checks the signatures.
 
+mod changes;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

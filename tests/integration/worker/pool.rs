@@ -164,6 +164,13 @@ async fn a_crash_is_named_counted_and_bounded() {
         ),
         (&json!(3), &3)
     );
+    let last = &job["attempts"][2];
+    assert_eq!(
+        last["log_tail"], "about to fall over it",
+        "no path of the server"
+    );
+    let workers = app.get("/v1/workers").await.json();
+    assert_eq!(last["host"], workers["data"][0]["host"]);
     // The slot is free for the next one.
     let next = app.submit("succeed").await;
     app.job_with_status(&next, "succeeded").await;
@@ -233,12 +240,14 @@ async fn a_report_on_another_type_of_job_is_not_published() {
 async fn cancelling_a_running_job_ends_every_process_of_it() {
     let app = TestApp::with_worker().await;
     let id = app.submit("hang").await;
-    let running = app.job_when(&id, |job| job["progress"].is_object()).await;
+    let running = app
+        .job_when(&id, |job| job["progress"]["step"].is_object())
+        .await;
     assert_eq!(
         (&running["status"], &running["phase"]),
         (&json!("running"), &json!("pruning"))
     );
-    assert_eq!(running["progress"]["percent"], 50.0);
+    assert_eq!(running["progress"]["step"]["percent"], 50.0);
     let grandchild = std::fs::read_to_string(app.scratch(&id).join("grandchild")).unwrap();
 
     app.post(&format!("/v1/jobs/{id}/cancel"), &Value::Null)
@@ -270,7 +279,8 @@ async fn a_worker_elsewhere_hears_of_a_cancellation_before_its_heartbeat() {
     let worker = worker.await.unwrap();
     let id = app.submit("hang").await;
     // Nothing more to write down: only asking tells the worker.
-    app.job_when(&id, |job| job["progress"].is_object()).await;
+    app.job_when(&id, |job| job["progress"]["step"].is_object())
+        .await;
     app.post(&format!("/v1/jobs/{id}/cancel"), &Value::Null)
         .await;
     app.job_with_status(&id, "cancelled").await;

@@ -135,7 +135,8 @@ async fn a_cancelled_job_of_a_dead_worker_becomes_cancelled() {
 async fn a_worker_that_lost_its_lease_stops_and_leaves_nothing() {
     let app = TestApp::with_worker().await;
     let id = app.submit("hang").await;
-    app.job_when(&id, |job| job["progress"].is_object()).await;
+    app.job_when(&id, |job| job["progress"]["step"].is_object())
+        .await;
     let grandchild = fs::read_to_string(app.scratch(&id).join("grandchild")).unwrap();
 
     // Somebody else ends the attempt in the holder's name.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::domain::JobId;
 use crate::domain::job::Job;
 use crate::domain::job::state::JobState;
-use crate::http::output::job::ProgressView;
+use crate::http::output::progress::ProgressView;
 use crate::jobs::Entry;
 
 /// What a proxy or a browser hears when there is nothing to say.
@@ -43,13 +43,13 @@ pub(super) fn event(entry: &Entry) -> Bytes {
 
 /// How far a job is; `None` where there is nothing to tell.
 pub(super) fn progress(job: &Job) -> Option<Bytes> {
-    let progress = job.progress.clone().filter(|_| !job.state.is_terminal())?;
+    job.progress.as_ref().filter(|_| !job.state.is_terminal())?;
     let data = json!({
         "job_id": job.id,
         "status": job.state,
         "attempt": job.attempt,
         "phase": job.phase,
-        "progress": ProgressView::new(progress),
+        "progress": ProgressView::new(job),
         "version": job.version,
     });
     Some(message(None, "progress", &data))

@@ -25,7 +25,7 @@ macro_rules! job_columns {
     () => {
         "id, name, metadata, type, spec, spec_version, state, phase, progress, attempt, failed_attempts, crash_count, max_attempts, \
          run_after, commits, priority, submitter, device_kind, memory_bytes, disk_bytes, deadline_after, deadline_at, queued_at, traceparent, \
-         lease_owner, lease_expires_at, error, outcome, kept, created_at, started_at, finished_at, updated_at, version"
+         lease_owner, lease_expires_at, error, cancellation, outcome, kept, created_at, started_at, finished_at, updated_at, version"
     };
 }
 pub(super) use job_columns;
@@ -267,6 +267,7 @@ pub(super) fn job(row: &Row) -> Result<Job, StoreError> {
         lease_owner: columns.get("lease_owner")?,
         lease_expires_at: columns.optional_time("lease_expires_at")?,
         error: columns.optional_json("error").unwrap_or_default(),
+        cancellation: columns.optional_json("cancellation").unwrap_or_default(),
         outcome: columns.optional_json("outcome").unwrap_or_default(),
         kept: columns.get("kept")?,
         created_at: columns.time("created_at")?,

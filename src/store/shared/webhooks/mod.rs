@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::columns::{Columns, to_json};
 use super::{Connection, Connections, Database, Row, Writing};
 use crate::domain::webhook::{MAX_WEBHOOKS, Secret, Webhook, WebhookId};
-use crate::store::{NewWebhook, StoreError, StoreFuture, WebhookStore, failed};
+use crate::store::{ChangedWebhook, NewWebhook, StoreError, StoreFuture, WebhookStore, failed};
 
 /// The columns that are read.
 macro_rules! webhook_columns {
@@ -43,6 +43,15 @@ returning ",
 
 const ENABLE: &str = concat!(
     "update webhooks set disabled_at = null where id = $1 returning ",
+    webhook_columns!()
+);
+
+/// One that is disabled already stays so since then.
+const CHANGE: &str = concat!(
+    "\
+update webhooks set url = coalesce($2, url), description = coalesce($3, description), \
+events = coalesce($4, events), disabled_at = case cast($5 as bigint) when 1 then null when 0 then coalesce(disabled_at, $6) \
+else disabled_at end where id = $1 returning ",
     webhook_columns!()
 );
 
@@ -139,6 +148,29 @@ impl WebhookStore for Database {
             let enabled = enabled.as_ref().map(read_webhook).transpose()?;
             writing.commit("enable a webhook").await?;
             Ok(enabled)
+        })
+    }
+
+    fn change_webhook<'a>(
+        &'a self,
+        id: WebhookId,
+        change: &'a ChangedWebhook,
+    ) -> StoreFuture<'a, Option<Webhook>> {
+        Connections::bounded(async move {
+            let mut writing = Writing::begin(self).await?;
+            let changed = sqlx::query(CHANGE)
+                .bind(id.to_string())
+                .bind(change.url.as_deref())
+                .bind(change.description.as_deref())
+                .bind(change.events.as_ref().map(to_json))
+                .bind(change.enabled.map_or(-1, i64::from))
+                .bind(writing.now.as_millisecond())
+                .fetch_optional(&mut *writing.transaction)
+                .await
+                .map_err(failed("change a webhook"))?;
+            let changed = changed.as_ref().map(read_webhook).transpose()?;
+            writing.commit("change a webhook").await?;
+            Ok(changed)
         })
     }
 }

@@ -281,7 +281,11 @@ impl Bench {
 
     /// The log of all jobs is made of theirs, and its end is the newest event of all.
     async fn compare_log(&self) {
-        let log = self.store.list_all_events(0, 10_000).await.unwrap();
+        let mut log = self.store.list_all_events(0, 10_000).await.unwrap();
+        log.retain(|numbered| {
+            let event = numbered.event.as_ref();
+            event.is_none_or(|event| event.kind != EventKind::Deleted)
+        });
         let events = self.model.entries.values().map(|entry| entry.events.len());
         assert_eq!(log.len(), events.sum::<usize>());
         assert!(log.is_sorted_by(|a, b| a.number < b.number));
@@ -329,18 +333,25 @@ fn report(what: u8) -> Report {
             revision: "main".to_owned(),
             commit: format!("{what:040x}"),
         }]),
-        0 => Report::Phase([Phase::Resolving, Phase::Pruning][usize::from(what > 127)]),
+        0 => Report::Phase(
+            [Phase::Resolving, Phase::Pruning][usize::from(what > 127)],
+            overall(what),
+        ),
         1 => Report::Resumed {
             block: usize::from(what),
             blocks: 256,
         },
-        _ => Report::Step(Step {
-            name: "blocks".to_owned(),
-            finished: u64::from(what),
-            total: 256,
-            unit: "blocks".to_owned(),
-            eta_seconds: None,
-        }),
+        _ => {
+            let step = Step::new("blocks".to_owned(), "blocks", u64::from(what), 256);
+            Report::Step(step, overall(what))
+        }
+    }
+}
+
+fn overall(what: u8) -> Overall {
+    Overall {
+        percent: f64::from(what),
+        eta_seconds: Some(u64::from(what)),
     }
 }
 

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use secateur::domain::job::Publication;
 use secateur::domain::job::event::Event;
-use secateur::domain::job::progress::Progress;
+use secateur::domain::job::{Cancellation, Publication};
 
 use super::super::*;
 
@@ -81,6 +80,7 @@ impl Model {
     }
 
     pub(super) fn claim(&mut self, claim: &Claim, now: Timestamp) -> Option<Job> {
+        let is_known = self.workers.contains_key(&claim.worker_id);
         let entry = self.next_for(claim, now)?;
         let job = &mut entry.job;
         job.state = JobState::Running;
@@ -88,16 +88,18 @@ impl Model {
         job.lease_owner = Some(claim.worker_id.clone());
         job.lease_expires_at = Some(now + claim.lease);
         job.started_at.get_or_insert(now);
-        (job.phase, job.progress, job.error) = (None, None, None);
+        (job.phase, job.error) = (None, None);
         entry.touch(now);
         entry.attempts.push(Attempt {
             attempt: entry.job.attempt,
             worker_id: claim.worker_id.clone(),
+            host: is_known.then(|| "host".to_owned()),
             device: claim.device.name.clone(),
             started_at: now,
             finished_at: None,
             outcome: None,
             error: None,
+            log_tail: None,
         });
         entry.log(
             now,
@@ -175,26 +177,30 @@ impl Model {
         let Some(entry) = self.holder(lease) else {
             return LeaseCheck::Lost;
         };
-        if !matches!(report, Report::Pinned(_)) {
-            entry.job.progress = None;
-        }
+        let progress = |overall, step| Progress {
+            overall,
+            step,
+            updated_at: now,
+        };
         match report.clone() {
-            Report::Pinned(commits) => entry.job.commits = commits,
-            Report::Phase(phase) => {
+            Report::Pinned(commits) => {
+                entry.job.commits = commits;
+                entry.job.version += 1;
+            }
+            Report::Phase(phase, overall) => {
                 entry.job.phase = Some(phase);
+                entry.job.progress = Some(progress(overall, None));
                 entry.log(now, EventKind::Phase { phase });
             }
-            Report::Step(step) => {
-                entry.job.progress = Some(Progress {
-                    step,
-                    updated_at: now,
-                });
+            Report::Step(step, overall) => {
+                entry.job.progress = Some(progress(overall, Some(step)));
             }
+            Report::LogTail(_) => {}
             Report::Resumed { block, blocks } => {
                 entry.log(now, EventKind::Resumed { block, blocks });
             }
         }
-        entry.touch(now);
+        entry.job.updated_at = now;
         entry.held()
     }
 
@@ -342,13 +348,21 @@ impl Model {
         job.state = next;
         job.finished_at = next.is_terminal().then_some(now);
         if next == JobState::Queued {
-            (job.queued_at, job.phase, job.progress) = (now, None, None);
+            (job.queued_at, job.phase) = (now, None);
         }
         if next == JobState::Cancelled {
             job.error = None;
         }
+        if action == Action::Cancel {
+            job.cancellation = Some(Cancellation {
+                requested_at: now,
+                by: None,
+                reason: None,
+            });
+        }
         if action == Action::Retry {
             (job.failed_attempts, job.crash_count, job.error) = (0, 0, None);
+            (job.progress, job.cancellation) = (None, None);
             if job.attempt > 0 || job.run_after < now {
                 job.run_after = now;
             }
@@ -419,7 +433,7 @@ impl Entry {
             job.finished_at = Some(now);
         }
         if state != JobState::Failed {
-            (job.phase, job.progress) = (None, None);
+            job.phase = None;
         }
         (job.lease_owner, job.lease_expires_at) = (None, None);
         job.error.clone_from(&error);

@@ -37,7 +37,10 @@ if [ -n "$dense" ] && [ -s "$dense/model.safetensors" ]; then model=succeed; fi
 
 case $model in
     succeed) succeed ;;
-    crash) say '{"type":"phase","phase":"calibrating"}'; kill -9 $$ ;;
+    crash)
+        say '{"type":"phase","phase":"calibrating"}'
+        printf 'about to fall over %s/it\n' "$scratch" >&2
+        kill -9 $$ ;;
     silent) exit 3 ;;
     crash-once)
         if [ -e "$scratch/tried" ]; then
