@@ -7,7 +7,7 @@ use super::{Error, Jobs};
 use crate::corpora::{Corpus, Use};
 use crate::domain::JobId;
 use crate::domain::job::event::{Attempt, Event};
-use crate::domain::job::forecast;
+use crate::domain::job::phases;
 use crate::domain::job::progress::Phase;
 use crate::domain::job::state::JobState;
 use crate::domain::job::{Job, JobFilter};
@@ -95,7 +95,7 @@ impl Jobs {
             tracing::warn!(error, job.id = %job.id, "cannot read the log of a job");
             Vec::new()
         });
-        forecast::phase_seconds(&log, job.attempt, job.updated_at)
+        phases::phase_seconds(&log, job.attempt, job.updated_at)
     }
 
     /// A part of a job's log.

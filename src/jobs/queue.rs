@@ -3,7 +3,8 @@
 use super::{Error, Jobs};
 use crate::domain::job::Job;
 use crate::domain::job::state::JobState;
-use crate::domain::queue::{ClusterState, Places, QueueContent};
+use crate::domain::queue::places::Places;
+use crate::domain::queue::{ClusterState, QueueContent};
 use crate::domain::worker::Worker;
 
 /// Submitters that are listed one by one.

@@ -2,7 +2,8 @@
 
 use super::StoreFuture;
 use crate::domain::JobId;
-use crate::domain::queue::{ClusterState, Places, QueueContent};
+use crate::domain::queue::places::Places;
+use crate::domain::queue::{ClusterState, QueueContent};
 
 /// Reads the queue and pauses it.
 pub trait QueueStore {

@@ -3,7 +3,7 @@
 pub mod attempt_end;
 pub mod event;
 pub mod failure;
-pub mod forecast;
+pub mod phases;
 pub mod progress;
 pub mod retry;
 pub mod scheduling;

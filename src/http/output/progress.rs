@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::domain::job::Job;
-use crate::domain::job::forecast::{PhaseShare, phase_shares};
+use crate::domain::job::phases::{PhaseShare, phase_shares};
 use crate::domain::job::progress::{Phase, Step};
 use crate::domain::job::state::JobState;
 

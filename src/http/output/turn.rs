@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::domain::job::Job;
 use crate::domain::job::scheduling::DeviceKind;
-use crate::domain::queue::{ClusterState, Places, WaitReason};
+use crate::domain::queue::places::Places;
+use crate::domain::queue::{ClusterState, WaitReason};
 
 /// The scheduling of a job: when it may run, and why it waits.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -82,7 +83,7 @@ impl TurnView {
             status_reason: reason,
             status_detail: detail.flatten(),
             queue_position: places.positions.get(&job.id).copied(),
-            estimated_start_at: cluster.expected_start(job, places),
+            estimated_start_at: places.expected_start(job, cluster),
             ..Self::new(job)
         }
     }

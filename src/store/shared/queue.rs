@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use super::columns::{Columns, keyed, to_json};
 use super::{Connection, Connections, Database, Reading, Row, Writing, workers};
 use crate::domain::JobId;
-use crate::domain::queue::{ClusterState, Group, Needs, Places, QueueContent, SubmitterLoad};
+use crate::domain::queue::places::Places;
+use crate::domain::queue::{ClusterState, Group, Needs, QueueContent, SubmitterLoad};
 use crate::store::{QueueStore, StoreError, StoreFuture, failed};
 
 const LOOKUP: &str = "select paused, changed_at from queue where id = 1";

@@ -16,7 +16,7 @@ use crate::domain::attempt::{AttemptMessage, AttemptSpec};
 use crate::domain::job::Job;
 use crate::domain::job::attempt_end::AttemptEnd;
 use crate::domain::job::failure::AttemptFailure;
-use crate::domain::job::forecast::Forecast;
+use crate::domain::job::phases::PhaseTracker;
 use crate::domain::job::progress::{Phase, Step};
 use crate::domain::redact::HiddenDirs;
 use crate::domain::report::manifest::JobReport;
@@ -150,7 +150,7 @@ struct Supervisor<'c> {
     uploader: Option<&'c Uploader>,
     client: LeaseClient<'c>,
     phase: Option<(Phase, Instant)>,
-    forecast: Forecast,
+    tracker: PhaseTracker,
     /// What no client hears of.
     hidden: HiddenDirs,
     /// When the job must be over.
@@ -181,7 +181,7 @@ impl<'c> Supervisor<'c> {
         Self {
             context,
             job,
-            forecast: Forecast::new(&attempt.spec, reached.unwrap_or_default()),
+            tracker: PhaseTracker::new(&attempt.spec, reached.unwrap_or_default()),
             hidden: hidden_dirs(attempt),
             uploader,
             client: LeaseClient::new(context, lease),
@@ -284,7 +284,7 @@ impl<'c> Supervisor<'c> {
                 // It is of the phase before.
                 self.client.step(None);
                 tracing::info!(phase = phase.as_str(), "phase began");
-                let overall = self.forecast.enter(phase, now.into_std());
+                let overall = self.tracker.enter(phase, now.into_std());
                 self.client.report(Report::Phase(phase, overall));
                 // Later phases save no resume state.
                 let is_late = self.pausing_until.is_some() && !self.saves_resume_state();
@@ -348,7 +348,7 @@ impl<'c> Supervisor<'c> {
 
     fn report_step(&mut self) {
         if let Some(step) = self.unreported.take() {
-            let overall = self.forecast.advance(&step, Instant::now().into_std());
+            let overall = self.tracker.advance(&step, Instant::now().into_std());
             self.client.step(Some((step, overall)));
         }
     }

@@ -88,7 +88,7 @@ fn evaluation_tokens(evaluation: &EvaluationSpec, is_comparison: bool) -> u64 {
 
 /// Follows an attempt from phase to phase.
 #[derive(Debug)]
-pub struct Forecast {
+pub struct PhaseTracker {
     shares: Vec<PhaseShare>,
     /// Never gone below.
     percent: f64,
@@ -97,7 +97,7 @@ pub struct Forecast {
     begun_at: Option<f64>,
 }
 
-impl Forecast {
+impl PhaseTracker {
     /// Of an attempt at a job that is this far already.
     pub fn new(spec: &JobSpec, percent: f64) -> Self {
         Self {
@@ -235,9 +235,9 @@ mod tests {
             assert!((sum - 1.0).abs() < 1e-9, "{shares:?}");
             assert!(shares.is_sorted_by_key(|share| share.phase), "{shares:?}");
         }
-        let forecast = Forecast::new(&prune(), 0.0);
+        let tracker = PhaseTracker::new(&prune(), 0.0);
         let (pruning, evaluating) = (Phase::Pruning, Phase::Evaluating);
-        let ratio = forecast.share(pruning).unwrap() / forecast.share(evaluating).unwrap();
+        let ratio = tracker.share(pruning).unwrap() / tracker.share(evaluating).unwrap();
         assert!(
             (ratio - 2.0).abs() < 1e-9,
             "2 × 32 windows and 2 × 16: {ratio}"
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn the_percent_never_goes_back() {
         let now = Instant::now();
-        let mut forecast = Forecast::new(&prune(), 0.0);
+        let mut tracker = PhaseTracker::new(&prune(), 0.0);
         let last = Cell::new(0.0);
         let rises = |overall: Overall| {
             let last = last.replace(overall.percent);
@@ -256,9 +256,9 @@ mod tests {
                 "{overall:?} after {last}"
             );
         };
-        rises(forecast.enter(Phase::Downloading, now));
+        rises(tracker.enter(Phase::Downloading, now));
         for finished in [1, 9, 2, 10, 0] {
-            rises(forecast.advance(&tokens(finished, 10, None), now));
+            rises(tracker.advance(&tokens(finished, 10, None), now));
         }
         for phase in [
             Phase::Calibrating,
@@ -266,24 +266,24 @@ mod tests {
             Phase::Evaluating,
             Phase::Publishing,
         ] {
-            rises(forecast.enter(phase, now));
-            rises(forecast.advance(&tokens(1, 2, None), now));
-            rises(forecast.advance(&tokens(2, 2, None), now));
+            rises(tracker.enter(phase, now));
+            rises(tracker.advance(&tokens(1, 2, None), now));
+            rises(tracker.advance(&tokens(2, 2, None), now));
         }
         // Another attempt begins where the one before had come.
-        let mut again = Forecast::new(&prune(), last.get());
+        let mut again = PhaseTracker::new(&prune(), last.get());
         rises(again.enter(Phase::Resolving, now));
     }
 
     #[test]
     fn what_comes_later_takes_its_share() {
-        let mut forecast = Forecast::new(&prune(), 0.0);
+        let mut tracker = PhaseTracker::new(&prune(), 0.0);
         let began = Instant::now();
-        forecast.enter(Phase::Pruning, began);
-        forecast.advance(&tokens(0, 100, None), began);
+        tracker.enter(Phase::Pruning, began);
+        tracker.advance(&tokens(0, 100, None), began);
         // 60 s of pruning in all, so measuring takes 30.
         let later = began + Duration::from_secs(20);
-        let left = forecast
+        let left = tracker
             .advance(&tokens(33, 100, Some(40)), later)
             .eta_seconds
             .unwrap();
@@ -292,12 +292,12 @@ mod tests {
 
     #[test]
     fn a_resumed_phase_is_as_long_as_its_rest_says() {
-        let mut forecast = Forecast::new(&prune(), 0.0);
+        let mut tracker = PhaseTracker::new(&prune(), 0.0);
         let began = Instant::now();
-        forecast.enter(Phase::Pruning, began);
-        forecast.advance(&tokens(50, 100, None), began);
+        tracker.enter(Phase::Pruning, began);
+        tracker.advance(&tokens(50, 100, None), began);
         let later = began + Duration::from_secs(20);
-        let left = forecast
+        let left = tracker
             .advance(&tokens(75, 100, Some(20)), later)
             .eta_seconds
             .unwrap();

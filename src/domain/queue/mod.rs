@@ -1,12 +1,12 @@
 //! Why a queued job waits, and what the queue holds.
 
+pub mod places;
+
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::id::JobId;
 use super::job::Job;
 use super::job::scheduling::DeviceKind;
 use super::job::state::JobState;
@@ -148,35 +148,6 @@ impl ClusterState {
         Needs::of(job, self.now.max(job.queued_at)).map(|needs| self.why_waiting(&needs))
     }
 
-    /// When a queued job may start if jobs take as long as the last ones did; `None` while that cannot be said.
-    pub fn expected_start(&self, job: &Job, places: &Places) -> Option<Timestamp> {
-        match self.why_waits(job)?.reason {
-            WaitReason::Scheduled | WaitReason::RetryBackoff => return Some(job.run_after),
-            WaitReason::WaitingForWorker => {}
-            WaitReason::NoWorker
-            | WaitReason::NoWorkerFits
-            | WaitReason::WorkersDraining
-            | WaitReason::QueuePaused => return None,
-        }
-        let workers = self.workers.iter();
-        let claiming = workers.filter(|worker| !worker.is_lost && !worker.draining);
-        let (slots, busy) = claiming.fold((0, 0), |(slots, busy), worker| {
-            (
-                slots + worker.profile.devices.len(),
-                busy + worker.jobs.len(),
-            )
-        });
-        let idle = slots.saturating_sub(busy) as u64;
-        let before = places.positions.get(&job.id)?.saturating_sub(idle);
-        if before == 0 {
-            return Some(self.now);
-        }
-        let wait = places.mean_run?.as_secs_f64() * before as f64 / slots.max(1) as f64;
-        self.now
-            .checked_add(Duration::try_from_secs_f64(wait).ok()?)
-            .ok()
-    }
-
     /// The groups by reason and detail, the most frequent first.
     pub fn waiting(&self, groups: &[Group]) -> Vec<(Waiting, u64)> {
         let mut jobs = BTreeMap::new();
@@ -238,15 +209,6 @@ fn amount(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
-/// Where queued jobs are in the queue.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Places {
-    /// By priority and age, 1 for the first. Submitters take turns, so jobs do not start in this order.
-    pub positions: BTreeMap<JobId, u64>,
-    /// How long the jobs took that succeeded last; `None` without any.
-    pub mean_run: Option<Duration>,
-}
-
 /// Queued jobs that are alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Group {
@@ -303,11 +265,10 @@ impl QueueContent {
 mod tests {
     use super::*;
     use crate::domain::worker::WorkerProfile;
-    use crate::request::{Defaults, JobRequest};
 
     const GIB: u64 = 1 << 30;
 
-    fn worker(devices: &[&str], memory_gib: u64) -> Worker {
+    pub(super) fn worker(devices: &[&str], memory_gib: u64) -> Worker {
         let names: Vec<_> = devices.iter().map(|&name| name.to_owned()).collect();
         let memory = Some(memory_gib * GIB);
         let id = "worker_1".to_owned();
@@ -321,7 +282,7 @@ mod tests {
         }
     }
 
-    fn cluster_state(workers: Vec<Worker>) -> ClusterState {
+    pub(super) fn cluster_state(workers: Vec<Worker>) -> ClusterState {
         ClusterState {
             now: Timestamp::UNIX_EPOCH,
             paused: false,
@@ -346,7 +307,7 @@ mod tests {
         }
     }
 
-    fn draining(worker: Worker) -> Worker {
+    pub(super) fn draining(worker: Worker) -> Worker {
         Worker {
             draining: true,
             ..worker
@@ -468,37 +429,6 @@ mod tests {
                 WaitReason::QueuePaused
             ]
         );
-    }
-
-    #[test]
-    fn a_start_is_expected_by_place_and_by_how_long_jobs_take() {
-        let id = JobId::new(uuid::Uuid::nil());
-        let body = serde_json::json!({"model": "demo", "sparsity": 0.5});
-        let spec = JobRequest::parse(&body, Defaults::CPU).unwrap().spec;
-        let mut job = Job::new(id, spec, Timestamp::UNIX_EPOCH);
-        let places = |position, minutes: Option<u64>| Places {
-            positions: BTreeMap::from([(id, position)]),
-            mean_run: minutes.map(Duration::from_mins),
-        };
-        let mut busy = worker(&["cpu"], 16);
-        busy.jobs = vec![id];
-        let after = |minutes| Some(Timestamp::UNIX_EPOCH + Duration::from_mins(minutes));
-        let idle = || worker(&["cpu"], 16);
-        for (workers, position, minutes, expected) in [
-            (vec![idle()], 1, None, after(0)),
-            (vec![idle(), busy.clone()], 2, None, None),
-            (vec![idle(), busy.clone()], 2, Some(10), after(5)),
-            (vec![busy.clone()], 3, Some(10), after(30)),
-            (vec![], 1, Some(10), None),
-            (vec![draining(idle())], 1, Some(10), None),
-        ] {
-            let cluster = cluster_state(workers);
-            let found = cluster.expected_start(&job, &places(position, minutes));
-            assert_eq!(found, expected, "{position} {minutes:?} {cluster:?}");
-        }
-        job.run_after = Timestamp::UNIX_EPOCH + Duration::from_hours(1);
-        let scheduled = cluster_state(vec![idle()]).expected_start(&job, &places(1, None));
-        assert_eq!(scheduled, Some(job.run_after));
     }
 
     #[test]
