@@ -47,7 +47,7 @@ async fn a_job_that_is_over_is_deleted_after_its_retention_unless_it_is_kept() {
     clock.advance(2 * DAY);
     app.until_gone(&old).await;
     let directory = |id: &str| app.home().join("artifacts/jobs").join(id);
-    assert!(!directory(&old).try_exists().unwrap());
+    app.until_removed(&directory(&old)).await;
     for id in [&kept, &young] {
         let request = app.request(Method::GET, &format!("/v1/jobs/{id}"));
         assert_eq!(app.send(request).await.status, StatusCode::OK);

@@ -325,6 +325,16 @@ impl TestApp {
         tokio::time::timeout(PATIENCE, gone).await.unwrap();
     }
 
+    /// The files of a deleted job go after its row.
+    pub(crate) async fn until_removed(&self, path: &Path) {
+        let removed = async {
+            while path.try_exists().unwrap() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, removed).await.unwrap();
+    }
+
     pub(crate) async fn events(&self, id: &str) -> Vec<String> {
         let events = self.get(&format!("/v1/jobs/{id}/events")).await.json();
         let names = events["data"]
