@@ -131,7 +131,7 @@ async fn what_a_job_shows_as_its_request_is_a_request() {
             "PruneBody",
         ),
         (
-            json!({"type": "evaluate", "model": "a", "evaluation": {"tasks": ["boolq"]}, "run_after": "2100-01-01T00:00:00Z"}),
+            json!({"type": "evaluate", "model": "a", "evaluation": {"perplexity": ["wikitext2"], "windows": 4}, "run_after": "2100-01-01T00:00:00Z"}),
             "EvaluateBody",
         ),
     ] {

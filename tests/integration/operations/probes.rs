@@ -64,7 +64,8 @@ async fn models_on_this_machine_are_listed() {
     let app = TestApp::api().await;
     let models = app.home().join("models");
     std::fs::create_dir_all(models.join("team/other")).unwrap();
-    let config = json!({"architectures": ["Unheard"]}).to_string();
+    let config = std::fs::read_to_string(models.join("a/config.json")).unwrap();
+    let config = config.replace("LlamaForCausalLM", "Unheard");
     std::fs::write(models.join("team/other/config.json"), config).unwrap();
     let commit = "0123456789abcdef0123456789abcdef01234567";
     let snapshot = app

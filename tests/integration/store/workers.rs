@@ -319,7 +319,7 @@ pub(super) async fn the_place_in_the_queue_is_by_priority_and_age(store: &TestSt
     assert_eq!(places.positions, expected.collect());
     assert_eq!(places.mean_run, None);
     let lease = claim(store, "a", 2).await.unwrap();
-    assert!(finish(store.at(12), &lease, &succeeded(1)).await);
+    assert!(finish_at(store, &lease, &succeeded(1), 12).await);
     let places = store.places(&ids[1..3]).await.unwrap();
     assert_eq!(places.positions, BTreeMap::from([(second, 1), (third, 2)]));
     assert_eq!(places.mean_run, Some(Duration::from_secs(10)));
