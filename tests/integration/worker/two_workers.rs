@@ -140,7 +140,6 @@ fn a_worker_that_stops_is_not_listed_and_a_killed_one_is_lost(database: &Databas
     let metrics = get("/metrics").1;
     for name in [
         "secateur_job_queue_wait_seconds_bucket{le=\"21600\"} 1",
-        "secateur_worker_heartbeat_age_seconds",
         "secateur_device_memory_bytes{kind=\"cpu\"}",
         "secateur_artifact_bytes_total{direction=\"in\"}",
         "secateur_db_pool_connections{state=\"idle\"}",
