@@ -177,7 +177,7 @@ fn sparsegpt_gives_the_weights_of_the_original() {
             let expected = golden.tensors.f32(&format!("{run}/weight/{linear}"));
             let actual = weights(pruned.dir.path(), linear);
             for (actual, expected) in actual.iter().zip(expected) {
-                assert!((actual - expected).abs() <= 1e-5, "{actual}, {expected}");
+                assert!((actual - expected).abs() <= 3e-5, "{actual}, {expected}");
             }
         }
         let expected = golden.number(&format!("/runs/{run}/perplexity"));
