@@ -21,6 +21,7 @@ mod publish;
 mod resolve;
 mod stopwatch;
 mod text;
+mod warnings;
 
 use std::path::PathBuf;
 
