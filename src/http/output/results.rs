@@ -26,7 +26,7 @@ pub(in crate::http) struct ResultsView {
     /// What the models write after fixed prompts; not within a job.
     #[serde(skip_serializing_if = "Option::is_none")]
     generations: Option<Vec<GenerationResult>>,
-    /// Warnings of the collapse guard.
+    /// Warnings of the collapse guard, and about the model.
     warnings: Vec<Warning>,
     /// Number of files of the artifact.
     artifact_count: usize,
