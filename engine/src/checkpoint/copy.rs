@@ -109,14 +109,15 @@ impl Checkpoint {
                 continue;
             };
             if self.is_companion(&name) && !entry.path().is_dir() {
-                if !is_own_file(&self.dir, &entry.path()) {
-                    return Err(EngineError::LinkedFile { name });
-                }
                 names.push(name);
             }
         }
         names.sort();
-        Ok(names)
+        let mut links = names.iter();
+        match links.find(|name| !is_own_file(&self.dir, &self.dir.join(name))) {
+            Some(name) => Err(EngineError::LinkedFile { name: name.clone() }),
+            None => Ok(names),
+        }
     }
 
     /// Names are plain, so that every store and every system takes them. An index that was not read describes other files.
