@@ -200,13 +200,13 @@ mod tests {
         });
         let model = ModelPlan::parse(config.to_string().as_bytes()).unwrap();
         let body = json!({
-            "model": "org/name", "sparsity": 0.5, "calibration": {"n_samples": 65536},
+            "model": "org/name", "sparsity": 0.5, "calibration": {"n_samples": 4096},
         });
         let mut spec = JobRequest::parse(&body, Defaults::CPU).unwrap().spec;
         if let JobSpec::Prune(spec) = &mut spec {
             spec.calibration.seq_len = Some(largest);
         }
-        assert_eq!(estimate(&spec, &[model]), Some(u64::MAX));
+        assert!(estimate(&spec, &[model]) > Some(1 << 62));
     }
 
     #[test]
