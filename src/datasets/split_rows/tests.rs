@@ -92,6 +92,7 @@ fn every_format_gives_the_same_rows() {
         ("a.jsonl.gz", gzip(ROWS)),
         ("a.json.gz", gzip(ROWS)),
         ("snappy.parquet", parquet(Compression::SNAPPY)),
+        ("lz4.parquet", parquet(Compression::LZ4_RAW)),
         (
             "gzip.parquet",
             parquet(Compression::GZIP(GzipLevel::default())),
