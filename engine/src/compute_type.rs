@@ -5,23 +5,23 @@
 //! it. The length of a partial sum follows from the shape of the kernel, which follows from the instruction set, and
 //! from size and ways of the first-level cache; other caches and the number of threads only decide how the work is cut.
 
-use candle_core::Device;
+use candle_core::DeviceLocation;
 use gemm_common::cache::kernel_params;
 
 /// An inner dimension that is longer than any partial sum.
 const LONG: usize = 1 << 24;
 
 /// The dtype of the computation and how its sums are made: equal where all results are equal.
-pub fn compute_type(device: &Device) -> String {
+pub fn compute_type(device: DeviceLocation) -> String {
     match device {
-        Device::Cpu => {
+        DeviceLocation::Cpu => {
             let (instructions, rows, columns) = kernel();
             let params = kernel_params(LONG, LONG, LONG, rows, columns, size_of::<f32>());
             format!("f32 {instructions} {}", params.kc)
         }
         // The kernels of a GPU follow from its model and its libraries, which are not looked at.
-        Device::Cuda(_) => "f32 cuda".to_owned(),
-        Device::Metal(_) => "f32 metal".to_owned(),
+        DeviceLocation::Cuda { .. } => "f32 cuda".to_owned(),
+        DeviceLocation::Metal { .. } => "f32 metal".to_owned(),
     }
 }
 
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn it_names_dtype_instructions_and_the_length_of_partial_sums() {
-        let text = compute_type(&Device::Cpu);
+        let text = compute_type(DeviceLocation::Cpu);
         let parts: Vec<&str> = text.split(' ').collect();
         let &["f32", _, length] = parts.as_slice() else {
             panic!("{text}")

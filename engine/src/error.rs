@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::pattern::Pattern;
 use super::statistic::Statistic;
 
 /// The engine's result.
@@ -45,6 +46,23 @@ pub enum EngineError {
         /// The model directory.
         dir: PathBuf,
     },
+    /// There is no file that weights are read from.
+    #[error("there is no model.safetensors in {}, nor its index{}", dir.display(), instead(found))]
+    MissingWeights {
+        /// The model directory.
+        dir: PathBuf,
+        /// Its other safetensors files.
+        found: Vec<String>,
+    },
+    /// A file that goes along with the weights lies elsewhere.
+    #[error("{name} is a link that leads out of the model directory; put the file itself there")]
+    LinkedFile {
+        /// Its name.
+        name: String,
+    },
+    /// The weights hold a tensor that the architecture does not read.
+    #[error("the weights hold \"{0}\", which this architecture does not read")]
+    UnreadTensor(String),
     /// No tensor of this name.
     #[error("tensor \"{0}\" is missing")]
     MissingTensor(String),
@@ -66,15 +84,15 @@ pub enum EngineError {
         /// Its dtype in the file.
         dtype: String,
     },
-    /// The N:M pattern does not fit a linear.
-    #[error("linear \"{linear}\" has {d_in} input features, which groups of {group} do not divide")]
+    /// The pattern does not fit a linear.
+    #[error("the pattern {pattern} does not fit the {d_in} input features of linear \"{linear}\"")]
     PatternMismatch {
         /// Which linear.
         linear: String,
         /// Its input features.
         d_in: usize,
-        /// M of N:M.
-        group: usize,
+        /// Which pattern.
+        pattern: Pattern,
     },
     /// The windows cannot be used with this model.
     #[error("{0}")]
@@ -130,7 +148,20 @@ pub enum EngineError {
     Tensor(#[from] candle_core::Error),
 }
 
+fn instead(found: &[String]) -> String {
+    if found.is_empty() {
+        String::new()
+    } else {
+        format!("; it has {}", found.join(", "))
+    }
+}
+
 impl EngineError {
+    /// Whether a device had too little memory for a tensor. Of a GPU's errors the library passes on only the text.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Tensor(error) if error.to_string().contains("OUT_OF_MEMORY"))
+    }
+
     /// For `map_err` on I/O: names the action and the file.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();

@@ -19,6 +19,7 @@
 mod algebra;
 pub mod checkpoint;
 mod compute_type;
+mod device_memory;
 mod error;
 mod handle;
 mod mask;
@@ -37,8 +38,9 @@ mod simd;
 mod statistic;
 mod windows;
 
-pub use checkpoint::{Checkpoint, PrunedCopy, Weights};
+pub use checkpoint::{Checkpoint, LFS_POINTER, PrunedCopy, Weights, is_lfs_pointer};
 pub use compute_type::compute_type;
+pub use device_memory::free_device_bytes;
 pub use error::{EngineError, Result};
 pub use handle::{Handle, Listed};
 pub use mask::Mask;

@@ -74,6 +74,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         plan,
         device: args.run.device.clone(),
         samples: args.samples_out.clone(),
+        job: None,
     };
     let report =
         pipeline::evaluate(&request, &mut bars).map_err(|error| failure(&error, &interrupt))?;

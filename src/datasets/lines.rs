@@ -1,21 +1,26 @@
-//! Files with a row on each line: JSON Lines, and WikiText's own form.
+//! Files with a row on each line: JSON Lines, and WikiText's own form; or one JSON array of rows.
+//!
+//! A byte order mark at the beginning, as Windows tools write it, is no part of the first row.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::DatasetError;
 
 /// Bytes read from the disk at once.
 const BUFFER_BYTES: usize = 1 << 18;
 
+/// The mark in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// What a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LineFormat {
-    /// A JSON object; a blank line is nothing.
+    /// A JSON object, or a part of one array of objects; a blank line is nothing.
     Json,
     /// A row with the field `text`: the line with its newline, or nothing for a blank line.
     Raw,
@@ -41,9 +46,16 @@ pub(super) fn read(
         line.clear();
         number += 1;
         let length = reader.read_until(b'\n', &mut line);
-        match length.map_err(|error| unreadable(path, number, error))? {
+        let length = length.map_err(|error| unreadable(path, number, error))?;
+        if number == 1 && line.starts_with(BYTE_ORDER_MARK) {
+            line.drain(..BYTE_ORDER_MARK.len());
+        }
+        match length {
             0 => return Ok(n_rows),
             _ if format == LineFormat::Json && line.trim_ascii().is_empty() => continue,
+            _ if format == LineFormat::Json && n_rows == 0 && is_array(&line) => {
+                return array(path, line.as_slice().chain(reader), limit, each);
+            }
             _ => n_rows += 1,
         }
         if n_rows <= limit {
@@ -51,6 +63,28 @@ pub(super) fn read(
             row.map_err(|reason| DatasetError::invalid(path, format!("line {number}: {reason}")))?;
         }
     }
+}
+
+fn is_array(line: &[u8]) -> bool {
+    line.trim_ascii_start().starts_with(b"[")
+}
+
+/// Gives each of the first `limit` elements of an array to `each`; returns how many there are.
+fn array(
+    path: &Path,
+    text: impl Read,
+    limit: usize,
+    each: &mut dyn FnMut(Value) -> Result<(), String>,
+) -> Result<usize, DatasetError> {
+    let rows: Vec<Map<String, Value>> = serde_json::from_reader(text).map_err(|error| {
+        DatasetError::invalid(path, format!("no array of JSON objects: {error}"))
+    })?;
+    let n_rows = rows.len();
+    for (number, row) in (1..=limit).zip(rows) {
+        let seen = each(Value::Object(row));
+        seen.map_err(|reason| DatasetError::invalid(path, format!("entry {number}: {reason}")))?;
+    }
+    Ok(n_rows)
 }
 
 /// Damaged compression is the file's fault, everything else the disk's.

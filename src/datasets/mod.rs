@@ -17,5 +17,5 @@ mod split_rows;
 pub use error::{DatasetError, DatasetNotFound};
 pub use place::Place;
 pub use roots::DataRoots;
-pub use rows::read_rows;
+pub use rows::{RowFormat, read_rows};
 pub use split_rows::SplitRows;

@@ -2,7 +2,7 @@
 //!
 //! Numbers stay numbers, class labels too; a list is an array, a struct an object. An absent value is `null`, and so is a
 //! number that is not finite. Dates and times are the numbers that are stored. Bytes, decimals and maps have no JSON of
-//! their own and are refused.
+//! their own: what holds them is left out.
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,7 +34,7 @@ pub(super) fn read(
         let absent = || ParquetError::EOF(format!("it is not there, of {n_rows} promised"));
         let record = contained(|| records.next().unwrap_or_else(|| Err(absent())));
         let record = record.map_err(at_row)?;
-        object(record).and_then(&mut *each).map_err(at_row)?;
+        each(object(record)).map_err(at_row)?;
     }
     Ok(n_rows)
 }
@@ -47,17 +47,15 @@ fn contained<T>(decode: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, S
     }
 }
 
-fn object(record: Row) -> Result<Value, String> {
+fn object(record: Row) -> Value {
     let columns = record.into_columns().into_iter();
-    let members = columns.map(|(name, field)| {
-        let value = value(field).map_err(|kind| format!("column {name:?} holds {kind}"))?;
-        Ok((name, value))
-    });
-    members.collect::<Result<Map<_, _>, _>>().map(Value::Object)
+    let members = columns.filter_map(|(name, field)| Some((name, value(field)?)));
+    Value::Object(members.collect::<Map<_, _>>())
 }
 
-fn value(field: Field) -> Result<Value, String> {
-    Ok(match field {
+/// `None` for what has no JSON.
+fn value(field: Field) -> Option<Value> {
+    Some(match field {
         Field::Null => Value::Null,
         Field::Bool(value) => value.into(),
         Field::Byte(value) => value.into(),
@@ -75,13 +73,11 @@ fn value(field: Field) -> Result<Value, String> {
         Field::Float(value) => value.into(),
         Field::Double(value) => value.into(),
         Field::Str(text) => text.into(),
-        Field::Group(record) => object(record)?,
+        Field::Group(record) => object(record),
         Field::ListInternal(list) => {
             let elements = list.elements().iter().cloned().map(value);
-            elements.collect::<Result<Vec<_>, _>>()?.into()
+            elements.collect::<Option<Vec<_>>>()?.into()
         }
-        Field::Bytes(_) => return Err("bytes".to_owned()),
-        Field::Decimal(_) => return Err("decimals".to_owned()),
-        Field::MapInternal(_) => return Err("a map".to_owned()),
+        Field::Bytes(_) | Field::Decimal(_) | Field::MapInternal(_) => return None,
     })
 }

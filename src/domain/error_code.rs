@@ -103,7 +103,9 @@ error_codes! {
     InvalidConfig = "invalid_config", status: 422, retryable: false;
     /// A safetensors file is truncated, or its header lies.
     MalformedCheckpoint = "malformed_checkpoint", status: 422, retryable: false;
-    /// The index names a shard that is not there.
+    /// A file of the model directory is a link that leads out of it.
+    LinkedFile = "linked_file", status: 422, retryable: false;
+    /// There are no weights, or the index names a shard that is not there.
     MissingShard = "missing_shard", status: 422, retryable: false;
     /// A tensor that the architecture needs is not there, or has another shape or dtype.
     MissingTensor = "missing_tensor", status: 422, retryable: false;
@@ -133,6 +135,10 @@ error_codes! {
     OutputExists = "output_exists", status: 422, retryable: false;
     /// The disk is full, or would be.
     InsufficientDisk = "insufficient_disk", status: 422, retryable: true;
+    /// The job needs more memory than the machine that ran it has.
+    InsufficientMemory = "insufficient_memory", status: 422, retryable: false;
+    /// The device ran out of memory.
+    OutOfMemory = "out_of_memory", status: 422, retryable: false;
     /// The device asked for is not there.
     DeviceUnavailable = "device_unavailable", status: 422, retryable: true;
     /// The service may not read or write a file or a directory.
@@ -153,10 +159,15 @@ impl ErrorCode {
         match error {
             EngineError::Io { source, .. } => Self::of_io(source),
             EngineError::InvalidConfig(_) => Self::InvalidConfig,
-            EngineError::UnsupportedArchitecture(_) => Self::UnsupportedArchitecture,
+            EngineError::UnsupportedArchitecture(_) | EngineError::UnreadTensor(_) => {
+                Self::UnsupportedArchitecture
+            }
             EngineError::UnsafeFormat(_) => Self::UnsafeFormat,
             EngineError::MalformedCheckpoint { .. } => Self::MalformedCheckpoint,
-            EngineError::MissingShard { .. } => Self::MissingShard,
+            EngineError::MissingShard { .. } | EngineError::MissingWeights { .. } => {
+                Self::MissingShard
+            }
+            EngineError::LinkedFile { .. } => Self::LinkedFile,
             EngineError::MissingTensor(_)
             | EngineError::ShapeMismatch { .. }
             | EngineError::UnsupportedDtype { .. } => Self::MissingTensor,
@@ -170,6 +181,7 @@ impl ErrorCode {
             EngineError::NonFinite { .. } => Self::NonFinite,
             EngineError::SingularHessian { .. } => Self::SingularHessian,
             EngineError::Stopped => Self::Cancelled,
+            EngineError::Tensor(_) if error.is_out_of_memory() => Self::OutOfMemory,
             EngineError::NotObserved(_) | EngineError::Tensor(_) => Self::Internal,
         }
     }
@@ -193,6 +205,17 @@ impl std::fmt::Display for ErrorCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_without_memory_is_told_apart_and_not_tried_again() {
+        let code = |text: &str| {
+            let error = candle_core::Error::Msg(text.to_owned());
+            ErrorCode::of_engine(&EngineError::Tensor(error))
+        };
+        let full = code("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
+        assert_eq!((full, full.retryable()), (ErrorCode::OutOfMemory, false));
+        assert_eq!(code("shape mismatch"), ErrorCode::Internal);
+    }
 
     #[test]
     fn the_word_of_a_code_is_the_word_on_the_wire() {

@@ -24,14 +24,21 @@ pub enum HubReach {
 pub struct HubToken(String);
 
 impl HubToken {
-    /// Wraps a token as it was given.
+    /// Takes a token without its line ends and the blanks around it, as the Python client does.
     pub fn new(token: impl Into<String>) -> Self {
-        Self(token.into())
+        let token: String = token.into();
+        Self(token.replace(['\r', '\n'], "").trim().to_owned())
     }
 
-    /// For the request, and for the process that makes it.
-    pub fn reveal(&self) -> &str {
-        &self.0
+    /// Whether nothing was left of it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// For the request; `None` if it cannot stand in one.
+    pub fn reveal(&self) -> Option<&str> {
+        let is_visible = self.0.bytes().all(|b| b.is_ascii_graphic());
+        is_visible.then_some(&self.0)
     }
 }
 

@@ -18,6 +18,7 @@ pub mod task_info;
 pub mod webhook;
 pub mod worker;
 
+pub use crate::engine::{LFS_POINTER, is_lfs_pointer};
 pub use error_code::ErrorCode;
 pub use hub_reach::{HubReach, HubToken};
 pub use id::JobId;

@@ -22,40 +22,51 @@ pub struct ModelLibrary {
 
 /// No local model of this id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no local model {id:?}{}", if *has_models_dir { "" } else { "; no models directory is set (SECATEUR_MODELS_DIR)" })]
-pub struct ModelNotFound {
-    id: String,
-    has_models_dir: bool,
+pub enum ModelNotFound {
+    /// There is no such directory.
+    #[error("there is no local model {0:?}")]
+    Absent(String),
+    /// No directory is searched.
+    #[error("there is no local model {0:?}; no models directory is set (SECATEUR_MODELS_DIR)")]
+    NoDirectory(String),
+    /// What is there is a link to another place.
+    #[error(
+        "the local model {0:?} is a link that leads out of the models directory (SECATEUR_MODELS_DIR): move or mount the model into it"
+    )]
+    LeadsOut(String),
 }
 
 impl ModelLibrary {
     /// The directory of a local model. An id never leads out of the models directory, symbolic links included.
     pub fn locate(&self, id: &str) -> Result<PathBuf, ModelNotFound> {
-        let found = self
-            .models_dir
-            .as_deref()
-            .and_then(|root| directory_below(root, id));
-        let bundled = || (id == BUNDLED_MODEL).then(|| self.bundled_dir.join(BUNDLED_MODEL));
-        let not_found = || ModelNotFound {
-            id: id.to_owned(),
-            has_models_dir: self.models_dir.is_some(),
+        let found = match &self.models_dir {
+            Some(root) => directory_below(root, id),
+            None => Err(ModelNotFound::NoDirectory(id.to_owned())),
         };
-        found.or_else(bundled).ok_or_else(not_found)
+        match found {
+            Err(ModelNotFound::Absent(_) | ModelNotFound::NoDirectory(_))
+                if id == BUNDLED_MODEL =>
+            {
+                Ok(self.bundled_dir.join(BUNDLED_MODEL))
+            }
+            found => found,
+        }
     }
 }
 
-fn directory_below(root: &Path, id: &str) -> Option<PathBuf> {
+fn directory_below(root: &Path, id: &str) -> Result<PathBuf, ModelNotFound> {
+    let absent = || ModelNotFound::Absent(id.to_owned());
     let relative = Path::new(id);
-    let is_plain = !id.is_empty()
-        && relative
-            .components()
-            .all(|part| matches!(part, Component::Normal(_)));
-    let dir = root
-        .join(relative)
-        .canonicalize()
-        .ok()
-        .filter(|_| is_plain)?;
-    (dir.starts_with(root.canonicalize().ok()?) && dir.is_dir()).then_some(dir)
+    let mut parts = relative.components();
+    if id.is_empty() || !parts.all(|part| matches!(part, Component::Normal(_))) {
+        return Err(absent());
+    }
+    let resolved = |path: &Path| path.canonicalize().map_err(|_| absent());
+    let (root, dir) = (resolved(root)?, resolved(&root.join(relative))?);
+    if !dir.starts_with(root) {
+        return Err(ModelNotFound::LeadsOut(id.to_owned()));
+    }
+    if dir.is_dir() { Ok(dir) } else { Err(absent()) }
 }
 
 #[cfg(test)]
@@ -80,10 +91,11 @@ mod tests {
             models.canonicalize().unwrap().join("org/name")
         );
         let absolute = root.path().join("outside").display().to_string();
+        let link = library.locate("link").unwrap_err();
+        assert!(link.to_string().contains("leads out"), "{link}");
         for id in [
             "../outside",
             "org/../../outside",
-            "link",
             "",
             ".",
             "missing",

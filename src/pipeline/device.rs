@@ -3,11 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use candle_core::Device;
+use candle_core::{Device, DeviceLocation};
 
 use super::PipelineError;
 use crate::domain::ErrorCode;
 use crate::domain::attempt::AttemptSpec;
+use crate::engine::{ResumeState, compute_type};
 
 /// A device by its name: `cpu` or `cuda:N`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +52,19 @@ impl DeviceName {
                 Device::new_cuda(*index).map_err(|error| unavailable(&error))
             }
         }
+    }
+
+    /// How it computes.
+    pub(super) fn compute_type(&self) -> String {
+        compute_type(match *self {
+            Self::Cpu => DeviceLocation::Cpu,
+            Self::Cuda(gpu_id) => DeviceLocation::Cuda { gpu_id },
+        })
+    }
+
+    /// The block that a saved resume state goes on with; `None` where an attempt on this device cannot use it.
+    pub fn resumed_block(&self, state: &[u8]) -> Option<usize> {
+        ResumeState::block_of(state, &self.compute_type())
     }
 
     /// As it is written.

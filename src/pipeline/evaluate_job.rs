@@ -9,14 +9,15 @@ use candle_core::Device;
 use super::evaluation::{Prepared, Run, Subject};
 use super::plan::{EvaluationPlan, ModelSource, data_roots};
 use super::prune::fresh_directory;
-use super::resolve::{LocalFiles, ResolvedModel, fetch, resolve};
+use super::resolve::{Demands, LocalFiles, ResolvedModel, fetch, resolve};
 use super::stopwatch::Stopwatch;
-use super::{DeviceName, Listener, PipelineError, peak_rss_bytes, publish};
+use super::{DeviceName, Listener, PipelineError, peak_rss_bytes, publish, warnings};
 use crate::domain::attempt::AttemptSpec;
 use crate::domain::job::progress::Phase;
 use crate::domain::report::manifest::{EvaluationReport, ModelProvenance};
-use crate::domain::spec::EvaluateSpec;
-use crate::engine::{Checkpoint, Decoder, ModelPlan};
+use crate::domain::report::results::Warning;
+use crate::domain::spec::{EvaluateSpec, JobSpec};
+use crate::engine::{Checkpoint, Decoder};
 
 /// Name of the report in the directory.
 pub(crate) const EVALUATION_FILE: &str = "evaluation.json";
@@ -37,6 +38,8 @@ pub struct Evaluation {
     pub device: DeviceName,
     /// Where the scores of single documents go.
     pub samples: Option<PathBuf>,
+    /// The job this was made from.
+    pub job: Option<JobSpec>,
 }
 
 /// Does the whole job. When it returns, its files lie complete and synced in `dir`.
@@ -58,6 +61,7 @@ pub fn evaluate_job(
         )?,
         device: DeviceName::of_attempt(attempt)?,
         samples: (!spec.evaluation.tasks.is_empty()).then(|| dir.join(SAMPLES_FILE)),
+        job: Some(JobSpec::Evaluate(spec.clone())),
     };
     let report = evaluate(&request, listener)?;
     let path = dir.join(EVALUATION_FILE);
@@ -80,11 +84,15 @@ pub fn evaluate(
     let mut stopwatch = Stopwatch::start();
     stopwatch.enter(Phase::Resolving, listener);
     let device = request.device.open()?;
-    let model = resolve(&request.model, &mut stopwatch, listener)?;
+    let demands = Demands {
+        tokens: !request.plan.is_empty(),
+        job: request.job.as_ref(),
+    };
+    let model = resolve(&request.model, &demands, &mut stopwatch, listener)?;
     let baseline = request
         .baseline
         .as_ref()
-        .map(|baseline| resolve(baseline, &mut stopwatch, listener))
+        .map(|baseline| resolve(baseline, &demands, &mut stopwatch, listener))
         .transpose()?;
     let files = fetch(None, &request.plan, &mut stopwatch, listener)?;
     let model = Opened::new(&model, request, &files, &device)?;
@@ -106,11 +114,15 @@ pub fn evaluate(
         .map(|baseline| baseline.subject("baseline", None));
     let subject = model.subject("model", request.samples.clone());
     let results = run.results(before.as_ref(), &[subject], listener)?;
+    let mut results = results.into_iter().next().unwrap_or_default();
+    results.warnings.extend(model.warnings);
+    let of_baseline = baseline.iter().flat_map(|baseline| &baseline.warnings);
+    results.warnings.extend(of_baseline.cloned());
     Ok(EvaluationReport {
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         model: model.provenance,
         baseline: baseline.map(|baseline| baseline.provenance),
-        results: results.into_iter().next().unwrap_or_default(),
+        results,
         device: request.device.name(),
         compute_dtype: "f32".to_owned(),
         timings_s: stopwatch.stop(),
@@ -124,6 +136,7 @@ struct Opened {
     fingerprint: String,
     provenance: ModelProvenance,
     prepared: Prepared,
+    warnings: Vec<Warning>,
 }
 
 impl Opened {
@@ -134,19 +147,20 @@ impl Opened {
         device: &Device,
     ) -> Result<Self, PipelineError> {
         let checkpoint = Checkpoint::open(&model.dir)?;
-        Decoder::open(&checkpoint, device)?;
-        let model_plan = ModelPlan::read(&model.dir)?;
+        let decoder = Decoder::open(&checkpoint, device)?;
+        let model_plan = decoder.plan();
         let prepared = Prepared::new(
             &request.plan,
             files,
             &model.dir,
-            &model_plan,
+            model_plan,
             &request.device,
         )?;
-        let provenance = publish::provenance(model, &checkpoint, &model_plan)?;
+        let provenance = publish::provenance(model, &checkpoint, model_plan)?;
         Ok(Self {
             dir: model.dir.clone(),
-            fingerprint: publish::model_fingerprint(&provenance.files, &model_plan),
+            warnings: warnings::of_model(model_plan),
+            fingerprint: publish::model_fingerprint(&provenance.files, model_plan),
             provenance,
             prepared,
         })

@@ -91,9 +91,10 @@ impl Found {
             ModelSource::Hub { id, revision, .. } => network_runtime()?.block_on(async {
                 let found = HubModel::resolve(id, revision, &HubOptions::from_env()).await?;
                 let config = found.fetch_config().await?;
-                let (size_bytes, missing_bytes) = found.sizes().await?;
+                let plan = ModelPlan::read(config.parent().unwrap_or(&config))?;
+                let (size_bytes, missing_bytes) = found.with_code_of(&plan).sizes().await?;
                 Ok(Self {
-                    plan: ModelPlan::read(config.parent().unwrap_or(&config))?,
+                    plan,
                     size_bytes,
                     missing_bytes,
                 })

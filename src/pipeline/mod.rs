@@ -22,6 +22,7 @@ mod publish;
 mod resolve;
 mod stopwatch;
 mod text;
+mod warnings;
 
 use std::path::PathBuf;
 

@@ -2,15 +2,16 @@
 
 use super::plan::Plan;
 use super::prune::prune_into;
-use super::resolve::{fetch, resolve};
+use super::resolve::{Demands, fetch, resolve};
 use super::stopwatch::Stopwatch;
-use super::{Listener, PipelineError, Workspace, calibrate, evaluation, publish};
+use super::{Listener, PipelineError, Workspace, calibrate, evaluation, publish, warnings};
 use crate::domain::job::progress::Phase;
 use crate::domain::report::manifest::{
     Calibration, FileEntry, LinearReport, Manifest, ModelProvenance,
 };
 use crate::domain::report::results::Results;
-use crate::engine::{Checkpoint, Decoder, ModelPlan, compute_type};
+use crate::domain::spec::JobSpec;
+use crate::engine::{Checkpoint, Decoder, ModelPlan};
 
 /// Does the whole job. When it returns, the artifact lies complete and synced in `workspace.artifact`.
 pub fn prune_job(
@@ -35,7 +36,12 @@ pub fn prune_series(
     let mut stopwatch = Stopwatch::start();
     stopwatch.enter(Phase::Resolving, listener);
     let device = common.device.open()?;
-    let model = resolve(&common.model, &mut stopwatch, listener)?;
+    let job = common.spec.clone().map(JobSpec::Prune);
+    let demands = Demands {
+        tokens: points.iter().any(|(plan, _)| plan.needs_tokens()),
+        job: job.as_ref(),
+    };
+    let model = resolve(&common.model, &demands, &mut stopwatch, listener)?;
     let calibration = points
         .iter()
         .find_map(|(plan, _)| plan.calibration.as_ref());
@@ -44,6 +50,7 @@ pub fn prune_series(
     stopwatch.enter(Phase::Calibrating, listener);
     let source = Checkpoint::open(&model.dir)?;
     let decoder = Decoder::open(&source, &device)?;
+    source.companion_files()?;
     for (plan, _) in points {
         decoder.plan().check_pattern(plan.goal.pattern)?;
     }
@@ -63,13 +70,8 @@ pub fn prune_series(
     let mut pruned = Vec::with_capacity(points.len());
     for (plan, workspace) in points {
         let calibration = calibration.as_ref().filter(|_| plan.calibration.is_some());
-        let fingerprint = publish::fingerprint(
-            &provenance,
-            decoder.plan(),
-            plan,
-            &compute_type(&device),
-            calibration.map(|c| &c.record),
-        );
+        let record = calibration.map(|c| &c.record);
+        let fingerprint = publish::fingerprint(&provenance, decoder.plan(), plan, record);
         let windows = calibration.map(|c| &c.windows);
         pruned.push(PrunedModel {
             provenance: provenance.clone(),
@@ -97,7 +99,10 @@ pub fn prune_series(
         .zip(&pruned)
         .map(|(point, pruned)| pruned.subject(point, decoder.plan()))
         .collect();
-    let results = run.results(Some(&dense), &subjects, listener)?;
+    let mut results = run.results(Some(&dense), &subjects, listener)?;
+    for results in &mut results {
+        results.warnings.extend(warnings::of_model(decoder.plan()));
+    }
 
     stopwatch.enter(Phase::Publishing, listener);
     let manifests = points.iter().zip(pruned).zip(results);

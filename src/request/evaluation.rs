@@ -6,7 +6,7 @@ use super::rule::text::{quoted, relative_path, words};
 use super::rule::{Absent, Errors, Field, Object, Rule, TextRule, Variant, field};
 use super::{Defaults, limits};
 use crate::corpora::{Corpus, LOCAL};
-use crate::domain::spec::{BosRule, Guard, task_names};
+use crate::domain::spec::{BosRule, GenerationRule, Guard, task_names};
 use crate::tasks::Task;
 
 /// What the schema calls the name of a registered text.
@@ -50,6 +50,15 @@ pub(super) fn evaluation(defaults: Defaults, text: &str) -> Rule {
         field("guard", guard())
             .or_computed(json!({}))
             .doc("From where on a result is called a collapse: the job succeeds with a warning."),
+        field(
+            "generations",
+            words("rule", GenerationRule::ALL.map(GenerationRule::as_str).into()),
+        )
+        .or(json!(GenerationRule::default()))
+        .doc(
+            "Whether the models continue fixed prompts: where it takes no longer than the \
+             measurement, in any case, or never.",
+        ),
     ];
     Rule::from(Object::new(fields).check(consistent))
         .named("EvaluationBody", "What is measured before and after.")

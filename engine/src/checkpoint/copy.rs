@@ -5,14 +5,15 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::{Checkpoint, Weights};
+use super::{Checkpoint, INDEX_FILE, Weights};
 use crate::error::{EngineError, Result};
 
 /// What belongs to a model besides its shards. Weights in other formats, caches and subdirectories do not.
-const COMPANION_SUFFIXES: &[&str] = &[".json", ".model", ".txt", ".jinja", ".md"];
+const COMPANION_SUFFIXES: &[&str] = &[".json", ".model", ".txt", ".jinja", ".md", ".py"];
 const COMPANION_STEMS: &[&str] = &["LICENSE", "NOTICE", "USE_POLICY"];
 /// Provenance of an earlier pruning does not describe this one.
-const NOT_COPIED: &[&str] = &["secateur.json"];
+const MANIFEST: &str = "secateur.json";
+const INDEX_SUFFIX: &str = ".index.json";
 
 /// A copy of a [`Checkpoint`] whose tensors can be overwritten. Pruning keeps dtype and shape, so every tensor has
 /// its place already: the whole model is never in memory, and unpruned tensors stay byte-identical.
@@ -44,7 +45,7 @@ impl PrunedCopy {
     }
 
     fn open(source: &Checkpoint, dir: &Path) -> Result<Self> {
-        for name in companion_files(source.dir())? {
+        for name in source.companion_files()? {
             copy_file(&source.dir().join(&name), &dir.join(&name))?;
         }
         let mut shards = BTreeMap::new();
@@ -97,28 +98,41 @@ impl PrunedCopy {
     }
 }
 
-fn companion_files(dir: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(dir).map_err(EngineError::io("list", dir))? {
-        let entry = entry.map_err(EngineError::io("list", dir))?;
-        let Ok(name) = entry.file_name().into_string() else {
-            continue;
-        };
-        let belongs = COMPANION_SUFFIXES
-            .iter()
-            .any(|suffix| name.ends_with(suffix))
-            || COMPANION_STEMS.iter().any(|stem| name.starts_with(stem));
-        let is_plain = !name.starts_with('.') && !NOT_COPIED.contains(&name.as_str());
-        if belongs && is_plain && is_own_file(dir, &entry.path()) {
-            names.push(name);
+impl Checkpoint {
+    /// Names of the files that go along with the weights. A link that leads out of the directory is refused: its content
+    /// would be handed out with the artifact.
+    pub fn companion_files(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(EngineError::io("list", &self.dir))? {
+            let entry = entry.map_err(EngineError::io("list", &self.dir))?;
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            if self.is_companion(&name) && !entry.path().is_dir() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        let mut links = names.iter();
+        match links.find(|name| !is_own_file(&self.dir, &self.dir.join(name))) {
+            Some(name) => Err(EngineError::LinkedFile { name: name.clone() }),
+            None => Ok(names),
         }
     }
-    names.sort();
-    Ok(names)
+
+    /// Names are plain, so that every store and every system takes them. An index that was not read describes other files.
+    fn is_companion(&self, name: &str) -> bool {
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.+ ()".contains(&b);
+        let belongs = COMPANION_SUFFIXES.iter().any(|end| name.ends_with(end))
+            || COMPANION_STEMS.iter().any(|stem| name.starts_with(stem));
+        let is_stale_index =
+            name.ends_with(INDEX_SUFFIX) && !(name == INDEX_FILE && self.has_index);
+        let is_shown = !name.starts_with('.') && name.bytes().all(is_plain);
+        belongs && is_shown && !is_stale_index && name != MANIFEST
+    }
 }
 
-/// A regular file of this directory, or a link into the blobs of a hub cache. A link to anywhere else is not followed:
-/// its content would be handed out with the artifact.
+/// A regular file of this directory, or a link into the blobs of a hub cache.
 fn is_own_file(dir: &Path, path: &Path) -> bool {
     let (Ok(home), Ok(real)) = (dir.canonicalize(), path.canonicalize()) else {
         return false;

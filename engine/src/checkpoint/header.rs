@@ -13,6 +13,7 @@ use std::path::Path;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::LFS_POINTER;
 use crate::error::{EngineError, Result};
 
 /// Longest header that is read. LLaMA-405B's largest shard has one of some 10 KiB.
@@ -21,6 +22,9 @@ const MAX_HEADER_BYTES: u64 = 16 << 20;
 const MAX_TENSORS: usize = 100_000;
 /// Most dimensions of one tensor.
 const MAX_RANK: usize = 8;
+
+/// The first bytes of a pointer of Git LFS; as a length they would be beyond any file.
+const LFS_POINTER_HEAD: &[u8; 8] = b"version ";
 
 /// Where a tensor lies in its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +62,9 @@ pub(crate) fn read_header(file: &mut File, path: &Path) -> Result<Header> {
 
     let mut head = [0; 8];
     let got = read_up_to(file, &mut head).map_err(EngineError::io("read", path))?;
+    if head == *LFS_POINTER_HEAD {
+        return Err(malformed(LFS_POINTER.to_owned()));
+    }
     // The first bytes of another format are an impossible length, or lead to something that is no JSON.
     let not_a_header = |reason: String| match foreign_format(&head[..got]) {
         Some(format) => EngineError::UnsafeFormat(format!(

@@ -26,6 +26,7 @@ const MAX_INDEX_BYTES: u64 = 64 << 20;
 #[derive(Debug)]
 pub struct Checkpoint {
     dir: PathBuf,
+    has_index: bool,
     shards: Vec<Shard>,
     /// Tensor name → index of its shard.
     places: BTreeMap<String, usize>,
@@ -58,7 +59,12 @@ impl Checkpoint {
                 },
             })?;
             let header = header::read_header(&mut file, &path)?;
-            for tensor in header.keys() {
+            // A tensor that the index places in another shard is superseded here.
+            let is_superseded = |tensor: &str| {
+                let place = listed.weight_map.get(tensor);
+                place.is_some_and(|shard| *shard != name)
+            };
+            for tensor in header.keys().filter(|tensor| !is_superseded(tensor)) {
                 if places.insert(tensor.clone(), shards.len()).is_some() {
                     let reason = format!("tensor {tensor:?} stands in an earlier shard too");
                     return Err(EngineError::MalformedCheckpoint { path, reason });
@@ -81,6 +87,7 @@ impl Checkpoint {
         }
         Ok(Self {
             dir: dir.to_path_buf(),
+            has_index: !listed.weight_map.is_empty(),
             shards,
             places,
         })
@@ -96,16 +103,19 @@ impl Checkpoint {
         self.shards.iter().map(|shard| shard.name.as_str())
     }
 
-    /// Number of weights in all tensors.
-    pub fn parameters(&self) -> u64 {
-        self.shards
-            .iter()
-            .flat_map(|shard| shard.header.values())
-            .map(TensorEntry::elements)
-            .sum()
+    /// Names of all tensors, sorted.
+    pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
     }
 
-    /// Bytes of all tensors.
+    /// Number of weights in all tensors.
+    pub fn parameters(&self) -> u64 {
+        let places = self.places.iter();
+        let entries = places.map(|(name, &shard)| &self.shards[shard].header[name]);
+        entries.map(TensorEntry::elements).sum()
+    }
+
+    /// Bytes of the tensors of all shards.
     pub fn tensor_bytes(&self) -> u64 {
         self.shards
             .iter()
@@ -157,6 +167,20 @@ impl Checkpoint {
         self.read_range(shard, entry, name, row as u64 * row_bytes, row_bytes)
     }
 
+    /// Whether two matrices have the same dtype, shape and bytes.
+    pub(crate) fn are_equal(&self, first: &str, second: &str) -> Result<bool> {
+        let ((_, a), (_, b)) = (self.find(first)?, self.find(second)?);
+        if (&a.dtype, &a.shape) != (&b.dtype, &b.shape) {
+            return Ok(false);
+        }
+        for row in 0..a.shape[0] {
+            if self.read_row(first, row)? != self.read_row(second, row)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn find(&self, name: &str) -> Result<(&Shard, &TensorEntry)> {
         let shard = &self.shards[*self
             .places
@@ -200,39 +224,46 @@ struct ListedShards {
     weight_map: BTreeMap<String, String>,
 }
 
+/// `model.safetensors` if it is there, as in transformers; otherwise the shards of the index.
 fn shard_names(dir: &Path) -> Result<ListedShards> {
-    let index_path = dir.join(INDEX_FILE);
-    match read_small_file(&index_path, MAX_INDEX_BYTES) {
-        Ok(bytes) => {
-            let malformed = |reason: String| EngineError::MalformedCheckpoint {
-                path: index_path.clone(),
-                reason,
-            };
-            let index: Index =
-                serde_json::from_slice(&bytes).map_err(|e| malformed(e.to_string()))?;
-            let names: BTreeSet<String> = index.weight_map.values().cloned().collect();
-            if names.is_empty() {
-                return Err(malformed("the index names no shard".to_owned()));
-            }
-            if let Some(name) = names.iter().find(|name| !is_shard_name(name)) {
-                return Err(malformed(format!(
-                    "{name:?} is not a name of a safetensors file in this directory"
-                )));
-            }
-            Ok(ListedShards {
-                names: names.into_iter().collect(),
-                weight_map: index.weight_map,
-            })
-        }
-        Err(EngineError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            refuse_pickles(dir)?;
-            Ok(ListedShards {
-                names: vec![SINGLE_FILE.to_owned()],
-                weight_map: BTreeMap::new(),
-            })
-        }
-        Err(error) => Err(error),
+    let single = dir.join(SINGLE_FILE);
+    if single
+        .try_exists()
+        .map_err(EngineError::io("look for", &single))?
+    {
+        return Ok(ListedShards {
+            names: vec![SINGLE_FILE.to_owned()],
+            weight_map: BTreeMap::new(),
+        });
     }
+    let index_path = dir.join(INDEX_FILE);
+    let bytes = match read_small_file(&index_path, MAX_INDEX_BYTES) {
+        Err(EngineError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Err(no_weights(dir)?);
+        }
+        bytes => bytes?,
+    };
+    let malformed = |reason: String| EngineError::MalformedCheckpoint {
+        path: index_path.clone(),
+        reason,
+    };
+    if is_lfs_pointer(&bytes) {
+        return Err(malformed(LFS_POINTER.to_owned()));
+    }
+    let index: Index = serde_json::from_slice(&bytes).map_err(|e| malformed(e.to_string()))?;
+    let names: BTreeSet<String> = index.weight_map.values().cloned().collect();
+    if names.is_empty() {
+        return Err(malformed("the index names no shard".to_owned()));
+    }
+    if let Some(name) = names.iter().find(|name| !is_shard_name(name)) {
+        return Err(malformed(format!(
+            "{name:?} is not a name of a safetensors file in this directory"
+        )));
+    }
+    Ok(ListedShards {
+        names: names.into_iter().collect(),
+        weight_map: index.weight_map,
+    })
 }
 
 /// A plain file name ending in `.safetensors`: an index must not lead out of its directory.
@@ -246,31 +277,39 @@ fn is_shard_name(name: &str) -> bool {
     })
 }
 
-/// A directory with weights of another format only gets an error that says so.
-fn refuse_pickles(dir: &Path) -> Result<()> {
-    if dir
-        .join(SINGLE_FILE)
-        .try_exists()
-        .map_err(EngineError::io("look for", &dir.join(SINGLE_FILE)))?
-    {
-        return Ok(());
-    }
-    let entries = std::fs::read_dir(dir).map_err(EngineError::io("list", dir))?;
-    for entry in entries {
+/// Endings of weights that are not read.
+const OTHER_FORMATS: [&str; 8] = [
+    ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".gguf", ".npz", ".h5",
+];
+
+/// The error of a directory with neither weights nor an index: it names what is there instead.
+fn no_weights(dir: &Path) -> Result<EngineError> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(EngineError::io("list", dir))? {
         let name = entry.map_err(EngineError::io("list", dir))?.file_name();
-        let name = name.to_string_lossy();
-        if [
-            ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".gguf", ".npz", ".h5",
-        ]
-        .iter()
-        .any(|suffix| name.ends_with(suffix))
-        {
-            return Err(EngineError::UnsafeFormat(format!(
-                "the model has {name} and no {SINGLE_FILE}; only safetensors is accepted"
-            )));
-        }
+        found.push(name.to_string_lossy().into_owned());
     }
-    Ok(())
+    found.sort();
+    let mut others = found.iter();
+    let other = others.find(|name| OTHER_FORMATS.iter().any(|ending| name.ends_with(ending)));
+    if let Some(name) = other {
+        return Ok(EngineError::UnsafeFormat(format!(
+            "the model has {name} and no {SINGLE_FILE}; only safetensors is accepted"
+        )));
+    }
+    found.retain(|name| name.ends_with(".safetensors"));
+    Ok(EngineError::MissingWeights {
+        dir: dir.to_path_buf(),
+        found,
+    })
+}
+
+/// What is wrong with a file that was cloned without its content.
+pub const LFS_POINTER: &str = "it is a pointer of Git LFS, not the file itself: run `git lfs pull`";
+
+/// Whether a file's first bytes are those of a pointer of Git LFS.
+pub fn is_lfs_pointer(head: &[u8]) -> bool {
+    head.starts_with(b"version https://git-lfs.github.com/spec/")
 }
 
 /// Reads a regular file of at most `limit` bytes: a pipe or a device would never end.

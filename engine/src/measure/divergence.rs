@@ -49,8 +49,8 @@ pub fn divergences(
     observer: &mut dyn Observer,
 ) -> Result<Vec<Divergence>> {
     let p_plan = p.decoder().plan();
-    // Waves that are small enough for the widest model.
-    let (mut widest, mut blocks) = (p_plan, p_plan.blocks.len());
+    // Waves that are small enough for every model.
+    let (mut tokens_per_wave, mut blocks) = (p.tokens_per_wave(), p_plan.blocks.len());
     for q in &*others {
         let plan = q.decoder().plan();
         if p_plan.vocab != plan.vocab {
@@ -60,9 +60,7 @@ pub fn divergences(
             });
         }
         blocks += plan.blocks.len();
-        if widest.hidden < plan.hidden {
-            widest = plan;
-        }
+        tokens_per_wave = tokens_per_wave.min(q.tokens_per_wave());
     }
     let ropes = |model: &ResidentBlocks<'_>| model.decoder().ropes(windows.seq_len());
     let ropes_p = ropes(p)?;
@@ -72,7 +70,7 @@ pub fn divergences(
         .collect::<Result<Vec<_>>>()?;
     let mut meter = Meter::new(observer, blocks, (windows.n_tokens() * blocks) as u64);
     let mut sums: Vec<Sums> = others.iter().map(|_| Sums::default()).collect();
-    for wave in waves(windows, widest) {
+    for wave in waves(windows, tokens_per_wave) {
         meter.begin_wave();
         let states_p = forward(p, &wave, &ropes_p, &mut meter)?;
         for ((q, ropes), sums) in others.iter_mut().zip(&ropes_q).zip(&mut sums) {

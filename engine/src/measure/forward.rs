@@ -8,7 +8,7 @@ use crate::model::{ModelPlan, RopeTables};
 use crate::observer::{Observer, PassProgress};
 use crate::ops::{TokenLayout, causal_attention};
 
-/// Bytes of activations that go through the blocks together; more batches go in turns ("waves").
+/// Bytes of activations that go through the blocks together at least; what does not fit goes in turns ("waves").
 pub const WAVE_BYTES: usize = 256 << 20;
 /// Bytes of logits that exist at a time.
 pub const LOGITS_BYTES: usize = 32 << 20;
@@ -26,11 +26,6 @@ impl<'a> Batch<'a> {
         let layout = TokenLayout::Windows(1);
         Self { ids, layout }
     }
-}
-
-/// Tokens whose activations may exist at a time.
-pub(super) fn tokens_per_wave(plan: &ModelPlan) -> usize {
-    WAVE_BYTES / (plan.hidden * size_of::<f32>())
 }
 
 /// Rows of logits that may exist at a time.

@@ -205,7 +205,7 @@ impl Running<'_> {
         meter: &mut Meter<'_>,
     ) -> Result<()> {
         let mut chosen = vec![None; self.sequences.len()];
-        for wave in waves(trees, self.plan) {
+        for wave in waves(trees, model.tokens_per_wave()) {
             let batches: Vec<Batch<'_>> = wave.iter().map(TokenTree::batch).collect();
             meter.begin_wave();
             let states = forward_with(model, &batches, meter, &mut |block, batch, q, k, v| {

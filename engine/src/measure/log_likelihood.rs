@@ -55,7 +55,7 @@ pub fn log_likelihoods(
     let total_tokens = (tokens * plan.blocks.len()) as u64;
     let mut meter = Meter::new(observer, plan.blocks.len(), total_tokens);
     let mut results: Vec<LogLikelihood> = sequences.iter().map(LogLikelihood::of_nothing).collect();
-    for wave in waves(&trees, plan) {
+    for wave in waves(&trees, model.tokens_per_wave()) {
         let batches: Vec<Batch<'_>> = wave.iter().map(TokenTree::batch).collect();
         meter.begin_wave();
         let states = forward(model, &batches, &ropes, &mut meter)?;

@@ -6,7 +6,7 @@
 
 use candle_core::Tensor;
 
-use super::forward::{Batch, Meter, forward, rows_of_logits, tokens_per_wave};
+use super::forward::{Batch, Meter, forward, rows_of_logits};
 use super::resident_blocks::ResidentBlocks;
 use crate::error::{EngineError, Result};
 use crate::model::{Head, ModelPlan};
@@ -54,7 +54,7 @@ pub fn perplexity(
     let total_tokens = (windows.n_tokens() * plan.blocks.len()) as u64;
     let mut meter = Meter::new(observer, plan.blocks.len(), total_tokens);
     let mut window_mean_nll = Vec::with_capacity(windows.len());
-    for wave in waves(windows, plan) {
+    for wave in waves(windows, model.tokens_per_wave()) {
         meter.begin_wave();
         let states = forward(model, &wave, &ropes, &mut meter)?;
         model.with_head(|head| {
@@ -72,10 +72,10 @@ pub fn perplexity(
 }
 
 /// Batches of whole windows, as many at a time as may exist together.
-pub(super) fn waves<'a>(windows: &'a TokenWindows, plan: &ModelPlan) -> Vec<Vec<Batch<'a>>> {
+pub(super) fn waves(windows: &TokenWindows, tokens_per_wave: usize) -> Vec<Vec<Batch<'_>>> {
     let layout = TokenLayout::Windows(windows.seq_len());
     let batches: Vec<Batch<'_>> = windows.batches().map(|ids| Batch { ids, layout }).collect();
-    let per_wave = (tokens_per_wave(plan) / batches[0].ids.len()).max(1);
+    let per_wave = (tokens_per_wave / batches[0].ids.len()).max(1);
     batches.chunks(per_wave).map(<[_]>::to_vec).collect()
 }
 

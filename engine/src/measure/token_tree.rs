@@ -3,8 +3,7 @@
 //! Sorted sequences make a radix tree: the longest common prefix of neighbours says where paths branch. The segments
 //! of the tree lie end to end in depth-first order, without padding, and are a batch of their own.
 
-use super::forward::{Batch, tokens_per_wave};
-use crate::model::ModelPlan;
+use super::forward::Batch;
 use crate::ops::{Segment, TokenLayout};
 use crate::windows::BATCH_TOKENS;
 
@@ -171,12 +170,11 @@ impl TokenTree {
 }
 
 /// As many trees at a time as may exist together.
-pub(super) fn waves<'a>(trees: &'a [TokenTree], plan: &ModelPlan) -> Vec<&'a [TokenTree]> {
-    let limit = tokens_per_wave(plan);
+pub(super) fn waves(trees: &[TokenTree], tokens_per_wave: usize) -> Vec<&[TokenTree]> {
     let mut waves = Vec::new();
     let (mut begin, mut tokens) = (0, 0);
     for (index, tree) in trees.iter().enumerate() {
-        if index > begin && tokens + tree.ids().len() > limit {
+        if index > begin && tokens + tree.ids().len() > tokens_per_wave {
             waves.push(&trees[begin..index]);
             (begin, tokens) = (index, 0);
         }

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::checkpoint::read_small_file;
+use crate::checkpoint::{LFS_POINTER, is_lfs_pointer, read_small_file};
 use crate::error::{EngineError, Result};
 
 /// Longest `config.json` that is read.
@@ -28,12 +29,15 @@ impl Config {
             }
             other => other,
         })?;
+        if is_lfs_pointer(&bytes) {
+            return Err(EngineError::InvalidConfig(LFS_POINTER.to_owned()));
+        }
         Self::parse(&bytes)
     }
 
     /// Parses the content of a `config.json`.
     pub(super) fn parse(json: &[u8]) -> Result<Self> {
-        serde_json::from_slice(&quote_constants(json))
+        parse_json(json)
             .map(Self)
             .map_err(|error| EngineError::InvalidConfig(error.to_string()))
     }
@@ -136,6 +140,11 @@ impl Config {
             ))),
         }
     }
+}
+
+/// Parses what Python wrote: its `NaN` and `Infinity` become strings.
+pub fn parse_json<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_slice(&quote_constants(json))
 }
 
 /// The complaint that a key is not there.

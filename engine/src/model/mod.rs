@@ -10,6 +10,7 @@ use block::Norm;
 use candle_core::{Device, Tensor};
 
 pub use block::{Block, BlockContext, Tap};
+pub use config::parse_json;
 pub use family::ARCHITECTURES;
 pub use plan::{
     AttentionSpec, BlockPlan, FeedForward, HeadSpec, InputId, LinearId, LinearSpec, ModelPlan,
@@ -30,9 +31,12 @@ pub struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    /// Reads the configuration and checks that every tensor it calls for is there, with its shape and a float dtype.
+    /// Reads the configuration and checks that every tensor it calls for is there, with its shape and a float dtype, and
+    /// that the weights hold no other.
     pub fn open(checkpoint: &'a Checkpoint, device: &Device) -> Result<Self> {
-        let plan = ModelPlan::read(checkpoint.dir())?;
+        let mut plan = ModelPlan::read(checkpoint.dir())?;
+        plan.check_names(&checkpoint.tensor_names().collect())?;
+        tie_head(checkpoint, &mut plan)?;
         check_tensors(checkpoint, &plan)?;
         Ok(Self {
             checkpoint,
@@ -92,7 +96,9 @@ impl<'a> Decoder<'a> {
     /// Reads the final norm and the output projection into memory.
     pub fn head(&self) -> Result<Head> {
         let (vocab, hidden) = (self.plan.vocab, self.plan.hidden);
-        let HeadSpec { norm, projection } = &self.plan.head;
+        let HeadSpec {
+            norm, projection, ..
+        } = &self.plan.head;
         let projection = self.checkpoint.read(projection)?;
         Ok(Head {
             norm: Norm::load(self.checkpoint, norm, hidden, &self.device)?,
@@ -115,6 +121,23 @@ impl Head {
     }
 }
 
+/// Makes the embedding the projection of a tied head, unless the weights hold another one: transformers 5 uses that.
+fn tie_head(checkpoint: &Checkpoint, plan: &mut ModelPlan) -> Result<()> {
+    let projection = &plan.head.projection;
+    if plan.head.is_tied {
+        let vocabulary = [plan.vocab, plan.hidden];
+        checkpoint.expect(&plan.embedding, &vocabulary)?;
+        let has_own = checkpoint.contains(projection) && {
+            checkpoint.expect(projection, &vocabulary)?;
+            !checkpoint.are_equal(&plan.embedding, projection)?
+        };
+        if !has_own {
+            plan.head.projection.clone_from(&plan.embedding);
+        }
+    }
+    Ok(())
+}
+
 fn check_tensors(checkpoint: &Checkpoint, plan: &ModelPlan) -> Result<()> {
     let hidden = [plan.hidden];
     let vocabulary = [plan.vocab, plan.hidden];
@@ -127,13 +150,8 @@ fn check_tensors(checkpoint: &Checkpoint, plan: &ModelPlan) -> Result<()> {
         }
         for linear in &block.linears {
             checkpoint.expect(&linear.weight(), &[linear.d_out, linear.d_in])?;
-            let bias = linear.bias();
             if linear.has_bias {
-                checkpoint.expect(&bias, &[linear.d_out])?;
-            } else if checkpoint.contains(&bias) {
-                return Err(EngineError::InvalidConfig(format!(
-                    "it says that there are no biases, the weights have \"{bias}\""
-                )));
+                checkpoint.expect(&linear.bias(), &[linear.d_out])?;
             }
         }
     }

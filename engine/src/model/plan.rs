@@ -1,10 +1,15 @@
 //! What a decoder is made of: made of `config.json` by a [family](super::family), and all that the engine goes by.
 
+use std::collections::BTreeSet;
+
 use super::family;
 use super::rope::{RopeSpec, RopeTables};
 use crate::error::{EngineError, Result};
 use crate::ops::AttentionShape;
 use crate::pattern::Pattern;
+
+/// Tables that older checkpoints hold, and that follow from the configuration.
+const DERIVED: &str = "rotary_emb.inv_freq";
 
 /// A whole decoder.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +30,8 @@ pub struct ModelPlan {
     pub blocks: Vec<BlockPlan>,
     /// From the last block to logits.
     pub head: HeadSpec,
+    /// Whether `config.json` names Python code of its own, which is not run.
+    pub has_code: bool,
 }
 
 /// One decoder block:
@@ -126,8 +133,10 @@ pub struct NormSpec {
 pub struct HeadSpec {
     /// Of the last block's output.
     pub norm: NormSpec,
-    /// Tensor of the projection, `[vocab, hidden]`: the embedding, if they are tied.
+    /// Tensor of the projection, `[vocab, hidden]`.
     pub projection: String,
+    /// Whether the embedding takes its place where the weights hold no other.
+    pub is_tied: bool,
 }
 
 impl ModelPlan {
@@ -151,23 +160,60 @@ impl ModelPlan {
         self.blocks.iter().flat_map(|block| &block.linears)
     }
 
-    /// Refuses N:M whose M does not divide the input features of every linear.
+    /// Refuses a pattern that does not fit the input features of every linear.
     pub fn check_pattern(&self, pattern: Pattern) -> Result<()> {
-        let Pattern::KeptOfGroup { group, .. } = pattern else {
-            return Ok(());
-        };
         match self.linears().find(|linear| !pattern.fits(linear.d_in)) {
             Some(linear) => Err(EngineError::PatternMismatch {
                 linear: linear.name.clone(),
                 d_in: linear.d_in,
-                group,
+                pattern,
             }),
             None => Ok(()),
         }
     }
+
+    /// Refuses weights that lack a tensor, or hold one that no class of this architecture reads, such as scales or the
+    /// matrices of an adapter: the model that was trained is another one.
+    pub fn check_names(&self, names: &BTreeSet<&str>) -> Result<()> {
+        let read: BTreeSet<String> = self.tensors().collect();
+        let may_lack = |name: &str| self.head.is_tied && name == self.head.projection;
+        let mut all = read.iter();
+        if let Some(name) = all.find(|name| !names.contains(name.as_str()) && !may_lack(name)) {
+            return Err(EngineError::MissingTensor(name.clone()));
+        }
+        let mut names = names.iter();
+        match names.find(|name| !read.contains(**name) && !name.ends_with(DERIVED)) {
+            Some(name) => Err(EngineError::UnreadTensor((*name).to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// Names of all tensors that are read.
+    fn tensors(&self) -> impl Iterator<Item = String> {
+        let head = [
+            &self.embedding,
+            &self.head.norm.tensor,
+            &self.head.projection,
+        ];
+        head.into_iter()
+            .cloned()
+            .chain(self.blocks.iter().flat_map(BlockPlan::tensors))
+    }
 }
 
 impl BlockPlan {
+    fn tensors(&self) -> impl Iterator<Item = String> {
+        let norms = [&self.attention.norm, &self.feed_forward.norm];
+        let linears = self.linears.iter().flat_map(|linear| {
+            let bias = linear.has_bias.then(|| linear.bias());
+            [linear.weight()].into_iter().chain(bias)
+        });
+        norms
+            .map(|norm| norm.tensor.clone())
+            .into_iter()
+            .chain(linears)
+    }
+
     /// A linear by its place.
     pub fn linear(&self, id: LinearId) -> &LinearSpec {
         &self.linears[id.0]

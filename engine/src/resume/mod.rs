@@ -31,13 +31,14 @@ use super::windows::TokenWindows;
 const STATE: &str = "state.json";
 const ACTIVATIONS: &str = "activations-";
 /// Changes when the meaning of the files changes.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// A directory that keeps the state of one pass.
 #[derive(Debug)]
 pub struct ResumeState {
     dir: PathBuf,
     fingerprint: String,
+    compute_type: String,
     /// What is kept of finished blocks.
     changes: Option<ChangeKind>,
 }
@@ -56,6 +57,7 @@ pub(super) struct Loaded {
 #[derive(Serialize, Deserialize)]
 struct State {
     format: u32,
+    compute_type: String,
     fingerprint: String,
     next_block: usize,
     activations_sha256: String,
@@ -86,13 +88,14 @@ pub struct SavedState {
 impl ResumeState {
     /// A state in `dir`, which is made if needed.
     ///
-    /// `fingerprint` stands for everything that the result depends on: weights, windows, specification, and the type
-    /// of the computation.
-    pub fn open(dir: &Path, fingerprint: impl Into<String>) -> Result<Self> {
+    /// `fingerprint` stands for everything that the result depends on, weights, windows and specification, but the type of
+    /// the computation.
+    pub fn open(dir: &Path, fingerprint: &str, compute_type: &str) -> Result<Self> {
         fs::create_dir_all(dir).map_err(EngineError::io("create", dir))?;
         Ok(Self {
             dir: dir.to_path_buf(),
-            fingerprint: fingerprint.into(),
+            fingerprint: fingerprint.to_owned(),
+            compute_type: compute_type.to_owned(),
             changes: None,
         })
     }
@@ -108,7 +111,14 @@ impl ResumeState {
 
     /// The state of the same work in another directory.
     pub fn of_same_work(&self, dir: &Path) -> Result<Self> {
-        Self::open(dir, self.fingerprint.clone())
+        Self::open(dir, &self.fingerprint, &self.compute_type)
+    }
+
+    /// The block that a saved state goes on with; `None` where this program, computing like that, cannot read it.
+    pub fn block_of(state: &[u8], compute_type: &str) -> Option<usize> {
+        let state: State = serde_json::from_slice(state).ok()?;
+        let fits = state.format == FORMAT && state.compute_type == compute_type;
+        fits.then_some(state.next_block)
     }
 
     /// The block that comes next; `None` when there is no state to go on from.
@@ -132,8 +142,10 @@ impl ResumeState {
     }
 
     fn load_state(&self) -> Option<State> {
-        let state: State = serde_json::from_slice(&fs::read(self.dir.join(STATE)).ok()?).ok()?;
-        (state.format == FORMAT && state.fingerprint == self.fingerprint).then_some(state)
+        let bytes = fs::read(self.dir.join(STATE)).ok()?;
+        Self::block_of(&bytes, &self.compute_type)?;
+        let state: State = serde_json::from_slice(&bytes).ok()?;
+        (state.fingerprint == self.fingerprint).then_some(state)
     }
 
     /// Forgets what was saved.
@@ -233,6 +245,7 @@ impl ResumeState {
         let kept = self.changes.zip(changes);
         let state = State {
             format: FORMAT,
+            compute_type: self.compute_type.clone(),
             fingerprint: self.fingerprint.clone(),
             next_block,
             activations_sha256: hex(&digest.finalize()),

@@ -44,9 +44,9 @@ pub(in crate::cli) struct EvaluationArgs {
     /// Token for the beginning of text before a task's context: as the tokenizer does, or never
     #[arg(long, value_name = "RULE", default_value = "tokenizer", value_parser = ["tokenizer", "never"])]
     bos: String,
-    /// Leave out what the model writes after fixed prompts
-    #[arg(long)]
-    no_continuations: bool,
+    /// Continue fixed prompts: where it takes no longer than the measurement (auto), always, or never
+    #[arg(long, value_name = "RULE", default_value = "auto", value_parser = ["auto", "always", "never"])]
+    generations: String,
     /// Where data sets lie; what is not there comes from the hub
     #[arg(long, value_name = "DIR", env = "SECATEUR_DATA_DIR")]
     pub(in crate::cli) data_dir: Option<PathBuf>,
@@ -100,9 +100,9 @@ impl EvaluationArgs {
             limit: self.limit.map(|limit| limit as usize),
             bos: self.bos.parse().map_err(anyhow::Error::msg)?,
             guard: Guard::default(),
+            generations: self.generations.parse().map_err(anyhow::Error::msg)?,
         };
         let mut plan = EvaluationPlan::locate(spec, &roots, self.scores_dir.clone())?;
-        plan.has_continuations = !self.no_continuations;
         let files = self.files.iter().map(|path| file(path));
         plan.texts.splice(..0, files);
         if plan.is_empty() {

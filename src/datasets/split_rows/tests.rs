@@ -92,6 +92,7 @@ fn every_format_gives_the_same_rows() {
         ("a.jsonl.gz", gzip(ROWS)),
         ("a.json.gz", gzip(ROWS)),
         ("snappy.parquet", parquet(Compression::SNAPPY)),
+        ("lz4.parquet", parquet(Compression::LZ4_RAW)),
         (
             "gzip.parquet",
             parquet(Compression::GZIP(GzipLevel::default())),
@@ -110,6 +111,72 @@ fn every_format_gives_the_same_rows() {
         assert_eq!(documents.rows, expected, "{name}");
         assert_eq!(documents.n_rows, 2, "{name}");
         assert_eq!(documents.sha256, hex::encode(Sha256::digest(bytes)));
+    }
+}
+
+#[test]
+fn an_array_and_a_byte_order_mark_give_the_same_rows() {
+    let dir = TempDir::new().unwrap();
+    let marked = |text: &str| format!("\u{feff}{text}");
+    let array = format!(" [{}]\n", ROWS.trim().replace('\n', ",\n  "));
+    for (name, bytes) in [
+        ("a.json", array.clone().into_bytes()),
+        ("a.JSON", ROWS.as_bytes().to_vec()),
+        ("a.json.gz", gzip(&marked(&array))),
+        ("a.jsonl", marked(ROWS).into_bytes()),
+        ("a.ndjson", ROWS.as_bytes().to_vec()),
+    ] {
+        let read = read(&write(&dir, name, &bytes), Some(1)).unwrap();
+        assert_eq!((read.rows.len(), read.n_rows), (1, 2), "{name}");
+        assert_eq!(read.rows[0]["question"], "Where?", "{name}");
+    }
+    let raw = read(&write(&dir, "a.raw", marked("one\n").as_bytes()), None).unwrap();
+    assert_eq!(raw.rows, [json!({"text": "one\n"})]);
+    assert!(refusal("a.json", b"[1, 2]").contains("no array of JSON objects"));
+}
+
+#[test]
+fn a_pointer_of_git_lfs_is_named_in_every_format() {
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n";
+    for name in ["a.jsonl", "a.json.gz", "a.raw", "a.parquet"] {
+        assert!(refusal(name, pointer).contains("git lfs pull"), "{name}");
+    }
+}
+
+/// A name, and a value of a kind that JSON has not.
+fn parquet_beside(kind: &str) -> Vec<u8> {
+    let schema = format!("message schema {{ required binary text (string); {kind} }}");
+    let schema = parse_message_type(&schema).unwrap();
+    let mut bytes = Vec::new();
+    let mut file = SerializedFileWriter::new(&mut bytes, Arc::new(schema), Arc::default()).unwrap();
+    let mut group = file.next_row_group().unwrap();
+    while let Some(mut column) = group.next_column().unwrap() {
+        let values = [ByteArray::from("one")];
+        let typed = column.typed::<ByteArrayType>();
+        let level = typed.get_descriptor().max_def_level();
+        typed
+            .write_batch(&values, Some(&[level]), Some(&[0]))
+            .unwrap();
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    file.close().unwrap();
+    bytes
+}
+
+#[test]
+fn a_column_without_json_does_not_matter() {
+    let dir = TempDir::new().unwrap();
+    for kind in [
+        "required binary image;",
+        "required binary price (decimal(9, 2));",
+        "required group image { required binary bytes; }",
+        "required group tags (map) { repeated group key_value { required binary key (string); required binary value (string); } }",
+        "required group images (list) { repeated group list { required binary element; } }",
+    ] {
+        let path = write(&dir, "a.parquet", &parquet_beside(kind));
+        let rows = read(&path, None).unwrap_or_else(|error| panic!("{kind}: {error}"));
+        assert_eq!(rows.rows[0]["text"], "one", "{kind}");
     }
 }
 

@@ -22,7 +22,7 @@ pub struct Results {
     #[serde(default)]
     #[schema(required)]
     pub generations: Vec<GenerationResult>,
-    /// Warnings of the collapse guard.
+    /// Warnings of the collapse guard, and about the model.
     #[serde(default)]
     #[schema(required)]
     pub warnings: Vec<Warning>,
@@ -211,22 +211,22 @@ pub struct Continuation {
     pub repetition: f64,
 }
 
-/// A threshold of the collapse guard that was crossed.
+/// A threshold of the collapse guard that was crossed, or what a model says and what is not followed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Warning {
-    /// Which threshold.
+    /// What it is about.
     pub code: WarningCode,
     /// The text, task or prompt that it was crossed on.
     pub subject: String,
     /// What was measured; `null` if that is no finite number.
     pub value: Option<f64>,
-    /// The threshold.
+    /// The threshold; 0 where there is none.
     pub threshold: f64,
     /// The same in a sentence.
     pub message: String,
 }
 
-/// The thresholds of the collapse guard.
+/// What a warning is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WarningCode {
@@ -242,4 +242,8 @@ pub enum WarningCode {
     Repetition,
     /// Documents are longer than the model's context and lost their beginning.
     TruncatedInputs,
+    /// `config.json` ties a head that the weights hold separately.
+    UntiedHead,
+    /// The model names code of its own, which was not run.
+    CodeNotRun,
 }

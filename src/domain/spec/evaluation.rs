@@ -34,6 +34,9 @@ pub struct EvaluationSpec {
     #[serde(default)]
     #[schema(required)]
     pub guard: Guard,
+    /// Whether the models continue fixed prompts.
+    #[serde(default)]
+    pub generations: GenerationRule,
 }
 
 impl EvaluationSpec {
@@ -91,6 +94,44 @@ impl FromStr for BosRule {
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|rule| rule.as_str() == text);
         found.ok_or_else(|| format!("unknown rule {text:?}, expected tokenizer or never"))
+    }
+}
+
+/// Whether the models continue fixed prompts.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum GenerationRule {
+    /// Where it takes no longer than the measurement.
+    #[default]
+    Auto,
+    /// In any case.
+    Always,
+    /// In no case.
+    Never,
+}
+
+impl GenerationRule {
+    /// Every rule.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Always, Self::Never];
+
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Never => "never",
+        }
+    }
+}
+
+impl FromStr for GenerationRule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|rule| rule.as_str() == text);
+        found.ok_or_else(|| format!("unknown rule {text:?}, expected auto, always or never"))
     }
 }
 

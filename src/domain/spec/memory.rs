@@ -42,10 +42,8 @@ fn of_model(spec: &JobSpec, model: &ModelPlan) -> u64 {
     };
     let (calibration, calibration_len) = calibration.map_or((0, 0), |calibration| {
         let seq_len = calibration.seq_len.unwrap_or(model.default_seq_len()) as u64;
-        (
-            F32 * calibration.n_samples as u64 * seq_len * hidden,
-            seq_len,
-        )
+        let tokens = (calibration.n_samples as u64).saturating_mul(seq_len);
+        (tokens.saturating_mul(F32 * hidden), seq_len)
     });
     let seq_len = evaluation.seq_len.unwrap_or(model.default_seq_len()) as u64;
     let longest = (BATCH_TOKENS as u64).max(seq_len).max(calibration_len);
@@ -55,9 +53,10 @@ fn of_model(spec: &JobSpec, model: &ModelPlan) -> u64 {
         JobSpec::Prune(spec) => widest(model, |block| spec.recipe().working_bytes(block)),
         JobSpec::Evaluate(_) => 0,
     };
-    let pruning = calibration + solving;
-    let all = PROGRAM_BYTES + widest(model, block) + batch + pruning.max(measuring);
-    all + all / 8
+    let pruning = calibration.saturating_add(solving);
+    let all = PROGRAM_BYTES + widest(model, block) + batch;
+    let all = all.saturating_add(pruning.max(measuring));
+    all.saturating_add(all / 8)
 }
 
 /// The most of anything that a block has.
@@ -188,6 +187,26 @@ mod tests {
             estimate_mib(&body)
         };
         assert!(measured("demo") < measured("wikitext2"));
+    }
+
+    /// The largest numbers that a configuration and a request may have.
+    #[test]
+    fn a_model_beyond_all_bounds_needs_more_than_any_machine_has() {
+        let largest = 1 << 24;
+        let config = json!({
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": largest,
+            "intermediate_size": largest, "num_hidden_layers": 1, "num_attention_heads": 1,
+            "vocab_size": largest, "max_position_embeddings": largest,
+        });
+        let model = ModelPlan::parse(config.to_string().as_bytes()).unwrap();
+        let body = json!({
+            "model": "org/name", "sparsity": 0.5, "calibration": {"n_samples": 4096},
+        });
+        let mut spec = JobRequest::parse(&body, Defaults::CPU).unwrap().spec;
+        if let JobSpec::Prune(spec) = &mut spec {
+            spec.calibration.seq_len = Some(largest);
+        }
+        assert!(estimate(&spec, &[model]) > Some(1 << 62));
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod model;
 mod stored;
 pub mod work;
 
-pub use evaluation::{BosRule, EvaluationSpec, Guard, TaskRef, task_names};
+pub use evaluation::{BosRule, EvaluationSpec, GenerationRule, Guard, TaskRef, task_names};
 pub use job_spec::{CalibrationSpec, EvaluateSpec, JobSpec, JobType, PruneSpec};
 pub use model::{BUNDLED_MODEL, ModelRef, PinnedCommit};
 pub use stored::{SPEC_VERSION, StoredSpec};

@@ -27,7 +27,7 @@ pub(in crate::http) struct ResultsView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     generations: Option<Vec<GenerationResult>>,
-    /// Warnings of the collapse guard; not within a job, which has them itself.
+    /// Warnings of the collapse guard, and about the model; not within a job, which has them itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     warnings: Option<Vec<Warning>>,

@@ -228,7 +228,9 @@ fn generations(
             repetition: repetition(tokens),
         })
     };
-    let prompts = prepared.prompts.iter().enumerate().map(|(index, prompt)| {
+    let were_continued = measured.after.written.len();
+    let prompts = prepared.prompts.iter().take(were_continued);
+    let prompts = prompts.enumerate().map(|(index, prompt)| {
         let before = measured
             .before
             .as_ref()

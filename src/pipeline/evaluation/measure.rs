@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
-use super::cache::{Key, KeyBuilder, ScoreCache};
+use super::cache::ScoreCache;
+use super::pending::{Pending, fit, prompts_key, task_key, text_key};
 use super::prepare::{Prepared, PreparedText};
 use super::progress::Tally;
 use super::score::{self, DocumentScore};
@@ -17,9 +18,6 @@ use crate::engine::{
 use crate::pipeline::text::ModelTokenizer;
 use crate::pipeline::{Listener, PipelineError, memory};
 use crate::tasks::Prompt;
-
-/// Share of the available memory that the blocks of all models may take to be kept between measurements.
-const RESIDENT_SHARE: u64 = 2;
 
 /// Bytes of keys and values that are kept while texts are written.
 const CACHE_BYTES: u64 = 512 << 20;
@@ -79,16 +77,6 @@ pub(super) fn measure(
     let Some(tokenizer) = &prepared.tokenizer else {
         return Ok(after.iter().map(|_| Measured::default()).collect());
     };
-    // A model on its own takes no more than one of two.
-    let models = (after.len() + usize::from(before.is_some())).max(2) as u64;
-    let resident_bytes = memory::available_bytes() / RESIDENT_SHARE / models;
-    let total = pending(prepared, before, after, cache);
-    let mut session = Session {
-        prepared,
-        tokenizer,
-        cache,
-        tally: Tally::new(listener, total),
-    };
     let before_checkpoint = before
         .map(|subject| Checkpoint::open(subject.dir))
         .transpose()?;
@@ -96,23 +84,49 @@ pub(super) fn measure(
         .as_ref()
         .map(|checkpoint| Decoder::open(checkpoint, device))
         .transpose()?;
-    let mut before = before
-        .zip(before_decoder.as_ref())
-        .map(|(subject, decoder)| Model::new(subject, decoder, resident_bytes));
-    let before_scores = before
-        .as_mut()
-        .map(|model| session.model(model))
-        .transpose()?;
-
     let checkpoints = after.iter().map(|subject| Checkpoint::open(subject.dir));
     let checkpoints = checkpoints.collect::<Result<Vec<_>, _>>()?;
     let decoders = checkpoints
         .iter()
         .map(|checkpoint| Decoder::open(checkpoint, device));
     let decoders = decoders.collect::<Result<Vec<_>, _>>()?;
-    let models = after.iter().zip(&decoders);
+
+    let models = (after.len() + usize::from(before.is_some())).max(1) as u64;
+    let budget_bytes = memory::measuring_bytes(device) / models;
+    let blocks = |decoder| ResidentBlocks::new(decoder, budget_bytes);
+    let before_blocks = before_decoder.as_ref().map(blocks);
+    let after_blocks: Vec<_> = decoders.iter().map(blocks).collect();
+    let mut all_blocks = before_blocks.iter().chain(&after_blocks);
+    let pending = Pending {
+        prepared,
+        cache,
+        before,
+        after,
+        // A model that is read again for every token would take longer to write than to be measured.
+        writes: !prepared.prompts.is_empty()
+            && (prepared.writes_in_any_case || all_blocks.all(ResidentBlocks::keeps_blocks)),
+    };
+    let mut session = Session {
+        prepared,
+        writes: pending.writes,
+        tokenizer,
+        cache,
+        tally: Tally::new(listener, pending.total()),
+    };
+    let mut before = before.zip(before_blocks).map(|(subject, blocks)| Model {
+        blocks: fit(&pending.of_before(), blocks),
+        subject,
+    });
+    let before_scores = before
+        .as_mut()
+        .map(|model| session.model(model))
+        .transpose()?;
+    let models = after.iter().zip(after_blocks);
     let mut models: Vec<_> = models
-        .map(|(subject, decoder)| Model::new(subject, decoder, resident_bytes))
+        .map(|(subject, blocks)| Model {
+            blocks: fit(&pending.of_after(subject), blocks),
+            subject,
+        })
         .collect();
     let mut texts: Vec<Vec<TextScore>> = after.iter().map(|_| Vec::new()).collect();
     for text in &prepared.texts {
@@ -132,84 +146,15 @@ pub(super) fn measure(
     measured.collect()
 }
 
-/// A model whose blocks stay in memory while it is measured, if they fit.
+/// A model whose blocks stay in memory while it is measured, if they fit and are needed again.
 struct Model<'a> {
     subject: &'a Subject<'a>,
     blocks: ResidentBlocks<'a>,
 }
 
-impl<'a> Model<'a> {
-    fn new(subject: &'a Subject<'a>, decoder: &'a Decoder<'a>, resident_bytes: u64) -> Self {
-        Self {
-            subject,
-            blocks: ResidentBlocks::new(decoder, resident_bytes),
-        }
-    }
-}
-
-/// The tokens of everything that is not in the cache.
-fn pending(
-    prepared: &Prepared,
-    before: Option<&Subject<'_>>,
-    after: &[Subject<'_>],
-    cache: &ScoreCache,
-) -> u64 {
-    let texts = prepared.texts.iter().map(|text| {
-        let keys = after.iter().map(|after| text_key(text, before, after));
-        let open = keys.filter(|key| !cache.contains(key)).count() as u64;
-        text.weight() * text_passes(before.is_some(), open)
-    });
-    let of_model = |subject: &Subject<'_>| {
-        let tasks = prepared
-            .tasks
-            .iter()
-            .map(|task| (task_key(task, prepared.end_token(), subject), task.weight()));
-        let prompts = (prompts_key(prepared, subject), prepared.prompts_weight());
-        tasks.chain([prompts]).collect::<Vec<_>>()
-    };
-    let models = before.into_iter().chain(after).flat_map(of_model);
-    let models = models.filter(|(key, _)| !cache.contains(key));
-    texts.chain(models.map(|(_, weight)| weight)).sum()
-}
-
-/// Models that a text passes through, `open` of them beside a dense one if there is one.
-fn text_passes(has_before: bool, open: u64) -> u64 {
-    open + u64::from(has_before && open > 0)
-}
-
-fn text_key(text: &PreparedText, before: Option<&Subject<'_>>, after: &Subject<'_>) -> Key {
-    KeyBuilder::new(&after.fingerprint)
-        .with(before.map_or(b"", |before| before.fingerprint.as_bytes()))
-        .with(text.protocol.id().as_bytes())
-        .with_tokens(text.windows.ids())
-        .finish()
-}
-
-fn task_key(task: &PreparedTask, end_token: Option<u32>, subject: &Subject<'_>) -> Key {
-    let builder = KeyBuilder::new(&subject.fingerprint).with(task.protocol.id().as_bytes());
-    task.work
-        .tokens()
-        .fold(builder, KeyBuilder::with_tokens)
-        .with_tokens(end_token.as_slice())
-        .finish()
-}
-
-fn prompts_key(prepared: &Prepared, subject: &Subject<'_>) -> Key {
-    let builder = KeyBuilder::new(&subject.fingerprint)
-        .with(b"prompts")
-        .with(prepared.device.as_bytes())
-        .with_tokens(prepared.end_token().as_slice())
-        .with(&prepared.new_tokens.to_le_bytes());
-    let prompts = prepared.prompts.iter();
-    prompts
-        .fold(builder, |builder, prompt| {
-            builder.with_tokens(&prompt.tokens)
-        })
-        .finish()
-}
-
 struct Session<'a> {
     prepared: &'a Prepared,
+    writes: bool,
     tokenizer: &'a ModelTokenizer,
     cache: &'a ScoreCache,
     tally: Tally<'a>,
@@ -222,7 +167,9 @@ impl Session<'_> {
         for task in &self.prepared.tasks {
             scores.tasks.push(self.task(task, model)?);
         }
-        scores.written = self.prompts(model)?;
+        if self.writes {
+            scores.written = self.prompts(model)?;
+        }
         Ok(scores)
     }
 
@@ -231,7 +178,7 @@ impl Session<'_> {
         task: &PreparedTask,
         model: &mut Model<'_>,
     ) -> Result<Vec<DocumentScore>, PipelineError> {
-        let key = task_key(task, self.prepared.end_token(), model.subject);
+        let key = task_key(task, self.prepared.end_tokens(), model.subject);
         let is_sound = |known: &Vec<DocumentScore>| known.len() == task.work.len();
         if let Some(known) = self.cache.find(&key, is_sound) {
             return Ok(known);
@@ -268,10 +215,9 @@ impl Session<'_> {
         }
         let prompts = self.prepared.prompts.iter();
         let prompts: Vec<&[u32]> = prompts.map(|prompt| prompt.tokens.as_slice()).collect();
-        let end_of_text: Vec<u32> = self.tokenizer.end_token().into_iter().collect();
         let options = GenerateOptions {
             max_new_tokens: self.prepared.new_tokens,
-            end_of_text: &end_of_text,
+            end_of_text: self.prepared.end_tokens(),
             cache_bytes: CACHE_BYTES,
         };
         let name = format!("{} generations", model.subject.name);
@@ -344,7 +290,7 @@ impl Session<'_> {
             [model] => model.subject.name.to_owned(),
             several => format!("{} others", several.len()),
         };
-        let weight = text.weight() * text_passes(true, models.len() as u64);
+        let weight = text.weight() * (1 + models.len() as u64);
         let name = format!("{dense} and {others} {dataset}");
         let measured = self.tally.part(name, weight, |observer| {
             let others = models.iter_mut().map(|model| &mut model.blocks);
@@ -375,10 +321,9 @@ fn write_answers(
     observer: &mut dyn Observer,
 ) -> Result<Vec<Vec<u32>>, PipelineError> {
     let max_new_tokens = prompts.iter().map(|prompt| prompt.max_new_tokens).max();
-    let end_of_text: Vec<u32> = tokenizer.end_token().into_iter().collect();
     let options = GenerateOptions {
         max_new_tokens: max_new_tokens.unwrap_or_default(),
-        end_of_text: &end_of_text,
+        end_of_text: tokenizer.end_tokens(),
         cache_bytes: CACHE_BYTES,
     };
     let tokens: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();

@@ -7,6 +7,7 @@ mod cache;
 mod compare;
 mod encode;
 mod measure;
+mod pending;
 mod prepare;
 mod progress;
 mod samples;

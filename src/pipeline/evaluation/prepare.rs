@@ -8,7 +8,7 @@ use crate::corpora::Excerpt;
 use crate::datasets::SplitRows;
 use crate::domain::ErrorCode;
 use crate::domain::report::protocol::{PerplexityProtocol, Protocol, ProtocolFields, comparable};
-use crate::domain::spec::EvaluationSpec;
+use crate::domain::spec::{EvaluationSpec, GenerationRule};
 use crate::engine::{ModelPlan, TokenWindows};
 use crate::pipeline::calibrate::window_sha256;
 use crate::pipeline::plan::{EvaluationPlan, TaskSource, TextSource, window_len};
@@ -34,6 +34,8 @@ pub(in crate::pipeline) struct Prepared {
     pub(super) prompts: Vec<PreparedPrompt>,
     pub(super) tokenizer: Option<ModelTokenizer>,
     pub(super) new_tokens: usize,
+    /// Whether the prompts are continued whatever it takes.
+    pub(super) writes_in_any_case: bool,
     /// The device that everything is computed on.
     pub(super) device: String,
 }
@@ -93,6 +95,7 @@ impl Prepared {
                 prompts: Vec::new(),
                 tokenizer: None,
                 new_tokens: 0,
+                writes_in_any_case: false,
                 device: device.name(),
             });
         }
@@ -115,25 +118,43 @@ impl Prepared {
             })
             .collect::<Result<_, _>>()?;
         let new_tokens = NEW_TOKENS.min(model_plan.max_seq_len / 2);
-        let prompts = PROMPTS.into_iter().filter(|_| plan.has_continuations);
-        let prompts = prompts.map(|text| {
+        let prompts = PROMPTS.into_iter().map(|text| {
             let (tokens, _) = encoder.prompt(text, new_tokens)?;
             Ok(PreparedPrompt { text, tokens })
         });
         let prompts = prompts.collect::<Result<_, PipelineError>>()?;
-        Ok(Self {
+        let mut prepared = Self {
             texts,
             tasks,
             prompts,
             tokenizer: Some(tokenizer),
             new_tokens,
+            writes_in_any_case: plan.spec.generations == GenerationRule::Always,
             device: device.name(),
-        })
+        };
+        let is_wanted = match plan.spec.generations {
+            GenerationRule::Always => true,
+            GenerationRule::Never => false,
+            GenerationRule::Auto => prepared.prompts_weight() <= prepared.weight(),
+        };
+        if !is_wanted {
+            prepared.prompts.clear();
+        }
+        Ok(prepared)
     }
 
-    /// The token that ends what a model writes.
-    pub(super) fn end_token(&self) -> Option<u32> {
-        self.tokenizer.as_ref().and_then(ModelTokenizer::end_token)
+    /// Tokens of all texts and tasks.
+    fn weight(&self) -> u64 {
+        let texts = self.texts.iter().map(PreparedText::weight);
+        texts
+            .chain(self.tasks.iter().map(PreparedTask::weight))
+            .sum()
+    }
+
+    /// The tokens that end what a model writes.
+    pub(super) fn end_tokens(&self) -> &[u32] {
+        let tokenizer = self.tokenizer.as_ref();
+        tokenizer.map_or(&[], ModelTokenizer::end_tokens)
     }
 
     /// Two models can be compared where both are given the same tokens.
@@ -165,7 +186,7 @@ impl Prepared {
                 )));
             }
         }
-        if self.prompts != other.prompts || self.end_token() != other.end_token() {
+        if self.prompts != other.prompts || self.end_tokens() != other.end_tokens() {
             let message =
                 "model and baseline begin or end texts with other tokens: their tokenizers differ";
             return Err(mismatch(message.to_owned()));

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::HubError;
-use super::listing::{INDEX, ListedFile, Listing, shards_of_index};
+use super::listing::{INDEX, ListedFile, Listing, weight_map};
 use super::verify::{self, Digest, Mismatch};
 use crate::domain::report::manifest::FileEntry;
 
@@ -78,16 +78,14 @@ impl RepoCache {
         }
     }
 
-    /// A file of a snapshot, by the name of its blob, which is a digest. `None` if it is not there, was never finished, or
-    /// is no link.
+    /// A file of a snapshot, by the name of its blob, which is a digest. `None` if it is not there or was never finished.
     pub(super) fn find(&self, commit: &str, name: &str) -> Option<ListedFile> {
         let pointer = self.snapshot_dir(commit).join(name);
-        let digest = blob_digest(&pointer)?;
         let metadata = fs::metadata(&pointer).ok()?;
         Some(ListedFile {
             name: name.to_owned(),
             size_bytes: metadata.len(),
-            digest: Some(digest),
+            digest: blob_digest(&pointer),
         })
     }
 
@@ -117,32 +115,55 @@ impl RepoCache {
             return true;
         }
         let index = fs::read(self.snapshot_dir(commit).join(INDEX));
-        let shards = index.ok().and_then(|text| shards_of_index(&text).ok());
-        shards.is_some_and(|shards| shards.iter().all(|shard| listing.get(shard).is_some()))
+        let map = index.ok().and_then(|text| weight_map(&text).ok());
+        map.is_some_and(|map| map.values().all(|shard| listing.get(shard).is_some()))
+    }
+
+    /// Whether a file is a link into the blobs, or will be one: some disks know no links, and some caches hold files.
+    pub(super) fn will_link(&self, commit: &str, name: &str) -> bool {
+        match fs::symlink_metadata(self.snapshot_dir(commit).join(name)) {
+            Ok(metadata) => metadata.is_symlink(),
+            Err(_) => self.can_link(),
+        }
+    }
+
+    /// Whether the cache's disk knows symbolic links.
+    pub(super) fn can_link(&self) -> bool {
+        let probe = self.root.join(".locks").join(&self.folder).join("link");
+        let made = std::os::unix::fs::symlink("nothing", &probe);
+        drop(fs::remove_file(&probe));
+        made.is_ok()
     }
 
     /// Compares a file of the snapshot with the listing.
     ///
-    /// A file that differs is removed, so that no job reads it and the library fetches it again.
+    /// A file that differs is removed, so that no job reads it and the library fetches it again; offline nothing could bring it
+    /// back, and a file whose digest is not known is taken as it is.
     pub(super) async fn verify(
         &self,
         commit: &str,
         file: &ListedFile,
+        offline: bool,
     ) -> Result<Result<FileEntry, Mismatch>, HubError> {
         let pointer = self.snapshot_dir(commit).join(&file.name);
         let listed = file.clone();
         let path = pointer.clone();
-        let checked = tokio::task::spawn_blocking(move || verify_pointer(&path, &listed)).await;
+        let check = move || verify_pointer(&path, &listed, offline);
+        let checked = tokio::task::spawn_blocking(check).await;
         let verdict = checked.map_err(io::Error::other).flatten();
         let verdict = verdict.map_err(HubError::io(&pointer))?;
-        if verdict.is_err() {
+        if verdict.is_err() && !offline {
             remove_with_blob(&pointer).map_err(HubError::io(&pointer))?;
         }
         Ok(verdict)
     }
 }
 
-fn verify_pointer(pointer: &Path, listed: &ListedFile) -> io::Result<Result<FileEntry, Mismatch>> {
+fn verify_pointer(
+    pointer: &Path,
+    listed: &ListedFile,
+    offline: bool,
+) -> io::Result<Result<FileEntry, Mismatch>> {
     if !pointer.try_exists()? {
         return Ok(Err(Mismatch::Absent));
     }
@@ -152,8 +173,8 @@ fn verify_pointer(pointer: &Path, listed: &ListedFile) -> io::Result<Result<File
         Some(Digest::GitBlob(_)) | None => None,
     };
     match listed.digest.clone().or_else(sent_with_file) {
-        Some(digest) => verify::check(pointer, &listed.name, listed.size_bytes, &digest),
-        None => Ok(Err(Mismatch::Unlisted)),
+        None if !offline => Ok(Err(Mismatch::Unlisted)),
+        digest => verify::check(pointer, &listed.name, listed.size_bytes, digest.as_ref()),
     }
 }
 

@@ -48,7 +48,12 @@ impl Repository<RepoTypeDataset> {
         let mut absent = Vec::new();
         for file in files {
             let is_whole = match self.cache.find(&self.commit, file) {
-                Some(found) => self.cache.verify(&self.commit, &found).await?.is_ok(),
+                Some(found) => {
+                    let found = self.with_digest(&found).await?;
+                    let offline = self.options.offline;
+                    let verdict = self.cache.verify(&self.commit, &found, offline).await?;
+                    verdict.is_ok()
+                }
                 None => false,
             };
             if !is_whole {

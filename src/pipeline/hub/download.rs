@@ -100,7 +100,7 @@ impl<K: RepoType> Repository<K> {
         report: &mut (dyn FnMut(u64) + Send),
     ) -> Result<FileEntry, HubError> {
         self.transfer(what, &file.name, report).await?;
-        match self.cache.verify(&self.commit, file).await? {
+        match self.cache.verify(&self.commit, file, false).await? {
             Ok(entry) => Ok(entry),
             Err(mismatch) => {
                 // The library stores the page of a refusal as if it were the file. Ask for one byte in the way in
@@ -125,7 +125,9 @@ impl<K: RepoType> Repository<K> {
             .handle
             .download_file()
             .filename(name)
-            .revision(&self.commit);
+            .revision(&self.commit)
+            // Where the cache's disk cannot link, the file itself is kept in the snapshot.
+            .maybe_local_dir((!self.cache.can_link()).then(|| self.snapshot_dir()));
         let request = request.progress(ByteCount(sender)).send();
         tokio::pin!(request);
         loop {

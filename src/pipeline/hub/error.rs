@@ -45,6 +45,9 @@ pub enum HubError {
         /// The status of its answer.
         status: u16,
     },
+    /// The token holds what no request can carry.
+    #[error("HF_TOKEN is not a token: it holds blanks, control characters or letters beyond ASCII")]
+    InvalidToken,
     /// No connection comes about.
     #[error(
         "the hub {host} cannot be reached: {reason}; name a local model, set HF_ENDPOINT to a mirror, or \
@@ -86,9 +89,25 @@ pub enum HubError {
         /// The weight files that were refused.
         files: String,
     },
-    /// No weights of any kind are there.
-    #[error("{what} has no weight files")]
+    /// Neither `model.safetensors` nor an index of shards is there.
+    #[error("{what} has no model.safetensors and no index of shards{}{found}", if found.is_empty() { "" } else { ", only " })]
     NoWeights {
+        /// The model.
+        what: String,
+        /// Its other safetensors files.
+        found: String,
+    },
+    /// An adapter is there, which transformers loads on top of the weights.
+    #[error(
+        "{what} has an adapter (adapter_config.json): merge it into the weights of its model first"
+    )]
+    Adapter {
+        /// The model.
+        what: String,
+    },
+    /// The job needs tokens, and there is no `tokenizer.json` to make them.
+    #[error("{what} has no tokenizer.json")]
+    NoTokenizer {
         /// The model.
         what: String,
     },
@@ -137,12 +156,14 @@ impl HubError {
         match self {
             Self::InvalidId { .. } | Self::InvalidRevision { .. } => ErrorCode::InvalidRequest,
             Self::NotFound { .. } => ErrorCode::ModelNotFound,
-            Self::AccessDenied { .. } => ErrorCode::ModelAccessDenied,
+            Self::AccessDenied { .. } | Self::InvalidToken => ErrorCode::ModelAccessDenied,
             Self::Unreachable { .. } | Self::Unavailable { .. } | Self::NotCached { .. } => {
                 ErrorCode::HubUnavailable
             }
             Self::MissingConfig { .. } => ErrorCode::InvalidConfig,
             Self::UnsafeFormat { .. } => ErrorCode::UnsafeFormat,
+            Self::Adapter { .. } => ErrorCode::UnsupportedArchitecture,
+            Self::NoTokenizer { .. } => ErrorCode::TokenizerMissing,
             Self::NoWeights { .. } | Self::MissingShard { .. } => ErrorCode::MissingShard,
             Self::InvalidIndex { .. } => ErrorCode::MalformedCheckpoint,
             Self::Corrupt { .. } => ErrorCode::DownloadCorrupt,

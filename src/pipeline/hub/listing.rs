@@ -14,6 +14,7 @@ pub(super) const CONFIG: &str = "config.json";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
 const SINGLE_WEIGHTS: &str = "model.safetensors";
+const ADAPTER: &str = "adapter_config.json";
 const SAFETENSORS: &str = ".safetensors";
 
 /// Endings of weight files that are not read, as they can run code or are not safetensors.
@@ -22,9 +23,12 @@ const REFUSED_ENDINGS: [&str; 12] = [
     ".onnx",
 ];
 
+/// Makes tokens of text.
+const TOKENIZER: &str = "tokenizer.json";
+
 /// Copied beside the weights if they are there.
 const COMPANIONS: [&str; 8] = [
-    "tokenizer.json",
+    TOKENIZER,
     "tokenizer_config.json",
     "tokenizer.model",
     "special_tokens_map.json",
@@ -34,6 +38,7 @@ const COMPANIONS: [&str; 8] = [
     "generation_config.json",
 ];
 const CHAT_TEMPLATE: &str = "chat_template";
+const CODE: &str = ".py";
 
 /// One file as the hub lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,28 +94,46 @@ impl Listing {
         self.0.get(name)
     }
 
-    /// Fails when there is no description or no weights in safetensors.
+    /// Fails when there is no description, when there are no weights in safetensors, or when an adapter lies beside them.
     pub(super) fn require_model(&self, what: &str) -> Result<(), HubError> {
-        if !self.0.keys().any(|name| name.ends_with(SAFETENSORS)) {
-            let refused = self.0.keys().filter(|name| has_refused_ending(name));
-            let files = refused.map(String::as_str).collect::<Vec<_>>().join(", ");
-            return Err(if files.is_empty() {
-                HubError::NoWeights {
-                    what: what.to_owned(),
+        let what = || what.to_owned();
+        if self.0.contains_key(ADAPTER) {
+            return Err(HubError::Adapter { what: what() });
+        }
+        if !self.0.contains_key(SINGLE_WEIGHTS) && !self.0.contains_key(INDEX) {
+            let found = self.names(|name| name.ends_with(SAFETENSORS));
+            let files = self.names(has_refused_ending);
+            return Err(if found.is_empty() && !files.is_empty() {
+                HubError::UnsafeFormat {
+                    what: what(),
+                    files,
                 }
             } else {
-                HubError::UnsafeFormat {
-                    what: what.to_owned(),
-                    files,
+                HubError::NoWeights {
+                    what: what(),
+                    found,
                 }
             });
         }
         if !self.0.contains_key(CONFIG) {
-            return Err(HubError::MissingConfig {
-                what: what.to_owned(),
-            });
+            return Err(HubError::MissingConfig { what: what() });
         }
         Ok(())
+    }
+
+    /// Fails when there is nothing that makes tokens of text.
+    pub(super) fn require_tokenizer(&self, what: &str) -> Result<(), HubError> {
+        if self.0.contains_key(TOKENIZER) {
+            return Ok(());
+        }
+        let what = what.to_owned();
+        Err(HubError::NoTokenizer { what })
+    }
+
+    fn names(&self, is_meant: impl Fn(&str) -> bool) -> String {
+        let names = self.0.keys().map(String::as_str);
+        let names: Vec<&str> = names.filter(|name| is_meant(name)).collect();
+        names.join(", ")
     }
 
     /// Whether the index is needed to know the shards. Some repositories hold the weights twice, as one file and as
@@ -119,11 +142,12 @@ impl Listing {
         !self.0.contains_key(SINGLE_WEIGHTS) && self.0.contains_key(INDEX)
     }
 
-    /// Everything a job needs; `shards` are those that the index names.
+    /// Everything a job needs; `shards` are those that the index names. Code goes along, and is never run.
     pub(super) fn needed(
         &self,
         what: &str,
         shards: Option<&BTreeSet<String>>,
+        with_code: bool,
     ) -> Result<Vec<&ListedFile>, HubError> {
         let absent = shards
             .into_iter()
@@ -135,17 +159,16 @@ impl Listing {
                 shard: shard.clone(),
             });
         }
-        let single = self.0.contains_key(SINGLE_WEIGHTS);
         let is_needed = |name: &str| {
             let weights = match shards {
                 Some(shards) => name == INDEX || shards.contains(name),
-                None if single => name == SINGLE_WEIGHTS,
-                None => name.ends_with(SAFETENSORS),
+                None => name == SINGLE_WEIGHTS,
             };
             weights
                 || name == CONFIG
                 || COMPANIONS.contains(&name)
                 || name.starts_with(CHAT_TEMPLATE)
+                || with_code && name.ends_with(CODE)
         };
         Ok(self
             .0
@@ -155,14 +178,14 @@ impl Listing {
     }
 }
 
-/// The shards that an index names.
-pub(super) fn shards_of_index(text: &[u8]) -> serde_json::Result<BTreeSet<String>> {
+/// The shard of each tensor, as an index names it.
+pub(super) fn weight_map(text: &[u8]) -> serde_json::Result<BTreeMap<String, String>> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
     let index: Index = serde_json::from_slice(text)?;
-    Ok(index.weight_map.into_values().collect())
+    Ok(index.weight_map)
 }
 
 /// Whether a name stays within its directory on any system: one component, no control characters.
@@ -188,7 +211,7 @@ mod tests {
     }
 
     fn needed(listing: &Listing, shards: Option<&BTreeSet<String>>) -> Vec<String> {
-        let files = listing.needed("m", shards).unwrap();
+        let files = listing.needed("m", shards, false).unwrap();
         files.into_iter().map(|file| file.name.clone()).collect()
     }
 
@@ -216,7 +239,7 @@ mod tests {
         assert!(sharded.is_sharded());
         let index =
             br#"{"metadata": {}, "weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}"#;
-        let shards = shards_of_index(index).unwrap();
+        let shards = weight_map(index).unwrap().into_values().collect();
         assert_eq!(
             needed(&sharded, Some(&shards)),
             ["a.safetensors", "b.safetensors", "config.json", INDEX]
@@ -248,6 +271,33 @@ mod tests {
     }
 
     #[test]
+    fn code_comes_along_where_the_configuration_names_some() {
+        let listing = listing(&["config.json", "model.safetensors", "modeling_x.py", "x.sh"]);
+        let files = listing.needed("m", None, true).unwrap();
+        assert_eq!(files.len(), 3);
+        assert_eq!(files[2].name, "modeling_x.py");
+    }
+
+    #[test]
+    fn what_is_no_whole_model_is_refused_by_what_is_there() {
+        for (other, says) in [
+            ("consolidated.safetensors", "only consolidated.safetensors"),
+            ("gptq_model-4bit-128g.safetensors", "only gptq_model-4bit"),
+            ("adapter_config.json", "an adapter"),
+        ] {
+            let error = listing(&["config.json", other])
+                .require_model("m")
+                .unwrap_err();
+            assert!(error.to_string().contains(says), "{error}");
+        }
+        let merged = listing(&["config.json", "model.safetensors", "adapter_config.json"]);
+        assert!(matches!(
+            merged.require_model("m"),
+            Err(HubError::Adapter { .. })
+        ));
+    }
+
+    #[test]
     fn names_that_could_leave_the_directory_are_not_listed() {
         let odd = [
             "",
@@ -270,7 +320,7 @@ mod tests {
     fn a_shard_outside_the_repository_is_a_missing_one() {
         let shards = BTreeSet::from(["../../etc/passwd".to_owned()]);
         let error = listing(&["config.json", INDEX])
-            .needed("m", Some(&shards))
+            .needed("m", Some(&shards), false)
             .unwrap_err();
         assert!(matches!(error, HubError::MissingShard { .. }), "{error:?}");
     }

@@ -16,7 +16,7 @@ mod options;
 mod repository;
 mod verify;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use futures::TryStreamExt;
@@ -27,6 +27,7 @@ use self::repository::Repository;
 use crate::domain::job::progress::Step;
 use crate::domain::report::manifest::FileEntry;
 use crate::domain::spec::hub_name;
+use crate::engine::ModelPlan;
 
 pub use self::dataset::fetch_split;
 pub use self::error::HubError;
@@ -38,6 +39,7 @@ pub use self::verify::Mismatch;
 pub struct HubModel {
     repository: Repository<RepoTypeModel>,
     listing: Listing,
+    takes_code: bool,
 }
 
 /// A model whose files lie in the cache, each of them checked.
@@ -67,6 +69,7 @@ impl HubModel {
         let mut model = Self {
             repository,
             listing: Listing::default(),
+            takes_code: false,
         };
         if options.offline {
             model.resolve_in_cache(revision)?;
@@ -140,10 +143,14 @@ impl HubModel {
             .cache
             .list(&repository.commit)
             .unwrap_or_default();
-        let is_complete = self.listing.require_model(&repository.what).is_ok()
-            && repository
-                .cache
-                .has_shards(&repository.commit, &self.listing);
+        let listing = &self.listing;
+        listing
+            .require_model(&repository.what)
+            .map_err(|error| match error {
+                HubError::Adapter { .. } => error,
+                _ => repository.not_cached(),
+            })?;
+        let is_complete = repository.cache.has_shards(&repository.commit, listing);
         is_complete
             .then_some(())
             .ok_or_else(|| repository.not_cached())
@@ -159,13 +166,41 @@ impl HubModel {
         self.fetch_small(CONFIG).await
     }
 
+    /// Fails when the repository has no tokenizer that can be read.
+    pub fn require_tokenizer(&self) -> Result<(), HubError> {
+        self.listing.require_tokenizer(&self.repository.what)
+    }
+
+    /// Takes Python files along, if the model names some.
+    #[must_use]
+    pub fn with_code_of(self, plan: &ModelPlan) -> Self {
+        Self {
+            takes_code: plan.has_code,
+            ..self
+        }
+    }
+
+    /// The shard of each tensor by the index, which is fetched alone; `None` for a model in one file.
+    pub async fn weight_map(&self) -> Result<Option<BTreeMap<String, String>>, HubError> {
+        if !self.listing.is_sharded() {
+            return Ok(None);
+        }
+        let path = self.fetch_small(INDEX).await?;
+        let text = std::fs::read(&path).map_err(HubError::io(&path))?;
+        let map = listing::weight_map(&text).map_err(|source| HubError::InvalidIndex {
+            what: self.repository.what.clone(),
+            source,
+        })?;
+        Ok(Some(map))
+    }
+
     /// Fetches the weights, the tokenizer and what belongs to them. `progress` counts the bytes of all files.
     pub async fn fetch(
         &self,
         progress: &mut (dyn FnMut(Step) + Send),
     ) -> Result<FetchedModel, HubError> {
         let shards = self.shards().await?;
-        let needed = self.listing.needed(&self.repository.what, shards.as_ref());
+        let needed = self.needed(shards.as_ref());
         let needed = needed.map_err(|error| {
             if self.repository.options.offline {
                 self.repository.not_cached()
@@ -183,9 +218,7 @@ impl HubModel {
     /// Bytes of the files that [`fetch`](Self::fetch) gets: of all, and of those that the cache lacks.
     pub async fn sizes(&self) -> Result<(u64, u64), HubError> {
         let shards = self.shards().await?;
-        let needed = self
-            .listing
-            .needed(&self.repository.what, shards.as_ref())?;
+        let needed = self.needed(shards.as_ref())?;
         let dir = self.repository.snapshot_dir();
         let is_missing = |file: &&&ListedFile| !dir.join(&file.name).is_file();
         let bytes = |files: &[&ListedFile]| files.iter().map(|file| file.size_bytes).sum();
@@ -195,16 +228,13 @@ impl HubModel {
 
     /// The shards that the index names, if there is one.
     async fn shards(&self) -> Result<Option<BTreeSet<String>>, HubError> {
-        if !self.listing.is_sharded() {
-            return Ok(None);
-        }
-        let path = self.fetch_small(INDEX).await?;
-        let text = std::fs::read(&path).map_err(HubError::io(&path))?;
-        let shards = listing::shards_of_index(&text);
-        shards.map(Some).map_err(|source| HubError::InvalidIndex {
-            what: self.repository.what.clone(),
-            source,
-        })
+        let map = self.weight_map().await?;
+        Ok(map.map(|map| map.into_values().collect()))
+    }
+
+    fn needed(&self, shards: Option<&BTreeSet<String>>) -> Result<Vec<&ListedFile>, HubError> {
+        let what = &self.repository.what;
+        self.listing.needed(what, shards, self.takes_code)
     }
 
     async fn fetch_small(&self, name: &str) -> Result<PathBuf, HubError> {

@@ -39,16 +39,16 @@ impl Default for HubOptions {
 }
 
 impl HubOptions {
-    /// The defaults, offline if `HF_HUB_OFFLINE` says so.
+    /// The defaults, with `HF_HUB_OFFLINE` and the token that this process was handed, or that of `HF_TOKEN`.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "variables of the hub's family that the client library does not read, or not as the Python client does"
+    )]
     pub fn from_env() -> Self {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the one variable of the hub's family that the client library does not read"
-        )]
-        let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| is_true(&value));
+        let token = std::env::var("HF_TOKEN").ok().map(HubToken::new);
         Self {
-            token: TOKEN.get().cloned(),
-            offline,
+            token: TOKEN.get().cloned().or(token),
+            offline: std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| is_true(&value)),
             ..Self::default()
         }
     }

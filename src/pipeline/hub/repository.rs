@@ -8,6 +8,7 @@ use super::HubOptions;
 use super::cache::RepoCache;
 use super::error::HubError;
 use super::listing::ListedFile;
+use super::verify::Digest;
 use crate::domain::job::progress::Step;
 use crate::domain::report::manifest::FileEntry;
 use crate::pipeline::disk;
@@ -64,14 +65,14 @@ impl<K: RepoType> Repository<K> {
         let _only_one = self.cache.lock().await?;
         let mut entries = Vec::with_capacity(files.len());
         let mut wanted = Vec::new();
+        let offline = self.options.offline;
         for file in files {
-            match self.cache.verify(&self.commit, file).await? {
+            let file = self.with_digest(file).await?;
+            match self.cache.verify(&self.commit, &file, offline).await? {
                 Ok(entry) => entries.push(entry),
-                Err(_) => wanted.push(*file),
+                Err(_) if offline => return Err(self.not_cached()),
+                Err(_) => wanted.push(file),
             }
-        }
-        if self.options.offline && !wanted.is_empty() {
-            return Err(self.not_cached());
         }
         let wanted_bytes = wanted
             .iter()
@@ -82,7 +83,7 @@ impl<K: RepoType> Repository<K> {
         }
         let mut finished: u64 = entries.iter().map(|entry| entry.size_bytes).sum();
         let total = finished.saturating_add(wanted_bytes);
-        for file in wanted {
+        for file in &wanted {
             let mut report = |bytes: u64| {
                 // A server may send more than it listed.
                 let finished = finished + bytes.min(file.size_bytes);
@@ -96,6 +97,22 @@ impl<K: RepoType> Repository<K> {
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
+
+    /// A listed file with the digest that the hub sends with it, where neither the listing nor a link names one.
+    pub(super) async fn with_digest(&self, file: &ListedFile) -> Result<ListedFile, HubError> {
+        let is_known = file.digest.is_some() || self.cache.will_link(&self.commit, &file.name);
+        if self.options.offline || is_known {
+            return Ok(file.clone());
+        }
+        let what = format!("{} of {}", file.name, self.what);
+        let request = self.handle.get_file_metadata();
+        let request = request.filepath(&file.name).revision(&self.commit).send();
+        let digest = Digest::parse(&self.answer(&what, request).await?.etag);
+        Ok(ListedFile {
+            digest,
+            ..file.clone()
+        })
+    }
 }
 
 impl HubOptions {
@@ -106,8 +123,8 @@ impl HubOptions {
         if let Some(endpoint) = &self.endpoint {
             builder = builder.endpoint(endpoint.as_str());
         }
-        if let Some(token) = &self.token {
-            builder = builder.token(token.reveal());
+        if let Some(token) = self.token.as_ref().filter(|token| !token.is_empty()) {
+            builder = builder.token(token.reveal().ok_or(HubError::InvalidToken)?);
         }
         if let Some(cache_dir) = &self.cache_dir {
             builder = builder.cache_dir(cache_dir);

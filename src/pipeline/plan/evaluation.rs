@@ -19,8 +19,6 @@ pub struct EvaluationPlan {
     pub texts: Vec<TextSource>,
     /// The tasks of the spec.
     pub tasks: Vec<TaskSource>,
-    /// Whether the model writes after fixed prompts.
-    pub has_continuations: bool,
     /// Where scores are kept from one measurement to the next; `None` = nowhere.
     pub scores_dir: Option<PathBuf>,
 }
@@ -62,7 +60,6 @@ impl EvaluationPlan {
         Ok(Self {
             texts,
             tasks: tasks.collect::<Result<_, _>>()?,
-            has_continuations: true,
             scores_dir,
             spec,
         })

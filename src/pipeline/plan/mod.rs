@@ -86,6 +86,14 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Whether texts are made into tokens.
+    pub(super) fn needs_tokens(&self) -> bool {
+        let is_drawn = |plan: &CalibrationPlan| matches!(plan, CalibrationPlan::Drawn { .. });
+        self.calibration.as_ref().is_some_and(is_drawn) || !self.evaluation.is_empty()
+    }
+}
+
 impl CalibrationPlan {
     fn locate(spec: &CalibrationSpec, roots: &DataRoots) -> Result<Self, DatasetNotFound> {
         Ok(Self::Drawn {

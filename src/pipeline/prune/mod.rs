@@ -23,7 +23,8 @@ pub(super) fn prune_into(
     listener: &mut dyn Listener,
 ) -> Result<Vec<LinearReport>, PipelineError> {
     let dir = workspace.resume_state.as_deref();
-    let state = dir.map(|dir| ResumeState::open(dir, fingerprint));
+    let compute_type = plan.device.compute_type();
+    let state = dir.map(|dir| ResumeState::open(dir, fingerprint, &compute_type));
     let state = state.transpose()?.map(|state| {
         if workspace.is_portable {
             state.portable(plan.recipe)

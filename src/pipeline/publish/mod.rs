@@ -46,12 +46,11 @@ pub(super) fn provenance(
     })
 }
 
-/// Digest of everything that the pruned weights depend on.
+/// Digest of everything that the pruned weights depend on, but the type of the computation.
 pub(super) fn fingerprint(
     model: &ModelProvenance,
     config: &ModelPlan,
     plan: &Plan,
-    compute_type: &str,
     calibration: Option<&Calibration>,
 ) -> String {
     let mut digest = Sha256::new();
@@ -67,8 +66,11 @@ pub(super) fn fingerprint(
     add(&plan.goal.pattern.to_string());
     add(&plan.goal.sparsity.to_bits().to_string());
     add(&plan.device.to_string());
-    add(compute_type);
-    add(calibration.map_or("", |calibration| &calibration.window_sha256));
+    if let Some(calibration) = calibration {
+        add(&calibration.window_sha256);
+        // The same ids may be cut into other windows.
+        add(&calibration.seq_len.to_string());
+    }
     hex::encode(digest.finalize())
 }
 

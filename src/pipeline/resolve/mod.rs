@@ -7,4 +7,4 @@ mod model;
 pub(super) use data::{LocalFiles, TaskFiles, fetch};
 pub(super) use download::runtime as network_runtime;
 pub use model::ResolvedModel;
-pub(super) use model::resolve;
+pub(super) use model::{Demands, resolve};

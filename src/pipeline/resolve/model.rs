@@ -1,11 +1,14 @@
 //! A model's name → a directory with its files, on this machine.
 
 use std::path::PathBuf;
+use std::slice;
 
 use super::download;
+use crate::domain::ErrorCode;
 use crate::domain::job::progress::Phase;
-use crate::domain::spec::PinnedCommit;
+use crate::domain::spec::{JobSpec, PinnedCommit, memory};
 use crate::engine::ModelPlan;
+use crate::machine;
 use crate::pipeline::hub::{HubModel, HubOptions};
 use crate::pipeline::plan::ModelSource;
 use crate::pipeline::stopwatch::Stopwatch;
@@ -24,8 +27,47 @@ pub struct ResolvedModel {
     pub commit: Option<String>,
 }
 
+/// What a job asks of a model that is not fetched yet.
+pub(in crate::pipeline) struct Demands<'a> {
+    /// Whether texts are made into tokens.
+    pub(in crate::pipeline) tokens: bool,
+    /// The service's job, whose memory is thought to be this machine's.
+    pub(in crate::pipeline) job: Option<&'a JobSpec>,
+}
+
+impl Demands<'_> {
+    /// Looks at the description and the index, before anything else is fetched.
+    async fn check(&self, hub_model: HubModel) -> Result<HubModel, PipelineError> {
+        if self.tokens {
+            hub_model.require_tokenizer()?;
+        }
+        let config = hub_model.fetch_config().await?;
+        let plan = ModelPlan::read(config.parent().unwrap_or(&config))?;
+        self.check_memory(&plan)?;
+        if let Some(map) = hub_model.weight_map().await? {
+            plan.check_names(&map.keys().map(String::as_str).collect())?;
+        }
+        Ok(hub_model.with_code_of(&plan))
+    }
+
+    fn check_memory(&self, plan: &ModelPlan) -> Result<(), PipelineError> {
+        let needed = self
+            .job
+            .and_then(|job| memory::estimate(job, slice::from_ref(plan)));
+        match needed.zip(machine::memory_bytes()) {
+            Some((needed, has)) if needed > has => Err(PipelineError::refused(
+                ErrorCode::InsufficientMemory,
+                format!("the job needs about {needed} bytes of memory, this machine has {has}"),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Finds a model, or fetches it.
 pub(in crate::pipeline) fn resolve(
     model: &ModelSource,
+    demands: &Demands<'_>,
     stopwatch: &mut Stopwatch,
     listener: &mut dyn Listener,
 ) -> Result<ResolvedModel, PipelineError> {
@@ -46,15 +88,18 @@ pub(in crate::pipeline) fn resolve(
             id,
             revision,
             commit,
-        } => fetch(id, revision, commit.as_deref(), stopwatch, listener),
+        } => {
+            let pinned = commit.as_deref();
+            fetch((id, revision, pinned), demands, stopwatch, listener)
+        }
     }
 }
 
-/// Fetches the configuration alone first: an unsupported model fails before gigabytes of it are fetched.
+/// Fetches the configuration and the index alone first: a model that cannot be used fails before gigabytes of it are
+/// fetched.
 fn fetch(
-    id: &str,
-    revision: &str,
-    commit: Option<&str>,
+    (id, revision, commit): (&str, &str, Option<&str>),
+    demands: &Demands<'_>,
     stopwatch: &mut Stopwatch,
     listener: &mut dyn Listener,
 ) -> Result<ResolvedModel, PipelineError> {
@@ -69,8 +114,7 @@ fn fetch(
             commit: hub_model.commit().to_owned(),
         });
     }
-    let config = runtime.block_on(hub_model.fetch_config())?;
-    ModelPlan::read(config.parent().unwrap_or(&config))?;
+    let hub_model = runtime.block_on(demands.check(hub_model))?;
     stopwatch.enter(Phase::Downloading, listener);
     let fetched = download::watched(&runtime, listener, async |tell| hub_model.fetch(tell).await)??;
     Ok(ResolvedModel {
@@ -79,4 +123,35 @@ fn fetch(
         id: id.to_owned(),
         commit: Some(fetched.commit),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::spec::EvaluateSpec;
+
+    #[test]
+    fn a_model_that_no_memory_holds_is_refused_before_it_is_fetched() {
+        let plan = |hidden: u32| {
+            let config = json!({
+                "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": hidden,
+                "intermediate_size": hidden, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 99,
+            });
+            ModelPlan::parse(config.to_string().as_bytes()).unwrap()
+        };
+        let spec = json!({
+            "model": {"source": "hub", "id": "org/name", "revision": "main"}, "baseline": null,
+            "evaluation": {"perplexity": [{"dataset": "demo"}], "seq_len": null, "windows": null},
+        });
+        let spec: EvaluateSpec = serde_json::from_value(spec).unwrap();
+        let demands = Demands {
+            tokens: true,
+            job: Some(&JobSpec::Evaluate(spec)),
+        };
+        demands.check_memory(&plan(64)).unwrap();
+        let error = demands.check_memory(&plan(1 << 24)).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InsufficientMemory, "{error}");
+    }
 }

@@ -2,9 +2,13 @@
 //!
 //! - `.raw`, WikiText's own form, and `.parquet`, its form on the hub: rows, each a line of the text. Joining them is part
 //!   of the paper's protocol.
-//! - `.jsonl`, `.jsonl.gz`, `.json.gz`: one document per line, in the field `text`.
-//! - Anything else: text, taken as it is.
+//! - JSON, compressed or not: one document per line or per entry of an array, in the field `text`.
+//! - Anything else: text, taken as it is; JSON and tables are refused, as their keys are no text.
 
+mod backtracking;
+#[cfg(test)]
+mod fixture;
+mod special_tokens;
 mod tokenizer;
 
 use std::borrow::Cow;
@@ -14,8 +18,8 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::PipelineError;
-use crate::datasets::read_rows;
-use crate::domain::ErrorCode;
+use crate::datasets::{RowFormat, read_rows};
+use crate::domain::{ErrorCode, LFS_POINTER, is_lfs_pointer};
 
 pub(super) use tokenizer::ModelTokenizer;
 
@@ -34,16 +38,16 @@ impl Text {
     /// Reads files by their names, of rows and documents the first `limit` (`None` = all). A text in several files
     /// consists of rows or documents.
     pub(super) fn read(files: &[PathBuf], limit: Option<usize>) -> Result<Self, PipelineError> {
-        let has_ending = |endings: &[&str]| {
-            let mut names = files.iter().map(|path| path.to_string_lossy());
-            names.all(|name| endings.iter().any(|ending| name.ends_with(ending)))
-        };
+        let formats: Vec<_> = files.iter().map(|path| RowFormat::of(path)).collect();
+        let are = |is: fn(RowFormat) -> bool| formats.iter().all(|format| format.is_some_and(is));
         match files {
-            _ if has_ending(&[".jsonl", ".jsonl.gz", ".json.gz"]) => {
+            _ if are(|format| matches!(format, RowFormat::Json { .. })) => {
                 column(files, limit).map(Self::Documents)
             }
-            _ if has_ending(&[".raw", ".parquet"]) => column(files, limit).map(Self::Rows),
-            [path] => utf8(path).map(Self::Whole),
+            _ if are(|format| matches!(format, RowFormat::Raw | RowFormat::Parquet)) => {
+                column(files, limit).map(Self::Rows)
+            }
+            [path] => whole(path).map(Self::Whole),
             files => Err(PipelineError::refused(
                 ErrorCode::DatasetInvalid,
                 format!("{} files are not one text", files.len()),
@@ -76,6 +80,48 @@ impl Text {
     }
 }
 
+/// Endings of tables, whose separators are no text.
+const TABLES: [&str; 2] = [".csv", ".tsv"];
+
+/// A whole file as a text.
+fn whole(path: &Path) -> Result<String, PipelineError> {
+    let invalid = |reason: &str| {
+        let message = format!("{} cannot be read: {reason}", path.display());
+        PipelineError::refused(ErrorCode::DatasetInvalid, message)
+    };
+    let mut text = utf8(path)?;
+    if is_lfs_pointer(text.as_bytes()) {
+        return Err(invalid(LFS_POINTER));
+    }
+    if text.starts_with(BYTE_ORDER_MARK) {
+        text.drain(..BYTE_ORDER_MARK.len_utf8());
+    }
+    let name = path.to_string_lossy().to_lowercase();
+    if TABLES.iter().any(|ending| name.ends_with(ending)) {
+        return Err(invalid("it is a table, expected text, .jsonl or .parquet"));
+    }
+    if holds_json(&text) {
+        return Err(invalid(
+            "it holds JSON: name it .jsonl, and its documents are read",
+        ));
+    }
+    Ok(text)
+}
+
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// Whether a text begins with a JSON object, or with an array of them.
+fn holds_json(text: &str) -> bool {
+    let text = text.trim_start();
+    let mut values = serde_json::Deserializer::from_str(text).into_iter();
+    text.starts_with(['{', '['])
+        && match values.next() {
+            Some(Ok(Value::Object(_))) => true,
+            Some(Ok(Value::Array(entries))) => entries.first().is_some_and(Value::is_object),
+            _ => false,
+        }
+}
+
 fn utf8(path: &Path) -> Result<String, PipelineError> {
     let bytes = std::fs::read(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => PipelineError::refused(
@@ -103,13 +149,13 @@ fn column(files: &[PathBuf], limit: Option<usize>) -> Result<Vec<String>, Pipeli
         read_rows(
             file,
             still_wanted,
-            &mut |mut row| match row["text"].take() {
-                Value::String(text) => {
+            &mut |mut row| match row.get_mut("text").map(Value::take) {
+                Some(Value::String(text)) => {
                     texts.push(text);
                     Ok(())
                 }
-                Value::Null => Err("it has no field \"text\"".to_owned()),
-                other => Err(format!("its field \"text\" is {other}, expected a string")),
+                Some(other) => Err(format!("its field \"text\" is {other}, expected a string")),
+                None => Err("it has no field \"text\"".to_owned()),
             },
         )?;
     }
@@ -151,6 +197,52 @@ mod tests {
         let compressed = encoder.finish().unwrap();
         assert_eq!(read("a.jsonl.gz", &compressed).joined("|"), "one|two");
         assert_eq!(read("a.json.gz", &compressed).joined("|"), "one|two");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_text() {
+        assert_eq!(read("a.txt", b"\xef\xbb\xbfone").joined("|"), "one");
+        assert_eq!(read("a.raw", b"\xef\xbb\xbfone\n").joined("|"), "one\n");
+    }
+
+    #[test]
+    fn json_and_tables_are_not_taken_as_text() {
+        let refused = |name: &str, bytes: &[u8]| {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            let error = Text::read(&[path], None).unwrap_err();
+            assert_eq!(error.code(), ErrorCode::DatasetInvalid, "{name}");
+            error.to_string()
+        };
+        let documents = b"{\"text\": \"one\"}\n{\"text\": \"two\"}\n";
+        assert_eq!(read("a.json", documents).joined("|"), "one|two");
+        assert_eq!(
+            read("a.json", b"[\n {\"text\": \"one\"}]").joined("|"),
+            "one"
+        );
+        for text in [
+            &documents[..],
+            b" [{\"text\": 1}]",
+            b"{\n \"text\": \"one\"\n}",
+        ] {
+            assert!(refused("a.txt", text).contains(".jsonl"));
+        }
+        assert!(refused("a.CSV", b"text\none\n").contains("table"));
+        let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n";
+        assert!(refused("a.txt", pointer).contains("git lfs pull"));
+        for text in ["[1] Smith, J.", "{curly} words", "[] nothing"] {
+            assert_eq!(read("a.txt", text.as_bytes()).joined("|"), text);
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_null_is_said_to_be_null() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        std::fs::write(&path, "{\"text\": null}\n").unwrap();
+        let error = Text::read(&[path], None).unwrap_err().to_string();
+        assert!(error.contains("\"text\" is null"), "{error}");
     }
 
     #[test]

@@ -1,43 +1,49 @@
 //! Text → token ids, by the model's own `tokenizer.json`.
 
+use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::fs;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
-use crate::domain::ErrorCode;
+use super::backtracking::Patterns;
+use super::special_tokens::TokenFiles;
+use crate::domain::{ErrorCode, LFS_POINTER, is_lfs_pointer};
 use crate::pipeline::PipelineError;
 
 /// A model's tokenizer, without truncation or padding.
 pub(in crate::pipeline) struct ModelTokenizer {
     tokenizer: Tokenizer,
+    patterns: Patterns,
     vocab: usize,
     bos: Option<u32>,
     eos: Option<u32>,
+    /// Ids that end what the model writes.
+    ends: Vec<u32>,
 }
 
 impl ModelTokenizer {
     /// Loads `tokenizer.json` of a model whose embedding has `vocab` rows.
     pub(in crate::pipeline) fn load(model_dir: &Path, vocab: usize) -> Result<Self, PipelineError> {
-        let path = model_dir.join("tokenizer.json");
-        let bytes = fs::read(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => PipelineError::refused(
-                ErrorCode::TokenizerMissing,
-                format!("the model has no tokenizer.json in {}", model_dir.display()),
-            ),
-            _ => PipelineError::io("read", &path, error),
-        })?;
-        let unusable =
-            |error: tokenizers::Error| invalid(format!("tokenizer.json cannot be used: {error}"));
-        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(unusable)?;
-        tokenizer.with_truncation(None).map_err(unusable)?;
+        let bytes = read(model_dir)?;
+        let json: Value = serde_json::from_slice(&bytes).map_err(|error| unusable(&error))?;
+        let mut tokenizer = contained(|| Tokenizer::from_bytes(bytes))?;
+        contained(|| tokenizer.with_truncation(None).map(|_| ()))?;
         tokenizer.with_padding(None);
-        let special = SpecialTokens::read(model_dir);
+        let files = TokenFiles::read(model_dir)?;
+        files.complete(&mut tokenizer)?;
         let known = |id: &u32| (*id as usize) < vocab;
+        let eos = files.id("eos_token", &tokenizer).filter(known);
+        let ends: BTreeSet<u32> = files.end_ids().into_iter().chain(eos).collect();
         Ok(Self {
-            bos: special.id("bos_token", &tokenizer).filter(known),
-            eos: special.id("eos_token", &tokenizer).filter(known),
+            bos: files.id("bos_token", &tokenizer).filter(known),
+            eos,
+            ends: ends.into_iter().collect(),
+            patterns: Patterns::of(&json),
             tokenizer,
             vocab,
         })
@@ -54,10 +60,10 @@ impl ModelTokenizer {
         text: &str,
         add_special_tokens: bool,
     ) -> Result<Vec<u32>, PipelineError> {
-        let encoding = self
-            .tokenizer
-            .encode_fast(text, add_special_tokens)
-            .map_err(|error| invalid(error.to_string()))?;
+        self.patterns
+            .check(text)
+            .map_err(|error| unusable(&error))?;
+        let encoding = contained(|| self.tokenizer.encode_fast(text, add_special_tokens))?;
         let ids = encoding.get_ids();
         match ids.iter().find(|&&id| id as usize >= self.vocab) {
             Some(id) => Err(invalid(format!(
@@ -70,9 +76,7 @@ impl ModelTokenizer {
 
     /// The text of token ids, special tokens included.
     pub(in crate::pipeline) fn decode(&self, ids: &[u32]) -> Result<String, PipelineError> {
-        self.tokenizer
-            .decode(ids, false)
-            .map_err(|error| invalid(format!("token ids cannot be turned into text: {error}")))
+        contained(|| self.tokenizer.decode(ids, false))
     }
 
     /// What stands before a text that has nothing before it: the token for the beginning of text, or else for its end.
@@ -80,46 +84,115 @@ impl ModelTokenizer {
         self.bos.or(self.eos)
     }
 
-    /// The token that ends a text.
-    pub(in crate::pipeline) fn end_token(&self) -> Option<u32> {
-        self.eos
+    /// The tokens that end a text.
+    pub(in crate::pipeline) fn end_tokens(&self) -> &[u32] {
+        &self.ends
     }
 }
 
-fn invalid(message: String) -> PipelineError {
+/// Longest `tokenizer.json` that is read. Gemma's has 33 MB.
+const MAX_BYTES: u64 = 256 << 20;
+
+fn read(model_dir: &Path) -> Result<Vec<u8>, PipelineError> {
+    let path = model_dir.join("tokenizer.json");
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => PipelineError::refused(
+            ErrorCode::TokenizerMissing,
+            format!("the model has no tokenizer.json in {}", model_dir.display()),
+        ),
+        _ => PipelineError::io("read", &path, error),
+    };
+    let metadata = fs::metadata(&path).map_err(failed)?;
+    if !metadata.is_file() || metadata.len() > MAX_BYTES {
+        return Err(unusable(&format!(
+            "it is no file of at most {MAX_BYTES} bytes"
+        )));
+    }
+    let bytes = fs::read(&path).map_err(failed)?;
+    if is_lfs_pointer(&bytes) {
+        return Err(unusable(&LFS_POINTER));
+    }
+    Ok(bytes)
+}
+
+/// Makes an error of a panic of the library too, which a file that contradicts itself can cause.
+fn contained<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, PipelineError> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(|error| unusable(&error)),
+        Err(_panic) => Err(unusable(&"it contradicts itself")),
+    }
+}
+
+fn unusable(reason: &dyn Display) -> PipelineError {
+    invalid(format!("tokenizer.json cannot be used: {reason}"))
+}
+
+pub(super) fn invalid(message: String) -> PipelineError {
     PipelineError::refused(ErrorCode::TokenizerInvalid, message)
 }
 
-/// What a model directory says about its special tokens. A file that is not there or not readable says nothing: not
-/// every measurement needs them.
-struct SpecialTokens {
-    tokenizer_config: Value,
-    config: Value,
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-impl SpecialTokens {
-    fn read(model_dir: &Path) -> Self {
-        let json = |name: &str| {
-            fs::read(model_dir.join(name))
-                .ok()
-                .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-                .unwrap_or_default()
-        };
-        Self {
-            tokenizer_config: json("tokenizer_config.json"),
-            config: json("config.json"),
+    use super::*;
+    use crate::pipeline::text::fixture::{VOCAB, bundled_tokenizer, model};
+
+    /// What is said when a tokenizer is loaded and encodes a text.
+    fn refusal(tokenizer: &Value, text: &str) -> String {
+        let dir = model(&[("tokenizer.json", &tokenizer.to_string())]);
+        let encoded = ModelTokenizer::load(dir.path(), VOCAB).and_then(|it| it.encode(text));
+        let error = encoded.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::TokenizerInvalid, "{error}");
+        error.to_string()
+    }
+
+    fn with(part: &str, value: Value) -> Value {
+        let mut tokenizer = bundled_tokenizer();
+        tokenizer[part] = value;
+        tokenizer
+    }
+
+    #[test]
+    fn a_file_that_contradicts_itself_is_refused_and_nothing_panics() {
+        let template = json!({
+            "type": "TemplateProcessing", "pair": [], "special_tokens": {},
+            "single": [{"SpecialToken": {"id": "[absent]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        });
+        let mut prefixed = bundled_tokenizer();
+        prefixed["model"]["continuing_subword_prefix"] = "longer than any merge".into();
+        let fixed = json!({"type": "FixedLength", "length": 0});
+        for tokenizer in [
+            with("post_processor", template),
+            with("pre_tokenizer", fixed),
+            prefixed,
+        ] {
+            refusal(&tokenizer, "some words");
         }
     }
 
-    /// By its text in `tokenizer_config.json`, or else by its id in `config.json` (the first of several).
-    fn id(&self, name: &str, tokenizer: &Tokenizer) -> Option<u32> {
-        let token = &self.tokenizer_config[name];
-        let text = token.as_str().or(token["content"].as_str());
-        let by_text = text.and_then(|text| tokenizer.token_to_id(text));
-        by_text.or_else(|| {
-            let id = &self.config[format!("{name}_id")];
-            let id = id.as_u64().or(id[0].as_u64());
-            id.and_then(|id| u32::try_from(id).ok())
-        })
+    #[test]
+    fn a_pattern_that_gives_up_is_an_error_and_no_other_tokens() {
+        let split = json!({
+            "type": "Split", "behavior": "Isolated", "invert": false,
+            "pattern": {"Regex": "(a+)+(?=b)|c"},
+        });
+        let tokenizer = with(
+            "pre_tokenizer",
+            json!({"type": "Sequence", "pretokenizers": [split]}),
+        );
+        let text = format!("cc {}", "a".repeat(64));
+        assert!(refusal(&tokenizer, &text).contains("gives up"));
+    }
+
+    #[test]
+    fn a_file_beyond_all_bounds_is_not_read() {
+        let dir = model(&[]);
+        let file = fs::File::create(dir.path().join("tokenizer.json")).unwrap();
+        file.set_len(MAX_BYTES + 1).unwrap();
+        let error = ModelTokenizer::load(dir.path(), VOCAB)
+            .map(drop)
+            .unwrap_err();
+        assert_eq!(error.code(), ErrorCode::TokenizerInvalid, "{error}");
     }
 }

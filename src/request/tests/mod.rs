@@ -42,6 +42,7 @@ fn the_minimal_body_gets_the_papers_recipe() {
             "evaluation": {
                 "perplexity": [{"dataset": "wikitext2"}], "seq_len": null, "windows": null, "max_tokens": null,
                 "tasks": [], "limit": null, "bos": "tokenizer",
+                "generations": "auto",
                 "guard": {
                     "perplexity_ratio": 2.0, "kl": 0.5, "accuracy_drop": 0.1, "mmlu_above_chance": 0.05,
                     "repetition": 0.5,

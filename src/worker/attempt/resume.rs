@@ -3,12 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
 use crate::artifacts::{ArtifactError, ResumeStates, StoredFile, StoredState};
 use crate::domain::JobId;
 use crate::domain::attempt::RESUME_STATE_FILE;
 use crate::domain::job::Job;
+use crate::pipeline::DeviceName;
 use crate::scratch::ScratchDir;
 use crate::worker::context::Context;
 
@@ -23,14 +22,15 @@ pub(super) struct Received {
     pub(super) files: Vec<StoredFile>,
 }
 
-/// Copies the furthest resume state of the job here, unless this machine is at least as far. The process looks whether it
-/// fits. Before another attempt than the first a bucket that is away is waited for: without it hours of work might be done
+/// Copies the furthest resume state of the job here that an attempt on this device can use, unless this machine is at least
+/// as far. The process looks whether its fingerprint fits. Before another attempt than the first a bucket that is away is waited for: without it hours of work might be done
 /// again.
-pub(super) async fn receive(context: &Context, job: &Job) -> Option<Received> {
+pub(super) async fn receive(context: &Context, job: &Job, device: &str) -> Option<Received> {
+    let device: DeviceName = device.parse().ok()?;
     let resume_states = context.parts.artifacts.resume_states()?;
     let scratch = context.scratch(job.id);
     let directory = scratch.received(job.attempt);
-    let local = local_block(&scratch).await;
+    let local = local_block(&scratch, &device).await;
     let stored = loop {
         match resume_states.list(job.id).await {
             Ok(stored) => break stored,
@@ -45,6 +45,12 @@ pub(super) async fn receive(context: &Context, job: &Job) -> Option<Received> {
         }
     };
     for resume_state in stored {
+        if device
+            .resumed_block(resume_state.state.as_bytes())
+            .is_none()
+        {
+            continue;
+        }
         if resume_state.next_block <= local {
             return None;
         }
@@ -105,17 +111,13 @@ pub(in crate::worker) async fn remove(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// The block that an earlier attempt on this machine was in; 0 where nothing is left of it.
-async fn local_block(scratch: &ScratchDir) -> usize {
-    #[derive(Deserialize)]
-    struct State {
-        next_block: usize,
-    }
+/// The block that an earlier attempt on this machine was in; 0 where nothing is left of it that the device can use.
+async fn local_block(scratch: &ScratchDir, device: &DeviceName) -> usize {
     let has_copy = tokio::fs::try_exists(scratch.artifact()).await;
     let state = tokio::fs::read(scratch.resume_state().join(RESUME_STATE_FILE)).await;
     let state = state.ok().filter(|_| has_copy.unwrap_or_default());
-    let state = state.and_then(|bytes| serde_json::from_slice::<State>(&bytes).ok());
-    state.map_or(0, |state| state.next_block)
+    let block = state.and_then(|bytes| device.resumed_block(&bytes));
+    block.unwrap_or_default()
 }
 
 /// Removes a finished job's resume states, up to those of its last attempt: the next one may be storing its own.

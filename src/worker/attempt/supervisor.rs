@@ -69,7 +69,7 @@ pub(in crate::worker) async fn supervise(
         }
         let fetched = async {
             let located = sources::locate(context, spec, &scratch).await?;
-            Ok((located, resume::receive(context, job).await))
+            Ok((located, resume::receive(context, job, device).await))
         };
         let limit = Limit {
             deadline,

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::command_line::{prune, secateur};
 
-const DEMO: [&str; 9] = [
+const DEMO: [&str; 10] = [
     "--model",
     "demo",
     "--n-samples",
@@ -16,7 +16,8 @@ const DEMO: [&str; 9] = [
     "64",
     "--eval-seq-len",
     "64",
-    "--no-continuations",
+    "--generations",
+    "never",
 ];
 
 fn text(path: &Path) -> &str {

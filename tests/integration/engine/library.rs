@@ -79,7 +79,7 @@ fn work_that_was_stopped_goes_on_at_its_block_and_gives_the_same_bytes() {
         half("unstructured"),
         &tiny_windows(),
     );
-    let state = ResumeState::open(&work.path().join("state"), "same").unwrap();
+    let state = ResumeState::open(&work.path().join("state"), "same", "f32").unwrap();
     let out = work.path().join("out");
     std::fs::create_dir(&out).unwrap();
 
@@ -127,12 +127,14 @@ fn a_dense_pass_sees_the_inputs_of_the_first_block_as_pruning_does() {
 #[test]
 fn a_state_of_other_work_is_ignored() {
     let (model, work) = (tiny_model(), tempfile::tempdir().unwrap());
-    let state = ResumeState::open(work.path(), "one").unwrap();
+    let state = ResumeState::open(work.path(), "one", "f32").unwrap();
     let out = tempfile::tempdir().unwrap();
     assert!(prune_with(model.path(), out.path(), &state, &mut StopAt(0, None)).is_err());
     assert!(state.next_block().is_some());
-    let another = ResumeState::open(work.path(), "another").unwrap();
+    let another = ResumeState::open(work.path(), "another", "f32").unwrap();
     assert_eq!(another.next_block(), None);
+    let computed_otherwise = ResumeState::open(work.path(), "one", "f32 cuda").unwrap();
+    assert_eq!(computed_otherwise.next_block(), None);
     // Activations that are not those of the state: cut off by a crash of the machine, say.
     let activations = work.path().join("activations-3.bin");
     std::fs::write(&activations, &std::fs::read(&activations).unwrap()[..100]).unwrap();

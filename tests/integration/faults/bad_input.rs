@@ -69,11 +69,13 @@ fn spoiled_models(models: &Path) {
         });
     });
     model(models, "missing-shard", |dir| {
+        fs::remove_file(dir.join("model.safetensors")).unwrap();
         let index =
             json!({"weight_map": {"model.norm.weight": "model-00001-of-00001.safetensors"}});
         fs::write(dir.join("model.safetensors.index.json"), index.to_string()).unwrap();
     });
     model(models, "shard-elsewhere", |dir| {
+        fs::remove_file(dir.join("model.safetensors")).unwrap();
         let index = json!({"weight_map": {"model.norm.weight": "../good/model.safetensors"}});
         fs::write(dir.join("model.safetensors.index.json"), index.to_string()).unwrap();
     });

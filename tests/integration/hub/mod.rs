@@ -1,8 +1,10 @@
 //! What comes from the hub.
 
+mod caches;
 pub(crate) mod datasets;
 pub(crate) mod models;
 mod outage;
+mod refusals;
 pub(crate) mod to_artifact;
 pub(crate) mod token;
 mod unreachable;

@@ -1,5 +1,6 @@
 //! From a model on the hub to a pruned artifact, by the program as a user runs it.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -27,6 +28,16 @@ pub(crate) async fn hub_with_bundled_model() -> MockHub {
 }
 
 async fn prune(hub: &MockHub, dir: &Path) -> Output {
+    prune_with(hub, dir, "out", &[]).await
+}
+
+/// Prunes the model of the hub into `out` in `dir`.
+pub(crate) async fn prune_with(
+    hub: &MockHub,
+    dir: &Path,
+    out: &str,
+    variables: &[(&str, &OsStr)],
+) -> Output {
     let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo/calibration.txt");
     let mut command = Command::new(env!("CARGO_BIN_EXE_secateur"));
     command
@@ -45,10 +56,11 @@ async fn prune(hub: &MockHub, dir: &Path) -> Output {
         .arg("--calibration-file")
         .arg(text)
         .arg("--out")
-        .arg(dir.join("out"))
+        .arg(dir.join(out))
         .env("HF_ENDPOINT", hub.endpoint())
         .env("HF_HOME", dir.join("cache"))
-        .env("NO_PROXY", "127.0.0.1");
+        .env("NO_PROXY", "127.0.0.1")
+        .envs(variables.iter().copied());
     tokio::task::spawn_blocking(move || command.output().unwrap())
         .await
         .unwrap()

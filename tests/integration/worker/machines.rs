@@ -150,6 +150,34 @@ fn a_checkpoint_that_was_damaged_in_the_bucket_is_not_gone_on_with() {
     cluster.assert_collected(&id);
 }
 
+#[test]
+fn a_checkpoint_of_another_kind_of_machine_hides_none_that_fits() {
+    let Some(cluster) = Cluster::open() else {
+        return;
+    };
+    let server = cluster.server();
+    let id = cluster.killed_half_way(&server);
+    // As if a machine that computes otherwise had been a block further.
+    let checkpoints = cluster
+        .bucket
+        .directory()
+        .join(format!("jobs/{id}/checkpoints"));
+    let index = std::fs::read(checkpoints.join("1/checkpoint.json")).unwrap();
+    let mut index: Value = serde_json::from_slice(&index).unwrap();
+    let mut state: Value = serde_json::from_str(index["state"].as_str().unwrap()).unwrap();
+    state["compute_type"] = "f32 of another machine".into();
+    state["next_block"] = 4.into();
+    index["state"] = state.to_string().into();
+    index["next_block"] = 4.into();
+    std::fs::create_dir(checkpoints.join("0")).unwrap();
+    std::fs::write(checkpoints.join("0/checkpoint.json"), index.to_string()).unwrap();
+    let _second = cluster.worker("second");
+    let job = server.succeeded(&id);
+    assert_eq!(server.resumed_block(&id, 2), Some(3), "{job}");
+    assert_eq!(job["results"]["digest"], *kill::undisturbed_digest());
+    cluster.assert_collected(&id);
+}
+
 fn flip(path: &Path) {
     let mut bytes = std::fs::read(path).unwrap();
     bytes[0] ^= 1;

@@ -33,6 +33,7 @@ pub(super) struct Dimensions {
     eps: f32,
     rope: RopeSpec,
     tied_embeddings: bool,
+    has_code: bool,
 }
 
 /// What can differ between families and between blocks.
@@ -86,6 +87,7 @@ impl Dimensions {
             eps,
             rope: rope::read(config, head_dim, max_seq_len)?,
             tied_embeddings: config.flag("tie_word_embeddings")?,
+            has_code: config.says("auto_map"),
         })
     }
 
@@ -95,26 +97,22 @@ impl Dimensions {
         architecture: &'static str,
         settings: impl Fn(usize) -> BlockSettings,
     ) -> ModelPlan {
-        const EMBEDDING: &str = "model.embed_tokens.weight";
-        let projection = if self.tied_embeddings {
-            EMBEDDING
-        } else {
-            "lm_head.weight"
-        };
         ModelPlan {
             architecture,
             hidden: self.hidden,
             vocab: self.vocab,
             max_seq_len: self.max_seq_len,
-            embedding: EMBEDDING.to_owned(),
+            embedding: "model.embed_tokens.weight".to_owned(),
             blocks: (0..self.blocks)
                 .map(|index| self.block(index, settings(index)))
                 .collect(),
             head: HeadSpec {
                 norm: self.norm("model.norm"),
-                projection: projection.to_owned(),
+                projection: "lm_head.weight".to_owned(),
+                is_tied: self.tied_embeddings,
             },
             ropes: vec![self.rope],
+            has_code: self.has_code,
         }
     }
 

@@ -38,9 +38,22 @@ pub const ARCHITECTURES: [&str; FAMILIES.len()] = {
     names
 };
 
+/// What lies beside weights that are not the whole model: transformers loads it on top of them.
+const ADAPTER: &str = "adapter_config.json";
+
 /// Reads `config.json` in `dir`.
 pub(super) fn read(dir: &Path) -> Result<ModelPlan> {
-    plan(&Config::read(dir)?)
+    let config = Config::read(dir)?;
+    let adapter = dir.join(ADAPTER);
+    if adapter
+        .try_exists()
+        .map_err(EngineError::io("look for", &adapter))?
+    {
+        return unsupported(format!(
+            "an adapter beside the model ({ADAPTER}): merge it into the weights, or take the file away"
+        ));
+    }
+    plan(&config)
 }
 
 /// Parses the content of a `config.json`.

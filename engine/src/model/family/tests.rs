@@ -78,7 +78,7 @@ fn what_is_not_said_has_the_defaults_of_the_class() {
     assert!((plan.ropes[0].theta - 10_000.0).abs() < 1e-9);
     assert_eq!(plan.ropes[0].scaling, RopeScaling::Default);
     assert!(biases(&plan).is_empty());
-    assert_eq!(plan.head.projection, plan.embedding);
+    assert!(plan.head.is_tied);
 
     let context = |family| without(family, "max_position_embeddings").max_seq_len;
     assert_eq!(context(&llama::FAMILY), 2048);

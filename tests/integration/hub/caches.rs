@@ -1,0 +1,137 @@
+//! Caches as other programs leave them: plain files, names that are no digests, disks without links.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use secateur::domain::ErrorCode;
+use secateur::pipeline::hub::{HubModel, HubOptions};
+use tempfile::TempDir;
+
+use crate::hub::models::{WEIGHTS, options};
+use crate::hub::to_artifact::{hub_with_bundled_model, prune_with};
+use crate::support::servers::mock_hub::{COMMIT, MODEL, MockHub, weights};
+
+/// Makes plain files of a snapshot's links, as on a disk that knows none; gives the snapshot.
+fn make_plain(cache: &TempDir) -> PathBuf {
+    let root = cache.path().join("models--org--tiny");
+    let snapshot = root.join("snapshots").join(COMMIT);
+    for entry in fs::read_dir(&snapshot).unwrap() {
+        let path = entry.unwrap().path();
+        let content = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, content).unwrap();
+    }
+    fs::remove_dir_all(root.join("blobs")).unwrap();
+    snapshot
+}
+
+/// Every file below a directory, but locks.
+fn all_files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        match (
+            path.is_dir() && !path.is_symlink(),
+            path.ends_with(".locks"),
+        ) {
+            (_, true) => {}
+            (true, _) => found.extend(all_files(&path)),
+            _ => found.push(path),
+        }
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn offline_plain_files_and_blobs_of_a_mirror_are_used_as_they_are() {
+    let (hub, cache) = (MockHub::with_model().await, TempDir::new().unwrap());
+    let online = options(&hub, &cache);
+    let offline = HubOptions {
+        offline: true,
+        ..online.clone()
+    };
+    let fetch = async |options: &HubOptions| {
+        let model = HubModel::resolve(MODEL, "main", options).await?;
+        model.fetch(&mut |_| ()).await
+    };
+    let fetched = fetch(&online).await.unwrap();
+    let snapshot = make_plain(&cache);
+    assert_eq!(fetch(&offline).await.unwrap().files, fetched.files);
+    // A mirror's etags are no digests.
+    let blobs = cache.path().join("models--org--tiny/blobs");
+    fs::create_dir(&blobs).unwrap();
+    fs::rename(snapshot.join(WEIGHTS), blobs.join("5f3a-600000")).unwrap();
+    std::os::unix::fs::symlink("../../blobs/5f3a-600000", snapshot.join(WEIGHTS)).unwrap();
+    assert_eq!(fetch(&offline).await.unwrap().files, fetched.files);
+}
+
+#[tokio::test]
+async fn offline_nothing_is_removed_that_nothing_could_bring_back() {
+    let (hub, cache) = (MockHub::with_model().await, TempDir::new().unwrap());
+    let online = options(&hub, &cache);
+    let model = HubModel::resolve(MODEL, "main", &online).await.unwrap();
+    let fetched = model.fetch(&mut |_| ()).await.unwrap();
+    fs::write(fetched.dir.join(WEIGHTS), b"damaged").unwrap();
+    let before = all_files(cache.path());
+    let offline = HubOptions {
+        offline: true,
+        ..online
+    };
+    let model = HubModel::resolve(MODEL, "main", &offline).await.unwrap();
+    let error = model.fetch(&mut |_| ()).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::HubUnavailable);
+    assert_eq!(all_files(cache.path()), before);
+}
+
+#[tokio::test]
+async fn plain_files_are_checked_and_not_fetched_again() {
+    let (hub, cache) = (MockHub::with_model().await, TempDir::new().unwrap());
+    let options = options(&hub, &cache);
+    let model = HubModel::resolve(MODEL, "main", &options).await.unwrap();
+    model.fetch(&mut |_| ()).await.unwrap();
+    let snapshot = make_plain(&cache);
+    model.fetch(&mut |_| ()).await.unwrap();
+    assert_eq!(hub.downloads(WEIGHTS), 1);
+    let mut flipped = weights();
+    flipped[1000] ^= 1;
+    fs::write(snapshot.join(WEIGHTS), flipped).unwrap();
+    model.fetch(&mut |_| ()).await.unwrap();
+    assert_eq!(hub.downloads(WEIGHTS), 2);
+    assert_eq!(fs::read(snapshot.join(WEIGHTS)).unwrap(), weights());
+}
+
+/// A library that makes the disk one without symbolic links.
+fn without_links(dir: &Path) -> PathBuf {
+    let (source, library) = (dir.join("no_links.c"), dir.join("no_links.so"));
+    let code = "#include <errno.h>
+        int symlink(const char *a, const char *b) { (void)a; (void)b; errno = EPERM; return -1; }
+        int symlinkat(const char *a, int d, const char *b) { (void)a; (void)d; (void)b; errno = EPERM; return -1; }";
+    fs::write(&source, code).unwrap();
+    let mut cc = Command::new("cc");
+    let compiled = cc
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(&source);
+    assert!(compiled.status().unwrap().success());
+    library
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_without_links_holds_the_files_themselves() {
+    let (hub, dir) = (hub_with_bundled_model().await, TempDir::new().unwrap());
+    let library = without_links(dir.path());
+    for out in ["one", "two"] {
+        let output = prune_with(
+            &hub,
+            dir.path(),
+            out,
+            &[("LD_PRELOAD", library.as_os_str())],
+        )
+        .await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+    }
+    assert_eq!(hub.downloads(WEIGHTS), 1);
+}
