@@ -87,7 +87,7 @@ fn refusal(name: &str, bytes: &[u8]) -> String {
 #[test]
 fn every_format_gives_the_same_rows() {
     let dir = TempDir::new().unwrap();
-    let files: [(&str, Vec<u8>); 6] = [
+    let files: [(&str, Vec<u8>); 7] = [
         ("a.jsonl", ROWS.as_bytes().to_vec()),
         ("a.jsonl.gz", gzip(ROWS)),
         ("a.json.gz", gzip(ROWS)),
