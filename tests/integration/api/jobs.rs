@@ -67,6 +67,7 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
       "estimated_start_at": null,
       "evaluation": {
         "bos": "tokenizer",
+        "generations": "auto",
         "guard": "[guard]",
         "limit": null,
         "max_tokens": 65536,
