@@ -11,7 +11,6 @@ mod error;
 mod evaluate_job;
 mod evaluation;
 mod forecast;
-mod hidden;
 pub mod hub;
 mod listener;
 mod memory;
@@ -31,10 +30,11 @@ pub use error::PipelineError;
 pub(crate) use evaluate_job::EVALUATION_FILE;
 pub use evaluate_job::{Evaluation, evaluate, evaluate_job};
 pub use forecast::{Forecast, forecast};
-pub use hidden::hidden_dirs;
 pub use listener::{Listener, SilentListener};
 pub use memory::peak_rss_bytes;
-pub use plan::{CalibrationPlan, EvaluationPlan, ModelSource, Plan, TaskSource, TextSource};
+pub use plan::{
+    CalibrationPlan, EvaluationPlan, ModelSource, Plan, TaskSource, TextSource, hidden_dirs,
+};
 pub use prune_job::{prune_job, prune_series};
 pub(crate) use publish::MANIFEST_FILE;
 pub use resolve::ResolvedModel;

@@ -17,7 +17,7 @@ pub(super) struct Pending<'a> {
 }
 
 /// A measurement of one model.
-pub(super) struct Part {
+pub(super) struct ToMeasure {
     tokens: u64,
     /// Whether every token that is written takes all blocks.
     is_written: bool,
@@ -33,7 +33,7 @@ impl Pending<'_> {
     }
 
     /// What is measured of the model before: a text goes through it once for all models that lack it.
-    pub(super) fn of_before(&self) -> Vec<Part> {
+    pub(super) fn of_before(&self) -> Vec<ToMeasure> {
         let Some(before) = self.before else {
             return Vec::new();
         };
@@ -45,24 +45,24 @@ impl Pending<'_> {
     }
 
     /// What is measured of a model after.
-    pub(super) fn of_after(&self, subject: &Subject<'_>) -> Vec<Part> {
+    pub(super) fn of_after(&self, subject: &Subject<'_>) -> Vec<ToMeasure> {
         let texts = self.prepared.texts.iter();
         let texts = texts.filter(|text| self.lacks(&text_key(text, self.before, subject)));
         texts.map(text_part).chain(self.of_model(subject)).collect()
     }
 
     /// Tasks and prompts.
-    fn of_model(&self, subject: &Subject<'_>) -> Vec<Part> {
+    fn of_model(&self, subject: &Subject<'_>) -> Vec<ToMeasure> {
         let prepared = self.prepared;
         let tasks = prepared.tasks.iter().map(|task| {
-            let part = Part {
+            let part = ToMeasure {
                 tokens: task.weight(),
                 is_written: matches!(task.work, Work::Generate(..)),
             };
             (task_key(task, prepared.end_tokens(), subject), part)
         });
         let prompts = self.writes.then(|| {
-            let part = Part {
+            let part = ToMeasure {
                 tokens: prepared.prompts_weight(),
                 is_written: true,
             };
@@ -78,7 +78,7 @@ impl Pending<'_> {
 }
 
 /// The blocks of a model that this is measured of: they are kept only where they are needed again.
-pub(super) fn fit<'a>(parts: &[Part], blocks: ResidentBlocks<'a>) -> ResidentBlocks<'a> {
+pub(super) fn fit<'a>(parts: &[ToMeasure], blocks: ResidentBlocks<'a>) -> ResidentBlocks<'a> {
     let wave = blocks.tokens_per_wave() as u64;
     match parts {
         [only] if only.tokens <= wave && !only.is_written => blocks.once(),
@@ -86,8 +86,8 @@ pub(super) fn fit<'a>(parts: &[Part], blocks: ResidentBlocks<'a>) -> ResidentBlo
     }
 }
 
-fn text_part(text: &PreparedText) -> Part {
-    Part {
+fn text_part(text: &PreparedText) -> ToMeasure {
+    ToMeasure {
         tokens: text.weight(),
         is_written: false,
     }

@@ -1,6 +1,7 @@
 //! What a job shall do, with every name resolved to a place: the common form of a service's job and a command line.
 
 mod evaluation;
+mod hidden;
 mod model;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use crate::domain::spec::{CalibrationSpec, PruneSpec};
 use crate::domain::{ErrorCode, HubReach};
 use crate::engine::{Goal, ModelPlan, Recipe};
 pub use evaluation::{EvaluationPlan, TaskSource};
+pub use hidden::hidden_dirs;
 pub use model::ModelSource;
 
 /// One job's work.

@@ -89,7 +89,10 @@ async fn no_weights_are_fetched_of_what_cannot_be_pruned() {
         spoil(&hub);
         let output = prune_with(&hub, dir.path(), "out", &[]).await;
         let line = String::from_utf8(output.stderr).unwrap();
-        assert!(line.starts_with(code) && line.contains(says), "{line}");
+        assert!(
+            line.starts_with(&format!("error: {code}")) && line.contains(says),
+            "{line}"
+        );
         for name in [WEIGHTS, "a.safetensors", "gptq_model-4bit-128g.safetensors"] {
             assert_eq!(hub.downloads(name), 0, "{name}");
         }

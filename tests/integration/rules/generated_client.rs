@@ -31,7 +31,7 @@ fn a_generated_client_runs_the_whole_life_of_a_job(database: &Database) {
         .arg(dir.path().join("client")));
     let server = Site::new(dir.path(), database).server();
     run(Command::new(tools.join("python"))
-        .arg(Path::new(HERE).join("tests/contract/client.py"))
+        .arg(Path::new(HERE).join("tests/contract/job_life.py"))
         .arg(server.url(""))
         .env("PYTHONPATH", dir.path())
         .env("PYTHONDONTWRITEBYTECODE", "1"));

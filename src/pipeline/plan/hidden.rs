@@ -1,8 +1,8 @@
 //! The directories of this machine that no client hears of.
 
-use super::hub::cache_dirs;
 use crate::domain::attempt::AttemptSpec;
 use crate::domain::redact::HiddenDirs;
+use crate::pipeline::hub::cache_dirs;
 
 /// Every directory that an error or the log of an attempt may name.
 pub fn hidden_dirs(attempt: &AttemptSpec) -> HiddenDirs {
