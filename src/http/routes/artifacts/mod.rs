@@ -3,7 +3,6 @@
 mod download;
 
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use axum::Json;
 use axum::body::Body;
@@ -80,18 +79,12 @@ pub(super) async fn list_artifacts(
         ("If-None-Match" = Option<String>, Header, description = "`ETag` of a complete copy"),
     ),
     responses(
-        (status = 200, description = "The file", content(
-            (FileBytes = "application/octet-stream"),
-            (serde_json::Value = "application/json"),
-        ), headers(
+        (status = 200, description = "The file", body = FileBytes, content_type = "application/octet-stream", headers(
             ("ETag" = String, description = "SHA-256 of the file"),
             ("Accept-Ranges" = String, description = "bytes"),
             ("Content-Disposition" = String, description = "attachment"),
         )),
-        (status = 206, description = "The requested part", content(
-            (FileBytes = "application/octet-stream"),
-            (FileBytes = "application/json"),
-        ), headers(
+        (status = 206, description = "The requested part", body = FileBytes, content_type = "application/octet-stream", headers(
             ("Content-Range" = String, description = "Which part of how much"),
         )),
         (status = 304, description = "The copy is current"),
@@ -110,7 +103,7 @@ pub(super) async fn get_artifact(
 ) -> Result<Response, Problem> {
     let file = state.jobs.artifact(id, &name).await?;
     let download = Download {
-        kind: media_type(&file.entry.name),
+        kind: "application/octet-stream",
         name: file.entry.name.clone(),
         sha256: file.entry.sha256.clone(),
         size: file.entry.size_bytes,
@@ -179,17 +172,6 @@ pub(super) async fn get_archive(
             Ok(download.send(&headers, &range, Body::from_stream(bytes)))
         }
         ControlFlow::Break(response) => Ok(response),
-    }
-}
-
-fn media_type(name: &str) -> &'static str {
-    let is_json = Path::new(name)
-        .extension()
-        .is_some_and(|kind| kind == "json");
-    if is_json {
-        "application/json"
-    } else {
-        "application/octet-stream"
     }
 }
 
