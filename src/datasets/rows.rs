@@ -25,7 +25,7 @@ pub enum RowFormat {
     /// WikiText's own form: rows with the field `text`, one on each line; it is the line with its newline, or nothing for a
     /// blank one. That is how the public data set gives its text.
     Raw,
-    /// One object per record, see [`records`].
+    /// One object per record, see `records`.
     Parquet,
 }
 

@@ -12,6 +12,7 @@ from client import Client
 from client.api.jobs import cancel_job, create_job, delete_job, get_job, list_events, list_jobs
 from client.api.results import get_artifact, get_report, get_results, list_artifacts
 from client.models import (
+    CancelBody,
     EvaluateBody,
     EvaluateJob,
     EvaluationBody,
@@ -91,7 +92,8 @@ def clean_up(client: Client, id: str) -> None:
     )
     waiting = create_job.sync(client=client, body=body)
     assert isinstance(waiting, EvaluateJob) and waiting.status_reason == "scheduled", waiting
-    assert cancel_job.sync(waiting.id, client=client).status == JobState.CANCELLED
+    body = CancelBody(by="client", reason="not needed")
+    assert cancel_job.sync(waiting.id, client=client, body=body).status == JobState.CANCELLED
     assert delete_job.sync_detailed(id, client=client).status_code == 204
     assert isinstance(get_job.sync(id, client=client), Problem)
 
