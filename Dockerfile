@@ -28,4 +28,5 @@ VOLUME /data
 EXPOSE 8484
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["secateur", "healthcheck"]
 ENTRYPOINT ["secateur"]
+# Stops with a message on all interfaces without --insecure-no-auth: whoever reaches the port can prune and download.
 CMD ["serve"]

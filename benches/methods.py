@@ -29,6 +29,10 @@ SETTINGS = {
 }
 
 
+def name_of(recipe):
+    return " + ".join(word.removeprefix("--") for word in recipe if word != "--refine")
+
+
 def measure(binary, model, recipe, setting, arguments):
     """One run of `secateur prune`: its manifest, and the CPU seconds of the whole process."""
     with tempfile.TemporaryDirectory() as directory:
@@ -41,27 +45,35 @@ def measure(binary, model, recipe, setting, arguments):
         sys.exit(f"{' '.join(command)} ended with {status}")
     manifest = json.loads(text)
     errors = [linear["layer_error"] for linear in manifest["linears"]]
-    mean = manifest["results"].get("mean") or {}
+    perplexity = manifest["results"]["perplexity"][0]
     return {
-        "recipe": " ".join(word.removeprefix("--") for word in recipe if word != "--refine"),
-        "setting": setting,
         "sparsity": manifest["sparsity"]["achieved"],
         "layer_error": sum(errors) / len(errors) if None not in errors else None,
-        "before": manifest["results"]["perplexity"][0]["before"],
-        "after": manifest["results"]["perplexity"][0]["after"],
-        "mean": mean,
+        "before": perplexity["before"],
+        "after": perplexity["after"],
+        "mean": manifest["results"].get("mean"),
         "pruning_s": manifest["timings_s"]["pruning"],
         "cpu_s": usage.ru_utime + usage.ru_stime,
         "peak_mib": manifest["peak_rss_bytes"] / 2**20,
     }
 
 
-def known(path):
+def known(path, run):
+    """What was measured with the same program on the same model in the same way."""
     if not os.path.exists(path):
         return {}
     with open(path) as file:
         rows = [json.loads(line) for line in file]
-    return {(row["recipe"], row["setting"]): row for row in rows}
+    return {(row["recipe"], row["setting"]): row for row in rows if row["run"] == run}
+
+
+def accuracy(mean):
+    """The mean of the tasks, with the interval of what was lost."""
+    if not mean:
+        return ""
+    text = f"{100 * mean['after']['value']:.1f} %"
+    lost = mean.get("difference")
+    return text if lost is None else f"{text} ({100 * lost['low']:+.1f} to {100 * lost['high']:+.1f})"
 
 
 def table(setting, rows):
@@ -69,11 +81,12 @@ def table(setting, rows):
     if not rows:
         return
     print(f"\n### {setting} (dense {rows[0]['before']:.2f})\n")
-    print("| recipe | perplexity | mean layer error | pruning, s | peak, MiB |\n| --- | --- | --- | --- | --- |")
+    print("| recipe | perplexity | mean of the tasks | mean layer error | pruning, s | CPU, s | peak, MiB |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for row in rows:
         error = f"{row['layer_error']:.4f}" if row["layer_error"] is not None else ""
-        name = row["recipe"].replace(" ", " + ")
-        print(f"| {name} | {row['after']:.2f} | {error} | {row['pruning_s']:.0f} | {row['peak_mib']:.0f} |")
+        numbers = f"{row['pruning_s']:.0f} | {row['cpu_s']:.0f} | {row['peak_mib']:.0f}"
+        print(f"| {row['recipe']} | {row['after']:.2f} | {accuracy(row['mean'])} | {error} | {numbers} |")
 
 
 def main():
@@ -82,17 +95,21 @@ def main():
     parser.add_argument("--model", required=True)
     parser.add_argument("--results", default="target/methods.jsonl")
     parser.add_argument("--settings", default=",".join(SETTINGS), help="of these only, such as '50 %%,2:4'")
+    parser.add_argument("--recipes", help="of these only, such as 'wanda,wanda + refit'")
     own, arguments = parser.parse_known_args()
-    results = known(own.results)
+    version = subprocess.run([own.binary, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    run = [version, own.model, *arguments]
+    recipes = {name_of(recipe): recipe for recipe in RECIPES}
+    results = known(own.results, run)
     for setting in own.settings.split(","):
-        for recipe in RECIPES:
-            name = " ".join(word.removeprefix("--") for word in recipe if word != "--refine")
+        for name in own.recipes.split(",") if own.recipes else recipes:
             if (name, setting) not in results:
-                row = measure(own.binary, own.model, recipe, setting, arguments)
+                row = measure(own.binary, own.model, recipes[name], setting, arguments)
+                row = {"run": run, "recipe": name, "setting": setting, **row}
                 results[name, setting] = row
-                print(json.dumps(row), file=sys.stderr)
                 with open(own.results, "a") as file:
                     file.write(json.dumps(row) + "\n")
+                print(json.dumps(row), file=sys.stderr)
     for setting in SETTINGS:
         table(setting, list(results.values()))
 

@@ -4,14 +4,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::algebra::squared_output;
+use crate::algebra::layer_error;
 use crate::checkpoint::Weights;
 use crate::error::{EngineError, Result};
 use crate::mask::Mask;
 use crate::method::{Chosen, MethodId};
 use crate::model::{BlockPlan, LinearSpec};
 use crate::pattern::Goal;
-use crate::refine::{RefinementId, refit};
+use crate::refine::{RefinementId, refit, refit_multiplications};
 use crate::statistic::{Gram, InputStatistics, Statistic};
 
 /// A method, and what follows it.
@@ -102,6 +102,30 @@ impl Recipe {
         linears.unwrap_or_default() + if gram { grams } else { 0 }
     }
 
+    /// Multiplications that choose and fit the weights of a block whose statistics are there.
+    pub fn multiplications(self, block: &BlockPlan) -> u64 {
+        let of_linear = |linear: &LinearSpec| {
+            let (d_out, d_in) = (linear.d_out as u64, linear.d_in as u64);
+            let refine = self.refine.map_or(0, |it| it.multiplications(d_out, d_in));
+            let refit = if self.refit {
+                refit_multiplications(d_out, d_in)
+            } else {
+                0
+            };
+            self.method.multiplications(d_out, d_in) + refine + refit
+        };
+        block.linears.iter().map(of_linear).sum()
+    }
+
+    /// Multiplications of a token that Gram matrices of a block take.
+    pub fn gram_multiplications(self, block: &BlockPlan) -> u64 {
+        if self.needs().contains(&Statistic::Gram) {
+            block.inputs.iter().map(|&width| (width as u64).pow(2) / 2).sum()
+        } else {
+            0
+        }
+    }
+
     /// Prunes the weights of a linear.
     pub(crate) fn prune(
         self,
@@ -125,7 +149,7 @@ impl Recipe {
             let refitted = self.refit.then(|| refit(&dense, &mut weights, &mask, gram));
             LinearOutcome {
                 layer_error: refitted
-                    .map_or_else(|| lost(&dense, &weights, gram), |refitted| refitted.after),
+                    .map_or_else(|| layer_error(&dense, &weights, gram), |refitted| refitted.after),
                 layer_error_before_refit: refitted.map(|refitted| refitted.before),
                 damping_steps,
             }
@@ -141,16 +165,6 @@ impl Recipe {
             weights,
             outcome,
         })
-    }
-}
-
-/// `‖(W − W′)X‖² / ‖WX‖²`.
-fn lost(dense: &[f32], pruned: &Weights, gram: &Gram) -> f64 {
-    let pruned = pruned.clone().into_f32();
-    let difference: Vec<f32> = dense.iter().zip(pruned).map(|(w, p)| w - p).collect();
-    match squared_output(dense, gram) {
-        0.0 => 0.0,
-        dense => squared_output(&difference, gram) / dense,
     }
 }
 

@@ -57,7 +57,11 @@ pub fn forecast(
         .map(|spec| work::estimate(spec, &own.plan))
         .collect();
     let pruning: u64 = works.iter().map(|work| work.pruning).sum();
-    let measuring: Option<u64> = works.iter().map(|work| work.measuring).sum();
+    // What all are compared with is measured once.
+    let compared = specs.iter().position(JobSpec::is_comparison);
+    let compared = compared.map(|at| &works[at]);
+    let measured = works.iter().chain(compared);
+    let measuring: Option<u64> = measured.map(|work| work.measuring).sum();
     let memory = specs
         .iter()
         .filter_map(|spec| memory::estimate(spec, &plans));

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::checkpoint::Weights;
 use crate::ops::matmul::{View, times};
 use crate::simd::{sum_by_pairs, vectorized};
 use crate::statistic::Gram;
@@ -9,16 +10,27 @@ use crate::statistic::Gram;
 /// Rows that are worked on together, on one thread.
 pub(crate) const ROWS_PER_TASK: usize = 64;
 
-/// `tr(D G Dᵀ) = ‖DX‖²` of the rows of `difference`, `[d_out, d_in]`.
-pub(crate) fn squared_output(difference: &[f32], gram: &Gram) -> f64 {
-    let tasks = difference.par_chunks(ROWS_PER_TASK * gram.d_in());
-    let sums: Vec<f64> = tasks
-        .map(|rows| squared_outputs(rows, gram).iter().sum())
+/// `‖(W − W′)X‖² / ‖WX‖²` of `dense` weights `[d_out, d_in]` and `pruned` ones; 0 where nothing is lost.
+pub(crate) fn layer_error(dense: &[f32], pruned: &Weights, gram: &Gram) -> f64 {
+    let of_task = ROWS_PER_TASK * gram.d_in();
+    let tasks = dense.par_chunks(of_task).enumerate();
+    let sums: Vec<(f64, f64)> = tasks
+        .map(|(task, dense)| {
+            let first = task * of_task;
+            let mut lost = pruned.to_f32(first..first + dense.len());
+            let pairs = lost.iter_mut().zip(dense);
+            pairs.for_each(|(pruned, dense)| *pruned = dense - *pruned);
+            let sum = |rows: &[f32]| squared_outputs(rows, gram).iter().sum();
+            (sum(&lost), sum(dense))
+        })
         .collect();
-    sums.iter().sum()
+    match sums.iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1)) {
+        (_, 0.0) => 0.0,
+        (lost, dense) => lost / dense,
+    }
 }
 
-/// `d G dᵀ` of each row `d` of a few rows, on the calling thread.
+/// `d G dᵀ = ‖dX‖²` of each row `d` of a few rows, on the calling thread.
 pub(crate) fn squared_outputs(rows: &[f32], gram: &Gram) -> Vec<f64> {
     let mut product = vec![0.0; rows.len()];
     times_gram(&mut product, rows, gram.values(), gram.d_in());

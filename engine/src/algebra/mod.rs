@@ -7,5 +7,5 @@ pub(crate) mod test_linear;
 
 pub(crate) use cholesky::{inverse_factor, inverse_of};
 pub(crate) use layer_error::{
-    ROWS_PER_TASK, row_products, squared_output, squared_outputs, times_gram,
+    ROWS_PER_TASK, layer_error, row_products, squared_outputs, times_gram,
 };

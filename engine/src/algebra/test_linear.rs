@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 
-use crate::algebra::squared_output;
+use crate::algebra::squared_outputs;
 use crate::checkpoint::Weights;
 use crate::error::Result;
 use crate::mask::Mask;
@@ -76,7 +76,7 @@ impl TestLinear {
     pub(crate) fn lost(&self, weights: &[f32]) -> f64 {
         let pairs = self.values.iter().zip(weights);
         let difference: Vec<f32> = pairs.map(|(dense, pruned)| dense - pruned).collect();
-        squared_output(&difference, self.gram())
+        squared_outputs(&difference, self.gram()).iter().sum()
     }
 
     /// Asserts that a mask holds what was asked for.

@@ -1,5 +1,7 @@
 //! The values of one tensor in the dtype of its file.
 
+use std::ops::Range;
+
 use candle_core::{DType, Device, Tensor};
 use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
@@ -68,6 +70,15 @@ impl Weights {
                 wide
             }
             Self::Bf16(values) => values.iter().map(|v| v.to_f32()).collect(),
+        }
+    }
+
+    /// Some of the values in f32.
+    pub(crate) fn to_f32(&self, range: Range<usize>) -> Vec<f32> {
+        match self {
+            Self::F32(values) => values[range].to_vec(),
+            Self::F16(values) => values[range].to_f32_vec(),
+            Self::Bf16(values) => values[range].iter().map(|v| v.to_f32()).collect(),
         }
     }
 

@@ -69,6 +69,11 @@ pub trait Method: Debug + Sync {
         0
     }
 
+    /// Multiplications for a linear of this shape that are worth counting beside those of the forward passes.
+    fn multiplications(&self, _d_out: u64, _d_in: u64) -> u64 {
+        0
+    }
+
     /// Chooses the weights of a linear that become zero, and may change the others in place.
     fn prune(
         &self,

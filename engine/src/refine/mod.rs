@@ -8,7 +8,7 @@ mod swaps;
 
 use std::fmt::Debug;
 
-pub(crate) use refit::refit;
+pub(crate) use refit::{refit, refit_multiplications};
 pub(crate) use scaled::ScaledGram;
 
 use crate::error::Result;
@@ -33,6 +33,9 @@ pub trait Refinement: Debug + Sync {
 
     /// What it needs to know of a linear's input.
     fn needs(&self) -> &'static [Statistic];
+
+    /// Multiplications for a linear of this shape, at most.
+    fn multiplications(&self, d_out: u64, d_in: u64) -> u64;
 
     /// Changes the mask of a linear with these dense weights, `[d_out, d_in]`.
     fn refine(

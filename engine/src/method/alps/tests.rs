@@ -50,6 +50,13 @@ proptest! {
 }
 
 #[test]
+fn where_the_input_is_always_zero_magnitude_decides() {
+    let problem = TestLinear::new(&[0.0; 8], &[3.0, -1.0, 0.5, 2.0], 4);
+    let (weights, _) = problem.prune("alps", half("unstructured"));
+    assert_eq!(weights, [3.0, 0.0, 0.0, 2.0]);
+}
+
+#[test]
 fn it_is_the_same_for_any_number_of_threads() {
     let problem = TestLinear::random(150, 100, 300, 5);
     on_any_threads(|| problem.prune("alps", half("unstructured")));

@@ -55,6 +55,11 @@ impl Method for SparseGpt {
         20 * d_in * d_in + 4 * d_out * (d_in + BLOCK as u64)
     }
 
+    /// The factor of the inverse, and half a product for the updates.
+    fn multiplications(&self, d_out: u64, d_in: u64) -> u64 {
+        d_in.pow(3) + d_out * d_in * d_in / 2
+    }
+
     fn prune(
         &self,
         weights: &mut Weights,

@@ -25,6 +25,11 @@ const MAX_STEPS: usize = 20;
 /// Squared residual, relative to the first one, below which a row is done.
 const TOLERANCE: f64 = 1e-10;
 
+/// Multiplications of a fit: a product of weights and Gram matrix for each step, and four for the errors.
+pub(crate) fn refit_multiplications(d_out: u64, d_in: u64) -> u64 {
+    (MAX_STEPS as u64 + 4) * d_out * d_in * d_in
+}
+
 /// Fits the kept weights, `[d_out, d_in]`, to the outputs of the `dense` ones.
 pub(crate) fn refit(dense: &[f32], weights: &mut Weights, mask: &Mask, gram: &Gram) -> Refitted {
     let problem = Fit {
