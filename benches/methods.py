@@ -20,6 +20,8 @@ RECIPES = [
     ["wanda", "--refine", "swaps"],
     ["magnitude", "--refit"], ["wanda", "--refit"], ["ria", "--refit"], ["sparsegpt", "--refit"],
     ["wanda", "--refine", "swaps", "--refit"], ["ria", "--refine", "swaps", "--refit"],
+    ["wanda", "--refit", "--propagation", "paired"], ["sparsegpt", "--refit", "--propagation", "paired"],
+    ["wanda", "--refine", "swaps", "--refit", "--propagation", "paired"], ["alps", "--propagation", "paired"],
 ]
 SETTINGS = {
     "50 %": ["--sparsity", "0.5"],
@@ -30,7 +32,7 @@ SETTINGS = {
 
 
 def name_of(recipe):
-    return " + ".join(word.removeprefix("--") for word in recipe if word != "--refine")
+    return " + ".join(word.removeprefix("--") for word in recipe if word not in ("--refine", "--propagation"))
 
 
 def measure(binary, model, recipe, setting, arguments):

@@ -69,7 +69,9 @@ impl BlockPass<'_> {
             block.observe(x, self.context, &mut |input, x| seen.add(input, x))?;
             self.meter.forwarded(x, self.observer)?;
         }
-        seen.finish(block.plan())?;
+        for input in block.plan().input_ids() {
+            seen.finish(block.plan(), input)?;
+        }
         Ok(seen)
     }
 
@@ -103,7 +105,7 @@ impl PruneMeter {
         }
     }
 
-    fn forwarded(&mut self, x: &Tensor, observer: &mut dyn Observer) -> Result<()> {
+    pub(super) fn forwarded(&mut self, x: &Tensor, observer: &mut dyn Observer) -> Result<()> {
         self.progress.tokens += x.dim(0)? as u64;
         observer.progress(self.progress);
         if observer.should_stop() {

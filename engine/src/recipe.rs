@@ -11,8 +11,9 @@ use crate::mask::Mask;
 use crate::method::{Chosen, MethodId};
 use crate::model::{BlockPlan, LinearSpec};
 use crate::pattern::Goal;
+use crate::prune::Propagation;
 use crate::refine::{RefinementId, refit, refit_multiplications};
-use crate::statistic::{Gram, InputStatistics, Statistic};
+use crate::statistic::{InputStatistics, Statistic};
 
 /// A method, and what follows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,17 @@ pub struct Recipe {
     pub refine: Option<RefinementId>,
     /// Whether the kept weights are fitted to the dense outputs.
     pub refit: bool,
+    /// Where the inputs come from that it goes by.
+    pub propagation: Propagation,
+}
+
+/// Two parts of a recipe that do not go together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contradiction {
+    /// The field that one of them is asked for by.
+    pub part: &'static str,
+    /// What is wrong.
+    pub detail: String,
 }
 
 /// A linear after a recipe.
@@ -51,6 +63,7 @@ impl From<MethodId> for Recipe {
             method,
             refine: None,
             refit: false,
+            propagation: Propagation::default(),
         }
     }
 }
@@ -64,10 +77,25 @@ impl Recipe {
     }
 
     /// Why its parts do not go together, if they do not.
-    pub fn contradiction(self) -> Option<String> {
-        let (method, refine) = (self.method, self.refine?);
-        (!method.only_zeroes()).then(|| {
-            format!("{refine} changes masks, and {method} fits the kept weights to its own mask")
+    pub fn contradiction(self) -> Option<Contradiction> {
+        let (method, propagation) = (self.method, self.propagation);
+        if let Some(refine) = self.refine.filter(|_| !method.only_zeroes()) {
+            let fits = "fits the kept weights to its own mask";
+            return Some(Contradiction {
+                part: "refine",
+                detail: format!("{refine} changes masks, and {method} {fits}"),
+            });
+        }
+        let is_fitted = self.refit || method.fits_pairs();
+        if propagation != Propagation::default() && !self.needs_calibration() {
+            return Some(Contradiction {
+                part: "propagation",
+                detail: format!("{method} reads no inputs, so none are {propagation}"),
+            });
+        }
+        (propagation == Propagation::Paired && !is_fitted).then(|| Contradiction {
+            part: "propagation",
+            detail: format!("{propagation} inputs are for fitted weights: {method} needs a refit"),
         })
     }
 
@@ -87,6 +115,18 @@ impl Recipe {
         let square = |width: u64| F32 * width * width;
         let gram = self.needs().contains(&Statistic::Gram);
         let grams: u64 = block.inputs.iter().map(|&width| square(width as u64)).sum();
+        let grams = match self.propagation {
+            // The products with the dense inputs, and what the residual stream is ahead.
+            Propagation::Paired => {
+                2 * grams
+                    + F32
+                        * block
+                            .residual_linears()
+                            .map(LinearSpec::weights)
+                            .sum::<u64>()
+            }
+            Propagation::Pruned | Propagation::Dense => grams,
+        };
         let of_linear = |linear: &LinearSpec| {
             let method = self
                 .method
@@ -120,7 +160,11 @@ impl Recipe {
     /// Multiplications of a token that Gram matrices of a block take.
     pub fn gram_multiplications(self, block: &BlockPlan) -> u64 {
         if self.needs().contains(&Statistic::Gram) {
-            block.inputs.iter().map(|&width| (width as u64).pow(2) / 2).sum()
+            block
+                .inputs
+                .iter()
+                .map(|&width| (width as u64).pow(2) / 2)
+                .sum()
         } else {
             0
         }
@@ -146,10 +190,14 @@ impl Recipe {
         }
         mask.apply(&mut weights);
         let outcome = dense.zip(gram).map(|(dense, gram)| {
-            let refitted = self.refit.then(|| refit(&dense, &mut weights, &mask, gram));
+            let refitted = self
+                .refit
+                .then(|| refit(&dense, &mut weights, &mask, gram, seen.pairing()));
             LinearOutcome {
-                layer_error: refitted
-                    .map_or_else(|| layer_error(&dense, &weights, gram), |refitted| refitted.after),
+                layer_error: refitted.map_or_else(
+                    || layer_error(&dense, &weights, gram),
+                    |refitted| refitted.after,
+                ),
                 layer_error_before_refit: refitted.map(|refitted| refitted.before),
                 damping_steps,
             }
@@ -176,6 +224,9 @@ impl fmt::Display for Recipe {
         }
         if self.refit {
             f.write_str(" + refit")?;
+        }
+        if self.propagation != Propagation::default() {
+            write!(f, " + {}", self.propagation)?;
         }
         Ok(())
     }

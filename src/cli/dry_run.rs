@@ -133,6 +133,7 @@ fn spec(plan: &Plan) -> Result<JobSpec, PipelineError> {
         method: plan.recipe.method,
         refine: plan.recipe.refine,
         refit: plan.recipe.refit,
+        propagation: plan.recipe.propagation,
         sparsity: plan.goal.sparsity,
         pattern: plan.goal.pattern,
         calibration: CalibrationSpec {

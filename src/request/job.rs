@@ -11,7 +11,7 @@ use super::{Defaults, limits};
 use crate::corpora::{C4, Corpus, DEMO, WIKITEXT2};
 use crate::domain::job::scheduling::DeviceKind;
 use crate::domain::spec::{BUNDLED_MODEL, JobType};
-use crate::engine::{METHODS, MethodId, Pattern, REFINEMENTS, Recipe};
+use crate::engine::{Contradiction, METHODS, MethodId, Pattern, Propagation, REFINEMENTS, Recipe};
 
 /// Where a model can come from.
 pub const MODEL_SOURCES: [&str; 3] = ["hub", "local", "job"];
@@ -110,6 +110,13 @@ fn prune(defaults: Defaults, calibration_text: &str, evaluation_text: &str) -> V
         field("refit", Rule::Flag)
             .or(false)
             .doc("Whether the kept weights are fitted to the dense outputs of their linear."),
+        field("propagation", words("propagation", Propagation::ALL.map(Propagation::name).into()))
+            .or(Propagation::default().name())
+            .doc(
+                "Where the inputs come from that linears are pruned by: from the dense block behind the pruned ones \
+             (`pruned`, as the paper does), from the dense model, or from the pruned model while the kept weights are \
+             fitted to what the dense one has there (`paired`).",
+            ),
         field("pattern", pattern())
             .or(json!(Pattern::default()))
             .doc("Where zeros may be; `N:M` keeps N of every M consecutive input features, N < M."),
@@ -224,8 +231,9 @@ fn prunable(
         let detail = "the artifact of a job can be evaluated, not pruned".to_owned();
         errors.add(&format!("{at}/model/source"), "unsupported", detail);
     }
-    if let Some(detail) = recipe(read).and_then(Recipe::contradiction) {
-        errors.add(&format!("{at}/refine"), "contradiction", detail);
+    if let Some(contradiction) = recipe(read).and_then(Recipe::contradiction) {
+        let Contradiction { part, detail } = contradiction;
+        errors.add(&format!("{at}/{part}"), "contradiction", detail);
     }
     let pattern = read["pattern"].as_str().map(str::parse::<Pattern>);
     let Some(Ok(pattern)) = pattern else { return };
@@ -251,6 +259,7 @@ fn recipe(read: &Map<String, Value>) -> Option<Recipe> {
         method: word(&read["method"]["type"])?.parse().ok()?,
         refine: word(&read["refine"]).and_then(|refine| refine.parse().ok()),
         refit: read["refit"].as_bool()?,
+        propagation: word(&read["propagation"])?.parse().ok()?,
     })
 }
 

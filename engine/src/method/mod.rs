@@ -64,6 +64,11 @@ pub trait Method: Debug + Sync {
         true
     }
 
+    /// Whether it fits the kept weights to outputs of the dense model where inputs are paired with that one's.
+    fn fits_pairs(&self) -> bool {
+        false
+    }
+
     /// Bytes that it needs besides the weights and what was observed, for a linear of this shape.
     fn working_bytes(&self, _d_out: u64, _d_in: u64) -> u64 {
         0

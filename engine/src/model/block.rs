@@ -2,14 +2,14 @@
 
 use candle_core::{Device, Tensor};
 
-use super::plan::{BlockPlan, InputId, LinearId, LinearSpec, NormSpec};
+use super::plan::{AttentionSpec, BlockPlan, FeedForward, InputId, LinearId, LinearSpec, NormSpec};
 use super::rope::RopeTables;
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::error::Result;
 use crate::ops::{TokenLayout, add, causal_attention, linear, rms_norm, silu_mul, widen};
 
 /// `y = x · weightᵀ + bias`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,
@@ -40,7 +40,7 @@ impl Linear {
 }
 
 /// Root-mean-square norm.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Norm {
     weight: Tensor,
     eps: f32,
@@ -72,7 +72,7 @@ pub type Tap<'a> = &'a mut dyn FnMut(InputId, &Tensor) -> Result<()>;
 pub(crate) type Attend<'a> = &'a mut dyn FnMut(&Tensor, &Tensor, &Tensor) -> Result<Tensor>;
 
 /// A resident block: its weights in the file's own dtype, on the device.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Block<'p> {
     plan: &'p BlockPlan,
     linears: Vec<Linear>,
@@ -134,13 +134,48 @@ impl<'p> Block<'p> {
     /// The same with another attention.
     pub(crate) fn forward_with(&self, x: &Tensor, attend: Attend<'_>) -> Result<Tensor> {
         let (h, gated) = self.until_down(x, attend, &mut |_, _| Ok(()))?;
-        Ok(add(&h, &self.linear(self.plan.feed_forward.down, &gated)?)?)
+        self.after_feed_forward(&h, &gated)
     }
 
     /// Shows `tap` the inputs of all linears; the block's output is not computed, as nobody needs it.
     pub fn observe(&self, x: &Tensor, context: &BlockContext<'_>, tap: Tap<'_>) -> Result<()> {
         let attend: Attend<'_> = &mut |q, k, v| self.attend(context, q, k, v);
         self.until_down(x, attend, tap).map(|_| ())
+    }
+
+    /// The residual stream before, and the input of, the last linear.
+    fn until_down(&self, x: &Tensor, attend: Attend<'_>, tap: Tap<'_>) -> Result<(Tensor, Tensor)> {
+        let (attention, feed_forward) = (&self.plan.attention, &self.plan.feed_forward);
+        let input_of = |id| self.plan.linear(id).input;
+        let a = self.attention_input(x)?;
+        tap(input_of(attention.q), &a)?;
+        let attended = self.attended_with(&a, attend)?;
+        tap(input_of(attention.o), &attended)?;
+        let h = self.after_attention(x, &attended)?;
+        let m = self.feed_forward_input(&h)?;
+        tap(input_of(feed_forward.gate), &m)?;
+        let gated = self.gated(&m)?;
+        tap(input_of(feed_forward.down), &gated)?;
+        Ok((h, gated))
+    }
+
+    /// `a = norm(x)`.
+    pub(crate) fn attention_input(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(self.attention_norm.forward(x)?)
+    }
+
+    /// `attention(q(a), k(a), v(a))`.
+    pub(crate) fn attended(&self, a: &Tensor, context: &BlockContext<'_>) -> Result<Tensor> {
+        self.attended_with(a, &mut |q, k, v| self.attend(context, q, k, v))
+    }
+
+    fn attended_with(&self, a: &Tensor, attend: Attend<'_>) -> Result<Tensor> {
+        let AttentionSpec { q, k, v, .. } = self.plan.attention;
+        attend(
+            &self.linear(q, a)?,
+            &self.linear(k, a)?,
+            &self.linear(v, a)?,
+        )
     }
 
     fn attend(
@@ -154,28 +189,25 @@ impl<'p> Block<'p> {
         Ok(causal_attention(q, k, v, &shape, context.layout)?)
     }
 
-    /// The residual stream before, and the input of, the last linear.
-    fn until_down(&self, x: &Tensor, attend: Attend<'_>, tap: Tap<'_>) -> Result<(Tensor, Tensor)> {
-        let (attention, feed_forward) = (&self.plan.attention, &self.plan.feed_forward);
-        let input_of = |id| self.plan.linear(id).input;
-        let a = self.attention_norm.forward(x)?;
-        tap(input_of(attention.q), &a)?;
-        let (q, k, v) = (
-            self.linear(attention.q, &a)?,
-            self.linear(attention.k, &a)?,
-            self.linear(attention.v, &a)?,
-        );
-        let attended = attend(&q, &k, &v)?;
-        tap(input_of(attention.o), &attended)?;
-        let h = add(x, &self.linear(attention.o, &attended)?)?;
-        let m = self.feed_forward_norm.forward(&h)?;
-        tap(input_of(feed_forward.gate), &m)?;
-        let gated = silu_mul(
-            &self.linear(feed_forward.gate, &m)?,
-            &self.linear(feed_forward.up, &m)?,
-        )?;
-        tap(input_of(feed_forward.down), &gated)?;
-        Ok((h, gated))
+    /// `h = x + o(attended)`.
+    pub(crate) fn after_attention(&self, x: &Tensor, attended: &Tensor) -> Result<Tensor> {
+        Ok(add(x, &self.linear(self.plan.attention.o, attended)?)?)
+    }
+
+    /// `m = norm(h)`.
+    pub(crate) fn feed_forward_input(&self, h: &Tensor) -> Result<Tensor> {
+        Ok(self.feed_forward_norm.forward(h)?)
+    }
+
+    /// `silu(gate(m)) · up(m)`.
+    pub(crate) fn gated(&self, m: &Tensor) -> Result<Tensor> {
+        let FeedForward { gate, up, .. } = self.plan.feed_forward;
+        Ok(silu_mul(&self.linear(gate, m)?, &self.linear(up, m)?)?)
+    }
+
+    /// `y = h + down(gated)`.
+    pub(crate) fn after_feed_forward(&self, h: &Tensor, gated: &Tensor) -> Result<Tensor> {
+        Ok(add(h, &self.linear(self.plan.feed_forward.down, gated)?)?)
     }
 }
 

@@ -219,6 +219,24 @@ impl BlockPlan {
         &self.linears[id.0]
     }
 
+    /// Places of the distinct inputs, in the order of the computation.
+    pub(crate) fn input_ids(&self) -> impl Iterator<Item = InputId> + use<> {
+        (0..self.inputs.len()).map(InputId)
+    }
+
+    /// The linears that an input feeds.
+    pub(crate) fn fed_by(&self, input: InputId) -> impl Iterator<Item = LinearId> {
+        let linears = self.linears.iter().enumerate();
+        linears.filter_map(move |(at, linear)| (linear.input == input).then_some(LinearId(at)))
+    }
+
+    /// The linears that write into the residual stream.
+    pub(crate) fn residual_linears(&self) -> impl Iterator<Item = &LinearSpec> {
+        [self.attention.o, self.feed_forward.down]
+            .map(|id| self.linear(id))
+            .into_iter()
+    }
+
     /// Width within the feed-forward part.
     pub fn inner_width(&self) -> u64 {
         self.linear(self.feed_forward.down).d_in as u64

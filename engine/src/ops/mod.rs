@@ -7,6 +7,7 @@ mod add;
 mod argmax;
 mod attention;
 mod column_sum_squares;
+mod cross;
 mod gram;
 mod linear;
 mod loss;
@@ -24,6 +25,7 @@ pub use attention::{
     rotate,
 };
 pub use column_sum_squares::column_sum_squares;
+pub use cross::add_cross;
 pub use gram::add_gram;
 pub use linear::linear;
 pub use loss::{

@@ -172,10 +172,11 @@ impl<'a> Row<'a> {
                 self.to_zero.offer(w * w * square + linear, j);
             }
         }
-        let pairs = self.to_zero.0.iter().flat_map(|&(term, p)| {
-            let (row, w) = (self.of(p), self.weights[p]);
-            let pairs = self.to_keep.0.iter();
-            pairs.map(move |&(other, q)| (term + other - 2.0 * w * self.weights[q] * row[q], p, q))
+        let this = &*self;
+        let pairs = this.to_zero.0.iter().flat_map(|&(term, p)| {
+            let (row, w) = (this.of(p), this.weights[p]);
+            let pairs = this.to_keep.0.iter();
+            pairs.map(move |&(other, q)| (term + other - 2.0 * w * this.weights[q] * row[q], p, q))
         });
         let best = pairs.min_by(|a, b| a.0.total_cmp(&b.0));
         best.filter(|(change, ..)| *change < 0.0)

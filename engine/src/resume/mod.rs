@@ -25,6 +25,7 @@ use durable::{hex, sync_dir, write_durably};
 use super::checkpoint::PrunedCopy;
 use super::error::{EngineError, Result};
 use super::model::Decoder;
+use super::prune::Propagation;
 use super::recipe::{LinearOutcome, Recipe};
 use super::windows::TokenWindows;
 
@@ -127,9 +128,14 @@ impl ResumeState {
     }
 
     /// The most bytes that it takes on disk: two states while one replaces the other, and all changes.
-    pub fn most_bytes(&self, decoder: &Decoder<'_>, windows: &TokenWindows) -> Result<u64> {
-        let plan = decoder.plan();
-        let activations = windows.n_tokens() * plan.hidden * size_of::<f32>();
+    pub fn most_bytes(
+        &self,
+        decoder: &Decoder<'_>,
+        windows: &TokenWindows,
+        propagation: Propagation,
+    ) -> Result<u64> {
+        let stream = windows.n_tokens() * decoder.plan().hidden * size_of::<f32>();
+        let activations = propagation.streams() * stream;
         let changes = match self.changes {
             Some(kind) => kind.bytes(decoder)?,
             None => 0,

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{InputStatistics, Statistic};
+use super::{InputStatistics, Pairing, Statistic};
 use crate::error::{EngineError, Result};
 use crate::model::{BlockPlan, InputId};
 
@@ -21,6 +21,41 @@ impl BlockStatistics {
         )
     }
 
+    /// Collects `wanted` of every input, and how it is paired with that of the dense model. Inputs of linears that
+    /// write into the residual stream are paired with how far the dense model is ahead.
+    pub(crate) fn pairing(
+        wanted: &[Statistic],
+        block: &BlockPlan,
+        hidden: usize,
+        n_windows: usize,
+    ) -> Self {
+        let residual: Vec<_> = block
+            .residual_linears()
+            .map(|linear| linear.input)
+            .collect();
+        let Self(inputs) = Self::collecting(wanted, block, n_windows);
+        let paired = inputs.into_iter().zip(&block.inputs).enumerate();
+        Self(
+            paired
+                .map(|(at, (seen, &d_in))| {
+                    let hidden = residual.contains(&InputId(at)).then_some(hidden);
+                    seen.paired(Pairing::new(d_in, hidden))
+                })
+                .collect(),
+        )
+    }
+
+    /// Adds the tokens of an input in the pruned model, in the dense one, and how far that one is ahead.
+    pub(crate) fn add_pair(
+        &mut self,
+        input: InputId,
+        pair: [&Tensor; 2],
+        ahead: Option<&Tensor>,
+    ) -> Result<()> {
+        let [pruned, dense] = pair;
+        self.0[input.0].add_pair(pruned, dense, ahead)
+    }
+
     /// Adds the tokens `[n_tokens, d_in]` of an input.
     pub(crate) fn add(&mut self, input: InputId, x: &Tensor) -> Result<()> {
         self.0[input.0].add(x)
@@ -31,16 +66,17 @@ impl BlockStatistics {
         &self.0[input.0]
     }
 
-    /// Ends the collection; refuses NaN and infinity. They stay in a sum, so one look per block is enough.
-    pub(crate) fn finish(&mut self, block: &BlockPlan) -> Result<()> {
-        self.0.iter_mut().for_each(InputStatistics::finish);
-        let mut linears = block.linears.iter();
-        match linears.find(|linear| !self.of(linear.input).is_finite()) {
-            Some(linear) => Err(EngineError::NonFinite {
-                what: "activations",
-                place: linear.name.clone(),
-            }),
-            None => Ok(()),
+    /// Ends the collection of an input; refuses NaN and infinity. They stay in a sum, so one look is enough.
+    pub(crate) fn finish(&mut self, block: &BlockPlan, input: InputId) -> Result<()> {
+        self.0[input.0].finish();
+        if self.of(input).is_finite() {
+            return Ok(());
         }
+        let mut linears = block.linears.iter();
+        let linear = linears.find(|linear| linear.input == input);
+        Err(EngineError::NonFinite {
+            what: "activations",
+            place: linear.map_or_else(String::new, |linear| linear.name.clone()),
+        })
     }
 }

@@ -2,12 +2,14 @@
 
 mod block;
 mod gram;
+mod pairing;
 mod sum_of_squares;
 
 use candle_core::Tensor;
 
 pub use block::BlockStatistics;
 pub use gram::Gram;
+pub(crate) use pairing::Pairing;
 pub use sum_of_squares::SumOfSquares;
 
 use super::error::{EngineError, Result};
@@ -26,6 +28,7 @@ pub enum Statistic {
 pub struct InputStatistics {
     sum_of_squares: Option<SumOfSquares>,
     gram: Option<Gram>,
+    pairing: Option<Pairing>,
 }
 
 impl InputStatistics {
@@ -36,7 +39,35 @@ impl InputStatistics {
             sum_of_squares: is_wanted(Statistic::SumOfSquares)
                 .then(|| SumOfSquares::new(d_in, n_windows)),
             gram: is_wanted(Statistic::Gram).then(|| Gram::new(d_in)),
+            pairing: None,
         }
+    }
+
+    /// Pairs the input with that of the dense model, too.
+    pub(crate) fn paired(self, pairing: Pairing) -> Self {
+        Self {
+            pairing: Some(pairing),
+            ..self
+        }
+    }
+
+    /// Adds the tokens of an input in the pruned model, in the dense one, and how far that one is ahead.
+    pub(crate) fn add_pair(
+        &mut self,
+        pruned: &Tensor,
+        dense: &Tensor,
+        ahead: Option<&Tensor>,
+    ) -> Result<()> {
+        self.add(pruned)?;
+        match &mut self.pairing {
+            Some(pairing) => pairing.add(dense, pruned, ahead),
+            None => Ok(()),
+        }
+    }
+
+    /// How the input is paired with that of the dense model, if it is.
+    pub(crate) fn pairing(&self) -> Option<&Pairing> {
+        self.pairing.as_ref()
     }
 
     /// Adds the tokens of `x`, `[n_tokens, d_in]`.
@@ -54,13 +85,18 @@ impl InputStatistics {
     pub fn finish(&mut self) {
         if let Some(gram) = &mut self.gram {
             gram.finish();
+            if let Some(pairing) = &mut self.pairing {
+                pairing.finish(gram);
+            }
         }
     }
 
     /// Whether everything collected is finite. A NaN stays in a sum, so one look after all windows is enough.
     pub(crate) fn is_finite(&self) -> bool {
         let sums = self.sum_of_squares.as_ref();
-        sums.is_none_or(SumOfSquares::is_finite) && self.gram.as_ref().is_none_or(Gram::is_finite)
+        sums.is_none_or(SumOfSquares::is_finite)
+            && self.gram.as_ref().is_none_or(Gram::is_finite)
+            && self.pairing.as_ref().is_none_or(Pairing::is_finite)
     }
 
     /// Σx²; an error if it was not asked for.

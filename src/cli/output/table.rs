@@ -2,6 +2,7 @@
 
 use crate::domain::report::manifest::{LinearReport, Manifest};
 use crate::domain::report::results::{Difference, Estimate, Results};
+use crate::engine::Propagation;
 
 /// Columns as wide as their widest cell; numbers to the right.
 pub(in crate::cli) fn columns(rows: &[Vec<String>]) -> String {
@@ -66,10 +67,13 @@ pub(in crate::cli) fn of_manifest(manifest: &Manifest) -> String {
 
 fn recipe(manifest: &Manifest) -> String {
     let refit = manifest.refit.then_some("refit");
+    let propagation = manifest.propagation;
+    let propagation = (propagation != Propagation::default()).then(|| propagation.name());
     let parts = [
         Some(manifest.method.as_str()),
         manifest.refine.as_deref(),
         refit,
+        propagation,
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" + ")
 }

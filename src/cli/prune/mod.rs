@@ -20,7 +20,9 @@ use super::signals::interrupt::Interrupt;
 use super::unfinished::Unfinished;
 use super::{dry_run, failure, use_threads};
 use crate::domain::report::manifest::Manifest;
-use crate::engine::{METHODS, MethodId, Pattern, REFINEMENTS, Recipe, RefinementId};
+use crate::engine::{
+    Contradiction, METHODS, MethodId, Pattern, Propagation, REFINEMENTS, Recipe, RefinementId,
+};
 use crate::pipeline::{self, Plan, Workspace};
 use series::{Point, points};
 
@@ -49,6 +51,10 @@ pub struct Args {
     /// Fit the kept weights to the dense outputs of their linear
     #[arg(long, help_heading = "Pruning")]
     refit: bool,
+    /// Where the inputs come from: the dense block behind the pruned ones, the dense model, or the pruned model while
+    /// the kept weights are fitted to what the dense one has there
+    #[arg(long, value_name = "NAME", default_value_t, value_parser = propagation(), help_heading = "Pruning")]
+    propagation: Propagation,
     /// Fractions of zeros, in [0, 1); with N:M patterns alone they may be left out
     #[arg(
         long = "sparsity",
@@ -76,6 +82,11 @@ fn method() -> impl clap::builder::TypedValueParser<Value = MethodId> {
 fn refinement() -> impl clap::builder::TypedValueParser<Value = RefinementId> {
     let names = REFINEMENTS.map(|refinement| refinement.name());
     PossibleValuesParser::new(names).try_map(|name| name.parse::<RefinementId>())
+}
+
+fn propagation() -> impl clap::builder::TypedValueParser<Value = Propagation> {
+    let names = Propagation::ALL.map(Propagation::name);
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<Propagation>())
 }
 
 /// Runs the command.
@@ -140,9 +151,10 @@ impl Args {
                 method,
                 refine: self.refine,
                 refit: self.refit,
+                propagation: self.propagation,
             };
             match recipe.contradiction() {
-                Some(detail) => bail!("invalid_request: {detail}"),
+                Some(Contradiction { detail, .. }) => bail!("invalid_request: {detail}"),
                 None => Ok(recipe),
             }
         });

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::results::Results;
 use crate::domain::spec::{JobType, PruneSpec};
+use crate::engine::Propagation;
 
 /// The version of this document's layout.
 pub const MANIFEST_VERSION: u32 = 1;
@@ -32,6 +33,10 @@ pub struct Manifest {
     /// Whether the kept weights were fitted to the dense outputs.
     #[serde(default)]
     pub refit: bool,
+    /// Where the inputs came from that linears were pruned by.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub propagation: Propagation,
     /// `unstructured` or `N:M`.
     pub pattern: String,
     /// Over all pruned linears.

@@ -10,7 +10,7 @@ use super::method::{self, MethodObject};
 use super::model::ModelRef;
 use crate::corpora::DatasetRef;
 use crate::domain::JobId;
-use crate::engine::{Goal, MethodId, Pattern, Recipe, RefinementId};
+use crate::engine::{Goal, MethodId, Pattern, Propagation, Recipe, RefinementId};
 
 /// The kind of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -80,6 +80,10 @@ pub struct PruneSpec {
     /// Whether the kept weights are fitted to the dense outputs of their linear.
     #[serde(default)]
     pub refit: bool,
+    /// Where the inputs come from that linears are pruned by.
+    #[serde(default)]
+    #[schema(value_type = String, example = "pruned")]
+    pub propagation: Propagation,
     /// Fraction of zeros asked for, in [0, 1).
     pub sparsity: f64,
     /// Which positions may become zero.
@@ -106,6 +110,7 @@ impl PruneSpec {
             method: self.method,
             refine: self.refine,
             refit: self.refit,
+            propagation: self.propagation,
         }
     }
 

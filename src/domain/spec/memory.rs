@@ -6,7 +6,7 @@
 //! ```text
 //! block       = 4 · (weights of a block's linears + weights of its largest linear)
 //! batch       = 4 · max(2048, seq_len) · (3 · intermediate + 4 · hidden)
-//! calibration = 4 · n_samples · seq_len · hidden                              if the method reads any
+//! calibration = 4 · n_samples · seq_len · hidden · activations                if the method reads any
 //! solving     = Gram matrices of a block's inputs and what the method needs   if it needs them
 //! wave        = min(256 MiB, 4 · tokens · hidden)                             of `windows`, or of the longest text
 //! head        = 4 · vocab · hidden + 32 MiB of logits                         where anything is measured
@@ -40,10 +40,14 @@ fn of_model(spec: &JobSpec, model: &ModelPlan) -> u64 {
         JobSpec::Prune(spec) => spec.calibration_in_use(),
         JobSpec::Evaluate(_) => None,
     };
+    let activations = match spec {
+        JobSpec::Prune(spec) => spec.propagation.activations(),
+        JobSpec::Evaluate(_) => 0,
+    };
     let (calibration, calibration_len) = calibration.map_or((0, 0), |calibration| {
         let seq_len = calibration.seq_len.unwrap_or(model.default_seq_len()) as u64;
         let tokens = (calibration.n_samples as u64).saturating_mul(seq_len);
-        (tokens.saturating_mul(F32 * hidden), seq_len)
+        (tokens.saturating_mul(F32 * hidden * activations), seq_len)
     });
     let seq_len = evaluation.seq_len.unwrap_or(model.default_seq_len()) as u64;
     let longest = (BATCH_TOKENS as u64).max(seq_len).max(calibration_len);

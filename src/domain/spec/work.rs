@@ -32,10 +32,14 @@ pub fn estimate(spec: &JobSpec, model: &ModelPlan) -> JobWork {
             let tokens = calibration.n_samples as u64 * seq_len as u64;
             let n_blocks = model.blocks.len() as u64;
             let blocks = model.blocks.iter();
-            let grams = blocks.clone().map(|block| spec.recipe().gram_multiplications(block));
+            let grams = blocks
+                .clone()
+                .map(|block| spec.recipe().gram_multiplications(block));
             let solving = blocks.map(|block| spec.recipe().multiplications(block));
             let of_token = weights / n_blocks * (2 * n_blocks - 1) + grams.sum::<u64>();
-            tokens.saturating_mul(of_token).saturating_add(solving.sum())
+            tokens
+                .saturating_mul(of_token)
+                .saturating_add(solving.sum())
         }),
         JobSpec::Evaluate(_) => None,
     };

@@ -32,7 +32,8 @@ pub(super) fn prune_into(
             state
         }
     });
-    let target = target::open(decoder, workspace, state.as_ref(), windows)?;
+    let propagation = plan.recipe.propagation;
+    let target = target::open(decoder, workspace, state.as_ref(), windows, propagation)?;
     let options = PruneOptions {
         recipe: plan.recipe,
         goal: plan.goal,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::engine::{Decoder, PrunedCopy, ResumeState, TokenWindows};
+use crate::engine::{Decoder, Propagation, PrunedCopy, ResumeState, TokenWindows};
 use crate::pipeline::{PipelineError, Workspace, disk};
 
 /// The copy that an earlier attempt left, if a state speaks of it; one made anew from a state that came from another
@@ -13,6 +13,7 @@ pub(super) fn open(
     workspace: &Workspace,
     state: Option<&ResumeState>,
     windows: Option<&TokenWindows>,
+    propagation: Propagation,
 ) -> Result<PrunedCopy, PipelineError> {
     let (source, dir) = (decoder.checkpoint(), &workspace.artifact);
     let left = match state.and_then(ResumeState::next_block) {
@@ -36,7 +37,7 @@ pub(super) fn open(
     state.map_or(Ok(()), ResumeState::clear)?;
     fresh_directory(dir)?;
     let state_bytes = match (state, windows) {
-        (Some(state), Some(windows)) => state.most_bytes(decoder, windows)?,
+        (Some(state), Some(windows)) => state.most_bytes(decoder, windows, propagation)?,
         _ => 0,
     };
     disk::ensure_free(dir, source.tensor_bytes() + state_bytes)?;

@@ -123,6 +123,7 @@ pub(super) fn finish(
         method: plan.recipe.method.to_string(),
         refine: plan.recipe.refine.map(|refine| refine.to_string()),
         refit: plan.recipe.refit,
+        propagation: plan.recipe.propagation,
         pattern: plan.goal.pattern.to_string(),
         sparsity: Sparsity {
             requested: plan.goal.sparsity,

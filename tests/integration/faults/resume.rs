@@ -5,7 +5,7 @@ use std::path::Path;
 
 use secateur::domain::job::progress::{Phase, Step};
 use secateur::domain::report::manifest::Manifest;
-use secateur::engine::{Recipe, SavedState};
+use secateur::engine::{Propagation, Recipe, SavedState};
 use secateur::pipeline::{
     CalibrationPlan, DeviceName, EvaluationPlan, Listener, ModelSource, PipelineError, Plan,
     Workspace, prune_job,
@@ -227,6 +227,10 @@ fn changed_weights_are_carried_as_well_as_zeros() {
             refine: Some("swaps".parse().unwrap()),
             refit: true,
             ..method("wanda").into()
+        },
+        Recipe {
+            propagation: Propagation::Paired,
+            ..method("alps").into()
         },
     ] {
         let work = Work::with(recipe);

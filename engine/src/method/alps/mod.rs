@@ -22,7 +22,7 @@ use crate::model::LinearSpec;
 use crate::pattern::{ComparisonGroup, Goal};
 use crate::refine::{ScaledGram, refit, refit_multiplications};
 use crate::simd::vectorized;
-use crate::statistic::{InputStatistics, Statistic};
+use crate::statistic::{InputStatistics, Pairing, Statistic};
 
 /// Chooses the support by ADMM on the Gram matrix.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +43,10 @@ impl Method for Alps {
 
     fn only_zeroes(&self) -> bool {
         false
+    }
+
+    fn fits_pairs(&self) -> bool {
+        true
     }
 
     /// The scaled matrix, the inverse and its factors; five matrices of the weights' shape.
@@ -77,10 +81,10 @@ impl Method for Alps {
             return lowest(weights, linear, goal, ComparisonGroup::Linear, &Absolute);
         }
         let scaled = ScaledGram::of(gram);
-        let mut kept = Search::new(&scaled, linear, goal, &dense)?.run()?;
+        let mut kept = Search::new(&scaled, linear, goal, &dense, seen.pairing())?.run()?;
         scaled.unscale(&mut kept.values);
         weights.assign(&kept.values);
-        refit(&dense, weights, &kept.mask, gram);
+        refit(&dense, weights, &kept.mask, gram, seen.pairing());
         Ok(kept.mask.into())
     }
 }
@@ -112,7 +116,7 @@ struct Search<'a> {
     goal: Goal,
     /// Scaled dense weights, `[d_out, d_in]`.
     dense: Vec<f32>,
-    /// `W A`.
+    /// `W A`, and the shift of a pairing.
     target: Vec<f32>,
     /// `B`.
     free: Vec<f32>,
@@ -129,12 +133,23 @@ impl<'a> Search<'a> {
         linear: &'a LinearSpec,
         goal: Goal,
         dense: &[f32],
+        pairing: Option<&Pairing>,
     ) -> Result<Self> {
+        let task = ROWS_PER_TASK * scaled.d_in();
+        let mut shift = pairing.map(|pairing| {
+            let tasks = dense.par_chunks(task).enumerate();
+            let rows =
+                tasks.flat_map_iter(|(task, rows)| pairing.shift(rows, task * ROWS_PER_TASK));
+            rows.collect::<Vec<f32>>()
+        });
         let dense = scaled.scale(dense);
         let mut target = vec![0.0; dense.len()];
-        let task = ROWS_PER_TASK * scaled.d_in();
         let tasks = target.par_chunks_mut(task).zip(dense.par_chunks(task));
         tasks.for_each(|(target, dense)| times_gram(target, dense, scaled.values(), scaled.d_in()));
+        if let Some(shift) = &mut shift {
+            scaled.unscale(shift);
+            target.iter_mut().zip(shift).for_each(|(sum, x)| *sum += *x);
+        }
         Ok(Self {
             sparse: projected(dense.clone(), linear, goal)?,
             free: dense.clone(),

@@ -9,6 +9,9 @@
 //! over all rows that are zero where the mask is; `w` is the dense row and `G = Σ x xᵀ`. Conjugate gradients,
 //! preconditioned by the diagonal of `A`, begin with the pruned row (ALPS, arXiv 2406.07831, section 3.3). A row
 //! whose squared output error is not lower afterwards, rounded to the file's dtype, stays as it was.
+//!
+//! With a [`Pairing`] the outputs that it is fitted to are those of the dense model, whose inputs are not the same: a
+//! linear term `−2 shift (b − w)ᵀ` is added.
 
 use rayon::prelude::*;
 
@@ -17,7 +20,7 @@ use crate::checkpoint::Weights;
 use crate::mask::Mask;
 use crate::refine::ScaledGram;
 use crate::simd::vectorized;
-use crate::statistic::Gram;
+use crate::statistic::{Gram, Pairing};
 
 /// Steps after which a row is taken as it is.
 const MAX_STEPS: usize = 20;
@@ -30,8 +33,15 @@ pub(crate) fn refit_multiplications(d_out: u64, d_in: u64) -> u64 {
     (MAX_STEPS as u64 + 4) * d_out * d_in * d_in
 }
 
-/// Fits the kept weights, `[d_out, d_in]`, to the outputs of the `dense` ones.
-pub(crate) fn refit(dense: &[f32], weights: &mut Weights, mask: &Mask, gram: &Gram) -> Refitted {
+/// Fits the kept weights, `[d_out, d_in]`, to the outputs of the `dense` ones: on the same inputs, or with a `pairing`
+/// on those of the dense model.
+pub(crate) fn refit(
+    dense: &[f32],
+    weights: &mut Weights,
+    mask: &Mask,
+    gram: &Gram,
+    pairing: Option<&Pairing>,
+) -> Refitted {
     let problem = Fit {
         gram,
         scaled: ScaledGram::of(gram),
@@ -44,8 +54,10 @@ pub(crate) fn refit(dense: &[f32], weights: &mut Weights, mask: &Mask, gram: &Gr
         .zip(dense.par_chunks(task))
         .enumerate()
         .map(|(task, (fitted, dense))| {
-            let kept = mask.kept(task * ROWS_PER_TASK, dense.len() / gram.d_in());
-            problem.fit(fitted, dense, &kept)
+            let first = task * ROWS_PER_TASK;
+            let kept = mask.kept(first, dense.len() / gram.d_in());
+            let shift = pairing.map(|pairing| pairing.shift(dense, first));
+            problem.fit(fitted, &Rows { dense, kept, shift })
         })
         .collect();
     weights.assign(&fitted);
@@ -72,6 +84,15 @@ struct Squares {
     after: f64,
 }
 
+/// What a few rows are fitted to.
+struct Rows<'a> {
+    dense: &'a [f32],
+    /// 1 where a weight is kept, 0 elsewhere.
+    kept: Vec<f32>,
+    /// See [`Pairing`].
+    shift: Option<Vec<f32>>,
+}
+
 /// The plain method on the scaled matrix is the preconditioned one.
 struct Fit<'a> {
     gram: &'a Gram,
@@ -81,44 +102,61 @@ struct Fit<'a> {
 
 impl Fit<'_> {
     /// Fits a few rows in place.
-    fn fit(&self, rows: &mut [f32], dense: &[f32], kept: &[f32]) -> Squares {
-        let before = self.lost(rows, dense);
-        let mut fitted = self.solve(rows, dense, kept);
+    fn fit(&self, values: &mut [f32], rows: &Rows<'_>) -> Squares {
+        let before = self.lost(values, rows);
+        let mut fitted = self.solve(values, rows);
         for weight in &mut fitted {
             *weight = (self.rounded)(*weight);
         }
-        let mut after = self.lost(&fitted, dense);
+        let mut after = self.lost(&fitted, rows);
         let d_in = self.gram.d_in();
-        let pairs = rows.chunks_exact_mut(d_in).zip(fitted.chunks_exact(d_in));
+        let pairs = values.chunks_exact_mut(d_in).zip(fitted.chunks_exact(d_in));
         for ((row, fitted), (before, after)) in pairs.zip(before.iter().zip(&mut after)) {
             // NaN is not lower either.
-            if *after < *before {
+            if after.aim < before.aim {
                 row.copy_from_slice(fitted);
             } else {
                 *after = *before;
             }
         }
+        let squares = |lost: &[Lost]| lost.iter().map(|lost| lost.square).sum();
         Squares {
-            dense: squared_outputs(dense, self.gram).iter().sum(),
-            before: before.iter().sum(),
-            after: after.iter().sum(),
+            dense: squared_outputs(rows.dense, self.gram).iter().sum(),
+            before: squares(&before),
+            after: squares(&after),
         }
     }
 
-    /// The squared output error of each row.
-    fn lost(&self, rows: &[f32], dense: &[f32]) -> Vec<f64> {
-        let difference: Vec<f32> = rows.iter().zip(dense).map(|(b, w)| b - w).collect();
-        squared_outputs(&difference, self.gram)
+    /// What each row loses.
+    fn lost(&self, values: &[f32], rows: &Rows<'_>) -> Vec<Lost> {
+        let difference: Vec<f32> = values.iter().zip(rows.dense).map(|(b, w)| b - w).collect();
+        let squares = squared_outputs(&difference, self.gram);
+        let shifted = rows.shift.as_ref().map_or_else(
+            || vec![0.0; squares.len()],
+            |shift| row_products(&difference, shift, self.gram.d_in()),
+        );
+        let rows = squares.into_iter().zip(shifted);
+        rows.map(|(square, shifted)| Lost {
+            square,
+            aim: square - 2.0 * shifted,
+        })
+        .collect()
     }
 
     /// Conjugate gradients on the kept weights, all rows at once.
-    fn solve(&self, start: &[f32], dense: &[f32], kept: &[f32]) -> Vec<f32> {
+    fn solve(&self, start: &[f32], rows: &Rows<'_>) -> Vec<f32> {
         let d_in = self.gram.d_in();
+        let kept = &rows.kept;
         let mut x = self.scaled.scale(start);
-        let missing = self.scaled.scale(dense);
+        let missing = self.scaled.scale(rows.dense);
         let missing: Vec<f32> = missing.iter().zip(&x).map(|(w, x)| w - x).collect();
         let mut product = vec![0.0; x.len()];
         times_gram(&mut product, &missing, self.scaled.values(), d_in);
+        if let Some(shift) = &rows.shift {
+            let mut shift = shift.clone();
+            self.scaled.unscale(&mut shift);
+            product.iter_mut().zip(shift).for_each(|(sum, x)| *sum += x);
+        }
         let mut residual = product.clone();
         vectorized(|| multiply(&mut residual, kept));
         let mut direction = residual.clone();
@@ -151,6 +189,15 @@ impl Fit<'_> {
         self.scaled.unscale(&mut x);
         x
     }
+}
+
+/// What a row loses.
+#[derive(Clone, Copy)]
+struct Lost {
+    /// `‖(w − b) X‖²`.
+    square: f64,
+    /// What the fit makes small: the same without a pairing, else `‖w X̂ + H − b X‖²` but for a constant.
+    aim: f64,
 }
 
 /// 0 where there is nothing left to divide by.

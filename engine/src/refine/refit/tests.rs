@@ -1,8 +1,10 @@
+use candle_core::{Device, Tensor};
 use half::bf16;
 use proptest::prelude::*;
 
 use super::*;
 use crate::algebra::test_linear::{TestLinear, on_any_threads};
+use crate::statistic::{InputStatistics, Statistic};
 
 /// A mask of these flags, `true` where a weight becomes zero.
 fn mask(zeros: &[bool], d_in: usize) -> Mask {
@@ -21,7 +23,13 @@ impl TestLinear {
         let mask = mask(zeros, self.linear.d_in);
         let mut weights = Weights::F32(self.values.clone());
         mask.apply(&mut weights);
-        let error = refit(&self.values, &mut weights, &mask, self.gram());
+        let error = refit(
+            &self.values,
+            &mut weights,
+            &mask,
+            self.gram(),
+            self.seen.pairing(),
+        );
         (weights.into_f32(), error)
     }
 }
@@ -41,6 +49,28 @@ fn hand_computed() {
     let off = 1.0 / 2.02;
     assert!((error.before - 2.0 / 6.0).abs() < 1e-6);
     assert!((error.after - (2.0 * off * off - 2.0 * off + 2.0) / 6.0).abs() < 1e-6);
+}
+
+#[test]
+fn a_paired_fit_aims_at_the_outputs_of_the_dense_model() {
+    // x = (1, 2) in the pruned model, (2, 2) in the dense one, which is (1, 0) ahead: w = 1 aims at (3, 2), so that
+    // b = (3 · 1 + 2 · 2 + λ w) / (5 + λ) with λ = 0.05.
+    let tensor = |values: [f32; 2]| Tensor::from_slice(&values, (2, 1), &Device::Cpu).unwrap();
+    let mut seen =
+        InputStatistics::collecting(&[Statistic::Gram], 1, 1).paired(Pairing::new(1, Some(1)));
+    let [pruned, dense, ahead] = [[1.0, 2.0], [2.0, 2.0], [1.0, 0.0]].map(tensor);
+    seen.add_pair(&pruned, &dense, Some(&ahead)).unwrap();
+    seen.finish();
+    let mut weights = Weights::F32(vec![1.0]);
+    let gram = seen.gram().unwrap();
+    refit(
+        &[1.0],
+        &mut weights,
+        &Mask::none(1, 1),
+        gram,
+        seen.pairing(),
+    );
+    assert!((weights.into_f32()[0] - 7.05 / 5.05).abs() < 1e-6);
 }
 
 /// The minimum over the kept weights of a row, by elimination in f64.
@@ -98,7 +128,7 @@ proptest! {
         let dense = weights.clone().into_f32();
         let problem = TestLinear::new(&tokens, &dense, 70);
         mask.apply(&mut weights);
-        let error = refit(&dense, &mut weights, &mask, problem.gram());
+        let error = refit(&dense, &mut weights, &mask, problem.gram(), None);
         prop_assert!(error.after.is_finite() && error.after <= error.before);
         for (weight, zero) in weights.into_f32().iter().zip(&zeros) {
             prop_assert!(weight.is_finite() && (!zero || weight.to_bits() == 0));

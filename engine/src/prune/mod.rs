@@ -1,18 +1,23 @@
 //! The block loop: observe, prune, forward again.
 
+mod paired;
+mod propagation;
+
 use candle_core::Tensor;
 
-use super::checkpoint::{PrunedCopy, Weights};
-use super::error::{EngineError, Result};
-use super::model::{BlockContext, Decoder, LinearId, LinearSpec};
-use super::observe::{BlockPass, PruneMeter, embedded};
-use super::observer::{Observer, PassProgress};
-use super::ops::TokenLayout;
-use super::pattern::Goal;
-use super::recipe::{LinearOutcome, Pruned, Recipe};
-use super::resume::{Loaded, Recorder, ResumeState};
-use super::statistic::InputStatistics;
-use super::windows::TokenWindows;
+pub use propagation::Propagation;
+
+use crate::checkpoint::{PrunedCopy, Weights};
+use crate::error::{EngineError, Result};
+use crate::model::{Block, BlockContext, Decoder, InputId, LinearSpec};
+use crate::observe::{BlockPass, PruneMeter, embedded};
+use crate::observer::{Observer, PassProgress};
+use crate::ops::TokenLayout;
+use crate::pattern::Goal;
+use crate::recipe::{LinearOutcome, Pruned, Recipe};
+use crate::resume::{Loaded, Recorder, ResumeState};
+use crate::statistic::{BlockStatistics, InputStatistics, Statistic};
+use crate::windows::TokenWindows;
 
 /// What to prune by.
 #[derive(Debug)]
@@ -29,8 +34,8 @@ pub struct PruneOptions<'a> {
 
 /// Prunes every linear of every block of `decoder` into `target`, block by block.
 ///
-/// A block is observed dense on inputs that come from the pruned blocks before it (arXiv 2306.11695, algorithm 1), if
-/// the recipe needs to know them. The last block's output is not computed.
+/// Blocks are observed as the recipe's [`Propagation`] says, if it needs to know inputs at all. The last block's output
+/// is not computed.
 ///
 /// Returns the outcome of each linear in the order of the plan, where the recipe needs Gram matrices.
 pub fn prune(
@@ -82,32 +87,33 @@ impl Pass<'_> {
         } = self.start(windows, observer)?;
         let mut meter = PruneMeter::new(windows, blocks, first);
         for index in first..blocks {
-            let is_last = index + 1 == blocks;
-            let mut block = decoder.block(index)?;
-            let plan = block.plan();
+            let mut work = BlockWork {
+                pass: self,
+                block: decoder.block(index)?,
+                is_last: index + 1 == blocks,
+                recorder: recorder.as_mut(),
+                outcomes: &mut outcomes,
+            };
             let mut pass = BlockPass {
                 context: &context,
                 n_windows: windows.len(),
                 meter: &mut meter,
                 observer: &mut *observer,
             };
-            let seen = pass.observe(&block, &batches, &needs)?;
-            pass.observer.observed(index, &seen);
-            if let Some(recorder) = recorder.as_mut().filter(|_| !is_last) {
-                recorder.begin_block(index)?;
-            }
-            for (id, linear) in plan.linears.iter().enumerate() {
-                let weights = block.weights(LinearId(id))?;
-                let pruned = self.prune_linear(linear, weights, seen.of(linear.input))?;
-                if let Some(recorder) = &mut recorder {
-                    recorder.add(&pruned.mask, &pruned.weights)?;
+            work.begin(index)?;
+            let seen = match recipe.propagation {
+                Propagation::Paired => {
+                    let hidden = decoder.plan().hidden;
+                    paired::prune_block(&mut work, &mut pass, &mut batches, &needs, hidden)?
                 }
-                outcomes.extend(pruned.outcome);
-                block.replace(LinearId(id), pruned.weights)?;
-            }
+                Propagation::Pruned | Propagation::Dense => {
+                    work.prune_observed(&mut pass, &mut batches, &needs)?
+                }
+            };
+            let is_last = work.is_last;
+            observer.observed(index, &seen);
+            drop(seen);
             if !is_last {
-                pass.forward(&block, &mut batches)?;
-                drop(block);
                 self.save(index + 1, &batches, &outcomes, recorder.as_mut(), observer)?;
                 if observer.should_pause() {
                     return Err(EngineError::Stopped);
@@ -141,7 +147,8 @@ impl Pass<'_> {
     /// What was saved, or the first block's inputs.
     fn start(&self, windows: &TokenWindows, observer: &mut dyn Observer) -> Result<Start<'_>> {
         let hidden = self.decoder.plan().hidden;
-        let lengths = windows.batches().map(|ids| ids.len() * hidden);
+        let streams = self.options.recipe.propagation.streams();
+        let lengths = (0..streams).flat_map(|_| windows.batches().map(|ids| ids.len() * hidden));
         let state = self.options.resume_state;
         let Some(Loaded {
             next_block,
@@ -151,8 +158,10 @@ impl Pass<'_> {
         }) = state.and_then(|state| state.load(lengths))
         else {
             let recorder = state.and_then(|state| state.recorder(0, Vec::new()));
+            // The streams begin as the same.
+            let batches = embedded(self.decoder, windows)?;
             return Ok(Start {
-                batches: embedded(self.decoder, windows)?,
+                batches: std::iter::repeat_n(batches, streams).flatten().collect(),
                 first: 0,
                 outcomes: Vec::new(),
                 recorder,
@@ -207,9 +216,68 @@ impl Pass<'_> {
     }
 }
 
+/// What it takes to prune one block.
+pub(super) struct BlockWork<'w, 'a> {
+    pass: &'w Pass<'a>,
+    /// Its pruned linears stand in place of the dense ones, unless the pass goes on densely.
+    pub(super) block: Block<'w>,
+    /// Whether its outputs are needed by no other.
+    pub(super) is_last: bool,
+    recorder: Option<&'w mut Recorder<'a>>,
+    outcomes: &'w mut Vec<LinearOutcome>,
+}
+
+impl BlockWork<'_, '_> {
+    fn begin(&mut self, index: usize) -> Result<()> {
+        match &mut self.recorder {
+            Some(recorder) if !self.is_last => recorder.begin_block(index),
+            _ => Ok(()),
+        }
+    }
+
+    /// Observes the dense block, prunes its linears, and puts its outputs in place of its inputs.
+    fn prune_observed(
+        &mut self,
+        pass: &mut BlockPass<'_>,
+        batches: &mut [Tensor],
+        needs: &[Statistic],
+    ) -> Result<BlockStatistics> {
+        let seen = pass.observe(&self.block, batches, needs)?;
+        for input in self.block.plan().input_ids() {
+            self.prune_fed(input, seen.of(input))?;
+        }
+        if !self.is_last {
+            pass.forward(&self.block, batches)?;
+        }
+        Ok(seen)
+    }
+
+    /// Ends the collection of an input, and prunes the linears that it feeds.
+    pub(super) fn prune(&mut self, input: InputId, seen: &mut BlockStatistics) -> Result<()> {
+        seen.finish(self.block.plan(), input)?;
+        self.prune_fed(input, seen.of(input))
+    }
+
+    fn prune_fed(&mut self, input: InputId, seen: &InputStatistics) -> Result<()> {
+        let plan = self.block.plan();
+        for id in plan.fed_by(input) {
+            let weights = self.block.weights(id)?;
+            let pruned = self.pass.prune_linear(plan.linear(id), weights, seen)?;
+            if let Some(recorder) = &mut self.recorder {
+                recorder.add(&pruned.mask, &pruned.weights)?;
+            }
+            self.outcomes.extend(pruned.outcome);
+            if self.pass.options.recipe.propagation != Propagation::Dense {
+                self.block.replace(id, pruned.weights)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What a pass begins or goes on with.
 struct Start<'a> {
-    /// Inputs of the next block.
+    /// Inputs of the next block, stream after stream.
     batches: Vec<Tensor>,
     /// Its number.
     first: usize,

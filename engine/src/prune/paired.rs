@@ -1,0 +1,80 @@
+//! One block of the pruned model beside the same block of the dense one.
+//!
+//! The dense model's residual stream and that of the pruned one go through the block together. Linears are pruned in
+//! the order of the computation, each on inputs that the linears before it made when they were pruned already, and
+//! fitted to what the dense model has at that place (see [`Pairing`](crate::statistic)). So what an earlier linear
+//! lost is made up for by the later ones.
+
+use candle_core::Tensor;
+
+use super::BlockWork;
+use crate::error::Result;
+use crate::observe::BlockPass;
+use crate::statistic::{BlockStatistics, Statistic};
+
+/// Prunes a block and puts its outputs in place of its inputs: those of the pruned model, then those of the dense one.
+pub(super) fn prune_block(
+    work: &mut BlockWork<'_, '_>,
+    pass: &mut BlockPass<'_>,
+    streams: &mut [Tensor],
+    needs: &[Statistic],
+    hidden: usize,
+) -> Result<BlockStatistics> {
+    let dense = work.block.clone();
+    let plan = dense.plan();
+    let (attention, feed_forward) = (&plan.attention, &plan.feed_forward);
+    let (pruned_xs, dense_xs) = streams.split_at_mut(streams.len() / 2);
+    let mut seen = BlockStatistics::pairing(needs, plan, hidden, pass.n_windows);
+
+    let input = plan.linear(attention.q).input;
+    for (p, d) in pruned_xs.iter().zip(&*dense_xs) {
+        let pair = [&work.block.attention_input(p)?, &dense.attention_input(d)?];
+        seen.add_pair(input, pair, None)?;
+    }
+    work.prune(input, &mut seen)?;
+
+    let input = plan.linear(attention.o).input;
+    let mut attended = Vec::with_capacity(pruned_xs.len());
+    for (p, d) in pruned_xs.iter().zip(&*dense_xs) {
+        let of_pruned = work
+            .block
+            .attended(&work.block.attention_input(p)?, pass.context)?;
+        let of_dense = dense.attended(&dense.attention_input(d)?, pass.context)?;
+        seen.add_pair(input, [&of_pruned, &of_dense], Some(&(d - p)?))?;
+        attended.push([of_pruned, of_dense]);
+        pass.meter.forwarded(p, pass.observer)?;
+    }
+    work.prune(input, &mut seen)?;
+
+    let input = plan.linear(feed_forward.gate).input;
+    let batches = pruned_xs.iter_mut().zip(&mut *dense_xs);
+    for ((p, d), [of_pruned, of_dense]) in batches.zip(attended) {
+        *p = work.block.after_attention(p, &of_pruned)?;
+        *d = dense.after_attention(d, &of_dense)?;
+        let pair = [
+            &work.block.feed_forward_input(p)?,
+            &dense.feed_forward_input(d)?,
+        ];
+        seen.add_pair(input, pair, None)?;
+    }
+    work.prune(input, &mut seen)?;
+
+    let input = plan.linear(feed_forward.down).input;
+    for (p, d) in pruned_xs.iter().zip(&*dense_xs) {
+        let of_pruned = work.block.gated(&work.block.feed_forward_input(p)?)?;
+        let of_dense = dense.gated(&dense.feed_forward_input(d)?)?;
+        seen.add_pair(input, [&of_pruned, &of_dense], Some(&(d - p)?))?;
+    }
+    work.prune(input, &mut seen)?;
+
+    if !work.is_last {
+        for (p, d) in pruned_xs.iter_mut().zip(dense_xs) {
+            let gated = work.block.gated(&work.block.feed_forward_input(p)?)?;
+            *p = work.block.after_feed_forward(p, &gated)?;
+            let gated = dense.gated(&dense.feed_forward_input(d)?)?;
+            *d = dense.after_feed_forward(d, &gated)?;
+            pass.meter.forwarded(p, pass.observer)?;
+        }
+    }
+    Ok(seen)
+}
