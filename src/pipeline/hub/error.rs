@@ -175,7 +175,7 @@ impl HubError {
     /// What is away, where nothing else is wrong.
     pub fn outage(&self) -> Option<Outage> {
         match self {
-            Self::Unavailable { is_away: true, .. } => Some(Outage::Hub),
+            Self::Unreachable { .. } | Self::Unavailable { is_away: true, .. } => Some(Outage::Hub),
             Self::Disk(error) => error.outage(),
             _ => None,
         }

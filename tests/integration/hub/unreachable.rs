@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use secateur::domain::ErrorCode;
+use secateur::domain::attempt::Outage;
 use secateur::pipeline::hub::{HubModel, HubOptions};
 use tempfile::TempDir;
 
@@ -33,6 +34,7 @@ async fn a_hub_that_cannot_be_reached_is_said_at_once_and_what_to_do() {
             .await
             .unwrap_err();
         assert_eq!(error.code(), ErrorCode::HubUnavailable);
+        assert_eq!(error.outage(), Some(Outage::Hub), "no attempt is spent");
         let line = error.to_string();
         for words in [
             reason,
