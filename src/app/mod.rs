@@ -18,7 +18,7 @@ use crate::artifacts::{self, ArtifactStore};
 use crate::bundled;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
-    ConnectionLimits, RequestLimits, ServerConfig, StorageArgs, WORKER_LISTEN, WebhookArgs,
+    ConnectionLimits, ListenArgs, RequestLimits, ServerConfig, StorageArgs, WORKER_LISTEN, WebhookArgs,
     WorkerArgs,
 };
 use crate::datasets::DataRoots;
@@ -28,7 +28,7 @@ use crate::jobs::{Jobs, JobsParts, Signals};
 use crate::machine;
 use crate::models::ModelLibrary;
 use crate::pipeline::DeviceName;
-use crate::pipeline::hub::HubOptions;
+use crate::pipeline::hub::{HubLook, HubOptions};
 use crate::request::Defaults;
 use crate::server;
 use crate::store::{self, Store, Time};
@@ -41,6 +41,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// How long the database may take to close: one that is away must not keep the process.
 const CLOSE: Duration = Duration::from_secs(10);
+
+/// How soon a hub that does not answer a submission is looked for.
+const SOON: Duration = Duration::from_millis(200);
 
 /// Requested actions in the channel; a slot further behind reads the database.
 const ASKED_BACKLOG: usize = 64;
@@ -128,7 +131,7 @@ async fn launch(
     };
     let stop = CancellationToken::new();
     let defaults = Defaults::for_devices(&config.worker.devices);
-    let jobs = foundation.jobs(&config.storage, defaults, config.listen.max_queued)?;
+    let jobs = foundation.jobs(&config.storage, defaults, &config.listen)?;
     jobs.read_log(stop.clone()).await?;
     let deadlines = end_overdue(jobs.clone(), config.worker.sweep_seconds);
     tokio::spawn(stop.clone().run_until_cancelled_owned(deadlines));
@@ -217,7 +220,7 @@ pub async fn start_worker(
         let state = HttpState {
             held: Arc::new(Semaphore::new(0)),
             // It takes none.
-            jobs: foundation.jobs(storage, defaults, 0)?,
+            jobs: foundation.jobs(storage, defaults, &ListenArgs::default())?,
             webhooks,
             devices: worker.devices.clone().into(),
             hosts: Hosts::Unregistered,
@@ -330,7 +333,7 @@ impl Foundation {
         &self,
         storage: &StorageArgs,
         defaults: Defaults,
-        most_queued: u32,
+        listen: &ListenArgs,
     ) -> anyhow::Result<Jobs> {
         let hub = match &storage.hub {
             Some(hub) => hub.clone(),
@@ -340,7 +343,13 @@ impl Foundation {
             HubReach::Offline { cache_dir } => cache_dir.clone(),
             HubReach::Online => HubOptions::from_env().cache_in_use()?,
         };
+        let options = HubOptions {
+            offline: matches!(hub, HubReach::Offline { .. }),
+            first_look: SOON,
+            ..HubOptions::from_env()
+        };
         Ok(Jobs::new(JobsParts {
+            hub: Arc::new(HubLook::new(options, listen.hub_check_seconds)),
             store: self.store(),
             artifacts: Arc::clone(&self.artifacts),
             models: ModelLibrary {
@@ -357,7 +366,7 @@ impl Foundation {
             defaults,
             signals: self.signals.clone(),
             directories: storage.directories(),
-            most_queued,
+            most_queued: listen.max_queued,
             retention: storage.retention(),
         }))
     }

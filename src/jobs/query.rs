@@ -12,7 +12,7 @@ use crate::domain::job::progress::Phase;
 use crate::domain::job::state::JobState;
 use crate::domain::job::{Job, JobFilter};
 use crate::domain::task_info::TaskInfo;
-pub use crate::models::FoundModel;
+pub use crate::models::{CheckedModel, FoundModel};
 use crate::request::Defaults;
 
 /// Entries of a log that are read to find out about its attempt; a dozen for each attempt is usual.

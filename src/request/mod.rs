@@ -44,6 +44,14 @@ pub struct FieldError {
     pub detail: String,
 }
 
+impl FieldError {
+    /// The field of the body that it lies in; `None` where the whole body is wrong.
+    pub fn field(&self) -> Option<String> {
+        let field = self.pointer.split('/').nth(1)?;
+        Some(field.replace("~1", "/").replace("~0", "~"))
+    }
+}
+
 /// The JSON schema of a body.
 #[derive(Debug)]
 pub struct BodySchema {
@@ -105,6 +113,20 @@ impl JobRequest {
             run_after: common.run_after.and_then(|time| to_millisecond(time).ok()),
             spec: typed(read)?,
         })
+    }
+
+    /// What is left of a body without the fields that are wrong; `None` where too little is.
+    pub fn parse_rest(body: &Value, errors: &[FieldError], defaults: Defaults) -> Option<Self> {
+        let mut rest = body.clone();
+        for error in errors {
+            rest.as_object_mut()?.remove(&error.field()?);
+        }
+        let read = Self::parse(&rest, defaults).or_else(|_| {
+            // Any will do: what it does to the model is not looked at.
+            rest["sparsity"] = json!(0);
+            Self::parse(&rest, defaults)
+        });
+        read.ok()
     }
 
     /// What a body that names only a model and a sparsity asks for.

@@ -38,9 +38,9 @@ pub(in crate::http) struct TurnView {
 /// What a job asks for of a worker.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = JobResources)]
-struct ResourcesView {
+pub(in crate::http) struct ResourcesView {
     /// The kind of device; `null` = any.
-    device: Option<DeviceKind>,
+    pub(in crate::http) device: Option<DeviceKind>,
 }
 
 /// What a job is thought to need.

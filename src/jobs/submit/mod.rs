@@ -1,6 +1,7 @@
 //! Submitting a job.
 
 mod check;
+mod validate;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -11,9 +12,11 @@ use crate::domain::JobId;
 use crate::domain::idempotency::{KeyedRequest, Reply};
 use crate::domain::job::Job;
 use crate::domain::job::scheduling::Scheduling;
+use crate::models::Checked;
 use crate::request::JobRequest;
 use crate::store::{Earlier, Inserted};
 use crate::traces;
+pub use validate::{Acceptable, Validation};
 
 /// An accepted submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,10 +72,16 @@ impl Jobs {
 
     /// The job of a submission, ready to be stored.
     async fn check(&self, body: &Value) -> Result<Job, Error> {
-        let request = JobRequest::parse(body, self.parts.defaults).map_err(Error::Invalid)?;
-        let checked = check::complete(&self.parts, request.spec).await?;
+        let mut request = JobRequest::parse(body, self.parts.defaults).map_err(Error::Invalid)?;
+        let checked = check::complete(&self.parts, request.spec.clone(), false).await?;
+        request.spec = checked.spec.clone();
+        Ok(self.job(request, &checked))
+    }
+
+    /// A job of a request that was checked.
+    fn job(&self, request: JobRequest, checked: &Checked) -> Job {
         let now = self.parts.clock.now();
-        let mut job = Job::new(self.mint_id(now), checked.spec, now);
+        let mut job = Job::new(self.mint_id(now), request.spec, now);
         job.name = request.name;
         job.metadata = request.metadata;
         job.scheduling = Scheduling {
@@ -82,7 +91,7 @@ impl Jobs {
         };
         job.run_after = request.run_after.unwrap_or(job.run_after);
         job.traceparent = traces::current();
-        Ok(job)
+        job
     }
 
     /// The answer to an earlier request, unless its job was deleted since.

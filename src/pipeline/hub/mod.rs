@@ -12,6 +12,7 @@ mod dataset;
 mod download;
 mod error;
 mod listing;
+mod look;
 mod options;
 mod repository;
 mod verify;
@@ -31,6 +32,7 @@ use crate::engine::ModelPlan;
 
 pub use self::dataset::fetch_split;
 pub use self::error::HubError;
+pub use self::look::HubLook;
 pub use self::options::{HubOptions, cache_dirs, use_token};
 pub use self::verify::Mismatch;
 
@@ -57,20 +59,7 @@ impl HubModel {
     /// Pins `revision` (a branch, a tag or a commit) to its commit and lists what is there. Fetches no file; fails if
     /// there are no weights in safetensors.
     pub async fn resolve(id: &str, revision: &str, options: &HubOptions) -> Result<Self, HubError> {
-        let (owner, name) =
-            hub_name::parse_id(id).ok_or_else(|| HubError::InvalidId { id: id.to_owned() })?;
-        if !hub_name::is_revision(revision) {
-            return Err(HubError::InvalidRevision {
-                revision: revision.to_owned(),
-            });
-        }
-        let what = format!("model {id:?}");
-        let repository = Repository::open(RepoTypeModel, what, (owner, name), options)?;
-        let mut model = Self {
-            repository,
-            listing: Listing::default(),
-            takes_code: false,
-        };
+        let mut model = Self::open(id, revision, options)?;
         if options.offline {
             model.resolve_in_cache(revision)?;
         } else if let Err(error) = model.resolve_on_hub(revision).await {
@@ -79,6 +68,23 @@ impl HubModel {
             model.listing.require_model(&model.repository.what)?;
         }
         Ok(model)
+    }
+
+    /// A model at no commit yet; the hub is asked for nothing.
+    fn open(id: &str, revision: &str, options: &HubOptions) -> Result<Self, HubError> {
+        let (owner, name) =
+            hub_name::parse_id(id).ok_or_else(|| HubError::InvalidId { id: id.to_owned() })?;
+        if !hub_name::is_revision(revision) {
+            return Err(HubError::InvalidRevision {
+                revision: revision.to_owned(),
+            });
+        }
+        let what = format!("model {id:?}");
+        Ok(Self {
+            repository: Repository::open(RepoTypeModel, what, (owner, name), options)?,
+            listing: Listing::default(),
+            takes_code: false,
+        })
     }
 
     /// Goes on with a complete model of the cache while the hub is away.
@@ -93,6 +99,18 @@ impl HubModel {
     }
 
     async fn resolve_on_hub(&mut self, revision: &str) -> Result<(), HubError> {
+        self.ask(revision).await?;
+        let repository = &self.repository;
+        if repository.commit != revision
+            && let Err(error) = repository.cache.write_ref(revision, &repository.commit)
+        {
+            tracing::warn!(revision, %error, "the commit of the revision is not noted for offline use");
+        }
+        Ok(())
+    }
+
+    /// Asks for the commit and for the listing at it.
+    async fn ask(&mut self, revision: &str) -> Result<(), HubError> {
         let repository = &mut self.repository;
         let what = format!("revision {revision:?} of {}", repository.what);
         // Only the commit: the rest of the answer is large and its form changes.
@@ -111,11 +129,6 @@ impl HubModel {
                 reason: "its answer names no commit".to_owned(),
                 is_away: false,
             })?;
-        if repository.commit != revision
-            && let Err(error) = repository.cache.write_ref(revision, &repository.commit)
-        {
-            tracing::warn!(revision, %error, "the commit of the revision is not noted for offline use");
-        }
         let what = format!("the files of {}", repository.what);
         let listing = async {
             repository
@@ -187,11 +200,14 @@ impl HubModel {
         }
         let path = self.fetch_small(INDEX).await?;
         let text = std::fs::read(&path).map_err(HubError::io(&path))?;
-        let map = listing::weight_map(&text).map_err(|source| HubError::InvalidIndex {
+        self.parse_index(&text).map(Some)
+    }
+
+    fn parse_index(&self, text: &[u8]) -> Result<BTreeMap<String, String>, HubError> {
+        listing::weight_map(text).map_err(|source| HubError::InvalidIndex {
             what: self.repository.what.clone(),
             source,
-        })?;
-        Ok(Some(map))
+        })
     }
 
     /// Fetches the weights, the tokenizer and what belongs to them. `progress` counts the bytes of all files.
@@ -217,8 +233,11 @@ impl HubModel {
 
     /// Bytes of the files that [`fetch`](Self::fetch) gets: of all, and of those that the cache lacks.
     pub async fn sizes(&self) -> Result<(u64, u64), HubError> {
-        let shards = self.shards().await?;
-        let needed = self.needed(shards.as_ref())?;
+        self.sizes_with(self.shards().await?.as_ref())
+    }
+
+    fn sizes_with(&self, shards: Option<&BTreeSet<String>>) -> Result<(u64, u64), HubError> {
+        let needed = self.needed(shards)?;
         let dir = self.repository.snapshot_dir();
         let is_missing = |file: &&&ListedFile| !dir.join(&file.name).is_file();
         let bytes = |files: &[&ListedFile]| files.iter().map(|file| file.size_bytes).sum();
@@ -237,10 +256,14 @@ impl HubModel {
         self.listing.needed(what, shards, self.takes_code)
     }
 
-    async fn fetch_small(&self, name: &str) -> Result<PathBuf, HubError> {
-        let file = self.listing.get(name).ok_or_else(|| HubError::NotFound {
+    fn listed(&self, name: &str) -> Result<&ListedFile, HubError> {
+        self.listing.get(name).ok_or_else(|| HubError::NotFound {
             what: format!("{name} of {}", self.repository.what),
-        })?;
+        })
+    }
+
+    async fn fetch_small(&self, name: &str) -> Result<PathBuf, HubError> {
+        let file = self.listed(name)?;
         self.repository.fetch_files(&[file], &mut |_| ()).await?;
         Ok(self.repository.snapshot_dir().join(name))
     }
