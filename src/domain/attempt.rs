@@ -55,7 +55,7 @@ pub struct AttemptSpec {
     /// The token for the hub. In no variable, which other processes could read.
     #[serde(default)]
     pub hub_token: Option<HubToken>,
-    /// The commits that earlier attempts found.
+    /// The commits that the submission or earlier attempts found.
     #[serde(default)]
     pub commits: Vec<PinnedCommit>,
 }

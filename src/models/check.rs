@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::{ModelLibrary, NoRemoteModel, RemoteModel};
 use crate::domain::redact::HiddenDirs;
 use crate::domain::spec::JobSpec;
-use crate::domain::spec::ModelRef;
 use crate::domain::spec::memory;
+use crate::domain::spec::{ModelRef, PinnedCommit};
 use crate::domain::{ErrorCode, JobId, Refusal};
 use crate::engine::{EngineError, ModelPlan};
 
@@ -51,6 +51,20 @@ pub struct CheckedModel {
     pub size_bytes: Option<u64>,
     /// Bytes that the cache of this machine lacks of it.
     pub download_bytes: Option<u64>,
+}
+
+impl CheckedModel {
+    /// What its revision is pinned to.
+    pub fn pinned(&self) -> Option<PinnedCommit> {
+        let ModelRef::Hub { id, revision } = &self.model else {
+            return None;
+        };
+        Some(PinnedCommit {
+            id: id.clone(),
+            revision: revision.clone(),
+            commit: self.commit.clone()?,
+        })
+    }
 }
 
 /// The models of a job that do not lie in the models directory.

@@ -20,30 +20,26 @@ use crate::store::StoreError;
 const CONFIG_FILE: &str = "config.json";
 
 /// Checks a spec against its models and data sets, completes it, and estimates its memory.
-pub(super) async fn complete(
-    parts: &Arc<JobsParts>,
-    spec: JobSpec,
-    asks_hub: bool,
-) -> Result<Checked, Error> {
+pub(super) async fn complete(parts: &Arc<JobsParts>, spec: JobSpec) -> Result<Checked, Error> {
     let fetched = TempDir::new().map_err(|error| Error::Unchecked(error.into()))?;
-    let (job_artifacts, mut refusals) = job_artifacts(parts, &spec, fetched.path()).await?;
-    let on_hub = if asks_hub {
-        on_hub(parts, &spec).await
-    } else {
-        BTreeMap::new()
-    };
+    let (job_artifacts, mut told) = job_artifacts(parts, &spec, fetched.path()).await?;
     let elsewhere = Elsewhere {
         job_artifacts,
-        on_hub,
+        on_hub: on_hub(parts, &spec).await,
     };
     let parts = Arc::clone(parts);
     let checked = tokio::task::spawn_blocking(move || {
         let _fetched = fetched;
-        if !refusals.is_empty() {
-            refusals.extend(parts.datasets.missing(&spec));
-            return Err(Error::Refused(refusals));
+        let checked = check_files(&parts, spec, &elsewhere);
+        if told.is_empty() {
+            return checked;
         }
-        check_files(&parts, spec, &elsewhere)
+        if let Err(Error::Refused(more)) = checked {
+            let is_told = |new: &Refusal| told.iter().any(|old| old.pointer == new.pointer);
+            let more: Vec<_> = more.into_iter().filter(|new| !is_told(new)).collect();
+            told.extend(more);
+        }
+        Err(Error::Refused(told))
     });
     checked
         .await

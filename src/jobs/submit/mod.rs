@@ -12,7 +12,7 @@ use crate::domain::JobId;
 use crate::domain::idempotency::{KeyedRequest, Reply};
 use crate::domain::job::Job;
 use crate::domain::job::scheduling::Scheduling;
-use crate::models::Checked;
+use crate::models::{Checked, CheckedModel};
 use crate::request::JobRequest;
 use crate::store::{Earlier, Inserted};
 use crate::traces;
@@ -73,7 +73,7 @@ impl Jobs {
     /// The job of a submission, ready to be stored.
     async fn check(&self, body: &Value) -> Result<Job, Error> {
         let mut request = JobRequest::parse(body, self.parts.defaults).map_err(Error::Invalid)?;
-        let checked = check::complete(&self.parts, request.spec.clone(), false).await?;
+        let checked = check::complete(&self.parts, request.spec.clone()).await?;
         request.spec = checked.spec.clone();
         Ok(self.job(request, &checked))
     }
@@ -90,6 +90,12 @@ impl Jobs {
             ..request.scheduling
         };
         job.run_after = request.run_after.unwrap_or(job.run_after);
+        for pinned in checked.models.iter().filter_map(CheckedModel::pinned) {
+            // Two models of one revision are one commit, also where the branch moved between two looks.
+            if !job.commits.iter().any(|known| known.is_of(&pinned.id, &pinned.revision)) {
+                job.commits.push(pinned);
+            }
+        }
         job.traceparent = traces::current();
         job
     }

@@ -49,7 +49,7 @@ impl Jobs {
         let Some(mut request) = request else {
             return Ok(validation);
         };
-        match check::complete(&self.parts, request.spec.clone(), true).await {
+        match check::complete(&self.parts, request.spec.clone()).await {
             Ok(checked) if validation.errors.is_empty() => {
                 request.spec = checked.spec.clone();
                 validation.accepted = Some(Acceptable {

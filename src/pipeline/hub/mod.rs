@@ -100,13 +100,19 @@ impl HubModel {
 
     async fn resolve_on_hub(&mut self, revision: &str) -> Result<(), HubError> {
         self.ask(revision).await?;
+        self.note(revision);
+        Ok(())
+    }
+
+    /// Notes that this commit is that of the revision, for work without the hub.
+    pub fn note(&self, revision: &str) {
         let repository = &self.repository;
-        if repository.commit != revision
+        if !repository.options.offline
+            && repository.commit != revision
             && let Err(error) = repository.cache.write_ref(revision, &repository.commit)
         {
             tracing::warn!(revision, %error, "the commit of the revision is not noted for offline use");
         }
-        Ok(())
     }
 
     /// Asks for the commit and for the listing at it.

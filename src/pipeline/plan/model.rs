@@ -51,7 +51,7 @@ impl ModelSource {
                 commit: attempt
                     .commits
                     .iter()
-                    .find(|pinned| (&pinned.id, &pinned.revision) == (id, revision))
+                    .find(|pinned| pinned.is_of(id, revision))
                     .map(|pinned| pinned.commit.clone()),
             },
             ModelRef::Local { id } => Self::Directory {

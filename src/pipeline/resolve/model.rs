@@ -117,6 +117,7 @@ fn fetch(
     let hub_model = runtime.block_on(demands.check(hub_model))?;
     stopwatch.enter(Phase::Downloading, listener);
     let fetched = download::watched(&runtime, listener, async |tell| hub_model.fetch(tell).await)??;
+    hub_model.note(revision);
     Ok(ResolvedModel {
         dir: fetched.dir,
         source: "hub",
