@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{ModelLibrary, NoRemoteModel, RemoteModel};
 use crate::domain::redact::HiddenDirs;
 use crate::domain::spec::JobSpec;
-use crate::domain::spec::memory;
+use crate::domain::spec::{memory, work};
 use crate::domain::spec::{ModelRef, PinnedCommit};
 use crate::domain::{ErrorCode, JobId, Refusal};
 use crate::engine::{EngineError, ModelPlan};
@@ -34,6 +34,8 @@ pub struct Checked {
     pub memory_bytes: Option<u64>,
     /// Bytes of disk that its artifact takes; `None` where that is not known, or it leaves none.
     pub disk_bytes: Option<u64>,
+    /// Multiplications that it computes; `None` where that depends on what is not known yet.
+    pub work: Option<u64>,
 }
 
 /// What is known of a model before its job runs.
@@ -108,7 +110,9 @@ impl ModelLibrary {
             memory_bytes = memory::estimate(&spec, &plans);
         }
         let pruned = models.first().filter(|_| spec.method().is_some());
+        let own = models.first().and_then(|model| model.plan.as_ref().ok());
         Ok(Checked {
+            work: own.and_then(|plan| work::estimate(&spec, plan).total()),
             disk_bytes: pruned.and_then(|model| model.size_bytes),
             spec,
             models,

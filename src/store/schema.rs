@@ -31,7 +31,8 @@ macro_rules! migrations {
             "0012_commits",
             "0013_scale",
             "0014_retention",
-            "0015_histories"
+            "0015_histories",
+            "0016_estimates"
         )
     };
     ($database:literal, $($name:literal),+) => {

@@ -21,6 +21,16 @@ pub struct JobWork {
     pub pruning: u64,
     /// While it measures perplexity; `None` where a text is as long as it is.
     pub measuring: Option<u64>,
+    /// Whether tasks come to it.
+    pub has_tasks: bool,
+}
+
+impl JobWork {
+    /// All of it, where that is known.
+    pub fn total(&self) -> Option<u64> {
+        let measuring = self.measuring.filter(|_| !self.has_tasks)?;
+        Some(self.pruning.saturating_add(measuring))
+    }
 }
 
 /// The work of a job on a model of these numbers.
@@ -45,6 +55,7 @@ pub fn estimate(spec: &JobSpec, model: &ModelPlan) -> JobWork {
     let tokens: Option<u64> = tokens.sum();
     JobWork {
         pruning,
+        has_tasks: !evaluation.tasks.is_empty(),
         measuring: tokens.map(|tokens| tokens.saturating_mul(models * of_token)),
     }
 }

@@ -51,6 +51,18 @@ struct EstimateView {
     memory_bytes: Option<u64>,
     /// Bytes of disk that it is thought to need; `null` = not known, it fits every worker.
     disk_bytes: Option<u64>,
+    /// Seconds that it may run, as fast as the last jobs of about its size; `null` = not known, or it does not wait.
+    seconds: Option<u64>,
+}
+
+impl EstimateView {
+    fn new(job: &Job) -> Self {
+        Self {
+            memory_bytes: job.scheduling.memory_bytes,
+            disk_bytes: job.scheduling.disk_bytes,
+            seconds: None,
+        }
+    }
 }
 
 impl TurnView {
@@ -62,10 +74,7 @@ impl TurnView {
             resources: ResourcesView {
                 device: job.scheduling.device_kind,
             },
-            estimate: EstimateView {
-                memory_bytes: job.scheduling.memory_bytes,
-                disk_bytes: job.scheduling.disk_bytes,
-            },
+            estimate: EstimateView::new(job),
             status_reason: None,
             status_detail: None,
             queue_position: None,
@@ -84,6 +93,10 @@ impl TurnView {
             status_detail: detail.flatten(),
             queue_position: places.positions.get(&job.id).copied(),
             estimated_start_at: places.expected_start(job, cluster),
+            estimate: EstimateView {
+                seconds: places.expected_run(job).map(|run| run.as_secs()),
+                ..EstimateView::new(job)
+            },
             ..Self::new(job)
         }
     }
@@ -98,7 +111,7 @@ pub(in crate::http) fn example() -> [(&'static str, Value); 9] {
         ("resources", json!({"device": null})),
         (
             "estimate",
-            json!({"memory_bytes": null, "disk_bytes": null}),
+            json!({"memory_bytes": null, "disk_bytes": null, "seconds": null}),
         ),
         ("status_reason", json!("waiting_for_worker")),
         ("status_detail", Value::Null),

@@ -115,8 +115,9 @@ async fn submit(
     body: &Value,
 ) -> Result<Submitted, Problem> {
     let cluster = state.jobs.cluster_state().await;
+    let pace = state.jobs.pace().await;
     let describe = |job: &Job| {
-        let turn = turn(job, cluster.as_ref(), &Places::default());
+        let turn = turn(job, cluster.as_ref(), &pace);
         let view = JobView::new(job.clone(), turn);
         let body = serde_json::to_string(&view.whole(Vec::new(), &BTreeMap::new()));
         body.unwrap_or_else(|error| unreachable!("a job can be written as JSON: {error}"))

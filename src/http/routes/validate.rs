@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::domain::job::{Job, Metadata};
 use crate::domain::queue::WaitReason;
+use crate::domain::queue::places::Places;
 use crate::domain::spec::{JobSpec, ModelRef, StoredSpec};
 use crate::engine::ModelPlan;
 use crate::engine::model::LinearSpec;
@@ -117,6 +118,8 @@ struct NeedsView {
     memory_bytes: Option<u64>,
     /// Bytes of disk for its artifact; `null` = not known, or it leaves no weights.
     disk_bytes: Option<u64>,
+    /// Seconds that it may run, as fast as the last jobs of about its size; `null` = not known.
+    seconds: Option<u64>,
     /// Bytes to fetch of its models; `null` = not known.
     download_bytes: Option<u64>,
     /// Its data sets that come from the hub, as far as the cache lacks them; not counted in `download_bytes`.
@@ -152,7 +155,8 @@ pub(super) async fn validate_job(
         (view.status_reason, view.status_detail) = waiting.map_or((None, None), |waiting| {
             (Some(waiting.reason), waiting.detail)
         });
-        view.accept(accepted);
+        let pace = state.jobs.pace().await;
+        view.accept(accepted, &pace);
     }
     Ok(Json(view))
 }
@@ -169,7 +173,7 @@ impl ValidationView {
         }
     }
 
-    fn accept(&mut self, accepted: Acceptable) {
+    fn accept(&mut self, accepted: Acceptable, pace: &Places) {
         let spec = accepted.job.spec.known();
         let is_pruning = spec.is_some_and(|spec| spec.method().is_some());
         let models = &accepted.models;
@@ -183,6 +187,7 @@ impl ValidationView {
         self.needs = Some(NeedsView {
             memory_bytes: accepted.job.scheduling.memory_bytes,
             disk_bytes: accepted.job.scheduling.disk_bytes,
+            seconds: pace.expected_run(&accepted.job).map(|run| run.as_secs()),
             download_bytes: fetched.map(|model| model.download_bytes).sum(),
             data_sets: accepted.data_sets,
         });

@@ -87,6 +87,7 @@ impl Jobs {
         job.scheduling = Scheduling {
             memory_bytes: checked.memory_bytes,
             disk_bytes: checked.disk_bytes,
+            work: checked.work,
             ..request.scheduling
         };
         job.run_after = request.run_after.unwrap_or(job.run_after);

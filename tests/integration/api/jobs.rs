@@ -62,7 +62,8 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
       "error": null,
       "estimate": {
         "disk_bytes": null,
-        "memory_bytes": null
+        "memory_bytes": null,
+        "seconds": null
       },
       "estimated_start_at": null,
       "evaluation": {

@@ -116,3 +116,21 @@ async fn a_body_that_is_no_json_is_refused() {
     assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{answer:?}");
     assert_eq!(answer.json()["errors"][0]["code"], "malformed_json");
 }
+
+#[tokio::test]
+async fn how_long_a_job_takes_is_told_by_those_before_it() {
+    let app = TestApp::with_worker().await;
+    let body = json!({"model": "succeed", "sparsity": 0.5});
+    let first = app.post("/v1/jobs", &body).await.json();
+    assert_eq!(first["estimate"]["seconds"], Value::Null, "{first}");
+    let id = first["id"].as_str().unwrap();
+    app.job_with_status(id, "succeeded").await;
+    let validation = validate(&app, &body).await;
+    assert!(validation["needs"]["seconds"].is_u64(), "{validation}");
+    let second = app.post("/v1/jobs", &body).await.json();
+    assert!(second["estimate"]["seconds"].is_u64(), "{second}");
+    let mut larger = body;
+    larger["calibration"] = json!({"n_samples": 4096});
+    let larger = app.post("/v1/jobs", &larger).await.json();
+    assert_eq!(larger["estimate"]["seconds"], Value::Null, "{larger}");
+}

@@ -72,6 +72,7 @@ use workers::{
     a_job_that_fits_nobody_does_not_block_the_others,
     a_pause_holds_from_the_moment_that_it_is_confirmed, a_worker_is_listed_until_it_stops,
     a_worker_that_is_not_heard_of_is_lost_and_later_forgotten,
+    jobs_that_succeeded_at_once_tell_how_long_their_work_takes,
     nobody_claims_while_the_queue_is_paused, submitters_take_turns_within_a_priority,
     the_place_in_the_queue_is_by_priority_and_age, the_queue_says_what_waits_and_for_what,
     the_slots_of_a_worker_share_its_memory,
@@ -160,6 +161,7 @@ on_both_databases!(TestStore::open:
     the_slots_of_a_worker_share_its_memory,
     the_queue_says_what_waits_and_for_what,
     the_place_in_the_queue_is_by_priority_and_age,
+    jobs_that_succeeded_at_once_tell_how_long_their_work_takes,
 );
 
 async fn a_job_comes_back_as_it_was_stored(store: &TestStore) {

@@ -24,7 +24,7 @@ use crate::store::{JobStatus, JobStore, StoreError, StoreFuture, failed};
 macro_rules! job_columns {
     () => {
         "id, name, metadata, type, spec, spec_version, state, phase, progress, attempt, failed_attempts, crash_count, max_attempts, \
-         run_after, commits, priority, submitter, device_kind, memory_bytes, disk_bytes, deadline_after, deadline_at, queued_at, traceparent, \
+         run_after, commits, priority, submitter, device_kind, memory_bytes, disk_bytes, work, deadline_after, deadline_at, queued_at, traceparent, \
          lease_owner, lease_expires_at, error, cancellation, outcome, kept, created_at, started_at, finished_at, updated_at, version"
     };
 }
@@ -33,8 +33,8 @@ pub(super) use job_columns;
 const INSERT: &str = "\
 insert into jobs (id, name, metadata, type, spec, model_id, method, state, attempt, failed_attempts, crash_count, \
 max_attempts, run_after, created_at, updated_at, version, priority, submitter, device_kind, memory_bytes, \
-deadline_after, deadline_at, queued_at, traceparent, spec_version, disk_bytes, commits) \
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)";
+deadline_after, deadline_at, queued_at, traceparent, spec_version, disk_bytes, commits, work) \
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)";
 
 const LOOKUP: &str = concat!("select ", job_columns!(), " from jobs where id = $1");
 
@@ -199,6 +199,7 @@ pub(super) async fn insert(connection: &mut Connection, job: &Job) -> Result<(),
         .bind(i64::from(SPEC_VERSION))
         .bind(scheduling.disk_bytes.map(signed))
         .bind(to_json(&job.commits))
+        .bind(scheduling.work.map(signed))
         .execute(&mut *connection)
         .await
         .map_err(failed("store a job"))?;
@@ -257,6 +258,7 @@ pub(super) fn job(row: &Row) -> Result<Job, StoreError> {
             device_kind: columns.optional_word("device_kind").unwrap_or_default(),
             memory_bytes: columns.optional_count("memory_bytes")?,
             disk_bytes: columns.optional_count("disk_bytes")?,
+            work: columns.optional_count("work")?,
             deadline_after: columns
                 .optional_count("deadline_after")?
                 .map(Duration::from_millis),
