@@ -32,7 +32,8 @@ macro_rules! migrations {
             "0013_scale",
             "0014_retention",
             "0015_histories",
-            "0016_estimates"
+            "0016_estimates",
+            "0017_filters"
         )
     };
     ($database:literal, $($name:literal),+) => {

@@ -220,6 +220,12 @@ pub struct JobFilter {
     pub method: Option<String>,
     /// Of this submitter.
     pub submitter: Option<String>,
+    /// Of this name.
+    pub name: Option<String>,
+    /// Of a name that begins so.
+    pub name_prefix: Option<String>,
+    /// With all of these pairs in their metadata.
+    pub metadata: Metadata,
     /// Accepted at this time or later.
     pub created_after: Option<Timestamp>,
     /// Accepted before this time.

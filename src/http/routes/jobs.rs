@@ -150,6 +150,9 @@ fn accepted(reply: Reply) -> Response {
         ("model" = Option<String>, Query, description = "The model's id"),
         ("method" = Option<String>, Query, description = "A method by its name; no job of the type evaluate has one"),
         ("submitter" = Option<String>, Query, description = "The submitter; empty for jobs without one"),
+        ("name" = Option<String>, Query, description = "The whole name"),
+        ("name_prefix" = Option<String>, Query, description = "How the name begins"),
+        ("metadata" = Option<BTreeMap<String, String>>, Query, style = DeepObject, explode, description = "`metadata[KEY]=VALUE`: a pair that the job's metadata has; of several all. No key with square brackets can be asked for"),
         ("created_after" = Option<String>, Query, description = "RFC 3339; this time or later"),
         ("created_before" = Option<String>, Query, description = "RFC 3339; before this time"),
         ("limit" = Option<u32>, Query, description = "Length of the page", minimum = 1, maximum = 100),
@@ -172,6 +175,9 @@ pub(super) async fn list_jobs(
             .take::<MethodId>("method")
             .map(|method| method.to_string()),
         submitter: parameters.take("submitter"),
+        name: parameters.take("name"),
+        name_prefix: parameters.take("name_prefix"),
+        metadata: parameters.take_map("metadata"),
         created_after: parameters.take("created_after"),
         created_before: parameters.take("created_before"),
     };

@@ -292,11 +292,11 @@ async fn lists_can_be_filtered_and_count_every_status() {
     let app = TestApp::api_at(Arc::<ManualClock>::clone(&clock)).await;
     let first = app.submit("a").await;
     clock.advance(Duration::from_mins(1));
-    app.post(
-        "/v1/jobs",
-        &json!({"model": "org/b", "method": "magnitude", "sparsity": 0.5}),
-    )
-    .await;
+    let second = json!({
+        "model": "org/b", "method": "magnitude", "sparsity": 0.5, "name": "sweep-1",
+        "metadata": {"team": "a b", "run": "7"},
+    });
+    app.post("/v1/jobs", &second).await;
     app.post(&format!("/v1/jobs/{first}/cancel"), &Value::Null)
         .await;
 
@@ -306,6 +306,16 @@ async fn lists_can_be_filtered_and_count_every_status() {
         ("model=org/b", 1),
         ("method=magnitude", 1),
         ("method=wanda&status=queued", 0),
+        ("name=sweep-1", 1),
+        ("name=sweep-", 0),
+        ("name_prefix=sweep-", 1),
+        ("name_prefix=sweep-1&status=queued,cancelled", 1),
+        ("name_prefix=sweep-2", 0),
+        ("name_prefix=", 1),
+        ("metadata[team]=a%20b", 1),
+        ("metadata%5Bteam%5D=a+b&metadata[run]=7", 1),
+        ("metadata[team]=a%20b&metadata[run]=8", 0),
+        ("metadata[Team]=a%20b", 0),
         ("created_after=2026-01-01T00:00:30Z", 1),
         ("created_before=2026-01-01T00:00:30Z", 1),
         (

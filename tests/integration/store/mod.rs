@@ -42,7 +42,7 @@ use outbox::{
 };
 use queries::{
     a_job_is_read_together_with_its_attempts, filters_and_counts_agree,
-    jobs_can_be_filtered_by_their_type, pages_do_not_move_when_jobs_are_added,
+    jobs_can_be_filtered_by_name_and_metadata, jobs_can_be_filtered_by_their_type, pages_do_not_move_when_jobs_are_added,
     standings_are_those_of_the_known_jobs,
 };
 use requests::{
@@ -111,6 +111,7 @@ on_both_databases!(TestStore::open:
     pages_do_not_move_when_jobs_are_added,
     filters_and_counts_agree,
     jobs_can_be_filtered_by_their_type,
+    jobs_can_be_filtered_by_name_and_metadata,
     standings_are_those_of_the_known_jobs,
     a_job_is_read_together_with_its_attempts,
     a_key_makes_one_job_and_gives_its_answer_again,
