@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::{ModelLibrary, NoRemoteModel, RemoteModel};
 use crate::domain::redact::HiddenDirs;
 use crate::domain::spec::JobSpec;
-use crate::domain::spec::{memory, work};
 use crate::domain::spec::{ModelRef, PinnedCommit};
+use crate::domain::spec::{memory, work};
 use crate::domain::{ErrorCode, JobId, Refusal};
 use crate::engine::{EngineError, ModelPlan};
 
@@ -51,6 +52,8 @@ pub struct CheckedModel {
     pub plan: Result<ModelPlan, String>,
     /// Bytes of its weights; with the files beside them for a model of the hub.
     pub size_bytes: Option<u64>,
+    /// When the weights of a local model were written last, in milliseconds since 1970.
+    pub changed_at: Option<u64>,
     /// Bytes that the cache of this machine lacks of it.
     pub download_bytes: Option<u64>,
 }
@@ -82,7 +85,11 @@ impl ModelLibrary {
     /// Checks what can be known before the job runs: that every model is there, that its architecture is
     /// supported, that the pattern and the windows fit it; and fills in the windows' length if it was left open and every
     /// model is known. What the hub did not tell is checked when the job runs.
-    pub fn complete(&self, mut spec: JobSpec, elsewhere: &Elsewhere) -> Result<Checked, CheckError> {
+    pub fn complete(
+        &self,
+        mut spec: JobSpec,
+        elsewhere: &Elsewhere,
+    ) -> Result<Checked, CheckError> {
         let (mut models, mut refusals) = (Vec::new(), Vec::new());
         for (pointer, model) in spec.models() {
             match self.look(pointer, model, elsewhere) {
@@ -132,6 +139,7 @@ impl ModelLibrary {
             commit: None,
             plan,
             size_bytes,
+            changed_at: None,
             download_bytes: None,
         };
         let dir = match model {
@@ -159,23 +167,30 @@ impl ModelLibrary {
             }
         };
         let dir = dir.map_err(|detail| ConfigError::Refused(ErrorCode::ModelNotFound, detail))?;
-        Ok(found(Ok(read(&dir)?), weight_bytes(&dir)))
+        let (size_bytes, changed_at) = weights(&dir).unzip();
+        Ok(CheckedModel {
+            changed_at,
+            ..found(Ok(read(&dir)?), size_bytes)
+        })
     }
 }
 
-/// Bytes of the weights in a directory; `None` where they cannot be read.
-fn weight_bytes(dir: &Path) -> Option<u64> {
-    let mut bytes = 0;
+/// Bytes of the weights in a directory, and when they were written last; `None` where they cannot be read.
+fn weights(dir: &Path) -> Option<(u64, u64)> {
+    let (mut bytes, mut changed_at) = (0, Duration::ZERO);
     for entry in std::fs::read_dir(dir).ok()? {
         let path = entry.ok()?.path();
         if path
             .extension()
             .is_some_and(|extension| extension == "safetensors")
         {
-            bytes += std::fs::metadata(path).ok()?.len();
+            let file = std::fs::metadata(path).ok()?;
+            let changed = file.modified().ok()?.duration_since(UNIX_EPOCH);
+            changed_at = changed_at.max(changed.unwrap_or_default());
+            bytes += file.len();
         }
     }
-    Some(bytes)
+    Some((bytes, u64::try_from(changed_at.as_millis()).ok()?))
 }
 
 /// Why a configuration is not available.

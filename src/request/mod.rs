@@ -22,6 +22,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::domain::idempotency::OnDuplicate;
 use crate::domain::job::Metadata;
 use crate::domain::job::scheduling::{DeviceKind, Scheduling};
 use crate::domain::spec::{JobSpec, PruneSpec};
@@ -72,6 +73,8 @@ pub struct JobRequest {
     pub scheduling: Scheduling,
     /// Not to be started earlier; `None` = at once.
     pub run_after: Option<Timestamp>,
+    /// What becomes of it where the same work is done already.
+    pub on_duplicate: OnDuplicate,
     /// What to do.
     pub spec: JobSpec,
 }
@@ -86,6 +89,7 @@ struct Common {
     submitter: String,
     resources: Resources,
     deadline_seconds: Option<u64>,
+    on_duplicate: OnDuplicate,
 }
 
 #[derive(Deserialize)]
@@ -109,6 +113,7 @@ impl JobRequest {
                 deadline_after: common.deadline_seconds.map(Duration::from_secs),
                 ..Scheduling::default()
             },
+            on_duplicate: common.on_duplicate,
             // What the database keeps is what was asked for.
             run_after: common.run_after.and_then(|time| to_millisecond(time).ok()),
             spec: typed(read)?,

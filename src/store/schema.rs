@@ -33,7 +33,8 @@ macro_rules! migrations {
             "0014_retention",
             "0015_histories",
             "0016_estimates",
-            "0017_filters"
+            "0017_filters",
+            "0018_duplicates"
         )
     };
     ($database:literal, $($name:literal),+) => {

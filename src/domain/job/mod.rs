@@ -116,6 +116,8 @@ pub struct Job {
     pub run_after: Timestamp,
     /// The commits of its hub models, once they are known.
     pub commits: Vec<PinnedCommit>,
+    /// What tells it from jobs that do other work; `None` where a commit was not known at submission.
+    pub fingerprint: Option<String>,
     /// What else the queue goes by.
     pub scheduling: Scheduling,
     /// When it came into the queue last.
@@ -163,6 +165,7 @@ impl Job {
             max_attempts: MAX_ATTEMPTS,
             run_after: now,
             commits: Vec::new(),
+            fingerprint: None,
             scheduling: Scheduling::default(),
             queued_at: now,
             traceparent: None,

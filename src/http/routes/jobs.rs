@@ -54,8 +54,9 @@ const MAX_LIMIT: u32 = 100;
     ),
     request_body(content = JobBody, content_type = "application/json"),
     responses(
-        (status = 200, description = "The job is over within the time that `Prefer` allows", body = JobView, headers(
+        (status = 200, description = "The job is over within the time that `Prefer` allows; or, with `on_duplicate`, an earlier one does the same work", body = JobView, headers(
             ("Location" = String, description = "The job"),
+            ("Content-Location" = String, description = "The earlier job, where no other one was made"),
             ("ETag" = String, description = "Changes with everything about the job but its place in the queue; `If-Match` takes it and overlooks progress"),
             ("Preference-Applied" = String, description = "`wait=SECONDS`"),
         )),
@@ -82,7 +83,7 @@ pub(super) async fn create_job(
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let submitted = submit(&state, key, &body.0).await?;
-    let id = submitted.reply.job_id;
+    let id = submitted.id();
     let wait = preferences::wait(&headers);
     let (granted, now) = match wait {
         Some(wait) => waiting::until_over(&state, id, wait).await,
@@ -92,16 +93,24 @@ pub(super) async fn create_job(
         Some((job, attempts)) => {
             let is_over = job.state.is_terminal();
             let mut response = whole_job(&state, job, attempts).await;
-            if !is_over {
+            if !is_over && !matches!(submitted, Submitted::Equal(_)) {
                 *response.status_mut() = StatusCode::ACCEPTED;
             }
             response
         }
-        None => accepted(submitted.reply),
+        None => match &submitted {
+            Submitted::New(reply) | Submitted::Repeated(reply) => accepted(reply),
+            Submitted::Equal(id) => {
+                let (job, attempts) = state.jobs.get_with_attempts(*id).await?;
+                whole_job(&state, job, attempts).await
+            }
+        },
     };
     insert(&mut response, header::LOCATION, &job_path(id));
-    if submitted.is_repeated {
-        insert(&mut response, REPLAYED, "true");
+    match submitted {
+        Submitted::New(_) => {}
+        Submitted::Repeated(_) => insert(&mut response, REPLAYED, "true"),
+        Submitted::Equal(_) => insert(&mut response, header::CONTENT_LOCATION, &job_path(id)),
     }
     if wait.is_some() {
         preferences::applied(response.headers_mut(), granted);
@@ -128,12 +137,13 @@ async fn submit(
 }
 
 /// The answer to a submission whose job is not over.
-fn accepted(reply: Reply) -> Response {
+fn accepted(reply: &Reply) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "application/json"),
         (header::RETRY_AFTER, POLL_SECONDS),
     ];
-    let mut response = (StatusCode::ACCEPTED, headers, reply.body).into_response();
+    let body = reply.body.clone();
+    let mut response = (StatusCode::ACCEPTED, headers, body).into_response();
     let tag = job_tag(reply.version, reply.created_at);
     insert(&mut response, header::ETAG, &tag);
     response

@@ -5,6 +5,7 @@ use axum::extract::State;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::domain::idempotency::OnDuplicate;
 use crate::domain::job::{Job, Metadata};
 use crate::domain::queue::WaitReason;
 use crate::domain::queue::places::Places;
@@ -78,6 +79,8 @@ struct RequestView {
     resources: ResourcesView,
     /// Time after its acceptance at which it fails unless it is over.
     deadline_seconds: Option<u64>,
+    /// What becomes of it where the same work is done already.
+    on_duplicate: OnDuplicate,
 }
 
 /// A model of a submission.
@@ -192,7 +195,7 @@ impl ValidationView {
             data_sets: accepted.data_sets,
         });
         self.models = accepted.models.into_iter().map(ModelDetails::of).collect();
-        self.request = Some(RequestView::of(accepted.job));
+        self.request = Some(RequestView::of(accepted.job, accepted.on_duplicate));
     }
 }
 
@@ -232,7 +235,7 @@ impl ModelDetails {
 }
 
 impl RequestView {
-    fn of(job: Job) -> Self {
+    fn of(job: Job, on_duplicate: OnDuplicate) -> Self {
         let scheduling = job.scheduling;
         Self {
             name: job.name,
@@ -244,6 +247,7 @@ impl RequestView {
             resources: ResourcesView {
                 device: scheduling.device_kind,
             },
+            on_duplicate,
             deadline_seconds: scheduling.deadline_after.map(|after| after.as_secs()),
         }
     }

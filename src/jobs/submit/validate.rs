@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::check;
 use crate::domain::Refusal;
+use crate::domain::idempotency::OnDuplicate;
 use crate::domain::job::Job;
 use crate::jobs::{Error, Jobs};
 use crate::models::CheckedModel;
@@ -25,6 +26,8 @@ pub struct Validation {
 pub struct Acceptable {
     /// The job that it would be.
     pub job: Job,
+    /// What becomes of it where the same work is done already.
+    pub on_duplicate: OnDuplicate,
     /// Its models.
     pub models: Vec<CheckedModel>,
     /// Names of its data sets that come from the hub.
@@ -53,6 +56,7 @@ impl Jobs {
             Ok(checked) if validation.errors.is_empty() => {
                 request.spec = checked.spec.clone();
                 validation.accepted = Some(Acceptable {
+                    on_duplicate: request.on_duplicate,
                     data_sets: self.parts.datasets.from_hub(&checked.spec),
                     job: self.job(request, &checked),
                     models: checked.models,

@@ -48,8 +48,13 @@ async fn a_good_body_is_told_what_it_would_be_and_need_and_makes_no_job() {
     let job = app.post("/v1/jobs", &validation["request"]).await;
     assert_eq!(job.status, StatusCode::ACCEPTED, "{job:?}");
     let job = job.json();
-    assert_eq!(job["estimate"]["memory_bytes"], validation["needs"]["memory_bytes"]);
-    for (field, value) in validation["request"].as_object().unwrap() {
+    assert_eq!(
+        job["estimate"]["memory_bytes"],
+        validation["needs"]["memory_bytes"]
+    );
+    let request = validation["request"].as_object().unwrap();
+    assert_eq!(request["on_duplicate"], "new");
+    for (field, value) in request.iter().filter(|(field, _)| *field != "on_duplicate") {
         assert_eq!(&job[field], value, "{field}");
     }
 }
@@ -81,7 +86,7 @@ async fn what_follows_from_a_wrong_field_is_not_told_twice() {
     let app = TestApp::bare().await;
     // Without its own texts the body would mean one that this server does not have.
     let body = json!({
-        "model": "demo", "sparsity": 0.5, "calibration": {"dataset": "demo"},
+        "model": "org/name", "sparsity": 0.5, "calibration": {"dataset": "demo"},
         "evaluation": {"perplexity": ["demo"], "windows": "many"},
     });
     let validation = validate(&app, &body).await;

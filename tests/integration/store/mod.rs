@@ -22,8 +22,11 @@ use crate::support::database::Database;
 use crate::support::test_app::{evaluation, publication};
 use bench::*;
 use keys::{
-    a_job_that_cannot_be_stored_leaves_no_key, a_key_is_forgotten_after_a_day,
-    a_key_makes_one_job_and_gives_its_answer_again, however_many_ask_under_one_key_one_job_is_made,
+    a_job_that_cannot_be_stored_leaves_no_key,
+    a_job_that_does_the_same_work_is_found_until_it_fails, a_key_is_forgotten_after_a_day,
+    a_key_makes_one_job_and_gives_its_answer_again,
+    however_many_ask_for_the_same_work_one_job_is_made,
+    however_many_ask_under_one_key_one_job_is_made,
 };
 use leases::{
     a_heartbeat_moves_the_end_of_the_lease, a_lease_renewed_meanwhile_is_not_reaped,
@@ -42,8 +45,8 @@ use outbox::{
 };
 use queries::{
     a_job_is_read_together_with_its_attempts, filters_and_counts_agree,
-    jobs_can_be_filtered_by_name_and_metadata, jobs_can_be_filtered_by_their_type, pages_do_not_move_when_jobs_are_added,
-    standings_are_those_of_the_known_jobs,
+    jobs_can_be_filtered_by_name_and_metadata, jobs_can_be_filtered_by_their_type,
+    pages_do_not_move_when_jobs_are_added, standings_are_those_of_the_known_jobs,
 };
 use requests::{
     a_deadline_ends_what_nobody_works_on, a_deleted_job_is_gone_and_known_to_be,
@@ -118,6 +121,8 @@ on_both_databases!(TestStore::open:
     however_many_ask_under_one_key_one_job_is_made,
     a_key_is_forgotten_after_a_day,
     a_job_that_cannot_be_stored_leaves_no_key,
+    a_job_that_does_the_same_work_is_found_until_it_fails,
+    however_many_ask_for_the_same_work_one_job_is_made,
     a_job_is_paused_and_resumed,
     what_ends_while_a_job_shall_pause_leaves_it_paused_or_over,
     a_job_that_is_over_is_tried_again_with_a_fresh_budget,

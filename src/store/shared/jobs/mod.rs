@@ -24,7 +24,7 @@ use crate::store::{JobStatus, JobStore, StoreError, StoreFuture, failed};
 macro_rules! job_columns {
     () => {
         "id, name, metadata, type, spec, spec_version, state, phase, progress, attempt, failed_attempts, crash_count, max_attempts, \
-         run_after, commits, priority, submitter, device_kind, memory_bytes, disk_bytes, work, deadline_after, deadline_at, queued_at, traceparent, \
+         run_after, commits, fingerprint, priority, submitter, device_kind, memory_bytes, disk_bytes, work, deadline_after, deadline_at, queued_at, traceparent, \
          lease_owner, lease_expires_at, error, cancellation, outcome, kept, created_at, started_at, finished_at, updated_at, version"
     };
 }
@@ -33,12 +33,16 @@ pub(super) use job_columns;
 const INSERT: &str = "\
 insert into jobs (id, name, metadata, type, spec, model_id, method, state, attempt, failed_attempts, crash_count, \
 max_attempts, run_after, created_at, updated_at, version, priority, submitter, device_kind, memory_bytes, \
-deadline_after, deadline_at, queued_at, traceparent, spec_version, disk_bytes, commits, work) \
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)";
+deadline_after, deadline_at, queued_at, traceparent, spec_version, disk_bytes, commits, work, fingerprint) \
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)";
 
 const LOOKUP: &str = concat!("select ", job_columns!(), " from jobs where id = $1");
 
 const INSERT_SOURCE: &str = "insert into job_sources (source_id, job_id) values ($1, $2)";
+
+const FIND_EQUAL: &str = "\
+select id from jobs where fingerprint = $1 \
+and state in ('queued', 'running', 'pausing', 'paused', 'succeeded') order by id desc limit 1";
 
 const LIST_STATUSES: &str = concat!(
     "select id, state, attempt from jobs where id ",
@@ -200,6 +204,7 @@ pub(super) async fn insert(connection: &mut Connection, job: &Job) -> Result<(),
         .bind(scheduling.disk_bytes.map(signed))
         .bind(to_json(&job.commits))
         .bind(scheduling.work.map(signed))
+        .bind(job.fingerprint.as_deref())
         .execute(&mut *connection)
         .await
         .map_err(failed("store a job"))?;
@@ -213,6 +218,20 @@ pub(super) async fn insert(connection: &mut Connection, job: &Job) -> Result<(),
     }
     let (id, attempt, at) = (job.id, job.attempt, job.created_at);
     events::append(connection, id, attempt, &EventKind::Queued, at).await
+}
+
+/// The newest job that does the same work, or has done it.
+pub(super) async fn find_equal(
+    connection: &mut Connection,
+    fingerprint: &str,
+) -> Result<Option<JobId>, StoreError> {
+    let found = sqlx::query(FIND_EQUAL)
+        .bind(fingerprint)
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("find the same work"))?;
+    let id = found.as_ref().map(|row| Ok(keyed(row)?.0));
+    id.transpose()
 }
 
 /// Reads a job and its attempts, within a transaction.
@@ -252,6 +271,7 @@ pub(super) fn job(row: &Row) -> Result<Job, StoreError> {
         max_attempts: columns.count("max_attempts")?,
         run_after: columns.time("run_after")?,
         commits: columns.json("commits").unwrap_or_default(),
+        fingerprint: columns.get("fingerprint")?,
         scheduling: Scheduling {
             priority: columns.count("priority")?,
             submitter: columns.get("submitter")?,
