@@ -57,6 +57,16 @@ metric_table! {
     WORKER_HEARTBEAT_AGE_SECONDS = gauge "secateur_worker_heartbeat_age_seconds", "Age of the oldest heartbeat of a worker.";
 }
 
+/// The gauges of the database, which one process exports for all.
+pub const SHARED: &[&str] = &[
+    ARTIFACT_STORE_BYTES,
+    DEVICE_MEMORY_BYTES,
+    JOBS,
+    QUEUE_OLDEST_AGE_SECONDS,
+    WEBHOOK_OUTBOX_DEPTH,
+    WORKER_HEARTBEAT_AGE_SECONDS,
+];
+
 /// The labels of the counters whose values are known beforehand: a rate needs a series that begins at zero.
 const KNOWN_SERIES: &[(&str, &[(&str, &str)])] = &[
     (ARTIFACT_BYTES, &[("direction", "in")]),

@@ -66,6 +66,7 @@ pub struct RunningApp {
     /// The address, with the real port if 0 was requested.
     pub addr: SocketAddr,
     store: Arc<dyn Store>,
+    jobs: Jobs,
     pool: Option<WorkerPool>,
     stop: CancellationToken,
     dispatcher: JoinHandle<()>,
@@ -144,7 +145,7 @@ async fn launch(
         .min(limits.connections / 2);
     let router = http::router(HttpState {
         held: Arc::new(Semaphore::new(held)),
-        jobs,
+        jobs: jobs.clone(),
         webhooks,
         devices: devices.into(),
         hosts: match config.listen.hosts {
@@ -165,6 +166,7 @@ async fn launch(
     Ok(RunningApp {
         addr,
         store: foundation.store,
+        jobs,
         pool,
         stop,
         dispatcher,
@@ -272,7 +274,8 @@ impl RunningApp {
                 pool.stop().await;
             }
         };
-        match tokio::join!(requests, attempts).0 {
+        let leave = tokio::time::timeout(DRAIN, self.jobs.leave_shared_gauges());
+        match tokio::join!(requests, attempts, leave).0 {
             Ok(ended) => ended.context("the server panicked")?,
             Err(_elapsed) => server.abort(),
         }

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast};
-use uuid::ContextV7;
+use uuid::{ContextV7, Uuid};
 
 use crate::artifacts::ArtifactStore;
 use crate::clock::Clock;
@@ -86,6 +86,8 @@ pub struct Jobs {
     feed: Feed,
     /// Jobs that clients watch.
     watches: Arc<Watches>,
+    /// What the database calls this process.
+    process: Arc<str>,
 }
 
 impl Jobs {
@@ -97,6 +99,7 @@ impl Jobs {
             feed,
             watches,
             parts: Arc::new(parts),
+            process: Uuid::now_v7().to_string().into(),
             id_context: Arc::new(Mutex::new(ContextV7::new())),
         }
     }

@@ -34,7 +34,8 @@ macro_rules! migrations {
             "0015_histories",
             "0016_estimates",
             "0017_filters",
-            "0018_duplicates"
+            "0018_duplicates",
+            "0019_exporter"
         )
     };
     ($database:literal, $($name:literal),+) => {
