@@ -35,7 +35,8 @@ macro_rules! migrations {
             "0016_estimates",
             "0017_filters",
             "0018_duplicates",
-            "0019_exporter"
+            "0019_exporter",
+            "0020_freed"
         )
     };
     ($database:literal, $($name:literal),+) => {

@@ -43,8 +43,8 @@ const DELETE: &str = "delete from jobs where id = $1";
 
 /// The last event, which is that of the deletion, outlives the log.
 const INSERT_DELETED: &str = "\
-insert into deleted_jobs (id, deleted_at, number, seq, attempt) \
-select job_id, at, number, seq, attempt from events where job_id = $1 order by seq desc limit 1";
+insert into deleted_jobs (id, deleted_at, number, seq, attempt, kind) \
+select job_id, at, number, seq, attempt, kind from events where job_id = $1 order by seq desc limit 1";
 
 const LIST_DELETED: &str = concat!("select id from deleted_jobs where id ", any_of!("$1"));
 
@@ -260,7 +260,8 @@ async fn act(
             .execute(&mut *connection)
             .await
             .map_err(failed("delete a job"))?;
-        events::append(connection, id, job.attempt, &event(action, next), now).await?;
+        let deleted = event(&job, action, next);
+        events::append(connection, id, job.attempt, &deleted, now).await?;
         delete(connection, id).await?;
         return Ok(Some(Requested::Done(Box::new(job), attempts)));
     }
@@ -277,7 +278,8 @@ async fn act(
         });
     }
     change(connection, &job, &after, now).await?;
-    events::append(connection, id, job.attempt, &event(action, next), now).await?;
+    let kind = event(&job, action, next);
+    events::append(connection, id, job.attempt, &kind, now).await?;
     let changed = jobs::with_attempts(connection, id).await?;
     Ok(changed.map(|(job, attempts)| Requested::Done(Box::new(job), attempts)))
 }
@@ -355,7 +357,8 @@ fn after(job: &Job, action: Action, next: JobState, now: Timestamp) -> Job {
     }
 }
 
-fn event(action: Action, next: JobState) -> EventKind {
+fn event(job: &Job, action: Action, next: JobState) -> EventKind {
+    let artifact_bytes = || job.outcome.as_ref().map(|outcome| outcome.size_bytes);
     match (action, next) {
         (Action::Retry, _) => EventKind::Retried,
         (Action::Resume, _) => EventKind::Continued,
@@ -363,7 +366,9 @@ fn event(action: Action, next: JobState) -> EventKind {
         (Action::Pause, _) => EventKind::Paused,
         (Action::Cancel, JobState::Cancelling) => EventKind::Cancelling,
         (Action::Cancel, _) => EventKind::Cancelled,
-        (Action::Delete, _) => EventKind::Deleted,
+        (Action::Delete, _) => EventKind::Deleted {
+            freed_bytes: artifact_bytes().unwrap_or_default(),
+        },
     }
 }
 

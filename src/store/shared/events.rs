@@ -17,7 +17,7 @@ select number, job_id, seq, at, attempt, kind from ( \
 select number, job_id, seq, at, attempt, kind from events where number > $1 order by number limit $2) as kept \
 union all \
 select number, job_id, seq, at, attempt, kind from ( \
-select number, id as job_id, seq, deleted_at as at, attempt, '{\"type\":\"deleted\"}' as kind from deleted_jobs \
+select number, id as job_id, seq, deleted_at as at, attempt, kind from deleted_jobs \
 where number > $1 order by number limit $2) as deleted \
 order by number limit $2";
 

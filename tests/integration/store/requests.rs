@@ -130,6 +130,14 @@ pub(super) async fn a_deleted_job_is_gone_and_known_to_be(store: &TestStore) {
     assert_eq!(store.lookup_publication(id).await.unwrap(), None);
     assert_eq!(store.list_events(id, 0, 10).await.unwrap(), []);
     assert_eq!(store.request(id, Action::Delete, None).await.unwrap(), None);
+    let told = store.list_all_events(0, 10).await.unwrap();
+    let told = told.into_iter().map(|told| told.event.unwrap().kind);
+    let freed_bytes = publication(1).size_bytes();
+    assert!(freed_bytes > 0);
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [EventKind::Deleted { freed_bytes }]
+    );
     let deleted = async || {
         store
             .list_deleted(&[id, new_job("m", at(0)).id])
