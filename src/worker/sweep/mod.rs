@@ -109,7 +109,7 @@ impl Sweeper {
         let is_needed = match status {
             Some(status) => {
                 retention::end(directory.path())?;
-                !status.state.is_terminal() || retention::awaits_retry(context, id).await?
+                retention::may_go_on(context, id, status.state).await?
             }
             None if is_deleted => false,
             None => !self.is_retention_over(context, id, directory.path())?,
@@ -180,10 +180,17 @@ impl Sweeper {
                 tracing::info!(job.id = %id, job.attempt = attempt, "leftover artifact removed");
             }
         }
-        if status.is_none_or(|status| status.state.is_terminal()) {
+        let state = status.map(|status| status.state);
+        if state.is_none_or(|state| state.is_terminal() || state == JobState::Paused) {
+            let goes_on = match state {
+                Some(state) if stored.has_resume_state => {
+                    retention::may_go_on(context, id, state).await?
+                }
+                _ => false,
+            };
             // The next attempt may begin with them, or has begun meanwhile.
             if stored.has_resume_state
-                && !retention::awaits_retry(context, id).await?
+                && !goes_on
                 && finish::is_in_status(context, id, status).await?
             {
                 let last = status.map_or(u32::MAX, |status| status.attempt);
