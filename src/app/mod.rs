@@ -4,6 +4,7 @@
 mod pairing;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use crate::artifacts::{self, ArtifactStore};
 use crate::bundled;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
-    ConnectionLimits, ListenArgs, RequestLimits, ServerConfig, StorageArgs, WORKER_LISTEN, WebhookArgs,
-    WorkerArgs,
+    ConnectionLimits, ListenArgs, RequestLimits, ServerConfig, StorageArgs, WORKER_LISTEN,
+    WebhookArgs, WorkerArgs,
 };
 use crate::datasets::DataRoots;
 use crate::domain::HubReach;
@@ -338,14 +339,7 @@ impl Foundation {
         defaults: Defaults,
         listen: &ListenArgs,
     ) -> anyhow::Result<Jobs> {
-        let hub = match &storage.hub {
-            Some(hub) => hub.clone(),
-            None => HubOptions::from_env().reach()?,
-        };
-        let hub_cache = match &hub {
-            HubReach::Offline { cache_dir } => cache_dir.clone(),
-            HubReach::Online => HubOptions::from_env().cache_in_use()?,
-        };
+        let hub = hub_reach(storage)?;
         let options = HubOptions {
             offline: matches!(hub, HubReach::Offline { .. }),
             first_look: SOON,
@@ -358,7 +352,7 @@ impl Foundation {
             models: ModelLibrary {
                 models_dir: storage.models_dir.clone(),
                 bundled_dir: storage.bundled(),
-                hub_cache: Some(hub_cache),
+                hub_cache: Some(hub_cache(&hub)?),
             },
             datasets: DataRoots {
                 data_dir: storage.data_dir.clone(),
@@ -416,6 +410,20 @@ fn keep_private(storage: &StorageArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn hub_reach(storage: &StorageArgs) -> anyhow::Result<HubReach> {
+    Ok(match &storage.hub {
+        Some(hub) => hub.clone(),
+        None => HubOptions::from_env().reach()?,
+    })
+}
+
+fn hub_cache(hub: &HubReach) -> anyhow::Result<PathBuf> {
+    Ok(match hub {
+        HubReach::Offline { cache_dir } => cache_dir.clone(),
+        HubReach::Online => HubOptions::from_env().cache_in_use()?,
+    })
+}
+
 /// Paths become absolute: the attempts' processes need not share our working directory.
 fn worker_settings(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result<WorkerSettings> {
     let absolute = |path| std::path::absolute(path).context("cannot make a path absolute");
@@ -440,6 +448,7 @@ fn worker_settings(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result
         data_dir: storage.data_dir.clone().map(absolute).transpose()?,
         bundled_dir: absolute(storage.bundled())?,
         scores_dir: absolute(storage.scores())?,
+        hub_cache: hub_cache(&hub_reach(storage)?)?,
         retention: storage.retention(),
     })
 }

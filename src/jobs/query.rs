@@ -84,6 +84,11 @@ impl Jobs {
         Ok(counts)
     }
 
+    /// Bytes of all artifacts.
+    pub async fn artifact_bytes(&self) -> Result<u64, Error> {
+        Ok(self.parts.store.sum_artifact_bytes().await?)
+    }
+
     /// The seconds that each phase of the job's last attempt took. Empty where that could not be found out.
     pub async fn phase_seconds(&self, job: &Job) -> BTreeMap<Phase, f64> {
         if job.attempt == 0 {

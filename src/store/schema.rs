@@ -36,7 +36,8 @@ macro_rules! migrations {
             "0017_filters",
             "0018_duplicates",
             "0019_exporter",
-            "0020_freed"
+            "0020_freed",
+            "0021_storage"
         )
     };
     ($database:literal, $($name:literal),+) => {

@@ -77,6 +77,7 @@ fn webhook_routes() -> OpenApiRouter<HttpState> {
 fn worker_routes() -> OpenApiRouter<HttpState> {
     OpenApiRouter::new()
         .routes(routes!(workers::list_workers))
+        .routes(routes!(workers::get_storage))
         .routes(routes!(workers::drain_worker))
         .routes(routes!(workers::undrain_worker))
         .routes(routes!(queue::get_queue))

@@ -2,6 +2,7 @@
 //! database what is old.
 
 pub(super) mod retention;
+mod storage;
 
 use std::collections::HashSet;
 use std::io;
@@ -31,6 +32,9 @@ const DELIVERY_LOG: Duration = Duration::from_hours(30 * 24);
 
 /// The rounds between two listings of a bucket: they are slow, and cost money.
 const BUCKET_ROUNDS: u32 = 20;
+
+/// The rounds between two looks at what is stored: a cache may have many files.
+const STORAGE_ROUNDS: u32 = 20;
 
 /// How long a lost worker is listed.
 const LOST_SHOWN: Duration = Duration::from_hours(1);
@@ -74,6 +78,9 @@ impl Sweeper {
 
     /// One round. Its parts do not depend on each other.
     async fn sweep(&mut self, context: &Context) {
+        if self.rounds.is_multiple_of(STORAGE_ROUNDS) {
+            log_failure("storage", storage::measure(context).await);
+        }
         log_failure("workers", forget_workers(context).await);
         log_failure("finished jobs", delete_expired(context).await);
         log_failure("scratch", self.remove_scratch(context).await);
