@@ -16,6 +16,12 @@ use super::listing::{INDEX, ListedFile, Listing, weight_map};
 use super::verify::{self, Digest, Mismatch};
 use crate::domain::report::manifest::FileEntry;
 
+/// Locked by who fetches from a repository, in its folder of locks.
+pub(super) const FETCH_LOCK: &str = "secateur.lock";
+
+/// Locked together by all who use what lies in the cache of a repository.
+pub(super) const USE_LOCK: &str = "secateur-use.lock";
+
 /// How often a process that waits for another one's download looks again.
 const LOCK_POLL: Duration = Duration::from_millis(200);
 
@@ -65,12 +71,25 @@ impl RepoCache {
     ///
     /// The library's own locks give up after ten seconds, and it starts a blob again that another one just finished.
     pub(super) async fn lock(&self) -> Result<File, HubError> {
+        self.wait_for(FETCH_LOCK, File::try_lock).await
+    }
+
+    /// Keeps what lies in the cache of this repository from being removed, until the file is dropped.
+    pub(super) async fn lock_use(&self) -> Result<File, HubError> {
+        self.wait_for(USE_LOCK, File::try_lock_shared).await
+    }
+
+    async fn wait_for(
+        &self,
+        name: &str,
+        try_lock: fn(&File) -> Result<(), TryLockError>,
+    ) -> Result<File, HubError> {
         let dir = self.root.join(".locks").join(&self.folder);
-        let path = dir.join("secateur.lock");
+        let path = dir.join(name);
         fs::create_dir_all(&dir).map_err(HubError::io(&dir))?;
         let file = File::create(&path).map_err(HubError::io(&path))?;
         loop {
-            match file.try_lock() {
+            match try_lock(&file) {
                 Ok(()) => return Ok(file),
                 Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_POLL).await,
                 Err(TryLockError::Error(error)) => return Err(HubError::io(&path)(error)),

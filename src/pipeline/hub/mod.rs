@@ -15,10 +15,13 @@ mod listing;
 mod look;
 mod options;
 mod repository;
+mod shrink;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures::TryStreamExt;
 use hf_hub::RepoTypeModel;
@@ -34,6 +37,7 @@ pub use self::dataset::fetch_split;
 pub use self::error::HubError;
 pub use self::look::HubLook;
 pub use self::options::{HubOptions, cache_dirs, use_token};
+pub use self::shrink::shrink_cache;
 pub use self::verify::Mismatch;
 
 /// A model at one commit of the hub, not fetched yet.
@@ -53,6 +57,8 @@ pub struct FetchedModel {
     pub commit: String,
     /// What was fetched, sorted by name.
     pub files: Vec<FileEntry>,
+    /// Keeps it in the cache.
+    pub in_use: Arc<File>,
 }
 
 impl HubModel {
@@ -230,7 +236,9 @@ impl HubModel {
                 error
             }
         })?;
+        let in_use = self.repository.cache.lock_use().await?;
         Ok(FetchedModel {
+            in_use: Arc::new(in_use),
             dir: self.repository.snapshot_dir(),
             commit: self.repository.commit.clone(),
             files: self.repository.fetch_files(&needed, progress).await?,

@@ -1,7 +1,9 @@
 //! A model's name → a directory with its files, on this machine.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::slice;
+use std::sync::Arc;
 
 use super::download;
 use crate::domain::ErrorCode;
@@ -25,6 +27,8 @@ pub struct ResolvedModel {
     pub id: String,
     /// The hub's commit.
     pub commit: Option<String>,
+    /// Keeps it in the cache of the hub while this exists.
+    pub in_use: Option<Arc<File>>,
 }
 
 /// What a job asks of a model that is not fetched yet.
@@ -75,12 +79,14 @@ pub(in crate::pipeline) fn resolve(
         ModelSource::Artifact { id, path } => Ok(ResolvedModel {
             dir: path.clone(),
             source: "job",
+            in_use: None,
             id: id.clone(),
             commit: None,
         }),
         ModelSource::Directory { id, path } => Ok(ResolvedModel {
             dir: path.clone(),
             source: "local",
+            in_use: None,
             id: id.clone(),
             commit: None,
         }),
@@ -121,6 +127,7 @@ fn fetch(
     Ok(ResolvedModel {
         dir: fetched.dir,
         source: "hub",
+        in_use: Some(fetched.in_use),
         id: id.to_owned(),
         commit: Some(fetched.commit),
     })

@@ -79,6 +79,7 @@ impl Sweeper {
     /// One round. Its parts do not depend on each other.
     async fn sweep(&mut self, context: &Context) {
         if self.rounds.is_multiple_of(STORAGE_ROUNDS) {
+            log_failure("cache of the hub", storage::bound(context).await);
             log_failure("storage", storage::measure(context).await);
         }
         log_failure("workers", forget_workers(context).await);

@@ -1,10 +1,22 @@
-//! How much the worker's machine holds for jobs.
+//! How much the worker's machine holds for jobs, and may hold.
 
 use super::SweepError;
 use crate::domain::worker::UsedBytes;
 use crate::instruments;
 use crate::machine::used_bytes;
+use crate::pipeline::hub::shrink_cache;
 use crate::worker::context::Context;
+
+/// Removes models from the cache of the hub where it is larger than it may be.
+pub(super) async fn bound(context: &Context) -> Result<(), SweepError> {
+    let Some(most) = context.settings.pool.hub_cache_bytes else {
+        return Ok(());
+    };
+    let cache = context.settings.hub_cache.clone();
+    let freed = tokio::task::spawn_blocking(move || shrink_cache(&cache, most));
+    freed.await.map_err(std::io::Error::other)??;
+    Ok(())
+}
 
 /// Measures it, and has the worker tell it.
 pub(super) async fn measure(context: &Context) -> Result<(), SweepError> {
