@@ -99,7 +99,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         .unwrap_or(Path::new("."));
     let cannot_write = || format!("io: cannot write to {}", parent.display());
     let beside = Unfinished::create(parent).with_context(cannot_write)?;
-    let result = beside.path().join("artifact");
+    let result = beside.result();
     let is_series = points.len() > 1;
     if is_series {
         fs::create_dir(&result).with_context(cannot_write)?;
