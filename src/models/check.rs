@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::ModelLibrary;
+use super::{ModelLibrary, weight_files};
 use crate::domain::redact::HiddenDirs;
 use crate::domain::spec::JobSpec;
 use crate::domain::spec::ModelRef;
@@ -57,7 +57,7 @@ impl ModelLibrary {
             let dir = dir.map_err(|detail| ConfigError::Refused(ErrorCode::ModelNotFound, detail));
             let plan = dir.and_then(|dir| {
                 if matches!(spec, JobSpec::Prune(_)) {
-                    disk_bytes = weight_bytes(&dir);
+                    disk_bytes = weight_files::size_bytes(&dir);
                 }
                 read(&dir)
             });
@@ -87,21 +87,6 @@ impl ModelLibrary {
             disk_bytes,
         })
     }
-}
-
-/// Bytes of the weights in a directory; `None` where they cannot be read.
-fn weight_bytes(dir: &Path) -> Option<u64> {
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(dir).ok()? {
-        let path = entry.ok()?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "safetensors")
-        {
-            bytes += std::fs::metadata(path).ok()?.len();
-        }
-    }
-    Some(bytes)
 }
 
 /// Why a configuration is not available.

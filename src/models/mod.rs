@@ -2,12 +2,14 @@
 
 mod check;
 mod found;
+mod weight_files;
 
 use std::path::{Component, Path, PathBuf};
 
 use crate::domain::spec::BUNDLED_MODEL;
 pub use check::{CheckError, Checked};
 pub use found::FoundModel;
+pub use weight_files::weight_map;
 
 /// Where local models may lie.
 #[derive(Debug, Clone)]

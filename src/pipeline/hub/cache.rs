@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::HubError;
-use super::listing::{INDEX, ListedFile, Listing, weight_map};
+use super::listing::{INDEX, ListedFile, Listing};
 use super::verify::{self, Digest, Mismatch};
 use crate::domain::report::manifest::FileEntry;
+use crate::models::weight_map;
 
 /// How often a process that waits for another one's download looks again.
 const LOCK_POLL: Duration = Duration::from_millis(200);

@@ -28,6 +28,7 @@ use crate::domain::job::progress::Step;
 use crate::domain::report::manifest::FileEntry;
 use crate::domain::spec::hub_name;
 use crate::engine::ModelPlan;
+use crate::models::weight_map;
 
 pub use self::dataset::fetch_split;
 pub use self::error::HubError;
@@ -187,7 +188,7 @@ impl HubModel {
         }
         let path = self.fetch_small(INDEX).await?;
         let text = std::fs::read(&path).map_err(HubError::io(&path))?;
-        let map = listing::weight_map(&text).map_err(|source| HubError::InvalidIndex {
+        let map = weight_map(&text).map_err(|source| HubError::InvalidIndex {
             what: self.repository.what.clone(),
             source,
         })?;

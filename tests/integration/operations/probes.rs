@@ -81,7 +81,16 @@ async fn models_on_this_machine_are_listed() {
     };
     let cached = json!({"source": "hub", "id": "org/name", "revision": commit});
     assert_eq!(find(&list().await, &cached), None, "it has no weights");
-    std::fs::write(snapshot.join("model.safetensors"), b"12345").unwrap();
+    let index =
+        json!({"weight_map": {"a": "1.safetensors", "b": "2.safetensors", "c": "2.safetensors"}});
+    std::fs::write(
+        snapshot.join("model.safetensors.index.json"),
+        index.to_string(),
+    )
+    .unwrap();
+    std::fs::write(snapshot.join("1.safetensors"), b"12").unwrap();
+    assert_eq!(find(&list().await, &cached), None, "it lacks a shard");
+    std::fs::write(snapshot.join("2.safetensors"), b"345").unwrap();
     let list = list().await;
     let found = find(&list, &cached).unwrap();
     assert_eq!(found["size_bytes"], 5);
