@@ -15,9 +15,6 @@ use crate::domain::task_info::TaskInfo;
 pub use crate::models::FoundModel;
 use crate::request::Defaults;
 
-/// Entries of a log that are read to find out about its attempt; a dozen for each attempt is usual.
-const LOG_LIMIT: u32 = 1000;
-
 /// A page of jobs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobPage {
@@ -89,8 +86,8 @@ impl Jobs {
         if job.attempt == 0 {
             return BTreeMap::new();
         }
-        let log = self.parts.store.list_events(job.id, 0, LOG_LIMIT).await;
-        let log = log.unwrap_or_else(|error| {
+        let log = self.parts.store.list_attempt_events(job.id, job.attempt);
+        let log = log.await.unwrap_or_else(|error| {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, job.id = %job.id, "cannot read the log of a job");
             Vec::new()

@@ -41,7 +41,7 @@ pub trait JobStore {
     /// Reads one job.
     fn lookup_job(&self, id: JobId) -> StoreFuture<'_, Option<Job>>;
 
-    /// Reads one job and its attempts, oldest first, as they were at one moment.
+    /// Reads one job and its newest attempts, oldest first, as they were at one moment.
     fn lookup_job_with_attempts(&self, id: JobId) -> StoreFuture<'_, Option<(Job, Vec<Attempt>)>>;
 
     /// Reads the result of a succeeded job.

@@ -21,7 +21,7 @@ use self::state::JobState;
 use super::id::JobId;
 use super::report::manifest::{FileEntry, JobReport, Sparsity};
 use super::report::results::{MeanResult, PerplexityResult, TaskResult, Warning};
-use super::spec::{JobSpec, JobType, PinnedCommit, StoredSpec};
+use super::spec::{JobSpec, JobType, PinnedCommit, SPEC_VERSION, StoredSpec};
 
 /// How many attempts may fail before their job does.
 pub const MAX_ATTEMPTS: u32 = 3;
@@ -98,6 +98,8 @@ pub struct Job {
     pub metadata: Metadata,
     /// What to do.
     pub spec: StoredSpec,
+    /// The version of the form that the spec is stored in.
+    pub spec_version: u32,
     /// Where it is in its life.
     pub state: JobState,
     /// What the running attempt does, or what the failed one did last.
@@ -154,6 +156,7 @@ impl Job {
             name: None,
             metadata: Metadata::new(),
             spec: StoredSpec::Known(spec),
+            spec_version: SPEC_VERSION,
             state: JobState::Queued,
             phase: None,
             progress: None,

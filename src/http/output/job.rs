@@ -94,7 +94,7 @@ pub(in crate::http) struct JobView {
     updated_at: Timestamp,
     /// Grows with every change but progress.
     version: u64,
-    /// Every attempt so far; not in lists.
+    /// Its attempts, the newest 50; not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     attempts: Option<Vec<Attempt>>,

@@ -45,6 +45,13 @@ pub(super) async fn filters_and_counts_agree(store: &TestStore) {
         .await,
         3
     );
+    let twice = JobFilter {
+        states: vec![JobState::Queued; 2],
+        types: vec![JobType::Prune; 2],
+        ..JobFilter::default()
+    };
+    let page = store.list_jobs(&twice, None, 2).await.unwrap();
+    assert_eq!(page.len(), 2, "each state takes its room once");
     assert_eq!(
         count(JobFilter {
             model: Some("a".to_owned()),

@@ -86,11 +86,18 @@ fn parts(filter: &JobFilter) -> Vec<(Option<JobState>, Option<JobType>)> {
         .collect()
 }
 
-fn one_by_one<T: Copy>(asked: &[T]) -> Vec<Option<T>> {
-    if asked.is_empty() {
-        return vec![None];
+/// Each once: a part that is read twice would take the room of others.
+fn one_by_one<T: Copy + PartialEq>(asked: &[T]) -> Vec<Option<T>> {
+    let mut words = Vec::new();
+    for word in asked.iter().copied().map(Some) {
+        if !words.contains(&word) {
+            words.push(word);
+        }
     }
-    asked.iter().copied().map(Some).collect()
+    if words.is_empty() {
+        words.push(None);
+    }
+    words
 }
 
 fn push_conditions(query: &mut QueryBuilder<Driver>, filter: &JobFilter, before: Option<&str>) {

@@ -16,7 +16,7 @@ use crate::domain::job::event::{Attempt, EventKind};
 use crate::domain::job::scheduling::{DeviceKind, Scheduling};
 use crate::domain::job::state::JobState;
 use crate::domain::job::{Job, JobFilter, Publication};
-use crate::domain::spec::{JobSpec, SPEC_VERSION, StoredSpec};
+use crate::domain::spec::{JobSpec, StoredSpec};
 use crate::store::{JobStatus, JobStore, StoreError, StoreFuture, failed};
 
 /// The columns that are read. By name: a newer version may add one while this one runs, and a statement that was prepared
@@ -196,7 +196,7 @@ pub(super) async fn insert(connection: &mut Connection, job: &Job) -> Result<(),
         .bind(scheduling.deadline_at.map(Timestamp::as_millisecond))
         .bind(job.queued_at.as_millisecond())
         .bind(job.traceparent.as_deref())
-        .bind(i64::from(SPEC_VERSION))
+        .bind(i64::from(job.spec_version))
         .bind(scheduling.disk_bytes.map(signed))
         .bind(to_json(&job.commits))
         .execute(&mut *connection)
@@ -233,15 +233,13 @@ pub(super) async fn with_attempts(
 /// Reads a row. What a newer version has written into columns that no change of the job depends on counts as nothing.
 pub(super) fn job(row: &Row) -> Result<Job, StoreError> {
     let (id, columns) = keyed(row)?;
+    let spec_version = columns.count("spec_version")?;
     Ok(Job {
         id,
         name: columns.get("name")?,
         metadata: columns.json("metadata").unwrap_or_default(),
-        spec: StoredSpec::read(
-            columns.get("type")?,
-            columns.count("spec_version")?,
-            columns.get("spec")?,
-        ),
+        spec: StoredSpec::read(columns.get("type")?, spec_version, columns.get("spec")?),
+        spec_version,
         state: columns.word("state")?,
         phase: columns.optional_word("phase").unwrap_or_default(),
         progress: columns.optional_json("progress").unwrap_or_default(),
