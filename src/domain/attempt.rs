@@ -146,4 +146,6 @@ pub enum Outage {
     Hub,
     /// This many bytes of disk.
     Disk(u64),
+    /// This many bytes of memory.
+    Memory(u64),
 }

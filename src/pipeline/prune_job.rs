@@ -40,6 +40,7 @@ pub fn prune_series(
     let demands = Demands {
         tokens: points.iter().any(|(plan, _)| plan.needs_tokens()),
         job: job.as_ref(),
+        memory_bytes: common.evaluation.memory_bytes,
     };
     let model = resolve(&common.model, &demands, &mut stopwatch, listener)?;
     let calibration = points

@@ -12,7 +12,7 @@ use super::{WorkerParts, WorkerSettings};
 use crate::artifacts::ArtifactError;
 use crate::domain::attempt::Outage;
 use crate::domain::job::Job;
-use crate::domain::job::attempt_end::AttemptEnd;
+use crate::domain::job::attempt_end::{AttemptEnd, Lacks};
 use crate::domain::job::failure::{AttemptFailure, JobError};
 use crate::domain::job::progress::Phase;
 use crate::domain::job::retry::{Budget, RetryPolicy};
@@ -102,12 +102,14 @@ impl Context {
         outage: Outage,
     ) -> AttemptEnd {
         let attempt = job.attempt;
-        let disk_bytes = match outage {
-            Outage::Hub => None,
-            Outage::Disk(bytes) => Some(bytes),
-        };
+        let mut lacks = Lacks::default();
+        match outage {
+            Outage::Hub => {}
+            Outage::Disk(bytes) => lacks.disk_bytes = Some(bytes),
+            Outage::Memory(bytes) => lacks.memory_bytes = Some(bytes),
+        }
         self.retry_policy()
-            .wait(JobError { failure, attempt }, disk_bytes)
+            .wait(JobError { failure, attempt }, lacks)
     }
 
     fn end_with(&self, job: &Job, error: JobError, crashed: bool) -> AttemptEnd {

@@ -83,7 +83,7 @@ pub fn run(_args: &Args) -> anyhow::Result<()> {
                 phase: speaker.phase,
                 retryable: code.retryable(),
             };
-            let outage = error.outage();
+            let outage = error.outage(&attempt.scratch);
             AttemptMessage::Failed { failure, outage }
         }
     };

@@ -49,7 +49,7 @@ struct ResourcesView {
 struct EstimateView {
     /// Bytes of memory; `null` = not known, it fits every worker.
     memory_bytes: Option<u64>,
-    /// Bytes of disk that it is thought to need; `null` = not known, it fits every worker.
+    /// Bytes of disk; `null` = not known, or nothing was missing in its last attempt: it fits every worker.
     disk_bytes: Option<u64>,
 }
 

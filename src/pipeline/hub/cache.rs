@@ -62,11 +62,33 @@ impl RepoCache {
         fs::write(path, commit)
     }
 
+    /// Notes which files a whole model of this commit consists of, for work without the hub: others fetch a part of them.
+    pub(super) fn write_names(&self, commit: &str, names: &[&str]) -> io::Result<()> {
+        fs::create_dir_all(self.own_dir())?;
+        fs::write(self.names_path(commit), serde_json::to_vec(names)?)
+    }
+
+    /// Whether every file that was noted of this commit is listed; `false` where none were.
+    pub(super) fn has_all_names(&self, commit: &str, listing: &Listing) -> bool {
+        let noted = fs::read(self.names_path(commit)).ok();
+        let names = noted.and_then(|text| serde_json::from_slice::<Vec<String>>(&text).ok());
+        names.is_some_and(|names| names.iter().all(|name| listing.get(name).is_some()))
+    }
+
+    fn names_path(&self, commit: &str) -> PathBuf {
+        self.own_dir().join(format!("{commit}.json"))
+    }
+
+    /// For files that no other tool of the cache knows.
+    fn own_dir(&self) -> PathBuf {
+        self.root.join(".locks").join(&self.folder)
+    }
+
     /// Waits until no other task or process fetches from this repository. Dropping the file lets the next one in.
     ///
     /// The library's own locks give up after ten seconds, and it starts a blob again that another one just finished.
     pub(super) async fn lock(&self) -> Result<File, HubError> {
-        let dir = self.root.join(".locks").join(&self.folder);
+        let dir = self.own_dir();
         let path = dir.join("secateur.lock");
         fs::create_dir_all(&dir).map_err(HubError::io(&dir))?;
         let file = File::create(&path).map_err(HubError::io(&path))?;
@@ -130,10 +152,12 @@ impl RepoCache {
 
     /// Whether the cache's disk knows symbolic links.
     pub(super) fn can_link(&self) -> bool {
-        let probe = self.root.join(".locks").join(&self.folder).join("link");
+        let probe = self.own_dir().join("link");
+        // A process that was killed after this left its own.
+        let is_there = |error: &io::Error| error.kind() == io::ErrorKind::AlreadyExists;
         let made = std::os::unix::fs::symlink("nothing", &probe);
         drop(fs::remove_file(&probe));
-        made.is_ok()
+        made.map_or_else(|error| is_there(&error), |()| true)
     }
 
     /// Compares a file of the snapshot with the listing.
@@ -206,4 +230,20 @@ fn remove_with_blob(pointer: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_link_of_a_killed_process_is_no_disk_without_links() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = RepoCache::new(root.path(), "models", "org", "tiny");
+        let left = cache.own_dir().join("link");
+        fs::create_dir_all(cache.own_dir()).unwrap();
+        std::os::unix::fs::symlink("nothing", &left).unwrap();
+        assert!(cache.can_link());
+        assert!(left.symlink_metadata().is_err());
+    }
 }

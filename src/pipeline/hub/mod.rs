@@ -82,12 +82,15 @@ impl HubModel {
         Ok(model)
     }
 
-    /// Goes on with a complete model of the cache while the hub is away.
+    /// Goes on with a model of the cache while the hub is away, if nothing is missing that was fetched with it before.
     fn resolve_without_hub(&mut self, revision: &str, error: HubError) -> Result<(), HubError> {
-        if error.outage().is_none() || self.resolve_in_cache(revision).is_err() {
+        if !error.is_outage() || self.resolve_in_cache(revision).is_err() {
             return Err(error);
         }
-        let commit = self.commit();
+        let (cache, commit) = (&self.repository.cache, self.commit());
+        if !cache.has_all_names(commit, &self.listing) {
+            return Err(error);
+        }
         tracing::warn!(%error, commit, "the hub is away, the model of the cache is used");
         self.repository.options.offline = true;
         Ok(())
@@ -209,11 +212,19 @@ impl HubModel {
                 error
             }
         })?;
-        Ok(FetchedModel {
+        let fetched = FetchedModel {
             dir: self.repository.snapshot_dir(),
             commit: self.repository.commit.clone(),
             files: self.repository.fetch_files(&needed, progress).await?,
-        })
+        };
+        if !self.repository.options.offline {
+            let names: Vec<_> = needed.iter().map(|file| file.name.as_str()).collect();
+            let noted = self.repository.cache.write_names(&fetched.commit, &names);
+            if let Err(error) = noted {
+                tracing::warn!(%error, "the files of the model are not noted for work without the hub");
+            }
+        }
+        Ok(fetched)
     }
 
     /// Bytes of the files that [`fetch`](Self::fetch) gets: of all, and of those that the cache lacks.

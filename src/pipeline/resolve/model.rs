@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::slice;
 
 use super::download;
-use crate::domain::ErrorCode;
 use crate::domain::job::progress::Phase;
 use crate::domain::spec::{JobSpec, PinnedCommit, memory};
 use crate::engine::ModelPlan;
@@ -31,8 +30,10 @@ pub struct ResolvedModel {
 pub(in crate::pipeline) struct Demands<'a> {
     /// Whether texts are made into tokens.
     pub(in crate::pipeline) tokens: bool,
-    /// The service's job, whose memory is thought to be this machine's.
+    /// The service's job.
     pub(in crate::pipeline) job: Option<&'a JobSpec>,
+    /// Bytes of memory that the worker has for it; `None` = not known.
+    pub(in crate::pipeline) memory_bytes: Option<u64>,
 }
 
 impl Demands<'_> {
@@ -54,11 +55,15 @@ impl Demands<'_> {
         let needed = self
             .job
             .and_then(|job| memory::estimate(job, slice::from_ref(plan)));
-        match needed.zip(machine::memory_bytes()) {
-            Some((needed, has)) if needed > has => Err(PipelineError::refused(
-                ErrorCode::InsufficientMemory,
-                format!("the job needs about {needed} bytes of memory, this machine has {has}"),
-            )),
+        let has = self.memory_bytes.or_else(machine::memory_bytes);
+        match needed.zip(has) {
+            Some((needed_bytes, has_bytes)) if needed_bytes > has_bytes => {
+                Err(PipelineError::Memory {
+                    needed_bytes,
+                    has_bytes,
+                    is_of_worker: self.memory_bytes.is_some(),
+                })
+            }
             _ => Ok(()),
         }
     }
@@ -130,9 +135,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use std::path::Path;
+
     use crate::domain::spec::EvaluateSpec;
 
     #[test]
+    use crate::domain::ErrorCode;
+    use crate::domain::attempt::Outage;
     fn a_model_that_no_memory_holds_is_refused_before_it_is_fetched() {
         let plan = |hidden: u32| {
             let config = json!({
@@ -152,6 +161,23 @@ mod tests {
         };
         demands.check_memory(&plan(64)).unwrap();
         let error = demands.check_memory(&plan(1 << 24)).unwrap_err();
+            memory_bytes: None,
         assert_eq!(error.code(), ErrorCode::InsufficientMemory, "{error}");
     }
 }
+        assert_eq!(
+            error.outage(Path::new("/")),
+            None,
+            "no worker would be left out"
+        );
+        let demands = Demands {
+            memory_bytes: Some(1 << 20),
+            ..demands
+        };
+        let error = demands.check_memory(&plan(64)).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InsufficientMemory, "{error}");
+        let outage = error.outage(Path::new("/"));
+        assert!(
+            matches!(outage, Some(Outage::Memory(needed)) if needed > 1 << 20),
+            "{outage:?}"
+        );

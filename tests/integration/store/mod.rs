@@ -28,7 +28,8 @@ use keys::{
 use leases::{
     a_heartbeat_moves_the_end_of_the_lease, a_lease_renewed_meanwhile_is_not_reaped,
     a_lost_lease_writes_nothing, an_attempt_given_back_does_not_count,
-    failures_and_crashes_are_counted_apart,
+    failures_and_crashes_are_counted_apart, of_many_attempts_the_newest_are_shown,
+    what_an_attempt_lacked_is_asked_of_the_next_worker,
 };
 use outbox::{
     a_disabled_webhook_is_told_nothing, a_message_is_sent_by_one_at_a_time,
@@ -104,6 +105,8 @@ on_both_databases!(TestStore::open:
     an_attempt_given_back_does_not_count,
     failures_and_crashes_are_counted_apart,
     the_manifest_appears_with_the_success_and_only_then,
+    what_an_attempt_lacked_is_asked_of_the_next_worker,
+    of_many_attempts_the_newest_are_shown,
     progress_is_kept_and_events_have_no_gaps,
     the_clock_of_the_submitter_does_not_count,
     a_clock_that_goes_back_keeps_no_job_waiting,
