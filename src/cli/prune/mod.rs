@@ -80,14 +80,15 @@ fn refinement() -> impl clap::builder::TypedValueParser<Value = RefinementId> {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let interrupt = Interrupt::listen()?;
+    // A dry run has nothing to put in order when it is stopped.
+    let interrupt = (!args.run.dry_run).then(Interrupt::listen).transpose()?;
     let points = points(&args.recipes()?, &args.patterns, &args.sparsities)?;
     let model = ModelArgument::find(&args.model, &args.revision)?;
     let plans = plans(args, &model, &points)?;
     use_threads(args.run.threads)?;
-    if args.run.dry_run {
+    let Some(interrupt) = interrupt else {
         return dry_run::of_series(&plans);
-    }
+    };
     if fs::symlink_metadata(&args.out).is_ok() {
         bail!("output_exists: {} exists already", args.out.display());
     }

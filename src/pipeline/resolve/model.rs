@@ -110,8 +110,10 @@ fn fetch(
 ) -> Result<ResolvedModel, PipelineError> {
     let runtime = download::runtime()?;
     let options = HubOptions::from_env();
-    let resolved = HubModel::resolve(id, commit.unwrap_or(revision), &options);
-    let hub_model = runtime.block_on(resolved)?;
+    let wanted = commit.unwrap_or(revision);
+    let hub_model = download::watched(&runtime, listener, async |_| {
+        HubModel::resolve(id, wanted, &options).await
+    })??;
     if commit.is_none() {
         listener.pinned(PinnedCommit {
             id: id.to_owned(),
@@ -119,7 +121,8 @@ fn fetch(
             commit: hub_model.commit().to_owned(),
         });
     }
-    let hub_model = runtime.block_on(demands.check(hub_model))?;
+    let hub_model =
+        download::watched(&runtime, listener, async |_| demands.check(hub_model).await)??;
     stopwatch.enter(Phase::Downloading, listener);
     let fetched = download::watched(&runtime, listener, async |tell| hub_model.fetch(tell).await)??;
     Ok(ResolvedModel {
@@ -132,16 +135,16 @@ fn fetch(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use serde_json::json;
 
     use super::*;
-    use std::path::Path;
-
+    use crate::domain::ErrorCode;
+    use crate::domain::attempt::Outage;
     use crate::domain::spec::EvaluateSpec;
 
     #[test]
-    use crate::domain::ErrorCode;
-    use crate::domain::attempt::Outage;
     fn a_model_that_no_memory_holds_is_refused_before_it_is_fetched() {
         let plan = |hidden: u32| {
             let config = json!({
@@ -158,13 +161,11 @@ mod tests {
         let demands = Demands {
             tokens: true,
             job: Some(&JobSpec::Evaluate(spec)),
+            memory_bytes: None,
         };
         demands.check_memory(&plan(64)).unwrap();
         let error = demands.check_memory(&plan(1 << 24)).unwrap_err();
-            memory_bytes: None,
         assert_eq!(error.code(), ErrorCode::InsufficientMemory, "{error}");
-    }
-}
         assert_eq!(
             error.outage(Path::new("/")),
             None,
@@ -181,3 +182,5 @@ mod tests {
             matches!(outage, Some(Outage::Memory(needed)) if needed > 1 << 20),
             "{outage:?}"
         );
+    }
+}
