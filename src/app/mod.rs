@@ -18,8 +18,8 @@ use crate::artifacts::{self, ArtifactStore};
 use crate::bundled;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
-    ConnectionLimits, RequestLimits, ServerConfig, StorageArgs, WORKER_LISTEN, WebhookArgs,
-    WorkerArgs,
+    ConnectionLimits, ListenArgs, RequestLimits, ServerConfig, StorageArgs, WORKER_LISTEN,
+    WebhookArgs, WorkerArgs,
 };
 use crate::datasets::DataRoots;
 use crate::domain::HubReach;
@@ -128,10 +128,16 @@ async fn launch(
     };
     let stop = CancellationToken::new();
     let defaults = Defaults::for_devices(&config.worker.devices);
-    let jobs = foundation.jobs(&config.storage, defaults, config.listen.max_queued)?;
+    let jobs = foundation.jobs(&config.storage, defaults, &config.listen)?;
     jobs.read_log(stop.clone()).await?;
     let deadlines = end_overdue(jobs.clone(), config.worker.sweep_seconds);
     tokio::spawn(stop.clone().run_until_cancelled_owned(deadlines));
+    if config.listen.retain_days > 0 {
+        let days = config.listen.retain_days;
+        tracing::info!(days, "jobs that are over are deleted after this time");
+        let deletions = delete_expired(jobs.clone(), config.worker.sweep_seconds);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(deletions));
+    }
     let (webhooks, dispatcher) = foundation.webhooks(&config.webhooks)?;
     let limits = server::within_system(config.listen.connection_limits);
     let held = config
@@ -188,6 +194,17 @@ async fn end_overdue(jobs: Jobs, every: Duration) {
     }
 }
 
+/// Deletes jobs when their retention is over.
+async fn delete_expired(jobs: Jobs, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        if let Err(error) = jobs.delete_expired().await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "cannot delete jobs whose retention is over");
+        }
+    }
+}
+
 /// Fails where attempts would fail for want of a device, unless another program runs them.
 fn check_devices(worker: &WorkerArgs) -> anyhow::Result<()> {
     if worker.program.is_some() {
@@ -217,7 +234,7 @@ pub async fn start_worker(
         let state = HttpState {
             held: Arc::new(Semaphore::new(0)),
             // It takes none.
-            jobs: foundation.jobs(storage, defaults, 0)?,
+            jobs: foundation.jobs(storage, defaults, &ListenArgs::default())?,
             webhooks,
             devices: worker.devices.clone().into(),
             hosts: Hosts::Unregistered,
@@ -330,7 +347,7 @@ impl Foundation {
         &self,
         storage: &StorageArgs,
         defaults: Defaults,
-        most_queued: u32,
+        listen: &ListenArgs,
     ) -> anyhow::Result<Jobs> {
         let hub = match &storage.hub {
             Some(hub) => hub.clone(),
@@ -357,8 +374,8 @@ impl Foundation {
             defaults,
             signals: self.signals.clone(),
             directories: storage.directories(),
-            most_queued,
-            retention: storage.retention(),
+            most_queued: listen.max_queued,
+            retention: listen.retention(),
         }))
     }
 
@@ -428,6 +445,5 @@ fn worker_settings(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result
         data_dir: storage.data_dir.clone().map(absolute).transpose()?,
         bundled_dir: absolute(storage.bundled())?,
         scores_dir: absolute(storage.scores())?,
-        retention: storage.retention(),
     })
 }

@@ -44,6 +44,15 @@ pub struct ListenArgs {
     )]
     pub max_queued: u32,
 
+    /// Days after which a job that is over is deleted, with its log and its artifact, unless it is kept; 0 = never
+    #[arg(
+        long,
+        value_name = "DAYS",
+        env = "SECATEUR_RETAIN_DAYS",
+        default_value_t = 90
+    )]
+    pub retain_days: u32,
+
     /// Serve the API only; other processes run the jobs
     #[arg(long, env = "SECATEUR_NO_WORKER")]
     pub no_worker: bool,
@@ -111,5 +120,11 @@ impl ListenArgs {
              submit, cancel and download; listen on 127.0.0.1, or accept that with --insecure-no-auth",
             self.listen
         ))
+    }
+
+    /// How long a job that is over is retained; `None` = for ever.
+    pub fn retention(&self) -> Option<Duration> {
+        let days = u64::from(self.retain_days);
+        (days > 0).then(|| Duration::from_hours(24 * days))
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::iter;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 
@@ -53,15 +52,6 @@ pub struct StorageArgs {
     #[arg(long, value_name = "DIR", env = "SECATEUR_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
 
-    /// Days after which a job that is over is deleted, with its log and its artifact, unless it is kept; 0 = never
-    #[arg(
-        long,
-        value_name = "DAYS",
-        env = "SECATEUR_RETAIN_DAYS",
-        default_value_t = 90
-    )]
-    pub retain_days: u32,
-
     /// Whether data sets may come from the hub; as `HF_HUB_OFFLINE` says unless set
     #[arg(skip)]
     pub hub: Option<HubReach>,
@@ -78,12 +68,6 @@ impl StorageArgs {
     pub fn artifacts(&self) -> ArtifactPlace {
         let default = || ArtifactPlace::Folder(self.home.join(ARTIFACTS));
         self.artifacts.clone().unwrap_or_else(default)
-    }
-
-    /// How long a job that is over is retained; `None` = for ever.
-    pub fn retention(&self) -> Option<Duration> {
-        let days = u64::from(self.retain_days);
-        (days > 0).then(|| Duration::from_hours(24 * days))
     }
 
     /// Every directory that jobs are written to, by its use.

@@ -35,7 +35,6 @@ pub(super) async fn context(home: &Path) -> Context {
         data_dir: None,
         bundled_dir: home.join("bundled"),
         scores_dir: home.join("scores"),
-        retention: None,
     };
     let url = DatabaseUrl::file(&home.join("test.db"));
     let parts = WorkerParts {

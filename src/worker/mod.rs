@@ -20,7 +20,6 @@ mod sweep;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast};
 
@@ -53,8 +52,6 @@ pub struct WorkerSettings {
     pub bundled_dir: PathBuf,
     /// The scores of models, shared by all attempts.
     pub scores_dir: PathBuf,
-    /// How long a job that is over is retained; `None` = for ever.
-    pub retention: Option<Duration>,
 }
 
 /// What the pool works with.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::columns::{Columns, milliseconds, readable, to_json};
+use super::columns::{Columns, keyed, milliseconds, readable, to_json};
 use super::jobs::job_columns;
 use super::{Connection, Connections, Database, Reading, Row, Writing, attempts, events, jobs};
 use crate::domain::job::event::EventKind;
@@ -56,7 +56,10 @@ const SET_KEPT: &str =
     "update jobs set kept = $2, updated_at = $3, version = version + 1 where id = $1";
 
 const LIST_EXPIRED: &str = "\
-select id from jobs where finished_at is not null and finished_at < $1 and not kept order by finished_at limit 100";
+select id, version from jobs where finished_at is not null and finished_at < $1 and not kept and not exists ( \
+select 1 from job_sources join jobs as user_job on user_job.id = job_sources.job_id \
+where job_sources.source_id = jobs.id and user_job.state in ('queued', 'running', 'pausing', 'paused', 'cancelling')) \
+order by finished_at limit 100";
 
 const LIST_OVERDUE: &str = "\
 select id from jobs where deadline_at <= $1 and state in ('queued', 'paused') order by id limit 20";
@@ -120,7 +123,7 @@ impl JobActions for Database {
         })
     }
 
-    fn list_expired(&self, age: Duration) -> StoreFuture<'_, Vec<JobId>> {
+    fn list_expired(&self, age: Duration) -> StoreFuture<'_, Vec<(JobId, u64)>> {
         Connections::bounded(async move {
             let mut reading = Reading::begin(self).await?;
             let rows = sqlx::query(LIST_EXPIRED)
@@ -129,7 +132,10 @@ impl JobActions for Database {
                 .await
                 .map_err(failed("list jobs to delete"))?;
             reading.end().await?;
-            Ok(readable(&rows, |row| Columns::new(row, "jobs").word("id")))
+            Ok(readable(&rows, |row| {
+                let (id, columns) = keyed(row)?;
+                Ok((id, columns.count("version")?))
+            }))
         })
     }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use secateur::clock::ManualClock;
 use serde_json::{Value, json};
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::support::test_app::TestApp;
 
@@ -31,7 +33,7 @@ async fn a_job_that_is_over_is_deleted_after_its_retention_unless_it_is_kept() {
     let clock = Arc::new(ManualClock::new("2026-11-27T10:00:00Z".parse().unwrap()));
     let home = Arc::new(tempfile::tempdir().unwrap());
     let app = TestApp::start(home, Arc::<ManualClock>::clone(&clock), |config| {
-        config.storage.retain_days = 30;
+        config.listen.retain_days = 30;
     })
     .await;
     let (old, kept) = (succeeded(&app).await, succeeded(&app).await);
@@ -56,4 +58,21 @@ async fn a_job_that_is_over_is_deleted_after_its_retention_unless_it_is_kept() {
     let job = ask(&app, &kept, "unkeep").await;
     assert_eq!(job["kept"], false);
     app.until_gone(&kept).await;
+}
+
+#[tokio::test]
+async fn a_damaged_job_keeps_no_other_past_its_retention() {
+    let clock = Arc::new(ManualClock::new("2026-11-27T10:00:00Z".parse().unwrap()));
+    let home = Arc::new(tempfile::tempdir().unwrap());
+    let app = TestApp::start(home, Arc::<ManualClock>::clone(&clock), |_| {}).await;
+    let damaged = succeeded(&app).await;
+    clock.advance(DAY);
+    let next = succeeded(&app).await;
+    let file = SqliteConnectOptions::new().filename(app.home().join("secateur.db"));
+    let mut database = file.connect().await.unwrap();
+    let damage = sqlx::query("update jobs set queued_at = $1 where id = $2");
+    let damage = damage.bind(i64::MAX).bind(&damaged);
+    damage.execute(&mut database).await.unwrap();
+    clock.advance(91 * DAY);
+    app.until_gone(&next).await;
 }

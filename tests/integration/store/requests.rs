@@ -163,6 +163,31 @@ pub(super) async fn an_artifact_that_a_job_works_on_is_not_deleted(store: &TestS
     assert!(matches!(delete().await, Some(Requested::Done(..))));
 }
 
+pub(super) async fn what_is_over_for_long_is_found_unless_it_is_kept_or_in_use(store: &TestStore) {
+    let source = insert(store, 0).await;
+    let lease = claim(store, "a", 1).await.unwrap();
+    finish_at(store, &lease, &succeeded(1), 2).await;
+    let user = evaluation_of(source, at(3));
+    store.at(3).insert_job(&user).await.unwrap();
+    let other = insert(store, 4).await;
+    ask(store, other, Action::Cancel, 5).await;
+    let found = async || {
+        let found = store.at(100).list_expired(Duration::from_secs(90));
+        let found = found.await.unwrap().into_iter();
+        found.map(|(id, _)| id).collect::<Vec<_>>()
+    };
+    assert_eq!(found().await, [other]);
+    ask(store, user.id, Action::Cancel, 6).await;
+    assert_eq!(found().await, [source, other, user.id]);
+    // Whoever found it before that changes nothing any more.
+    let version = job(store, other).await.version;
+    let kept = store.set_kept(other, true, None).await.unwrap();
+    assert!(matches!(kept, Some(Requested::Done(..))), "{kept:?}");
+    assert_eq!(found().await, [source, user.id]);
+    let deleted = store.request(other, Action::Delete, Some(version));
+    assert_eq!(deleted.await.unwrap(), Some(Requested::Stale(version + 1)));
+}
+
 pub(super) async fn no_job_works_on_an_artifact_that_is_deleted_meanwhile(store: &TestStore) {
     for _ in 0..20 {
         let source = insert(store, 0).await;
