@@ -21,7 +21,7 @@ use crate::engine::MethodId;
 use crate::http::HttpState;
 use crate::http::input::body::JsonBody;
 use crate::http::input::body_schema::JobBody;
-use crate::http::input::conditional::{is_unchanged, job_tag};
+use crate::http::input::conditional::{has_seen_version, is_unchanged, job_tag};
 use crate::http::input::idempotency::OptionalKey;
 use crate::http::input::path::JobPath;
 use crate::http::input::preferences;
@@ -232,7 +232,11 @@ pub(super) async fn get_job(
     if let Some(wait) = preferences::wait(&headers) {
         let has_seen_one = headers.contains_key(header::IF_NONE_MATCH);
         let job = state.jobs.get(id).await?;
-        let is_as_wanted = |job: &Job| job.state.is_terminal() || (has_seen_one && !is_seen(job));
+        // Progress alone is nothing to wake a client for.
+        let is_as_wanted = |job: &Job| {
+            let is_new = has_seen_one && !has_seen_version(&headers, job.version);
+            job.state.is_terminal() || is_new
+        };
         granted = Some(waiting::hold(&state, job, wait, is_as_wanted).await);
     }
     let (job, attempts) = state.jobs.get_with_attempts(id).await?;

@@ -129,6 +129,47 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
     assert_eq!(found, accepted.json());
 }
 
+/// The names of all fields, and of those within; of a list those of its first entry.
+fn fields(value: &Value) -> Value {
+    match value {
+        Value::Object(object) => {
+            let entries = object.iter();
+            entries
+                .map(|(name, value)| (name.clone(), fields(value)))
+                .collect()
+        }
+        Value::Array(list) => list.first().map_or(Value::Null, fields),
+        _ => Value::Null,
+    }
+}
+
+#[tokio::test]
+async fn the_jobs_of_the_documentation_have_the_fields_of_a_job() {
+    let app = TestApp::api().await;
+    let body = json!({"model": "demo", "sparsity": 0.5, "pattern": "unstructured"});
+    let job = app.post("/v1/jobs", &body).await.json();
+    let overview = include_str!("../../../docs/API.md");
+    let (_, block) = overview.split_once("```json\n").unwrap();
+    let shown: Value = serde_json::from_str(block.split_once("```").unwrap().0).unwrap();
+    assert_eq!(fields(&shown), fields(&job));
+    for part in ["calibration", "evaluation", "method", "estimated_start_at"] {
+        assert_eq!(shown[part], job[part], "{part}");
+    }
+    let shares = |job: &Value| {
+        let phases = job["progress"]["phases"].as_array().unwrap().iter();
+        let share = |phase: &Value| (100.0 * phase["expected_share"].as_f64().unwrap()).round();
+        phases
+            .map(|phase| (phase["phase"].to_string(), share(phase)))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(shares(&shown), shares(&job));
+    let document = app.get("/openapi.json").await.json();
+    let mut example = document["components"]["schemas"]["Job"]["examples"][0].clone();
+    // The model of the hub has a revision as well.
+    example["model"].as_object_mut().unwrap().remove("revision");
+    assert_eq!(fields(&example), fields(&job));
+}
+
 #[tokio::test]
 async fn every_job_route_is_served_without_the_version_too() {
     let app = TestApp::api().await;
