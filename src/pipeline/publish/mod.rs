@@ -89,7 +89,7 @@ pub(super) fn weight_files(
 }
 
 /// SHA-256 over names and digests of weight files, in the order of their names.
-fn weights_digest(files: &[FileEntry]) -> String {
+pub(crate) fn weights_digest(files: &[FileEntry]) -> String {
     let mut digest = Sha256::new();
     for file in files
         .iter()
