@@ -1,17 +1,19 @@
 //! The block loop: observe, prune, forward again.
 
+use std::thread::{self, Scope};
+
 use candle_core::Tensor;
 
 use super::checkpoint::{PrunedCopy, Weights};
 use super::error::{EngineError, Result};
-use super::model::{BlockContext, Decoder, LinearId, LinearSpec};
+use super::model::{Block, BlockContext, Decoder, LinearId, LinearSpec};
 use super::observe::{BlockPass, PruneMeter, embedded};
 use super::observer::{Observer, PassProgress};
 use super::ops::TokenLayout;
 use super::pattern::Goal;
 use super::recipe::{LinearOutcome, Pruned, Recipe};
-use super::resume::{Loaded, Recorder, ResumeState};
-use super::statistic::InputStatistics;
+use super::resume::{Loaded, ResumeState, Saver, Snapshot};
+use super::statistic::{BlockStatistics, InputStatistics};
 use super::windows::TokenWindows;
 
 /// What to prune by.
@@ -46,7 +48,7 @@ pub fn prune(
         options,
     };
     let outcomes = if options.recipe.needs_calibration() {
-        pass.with_calibration(observer)?
+        thread::scope(|threads| pass.with_calibration(threads, observer))?
     } else {
         pass.without_calibration(observer)?;
         Vec::new()
@@ -62,7 +64,11 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn with_calibration(&self, observer: &mut dyn Observer) -> Result<Vec<LinearOutcome>> {
+    fn with_calibration<'scope>(
+        &'scope self,
+        threads: &'scope Scope<'scope, '_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<LinearOutcome>> {
         let (decoder, recipe) = (self.decoder, self.options.recipe);
         let windows = self.options.windows.ok_or_else(|| {
             EngineError::InvalidWindows(format!("{recipe} needs calibration windows"))
@@ -78,13 +84,15 @@ impl Pass<'_> {
             mut batches,
             first,
             mut outcomes,
-            mut recorder,
+            changes,
         } = self.start(windows, observer)?;
+        let state = self.options.resume_state;
+        let mut saver =
+            state.map(|state| Saver::new(threads, state, decoder, self.target, changes));
         let mut meter = PruneMeter::new(windows, blocks, first);
         for index in first..blocks {
             let is_last = index + 1 == blocks;
             let mut block = decoder.block(index)?;
-            let plan = block.plan();
             let mut pass = BlockPass {
                 context: &context,
                 n_windows: windows.len(),
@@ -93,25 +101,19 @@ impl Pass<'_> {
             };
             let seen = pass.observe(&block, &batches, &needs)?;
             pass.observer.observed(index, &seen);
-            if let Some(recorder) = recorder.as_mut().filter(|_| !is_last) {
-                recorder.begin_block(index)?;
-            }
-            for (id, linear) in plan.linears.iter().enumerate() {
-                let weights = block.weights(LinearId(id))?;
-                let pruned = self.prune_linear(linear, weights, seen.of(linear.input))?;
-                if let Some(recorder) = &mut recorder {
-                    recorder.add(&pruned.mask, &pruned.weights)?;
-                }
-                outcomes.extend(pruned.outcome);
-                block.replace(LinearId(id), pruned.weights)?;
+            outcomes.extend(self.prune_block(&mut block, &seen)?);
+            if let Some(saver) = &mut saver {
+                saver.finish(pass.observer)?;
             }
             if !is_last {
                 pass.forward(&block, &mut batches)?;
                 drop(block);
-                self.save(index + 1, &batches, &outcomes, recorder.as_mut(), observer)?;
-                if observer.should_pause() {
-                    return Err(EngineError::Stopped);
-                }
+                let snapshot = Snapshot {
+                    next_block: index + 1,
+                    batches: &batches,
+                    outcomes: &outcomes,
+                };
+                save_or_pause(saver.as_mut(), &snapshot, observer)?;
             }
             meter.block_done(index, observer);
         }
@@ -139,7 +141,7 @@ impl Pass<'_> {
     }
 
     /// What was saved, or the first block's inputs.
-    fn start(&self, windows: &TokenWindows, observer: &mut dyn Observer) -> Result<Start<'_>> {
+    fn start(&self, windows: &TokenWindows, observer: &mut dyn Observer) -> Result<Start> {
         let hidden = self.decoder.plan().hidden;
         let lengths = windows.batches().map(|ids| ids.len() * hidden);
         let state = self.options.resume_state;
@@ -150,12 +152,11 @@ impl Pass<'_> {
             batches,
         }) = state.and_then(|state| state.load(lengths))
         else {
-            let recorder = state.and_then(|state| state.recorder(0, Vec::new()));
             return Ok(Start {
                 batches: embedded(self.decoder, windows)?,
                 first: 0,
                 outcomes: Vec::new(),
-                recorder,
+                changes: Vec::new(),
             });
         };
         observer.resumed(next_block, self.decoder.plan().blocks.len());
@@ -168,27 +169,24 @@ impl Pass<'_> {
             batches: tensors.collect::<candle_core::Result<_>>()?,
             first: next_block,
             outcomes,
-            recorder: state.and_then(|state| state.recorder(next_block, changes)),
+            changes,
         })
     }
 
-    fn save(
+    /// Prunes the linears of a block. Returns the outcomes of those that have one.
+    fn prune_block(
         &self,
-        next_block: usize,
-        batches: &[Tensor],
-        outcomes: &[LinearOutcome],
-        recorder: Option<&mut Recorder<'_>>,
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
-        let Some(state) = self.options.resume_state else {
-            return Ok(());
-        };
-        self.target.sync()?;
-        let changes = recorder.map(Recorder::end_block).transpose()?;
-        if let Some(saved) = state.save(next_block, batches, outcomes, changes)? {
-            observer.saved(saved);
+        block: &mut Block<'_>,
+        seen: &BlockStatistics,
+    ) -> Result<Vec<LinearOutcome>> {
+        let mut outcomes = Vec::new();
+        for (id, linear) in block.plan().linears.iter().enumerate() {
+            let weights = block.weights(LinearId(id))?;
+            let pruned = self.prune_linear(linear, weights, seen.of(linear.input))?;
+            outcomes.extend(pruned.outcome);
+            block.replace(LinearId(id), pruned.weights)?;
         }
-        Ok(())
+        Ok(outcomes)
     }
 
     /// Prunes a linear's weights in the file's own dtype, and writes them.
@@ -207,13 +205,32 @@ impl Pass<'_> {
     }
 }
 
+/// Saves the state where it is due or needed, and ends the pass where it shall pause.
+fn save_or_pause(
+    saver: Option<&mut Saver<'_, '_>>,
+    snapshot: &Snapshot<'_>,
+    observer: &mut dyn Observer,
+) -> Result<()> {
+    let is_pausing = observer.should_pause();
+    if let Some(saver) = saver {
+        let is_awaited = is_pausing || observer.needs_state(snapshot.next_block);
+        saver.block_done(snapshot, is_awaited, observer)?;
+    }
+    if is_pausing {
+        Err(EngineError::Stopped)
+    } else {
+        Ok(())
+    }
+}
+
 /// What a pass begins or goes on with.
-struct Start<'a> {
+struct Start {
     /// Inputs of the next block.
     batches: Vec<Tensor>,
     /// Its number.
     first: usize,
     /// Of the linears before it.
     outcomes: Vec<LinearOutcome>,
-    recorder: Option<Recorder<'a>>,
+    /// Digests of what was kept of the changes of the blocks before it.
+    changes: Vec<String>,
 }

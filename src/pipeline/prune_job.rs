@@ -1,7 +1,7 @@
 //! A job of the type `prune`: resolve → calibrate → prune → evaluate → publish.
 
 use super::plan::Plan;
-use super::prune::prune_into;
+use super::prune::{prune_into, report};
 use super::resolve::{Demands, fetch, resolve};
 use super::stopwatch::Stopwatch;
 use super::{Listener, PipelineError, Workspace, calibrate, evaluation, publish, warnings};
@@ -73,11 +73,17 @@ pub fn prune_series(
         let record = calibration.map(|c| &c.record);
         let fingerprint = publish::fingerprint(&provenance, decoder.plan(), plan, record);
         let windows = calibration.map(|c| &c.windows);
+        let outcomes = prune_into(&decoder, plan, workspace, &fingerprint, windows, listener)?;
+        let artifact = &workspace.artifact;
+        let (linears, weights) = rayon::join(
+            || report(artifact, decoder.plan(), &outcomes),
+            || publish::weight_files(artifact, &provenance),
+        );
         pruned.push(PrunedModel {
             provenance: provenance.clone(),
             calibration: calibration.map(|c| c.record.clone()),
-            linears: prune_into(&decoder, plan, workspace, &fingerprint, windows, listener)?,
-            weights: publish::weight_files(&workspace.artifact, &provenance)?,
+            linears: linears?,
+            weights: weights?,
             results: Results::default(),
         });
     }

@@ -256,7 +256,11 @@ impl Listener for Speaker {
     }
 
     fn block_done(&mut self, blocks: usize) {
-        self.gates.pass(&format!("block-{blocks}"));
+        self.gates.pass(&gate::of_block(blocks));
+    }
+
+    fn needs_state(&self, blocks: usize) -> bool {
+        self.gates.stands_at(&gate::of_block(blocks))
     }
 
     fn should_pause(&self) -> bool {

@@ -329,7 +329,7 @@ impl<'c> Supervisor<'c> {
         }
     }
 
-    /// Whether the phase saves a resume state; pruning does after each block.
+    /// Whether the phase saves a resume state; pruning does between blocks.
     fn saves_resume_state(&self) -> bool {
         matches!(self.phase, Some((Phase::Pruning, _)))
     }
