@@ -52,10 +52,21 @@ metric_table! {
     REQUEST_SECONDS = histogram (REQUEST_BUCKETS) "http_server_request_duration_seconds", "Duration of requests, by method, route and status.";
     SSE_CLIENTS = gauge "secateur_sse_clients", "Open streams of events.";
     STORE_FREE_BYTES = gauge "secateur_store_free_bytes", "Free space where jobs are written, by directory.";
+    STORE_USED_BYTES = gauge "secateur_store_used_bytes", "Bytes that the worker's machine holds for jobs, by kind.";
     WEBHOOK_DELIVERIES = counter "secateur_webhook_deliveries_total", "Webhook messages that were sent, by outcome.";
     WEBHOOK_OUTBOX_DEPTH = gauge "secateur_webhook_outbox_depth", "Webhook messages that are still to be sent.";
     WORKER_HEARTBEAT_AGE_SECONDS = gauge "secateur_worker_heartbeat_age_seconds", "Age of the oldest heartbeat of a worker.";
 }
+
+/// The gauges of the database, which one process exports for all.
+pub const SHARED: &[&str] = &[
+    ARTIFACT_STORE_BYTES,
+    DEVICE_MEMORY_BYTES,
+    JOBS,
+    QUEUE_OLDEST_AGE_SECONDS,
+    WEBHOOK_OUTBOX_DEPTH,
+    WORKER_HEARTBEAT_AGE_SECONDS,
+];
 
 /// The labels of the counters whose values are known beforehand: a rate needs a series that begins at zero.
 const KNOWN_SERIES: &[(&str, &[(&str, &str)])] = &[

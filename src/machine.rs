@@ -1,4 +1,4 @@
-//! The machine: its name, its memory, the free space of its file systems, and private directories.
+//! The machine: its name, its memory, the space that is free and used, and private directories.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -59,6 +59,26 @@ pub fn free_bytes(dir: &Path) -> io::Result<u64> {
         }
     }
     Err(io::ErrorKind::NotFound.into())
+}
+
+/// Bytes of all files below `dir`, links left out. 0 where it does not exist; what goes meanwhile is not counted.
+pub fn used_bytes(dir: &Path) -> io::Result<u64> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
+    let mut bytes = 0;
+    for entry in entries {
+        let entry = entry?;
+        match entry.metadata() {
+            Ok(found) if found.is_dir() => bytes += used_bytes(&entry.path())?,
+            Ok(found) if found.is_file() => bytes += found.len(),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]

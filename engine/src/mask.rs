@@ -22,6 +22,28 @@ impl Mask {
         }
     }
 
+    /// Of weights as a mask leaves them: every `+0` becomes zero, which changes no bit of those that were so before.
+    pub(crate) fn of_zeros(weights: &Weights, d_out: usize, d_in: usize) -> Self {
+        let mut mask = Self::none(d_out, d_in);
+        match weights {
+            Weights::F32(values) => mask.set_where(values, |value| value.to_bits() == 0),
+            Weights::F16(values) => mask.set_where(values, |value| value.to_bits() == 0),
+            Weights::Bf16(values) => mask.set_where(values, |value| value.to_bits() == 0),
+        }
+        mask
+    }
+
+    fn set_where<T: Copy>(&mut self, values: &[T], is_zero: impl Fn(T) -> bool) {
+        let words_per_row = self.words_per_row();
+        let rows = self.words.chunks_exact_mut(words_per_row);
+        for (words, row) in rows.zip(values.chunks_exact(self.d_in)) {
+            for (word, values) in words.iter_mut().zip(row.chunks(64)) {
+                let bits = values.iter().enumerate();
+                *word = bits.fold(0, |word, (i, &value)| word | u64::from(is_zero(value)) << i);
+            }
+        }
+    }
+
     /// Bytes of a mask of this shape.
     pub(crate) fn bytes_of(d_out: usize, d_in: usize) -> u64 {
         (d_out * d_in.div_ceil(64) * size_of::<u64>()) as u64
@@ -123,4 +145,34 @@ impl Zero for f16 {
 
 impl Zero for bf16 {
     const ZERO: Self = Self::ZERO;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_found_in_masked_weights_makes_the_same_weights_again() {
+        let (d_out, d_in) = (3, 70);
+        let value = |i: usize| match i % 5 {
+            0 => 0.0,
+            1 => -0.0,
+            _ => i as f32,
+        };
+        let dense: Vec<f32> = (0..d_out * d_in).map(value).collect();
+        let narrow = dense.iter().map(|&value| bf16::from_f32(value)).collect();
+        let half = dense.iter().map(|&value| f16::from_f32(value)).collect();
+        for dense in [
+            Weights::F32(dense),
+            Weights::F16(half),
+            Weights::Bf16(narrow),
+        ] {
+            let mut mask = Mask::none(d_out, d_in);
+            mask.words = vec![0x0123_4567_89ab_cdef, 0x2a, 0, 0x15, u64::MAX, 0];
+            let (mut masked, mut again) = (dense.clone(), dense);
+            mask.apply(&mut masked);
+            Mask::of_zeros(&masked, d_out, d_in).apply(&mut again);
+            assert!(again.as_bytes() == masked.as_bytes());
+        }
+    }
 }

@@ -27,11 +27,16 @@ pub trait Observer {
     /// Called when a block was observed on all windows.
     fn observed(&mut self, _block: usize, _seen: &BlockStatistics) {}
 
-    /// Called when a block is done and its state is saved; `blocks` are done.
+    /// Called when a block is done; `blocks` are done.
     fn block_done(&mut self, _blocks: usize) {}
 
-    /// Asked when a block is done and its state is saved; true ends the pass in the same way.
+    /// Asked when a block is done; true ends the pass when the state is saved, as a stop would.
     fn should_pause(&self) -> bool {
+        false
+    }
+
+    /// Asked when a block is done; true has the state saved before the pass goes on. `blocks` are done.
+    fn needs_state(&self, _blocks: usize) -> bool {
         false
     }
 

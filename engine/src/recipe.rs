@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use crate::algebra::layer_error;
 use crate::checkpoint::Weights;
 use crate::error::{EngineError, Result};
-use crate::mask::Mask;
 use crate::method::{Chosen, MethodId};
 use crate::model::{BlockPlan, LinearSpec};
 use crate::pattern::Goal;
@@ -39,7 +38,6 @@ pub struct Contradiction {
 
 /// A linear after a recipe.
 pub(crate) struct Pruned {
-    pub(crate) mask: Mask,
     pub(crate) weights: Weights,
     /// Where the Gram matrix of the input is known.
     pub(crate) outcome: Option<LinearOutcome>,
@@ -208,11 +206,7 @@ impl Recipe {
                 place: linear.name.clone(),
             });
         }
-        Ok(Pruned {
-            mask,
-            weights,
-            outcome,
-        })
+        Ok(Pruned { weights, outcome })
     }
 }
 

@@ -4,6 +4,7 @@
 mod pairing;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use crate::artifacts::{self, ArtifactStore};
 use crate::bundled;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
-    ConnectionLimits, RequestLimits, ServerConfig, StorageArgs, WORKER_LISTEN, WebhookArgs,
-    WorkerArgs,
+    ConnectionLimits, ListenArgs, RequestLimits, ServerConfig, StorageArgs, WORKER_LISTEN,
+    WebhookArgs, WorkerArgs,
 };
 use crate::datasets::DataRoots;
 use crate::domain::HubReach;
@@ -28,7 +29,7 @@ use crate::jobs::{Jobs, JobsParts, Signals};
 use crate::machine;
 use crate::models::ModelLibrary;
 use crate::pipeline::DeviceName;
-use crate::pipeline::hub::HubOptions;
+use crate::pipeline::hub::{HubLook, HubOptions};
 use crate::request::Defaults;
 use crate::server;
 use crate::store::{self, Store, Time};
@@ -41,6 +42,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// How long the database may take to close: one that is away must not keep the process.
 const CLOSE: Duration = Duration::from_secs(10);
+
+/// How soon a hub that does not answer a submission is looked for.
+const SOON: Duration = Duration::from_millis(200);
 
 /// Requested actions in the channel; a slot further behind reads the database.
 const ASKED_BACKLOG: usize = 64;
@@ -63,6 +67,7 @@ pub struct RunningApp {
     /// The address, with the real port if 0 was requested.
     pub addr: SocketAddr,
     store: Arc<dyn Store>,
+    jobs: Jobs,
     pool: Option<WorkerPool>,
     stop: CancellationToken,
     dispatcher: JoinHandle<()>,
@@ -128,10 +133,16 @@ async fn launch(
     };
     let stop = CancellationToken::new();
     let defaults = Defaults::for_devices(&config.worker.devices);
-    let jobs = foundation.jobs(&config.storage, defaults, config.listen.max_queued)?;
+    let jobs = foundation.jobs(&config.storage, defaults, &config.listen)?;
     jobs.read_log(stop.clone()).await?;
     let deadlines = end_overdue(jobs.clone(), config.worker.sweep_seconds);
     tokio::spawn(stop.clone().run_until_cancelled_owned(deadlines));
+    if config.storage.retain_days > 0 {
+        let days = config.storage.retain_days;
+        tracing::info!(days, "jobs that are over are deleted after this time");
+        let deletions = delete_expired(jobs.clone(), config.worker.sweep_seconds);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(deletions));
+    }
     let (webhooks, dispatcher) = foundation.webhooks(&config.webhooks)?;
     let limits = server::within_system(config.listen.connection_limits);
     let held = config
@@ -141,7 +152,7 @@ async fn launch(
         .min(limits.connections / 2);
     let router = http::router(HttpState {
         held: Arc::new(Semaphore::new(held)),
-        jobs,
+        jobs: jobs.clone(),
         webhooks,
         devices: devices.into(),
         hosts: match config.listen.hosts {
@@ -162,6 +173,7 @@ async fn launch(
     Ok(RunningApp {
         addr,
         store: foundation.store,
+        jobs,
         pool,
         stop,
         dispatcher,
@@ -184,6 +196,17 @@ async fn end_overdue(jobs: Jobs, every: Duration) {
         if let Err(error) = jobs.end_overdue().await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "cannot find jobs past their deadline");
+        }
+    }
+}
+
+/// Deletes jobs when their retention is over.
+async fn delete_expired(jobs: Jobs, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        if let Err(error) = jobs.delete_expired().await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "cannot delete jobs whose retention is over");
         }
     }
 }
@@ -217,7 +240,7 @@ pub async fn start_worker(
         let state = HttpState {
             held: Arc::new(Semaphore::new(0)),
             // It takes none.
-            jobs: foundation.jobs(storage, defaults, 0)?,
+            jobs: foundation.jobs(storage, defaults, &ListenArgs::default())?,
             webhooks,
             devices: worker.devices.clone().into(),
             hosts: Hosts::Unregistered,
@@ -269,7 +292,8 @@ impl RunningApp {
                 pool.stop().await;
             }
         };
-        match tokio::join!(requests, attempts).0 {
+        let leave = tokio::time::timeout(DRAIN, self.jobs.leave_shared_gauges());
+        match tokio::join!(requests, attempts, leave).0 {
             Ok(ended) => ended.context("the server panicked")?,
             Err(_elapsed) => server.abort(),
         }
@@ -330,23 +354,22 @@ impl Foundation {
         &self,
         storage: &StorageArgs,
         defaults: Defaults,
-        most_queued: u32,
+        listen: &ListenArgs,
     ) -> anyhow::Result<Jobs> {
-        let hub = match &storage.hub {
-            Some(hub) => hub.clone(),
-            None => HubOptions::from_env().reach()?,
-        };
-        let hub_cache = match &hub {
-            HubReach::Offline { cache_dir } => cache_dir.clone(),
-            HubReach::Online => HubOptions::from_env().cache_in_use()?,
+        let hub = hub_reach(storage)?;
+        let options = HubOptions {
+            offline: matches!(hub, HubReach::Offline { .. }),
+            first_look: SOON,
+            ..HubOptions::from_env()
         };
         Ok(Jobs::new(JobsParts {
+            hub: Arc::new(HubLook::new(options, listen.hub_check_seconds)),
             store: self.store(),
             artifacts: Arc::clone(&self.artifacts),
             models: ModelLibrary {
                 models_dir: storage.models_dir.clone(),
                 bundled_dir: storage.bundled(),
-                hub_cache: Some(hub_cache),
+                hub_cache: Some(hub_cache(&hub)?),
             },
             datasets: DataRoots {
                 data_dir: storage.data_dir.clone(),
@@ -357,7 +380,7 @@ impl Foundation {
             defaults,
             signals: self.signals.clone(),
             directories: storage.directories(),
-            most_queued,
+            most_queued: listen.max_queued,
             retention: storage.retention(),
         }))
     }
@@ -404,6 +427,20 @@ fn keep_private(storage: &StorageArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn hub_reach(storage: &StorageArgs) -> anyhow::Result<HubReach> {
+    Ok(match &storage.hub {
+        Some(hub) => hub.clone(),
+        None => HubOptions::from_env().reach()?,
+    })
+}
+
+fn hub_cache(hub: &HubReach) -> anyhow::Result<PathBuf> {
+    Ok(match hub {
+        HubReach::Offline { cache_dir } => cache_dir.clone(),
+        HubReach::Online => HubOptions::from_env().cache_in_use()?,
+    })
+}
+
 /// Paths become absolute: the attempts' processes need not share our working directory.
 fn worker_settings(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result<WorkerSettings> {
     let absolute = |path| std::path::absolute(path).context("cannot make a path absolute");
@@ -428,6 +465,7 @@ fn worker_settings(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result
         data_dir: storage.data_dir.clone().map(absolute).transpose()?,
         bundled_dir: absolute(storage.bundled())?,
         scores_dir: absolute(storage.scores())?,
+        hub_cache: hub_cache(&hub_reach(storage)?)?,
         retention: storage.retention(),
     })
 }

@@ -43,10 +43,28 @@ fn add(comparison: &mut Comparison, place: &Path) -> anyhow::Result<()> {
         comparison.add_pruned(label, &manifest);
     } else if let Ok(report) = serde_json::from_slice::<EvaluationReport>(&read) {
         comparison.add_measured(label, &report);
+    } else if let Ok(series) = serde_json::from_slice::<Vec<Manifest>>(&read) {
+        for (number, manifest) in series.iter().enumerate() {
+            let point = name(manifest);
+            comparison.add_pruned(format!("{label} {}: {point}", number + 1), manifest);
+        }
     } else {
         bail!("invalid_request: {} holds no results", file.display());
     }
     Ok(())
+}
+
+/// What tells an artifact of a series from the others.
+fn name(manifest: &Manifest) -> String {
+    let refine = manifest.refine.as_deref();
+    let steps = [
+        Some(manifest.method.as_str()),
+        refine,
+        manifest.refit.then_some("refit"),
+        Some(&manifest.pattern),
+    ];
+    let steps: Vec<&str> = steps.into_iter().flatten().collect();
+    format!("{} {}", steps.join(" "), manifest.sparsity.requested)
 }
 
 fn report_file(place: &Path) -> anyhow::Result<PathBuf> {

@@ -69,12 +69,18 @@ fn show(
 }
 
 fn text(found: &Forecast, artifacts: u64, plan: &EvaluationPlan, fetched: &[&str]) -> String {
+    let commit = found.commit.as_ref();
+    let commit = commit.map(|commit| format!(" at commit {commit}"));
     let mut rows = vec![
         (
             "model",
             format!(
-                "{}, {} blocks, {} weights in linears",
-                found.architecture, found.blocks, found.weights
+                "{}{}, {} blocks, {} weights in {} linears",
+                found.architecture,
+                commit.unwrap_or_default(),
+                found.blocks,
+                found.weights,
+                found.linears
             ),
         ),
         ("memory", table::bytes(found.memory_bytes)),

@@ -45,7 +45,8 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let interrupt = Interrupt::listen()?;
+    // A dry run has nothing to put in order when it is stopped.
+    let interrupt = (!args.run.dry_run).then(Interrupt::listen).transpose()?;
     let model = ModelArgument::find(&args.model, &args.revision)?;
     let baseline = args
         .baseline
@@ -56,11 +57,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if plan.is_empty() {
         bail!("invalid_request: nothing to measure, give --eval-file, --perplexity or --tasks");
     }
-    if args.run.dry_run {
+    let Some(interrupt) = interrupt else {
         use_threads(args.run.threads)?;
         let baseline = baseline.as_ref().map(|baseline| &baseline.source);
         return dry_run::of_measurement(&model.source, baseline, &plan, &args.run.device);
-    }
+    };
     if let Some(path) = &args.samples_out
         && fs::symlink_metadata(path).is_ok()
     {

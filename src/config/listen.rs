@@ -44,6 +44,16 @@ pub struct ListenArgs {
     )]
     pub max_queued: u32,
 
+    /// How long a submission waits for what the hub says of its models; 0 = the hub is asked when the job runs
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "SECATEUR_HUB_CHECK_SECONDS",
+        default_value = "5",
+        value_parser = short
+    )]
+    pub hub_check_seconds: Duration,
+
     /// Serve the API only; other processes run the jobs
     #[arg(long, env = "SECATEUR_NO_WORKER")]
     pub no_worker: bool,
@@ -97,6 +107,14 @@ impl Default for RequestLimits {
             heartbeat: Duration::from_secs(15),
             held: 2048,
         }
+    }
+}
+
+/// Less than a request may take.
+fn short(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>().map(Duration::try_from_secs_f64) {
+        Ok(Ok(duration)) if duration <= Duration::from_secs(10) => Ok(duration),
+        _ => Err("expected a number of seconds from 0 to 10".to_owned()),
     }
 }
 

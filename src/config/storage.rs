@@ -53,7 +53,7 @@ pub struct StorageArgs {
     #[arg(long, value_name = "DIR", env = "SECATEUR_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
 
-    /// Days after which a job that is over is deleted, with its log and its artifact, unless it is kept; 0 = never
+    /// Days after which the API deletes a job that is over, with its log and its artifact, and a worker what a paused job has done so far, unless the job is kept; 0 = never
     #[arg(
         long,
         value_name = "DAYS",

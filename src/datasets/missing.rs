@@ -1,6 +1,6 @@
-//! The data sets that a job lacks, found before it runs.
+//! The data sets that a job lacks or has fetched, found before it runs.
 
-use super::{DataRoots, DatasetNotFound};
+use super::{DataRoots, DatasetNotFound, Place};
 use crate::corpora::Use;
 use crate::domain::spec::JobSpec;
 use crate::domain::spec::TaskRef;
@@ -33,6 +33,35 @@ impl DataRoots {
             check(format!("/evaluation/tasks/{i}"), self.locate_task(task));
         }
         refusals
+    }
+
+    /// Names of a job's data sets that come from the hub, as far as the cache lacks them.
+    pub fn from_hub(&self, spec: &JobSpec) -> Vec<String> {
+        let mut names = Vec::new();
+        let mut note = |name: &str, found: Result<Place, DatasetNotFound>| {
+            if let Ok(Place::Hub { .. }) = found {
+                names.push(name.to_owned());
+            }
+        };
+        if let JobSpec::Prune(spec) = spec
+            && let Some(calibration) = spec.calibration_in_use()
+        {
+            let dataset = &calibration.dataset;
+            note(dataset.name(), self.locate(dataset, Use::Calibration));
+        }
+        let evaluation = spec.evaluation();
+        for text in &evaluation.perplexity {
+            note(text.name(), self.locate(text, Use::Evaluation));
+        }
+        for task in &evaluation.tasks {
+            let found = Task::find(&task.name).map(|found| splits(found, task.shots));
+            for split in found.into_iter().flatten() {
+                note(&task.name, self.locate_split(split));
+            }
+        }
+        names.sort();
+        names.dedup();
+        names
     }
 
     /// Finds a task's documents and those of its worked examples.

@@ -55,7 +55,7 @@ pub struct AttemptSpec {
     /// The token for the hub. In no variable, which other processes could read.
     #[serde(default)]
     pub hub_token: Option<HubToken>,
-    /// The commits that earlier attempts found.
+    /// The commits that the submission or earlier attempts found.
     #[serde(default)]
     pub commits: Vec<PinnedCommit>,
 }
@@ -146,4 +146,6 @@ pub enum Outage {
     Hub,
     /// This many bytes of disk.
     Disk(u64),
+    /// This many bytes of memory.
+    Memory(u64),
 }

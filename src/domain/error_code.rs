@@ -70,7 +70,7 @@ error_codes! {
     WebhookNotFound = "webhook_not_found", status: 404, retryable: false;
     /// The webhook has no delivery of this id.
     DeliveryNotFound = "delivery_not_found", status: 404, retryable: false;
-    /// The webhook is disabled: its receiver answered 410.
+    /// The webhook is disabled: its receiver answered 410, or a client said so.
     WebhookDisabled = "webhook_disabled", status: 409, retryable: false;
     /// There are as many webhooks as there may be.
     TooManyWebhooks = "too_many_webhooks", status: 409, retryable: false;

@@ -44,6 +44,30 @@ impl FromStr for IdempotencyKey {
     }
 }
 
+/// What becomes of a submission whose work an earlier job does or has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDuplicate {
+    /// Another job.
+    #[default]
+    New,
+    /// The earlier job is the answer.
+    Return,
+}
+
+impl OnDuplicate {
+    /// Every choice.
+    pub const ALL: [Self; 2] = [Self::New, Self::Return];
+
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Return => "return",
+        }
+    }
+}
+
 /// A request under its key, and what tells it from another one under the same key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyedRequest {
@@ -71,7 +95,8 @@ impl KeyedRequest {
 pub struct Fingerprint(String);
 
 impl Fingerprint {
-    fn of(body: &Value) -> Self {
+    /// That of a body.
+    pub fn of(body: &Value) -> Self {
         // `Value` keeps the fields of an object sorted by their names.
         Self(hex::encode(Sha256::digest(body.to_string())))
     }

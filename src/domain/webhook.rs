@@ -113,7 +113,7 @@ impl WebhookEvent {
             EventKind::Succeeded { .. } => Some(Self::Succeeded),
             EventKind::Failed { .. } => Some(Self::Failed),
             EventKind::Cancelled => Some(Self::Cancelled),
-            EventKind::Deleted => Some(Self::Deleted),
+            EventKind::Deleted { .. } => Some(Self::Deleted),
             EventKind::Phase { .. }
             | EventKind::Resumed { .. }
             | EventKind::Pausing

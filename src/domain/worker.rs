@@ -31,6 +31,17 @@ impl Device {
     }
 }
 
+/// Bytes that a worker's machine holds for jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct UsedBytes {
+    /// Jobs in progress, and paused ones.
+    pub scratch: u64,
+    /// Scores that were measured before.
+    pub scores: u64,
+    /// The cache of the hub, which other programs may use too.
+    pub hub_cache: u64,
+}
+
 /// What a worker says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerProfile {
@@ -46,6 +57,8 @@ pub struct WorkerProfile {
     pub memory_bytes: Option<u64>,
     /// Bytes that are free on its disk; `None` where that is not known.
     pub free_disk_bytes: Option<u64>,
+    /// What its machine holds for jobs; `None` until that was measured.
+    pub used_bytes: Option<UsedBytes>,
     /// The newest spec version that it knows.
     pub spec_version: u32,
 }
@@ -76,6 +89,7 @@ impl WorkerProfile {
                 .collect::<Result<_, String>>()?,
             memory_bytes,
             free_disk_bytes: None,
+            used_bytes: None,
             spec_version: SPEC_VERSION,
         })
     }

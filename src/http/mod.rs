@@ -41,7 +41,7 @@ pub struct HttpState {
     pub hosts: Hosts,
     /// What `/metrics` shows.
     pub metrics: Metrics,
-    /// Whether it shows the gauges of the database too. Workers leave them to the API, so that a sum counts no job twice.
+    /// Whether it may show the gauges of the database too. Workers leave them to the API, where one process has them.
     pub has_shared_gauges: bool,
     /// What a client may take.
     pub limits: RequestLimits,

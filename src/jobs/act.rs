@@ -11,7 +11,7 @@ use crate::domain::job::event::Attempt;
 use crate::domain::job::state::{Action, JobState};
 use crate::instruments;
 use crate::request::CancelRequest;
-use crate::store::Requested;
+use crate::store::{Requested, StoreError};
 
 impl Jobs {
     /// Performs an action on a job, or requests it from the worker. Idempotent.
@@ -111,6 +111,32 @@ impl Jobs {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Deletes jobs that have been over for as long as they are retained. One whose artifact is in use waits for another round,
+    /// and so does one that has changed since it was found: it may be kept now.
+    pub async fn delete_expired(&self) -> Result<(), Error> {
+        let Some(retention) = self.parts.retention else {
+            return Ok(());
+        };
+        let store = &self.parts.store;
+        for (id, version) in store.list_expired(retention).await? {
+            match store.request(id, Action::Delete, Some(version)).await {
+                Ok(Some(Requested::Done(job, attempts))) => {
+                    tracing::info!(job.id = %id, "job deleted, its retention is over");
+                    self.pass_on(id, job.state);
+                    self.remove_artifacts(&job, &attempts).await;
+                }
+                Ok(_) => {}
+                // It must not keep the others.
+                Err(error @ StoreError::Inconsistent { .. }) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, job.id = %id, "a job whose retention is over cannot be read");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Removes the files of a job; the sweep removes what is left.

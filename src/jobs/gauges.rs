@@ -1,6 +1,7 @@
 //! Metrics that are measured on request.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{Error, Jobs};
 use crate::domain::job::scheduling::DeviceKind;
@@ -8,8 +9,32 @@ use crate::domain::queue::ClusterState;
 use crate::instruments;
 use crate::machine;
 
+/// How long a process that is not asked any more keeps the gauges of the database: longer than collectors pause.
+const GAUGES_LEASE: Duration = Duration::from_secs(90);
+
 impl Jobs {
-    /// Sets the gauges of the database, which are the same in every process that reads it.
+    /// Whether this process is the one that exports the gauges of the database.
+    pub async fn exports_shared_gauges(&self) -> bool {
+        let taken = self.parts.store.take_gauges(&self.process, GAUGES_LEASE);
+        taken.await.unwrap_or_else(|error| {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                "cannot find out who exports the gauges of the database"
+            );
+            false
+        })
+    }
+
+    /// Leaves them to another process.
+    pub async fn leave_shared_gauges(&self) {
+        if let Err(error) = self.parts.store.release_gauges(&self.process).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "cannot leave the gauges of the database to others");
+        }
+    }
+
+    /// Sets the gauges of the database, which one process exports.
     pub async fn set_shared_gauges(&self) {
         if let Err(error) = self.measure_jobs().await {
             let error = &error as &dyn std::error::Error;

@@ -18,13 +18,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast};
-use uuid::ContextV7;
+use uuid::{ContextV7, Uuid};
 
 use crate::artifacts::ArtifactStore;
 use crate::clock::Clock;
 use crate::datasets::DataRoots;
 use crate::domain::JobId;
-use crate::models::ModelLibrary;
+use crate::models::{ModelHub, ModelLibrary};
 use crate::request::Defaults;
 use crate::store::Store;
 pub use archive::Archive;
@@ -33,10 +33,10 @@ pub use error::Error;
 use follow::feed::Feed;
 use follow::watches::Watches;
 pub use follow::{Entry, Following, LogItem};
-pub use query::{FoundModel, JobPage, RegisteredData};
+pub use query::{CheckedModel, FoundModel, JobPage, RegisteredData};
 pub use readiness::Check;
 pub use results::ArtifactFile;
-pub use submit::Submitted;
+pub use submit::{Acceptable, Submitted, Validation};
 
 /// Signals to the workers and the dispatcher of this process, which else poll the database.
 #[derive(Debug, Clone)]
@@ -58,6 +58,8 @@ pub struct JobsParts {
     pub artifacts: Arc<dyn ArtifactStore>,
     /// The local models.
     pub models: ModelLibrary,
+    /// Those of the hub.
+    pub hub: Arc<dyn ModelHub>,
     /// The data sets. The workers read the same directories.
     pub datasets: DataRoots,
     /// The time.
@@ -84,6 +86,8 @@ pub struct Jobs {
     feed: Feed,
     /// Jobs that clients watch.
     watches: Arc<Watches>,
+    /// What the database calls this process.
+    process: Arc<str>,
 }
 
 impl Jobs {
@@ -95,6 +99,7 @@ impl Jobs {
             feed,
             watches,
             parts: Arc::new(parts),
+            process: Uuid::now_v7().to_string().into(),
             id_context: Arc::new(Mutex::new(ContextV7::new())),
         }
     }

@@ -12,11 +12,8 @@ use crate::domain::job::progress::Phase;
 use crate::domain::job::state::JobState;
 use crate::domain::job::{Job, JobFilter};
 use crate::domain::task_info::TaskInfo;
-pub use crate::models::FoundModel;
+pub use crate::models::{CheckedModel, FoundModel};
 use crate::request::Defaults;
-
-/// Entries of a log that are read to find out about its attempt; a dozen for each attempt is usual.
-const LOG_LIMIT: u32 = 1000;
 
 /// A page of jobs.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,13 +81,18 @@ impl Jobs {
         Ok(counts)
     }
 
+    /// Bytes of all artifacts.
+    pub async fn artifact_bytes(&self) -> Result<u64, Error> {
+        Ok(self.parts.store.sum_artifact_bytes().await?)
+    }
+
     /// The seconds that each phase of the job's last attempt took. Empty where that could not be found out.
     pub async fn phase_seconds(&self, job: &Job) -> BTreeMap<Phase, f64> {
         if job.attempt == 0 {
             return BTreeMap::new();
         }
-        let log = self.parts.store.list_events(job.id, 0, LOG_LIMIT).await;
-        let log = log.unwrap_or_else(|error| {
+        let log = self.parts.store.list_attempt_events(job.id, job.attempt);
+        let log = log.await.unwrap_or_else(|error| {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, job.id = %job.id, "cannot read the log of a job");
             Vec::new()

@@ -64,6 +64,16 @@ impl Jobs {
         }
     }
 
+    /// What is known of the time that jobs take, for one that has no place yet.
+    pub async fn pace(&self) -> Places {
+        let recent = self.parts.store.recent_runs().await;
+        let recent = recent.map_err(|error| warn(&error)).unwrap_or_default();
+        Places {
+            recent,
+            ..Places::default()
+        }
+    }
+
     /// Where those of these jobs are that wait. Empty where that could not be found out.
     pub async fn places(&self, jobs: &[Job]) -> Places {
         let waiting = jobs.iter().filter(|job| job.state == JobState::Queued);

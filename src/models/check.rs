@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::ModelLibrary;
+use super::{ModelLibrary, NoRemoteModel, RemoteModel, weight_files};
 use crate::domain::redact::HiddenDirs;
 use crate::domain::spec::JobSpec;
-use crate::domain::spec::ModelRef;
-use crate::domain::spec::memory;
+use crate::domain::spec::{ModelRef, PinnedCommit};
+use crate::domain::spec::{memory, work};
 use crate::domain::{ErrorCode, JobId, Refusal};
 use crate::engine::{EngineError, ModelPlan};
 
@@ -28,80 +28,150 @@ pub enum CheckError {
 pub struct Checked {
     /// With what the models say filled in.
     pub spec: JobSpec,
-    /// Bytes of memory that it is thought to need; `None` unless every model is on this machine.
+    /// Its models.
+    pub models: Vec<CheckedModel>,
+    /// Bytes of memory that it is thought to need; `None` unless something is known of every model.
     pub memory_bytes: Option<u64>,
     /// Bytes of disk that its artifact takes; `None` where that is not known, or it leaves none.
     pub disk_bytes: Option<u64>,
+    /// Multiplications that it computes; `None` where that depends on what is not known yet.
+    pub work: Option<u64>,
+}
+
+/// What is known of a model before its job runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckedModel {
+    /// JSON pointer of its field.
+    pub pointer: &'static str,
+    /// Which one.
+    pub model: ModelRef,
+    /// The commit that its revision stands for; of a model of the hub that was asked.
+    pub commit: Option<String>,
+    /// What it is made of, or why that could not be found out.
+    pub plan: Result<ModelPlan, String>,
+    /// Bytes of its weights; with the files beside them for a model of the hub.
+    pub size_bytes: Option<u64>,
+    /// When the weights of a local model were written last, in milliseconds since 1970.
+    pub changed_at: Option<u64>,
+    /// Bytes that the cache of this machine lacks of it.
+    pub download_bytes: Option<u64>,
+}
+
+impl CheckedModel {
+    /// What its revision is pinned to.
+    pub fn pinned(&self) -> Option<PinnedCommit> {
+        let ModelRef::Hub { id, revision } = &self.model else {
+            return None;
+        };
+        Some(PinnedCommit {
+            id: id.clone(),
+            revision: revision.clone(),
+            commit: self.commit.clone()?,
+        })
+    }
+}
+
+/// The models of a job that do not lie in the models directory.
+#[derive(Debug, Default)]
+pub struct Elsewhere {
+    /// The directory of each job that the spec names as a model.
+    pub job_artifacts: BTreeMap<JobId, PathBuf>,
+    /// What the hub said of the models that it was asked for, by the pointers of their fields.
+    pub on_hub: BTreeMap<&'static str, Result<RemoteModel, NoRemoteModel>>,
 }
 
 impl ModelLibrary {
-    /// Checks what can be known before the job runs: that every local model is there, that its architecture is
+    /// Checks what can be known before the job runs: that every model is there, that its architecture is
     /// supported, that the pattern and the windows fit it; and fills in the windows' length if it was left open and every
-    /// model is on this machine. `job_artifacts` holds the directory of each job that the spec names as a model. Hub
-    /// models are checked when the job runs.
+    /// model is known. What the hub did not tell is checked when the job runs.
     pub fn complete(
         &self,
         mut spec: JobSpec,
-        job_artifacts: &BTreeMap<JobId, PathBuf>,
+        elsewhere: &Elsewhere,
     ) -> Result<Checked, CheckError> {
-        let (mut plans, mut refusals, mut disk_bytes) = (Vec::new(), Vec::new(), None);
+        let (mut models, mut refusals) = (Vec::new(), Vec::new());
         for (pointer, model) in spec.models() {
-            let dir = match model {
-                ModelRef::Hub { .. } => continue,
-                ModelRef::Local { id } => self.locate(id).map_err(|error| error.to_string()),
-                ModelRef::Job { id } => {
-                    let no_artifact = || format!("the job {id} has no artifact");
-                    job_artifacts.get(id).cloned().ok_or_else(no_artifact)
-                }
-            };
-            let dir = dir.map_err(|detail| ConfigError::Refused(ErrorCode::ModelNotFound, detail));
-            let plan = dir.and_then(|dir| {
-                if matches!(spec, JobSpec::Prune(_)) {
-                    disk_bytes = weight_bytes(&dir);
-                }
-                read(&dir)
-            });
-            match plan {
-                Ok(plan) => plans.push(plan),
+            match self.look(pointer, model, elsewhere) {
+                Ok(found) => models.push(found),
                 Err(ConfigError::Refused(code, detail)) => {
                     refusals.push(refusal(pointer, code, detail));
                 }
                 Err(ConfigError::Unreadable(error)) => return Err(CheckError::Unreadable(error)),
             }
         }
+        let plans: Vec<_> = models
+            .iter()
+            .filter_map(|model| model.plan.clone().ok())
+            .collect();
         refusals.extend(misfits(&spec, &plans));
         if !refusals.is_empty() {
             return Err(CheckError::Refused(refusals));
         }
         let mut memory_bytes = None;
-        if plans.len() == spec.models().len() {
+        if plans.len() == models.len() {
             fill_seq_len(
                 &mut spec,
                 plans.iter().map(ModelPlan::default_seq_len).min(),
             );
             memory_bytes = memory::estimate(&spec, &plans);
         }
+        let pruned = models.first().filter(|_| spec.method().is_some());
+        let own = models.first().and_then(|model| model.plan.as_ref().ok());
         Ok(Checked {
+            work: own.and_then(|plan| work::estimate(&spec, plan).total()),
+            disk_bytes: pruned.and_then(|model| model.size_bytes),
             spec,
+            models,
             memory_bytes,
-            disk_bytes,
         })
     }
-}
 
-/// Bytes of the weights in a directory; `None` where they cannot be read.
-fn weight_bytes(dir: &Path) -> Option<u64> {
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(dir).ok()? {
-        let path = entry.ok()?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "safetensors")
-        {
-            bytes += std::fs::metadata(path).ok()?.len();
-        }
+    fn look(
+        &self,
+        pointer: &'static str,
+        model: &ModelRef,
+        elsewhere: &Elsewhere,
+    ) -> Result<CheckedModel, ConfigError> {
+        let found = |plan, size_bytes| CheckedModel {
+            pointer,
+            model: model.clone(),
+            commit: None,
+            plan,
+            size_bytes,
+            changed_at: None,
+            download_bytes: None,
+        };
+        let dir = match model {
+            ModelRef::Hub { .. } => {
+                return match elsewhere.on_hub.get(pointer) {
+                    Some(Ok(remote)) => Ok(CheckedModel {
+                        commit: Some(remote.commit.clone()),
+                        download_bytes: Some(remote.missing_bytes),
+                        ..found(Ok(remote.plan.clone()), Some(remote.size_bytes))
+                    }),
+                    Some(Err(NoRemoteModel::Refused(code, detail))) => {
+                        Err(ConfigError::Refused(*code, detail.clone()))
+                    }
+                    Some(Err(NoRemoteModel::Unknown(reason))) => {
+                        Ok(found(Err(reason.clone()), None))
+                    }
+                    None => Ok(found(Err("the hub was not asked".to_owned()), None)),
+                };
+            }
+            ModelRef::Local { id } => self.locate(id).map_err(|error| error.to_string()),
+            ModelRef::Job { id } => {
+                let no_artifact = || format!("the job {id} has no artifact");
+                let dir = elsewhere.job_artifacts.get(id).cloned();
+                dir.ok_or_else(no_artifact)
+            }
+        };
+        let dir = dir.map_err(|detail| ConfigError::Refused(ErrorCode::ModelNotFound, detail))?;
+        let (size_bytes, changed_at) = weight_files::size_and_age(&dir).unzip();
+        Ok(CheckedModel {
+            changed_at,
+            ..found(Ok(read(&dir)?), size_bytes)
+        })
     }
-    Some(bytes)
 }
 
 /// Why a configuration is not available.

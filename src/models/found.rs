@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::ModelLibrary;
 use super::check::{ConfigError, read};
+use super::{ModelLibrary, weight_files};
 use crate::domain::ErrorCode;
 use crate::domain::spec::{BUNDLED_MODEL, ModelRef};
 use crate::engine::ModelPlan;
@@ -18,7 +18,7 @@ const MAX_DEPTH: usize = 3;
 pub struct FoundModel {
     /// What a submission says to use it.
     pub model: ModelRef,
-    /// Bytes of its weight files.
+    /// Bytes of its weight files; 0 unless all of them are there.
     pub size_bytes: u64,
     /// What its configuration says, or why a submission of it is refused.
     pub plan: Result<ModelPlan, (ErrorCode, String)>,
@@ -56,7 +56,7 @@ fn found(model: ModelRef, dir: &Path) -> FoundModel {
         }
     });
     FoundModel {
-        size_bytes: weight_bytes(dir),
+        size_bytes: weight_files::size_bytes(dir).unwrap_or_default(),
         model,
         plan,
     }
@@ -77,7 +77,7 @@ fn add_local(dir: &Path, prefix: &str, depth: usize, found: &mut BTreeMap<String
     }
 }
 
-/// The snapshots of a cache that have a configuration and weights.
+/// The snapshots of a cache that have a configuration and all weights.
 fn cached(root: &Path) -> Vec<(ModelRef, PathBuf)> {
     let mut found = Vec::new();
     for (folder, path) in entries(root) {
@@ -88,7 +88,7 @@ fn cached(root: &Path) -> Vec<(ModelRef, PathBuf)> {
             continue;
         };
         for (commit, dir) in entries(&path.join("snapshots")) {
-            if dir.join("config.json").is_file() && weight_bytes(&dir) > 0 {
+            if dir.join("config.json").is_file() && weight_files::size_bytes(&dir).is_some() {
                 let id = format!("{owner}/{name}");
                 found.push((
                     ModelRef::Hub {
@@ -101,14 +101,6 @@ fn cached(root: &Path) -> Vec<(ModelRef, PathBuf)> {
         }
     }
     found
-}
-
-fn weight_bytes(dir: &Path) -> u64 {
-    let files = entries(dir).into_iter();
-    let weights = files.filter(|(name, _)| name.ends_with(".safetensors"));
-    // A link to a file that was never finished leads nowhere.
-    let sizes = weights.filter_map(|(_, path)| fs::metadata(path).ok());
-    sizes.map(|file| file.len()).sum()
 }
 
 /// What lies in a directory, by name; nothing where it cannot be read.

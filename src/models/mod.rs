@@ -1,13 +1,17 @@
-//! Finds local models: directories below the operator's models directory, and the bundled one.
+//! Finds local models, below the operator's models directory or bundled, and says what is known of those of the hub.
 
 mod check;
 mod found;
+mod remote;
+mod weight_files;
 
 use std::path::{Component, Path, PathBuf};
 
 use crate::domain::spec::BUNDLED_MODEL;
-pub use check::{CheckError, Checked};
+pub use check::{CheckError, Checked, CheckedModel, Elsewhere};
 pub use found::FoundModel;
+pub use remote::{ModelHub, NoRemoteModel, RemoteModel};
+pub use weight_files::weight_map;
 
 /// Where local models may lie.
 #[derive(Debug, Clone)]

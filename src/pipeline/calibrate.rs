@@ -196,16 +196,25 @@ fn record(
         seq_len: windows.seq_len(),
         seed,
         window_sha256: window_sha256(windows),
+        shaped_window_sha256: Some(shaped_window_sha256(windows)),
     }
 }
 
 /// SHA-256 of the ids, row by row, as little-endian 64-bit integers.
 pub(super) fn window_sha256(windows: &TokenWindows) -> String {
+    sha256(windows.ids().iter().map(|&id| u64::from(id)))
+}
+
+/// The same of the shape `[n_windows, seq_len]` and the ids.
+fn shaped_window_sha256(windows: &TokenWindows) -> String {
+    let shape = [windows.len() as u64, windows.seq_len() as u64];
+    let ids = windows.ids().iter().map(|&id| u64::from(id));
+    sha256(shape.into_iter().chain(ids))
+}
+
+fn sha256(numbers: impl Iterator<Item = u64>) -> String {
     let mut digest = Sha256::new();
-    windows
-        .ids()
-        .iter()
-        .for_each(|&id| digest.update(u64::from(id).to_le_bytes()));
+    numbers.for_each(|number| digest.update(number.to_le_bytes()));
     hex::encode(digest.finalize())
 }
 
@@ -223,6 +232,19 @@ mod tests {
         assert!(
             ids.chunks(8)
                 .all(|window| window.windows(2).all(|pair| pair[1] == pair[0] + 1))
+        );
+    }
+
+    #[test]
+    fn windows_of_the_same_ids_and_another_shape_have_another_digest() {
+        let cut = |seq_len| TokenWindows::new((0..8).collect(), seq_len).unwrap();
+        let (two, four) = (cut(4), cut(2));
+        assert_eq!(window_sha256(&two), window_sha256(&four));
+        assert_ne!(shaped_window_sha256(&two), shaped_window_sha256(&four));
+        // hashlib.sha256(struct.pack("<10q", 2, 4, *range(8))).hexdigest()
+        assert_eq!(
+            shaped_window_sha256(&two),
+            "79b69637b91291f0543e25bfcb3cf540ab5581d1f75f1ac66cf0786cfc0bbc96"
         );
     }
 

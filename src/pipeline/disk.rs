@@ -1,6 +1,8 @@
 //! Free disk space, asked for before gigabytes are written.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::domain::ErrorCode;
@@ -40,11 +42,13 @@ impl DiskError {
         }
     }
 
-    /// The space that is missing.
-    pub fn outage(&self) -> Option<Outage> {
+    /// The space that is missing where `scratch` lies: on another disk no worker would have more.
+    pub fn outage(&self, scratch: &Path) -> Option<Outage> {
         match self {
-            Self::InsufficientDisk { needed_bytes, .. } => Some(Outage::Disk(*needed_bytes)),
-            Self::Statvfs { .. } => None,
+            Self::InsufficientDisk {
+                dir, needed_bytes, ..
+            } if are_on_one_disk(dir, scratch) => Some(Outage::Disk(*needed_bytes)),
+            _ => None,
         }
     }
 }
@@ -65,6 +69,15 @@ pub fn ensure_free(dir: &Path, needed_bytes: u64) -> Result<(), DiskError> {
     Ok(())
 }
 
+/// Whether two directories, which need not exist yet, lie on one file system.
+fn are_on_one_disk(one: &Path, other: &Path) -> bool {
+    let device = |dir: &Path| {
+        let found = dir.ancestors().find_map(|dir| fs::metadata(dir).ok());
+        found.map(|found| found.dev())
+    };
+    device(one).is_some_and(|found| device(other) == Some(found))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,5 +90,18 @@ mod tests {
         let message = error.to_string();
         assert!(message.contains("18446744073709551615 bytes"), "{message}");
         assert!(message.contains(dir.path().to_str().unwrap()), "{message}");
+    }
+    #[test]
+    fn a_job_waits_for_the_disk_of_its_scratch_directory_alone() {
+        let (home, other) = (tempfile::tempdir().unwrap(), Path::new("/proc"));
+        let scratch = home.path().join("scratch/job");
+        let missing = |dir: &Path| DiskError::InsufficientDisk {
+            dir: dir.to_path_buf(),
+            needed_bytes: 7,
+            free_bytes: 6,
+        };
+        let outage = |dir: &Path| missing(dir).outage(&scratch);
+        assert_eq!(outage(&home.path().join("cache")), Some(Outage::Disk(7)));
+        assert_eq!(outage(other), None);
     }
 }

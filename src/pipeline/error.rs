@@ -23,6 +23,16 @@ pub enum PipelineError {
     /// The disk cannot take the work.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The job needs more memory than there is for it.
+    #[error("the job needs about {needed_bytes} bytes of memory, {} has {has_bytes}", if *is_of_worker { "this worker" } else { "this machine" })]
+    Memory {
+        /// How much it is thought to need.
+        needed_bytes: u64,
+        /// How much there is.
+        has_bytes: u64,
+        /// Whether that is what the worker says of itself, by which it gets its jobs.
+        is_of_worker: bool,
+    },
     /// There is no such local model.
     #[error(transparent)]
     Model(#[from] ModelNotFound),
@@ -85,6 +95,7 @@ impl PipelineError {
             Self::Engine(error) => ErrorCode::of_engine(error),
             Self::Hub(error) => error.code(),
             Self::Disk(error) => error.code(),
+            Self::Memory { .. } => ErrorCode::InsufficientMemory,
             Self::Model(_) => ErrorCode::ModelNotFound,
             Self::Dataset(error) => error.code(),
             Self::DatasetNotFetched { source, .. } => match source {
@@ -98,11 +109,20 @@ impl PipelineError {
         }
     }
 
-    /// What is away, where nothing else is wrong.
-    pub fn outage(&self) -> Option<Outage> {
+    /// What is missing of what a worker has, or away, where nothing else is wrong. Workers tell the free disk of
+    /// `scratch` alone.
+    pub fn outage(&self, scratch: &Path) -> Option<Outage> {
         match self {
-            Self::Disk(error) => error.outage(),
-            Self::Hub(error) | Self::DatasetNotFetched { source: error, .. } => error.outage(),
+            Self::Disk(error) => error.outage(scratch),
+            Self::Memory {
+                needed_bytes,
+                is_of_worker: true,
+                ..
+            } => Some(Outage::Memory(*needed_bytes)),
+            Self::Hub(error) | Self::DatasetNotFetched { source: error, .. } => match error {
+                HubError::Disk(error) => error.outage(scratch),
+                error => error.is_outage().then_some(Outage::Hub),
+            },
             _ => None,
         }
     }

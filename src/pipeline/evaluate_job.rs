@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 
 use super::evaluation::{Prepared, Run, Subject};
-use super::plan::{EvaluationPlan, ModelSource, data_roots};
+use super::plan::{EvaluationPlan, ModelSource};
 use super::prune::fresh_directory;
 use super::resolve::{Demands, LocalFiles, ResolvedModel, fetch, resolve};
 use super::stopwatch::Stopwatch;
@@ -54,11 +54,7 @@ pub fn evaluate_job(
     let request = Evaluation {
         model: of_attempt(&spec.model)?,
         baseline: spec.baseline.as_ref().map(of_attempt).transpose()?,
-        plan: EvaluationPlan::locate(
-            spec.evaluation.clone(),
-            &data_roots(attempt),
-            Some(attempt.scores_dir.clone()),
-        )?,
+        plan: EvaluationPlan::of_attempt(attempt, &spec.evaluation)?,
         device: DeviceName::of_attempt(attempt)?,
         samples: (!spec.evaluation.tasks.is_empty()).then(|| dir.join(SAMPLES_FILE)),
         job: Some(JobSpec::Evaluate(spec.clone())),
@@ -87,13 +83,14 @@ pub fn evaluate(
     let demands = Demands {
         tokens: !request.plan.is_empty(),
         job: request.job.as_ref(),
+        memory_bytes: request.plan.memory_bytes,
     };
     let model = resolve(&request.model, &demands, &mut stopwatch, listener)?;
-    let baseline = request
-        .baseline
-        .as_ref()
-        .map(|baseline| resolve(baseline, &demands, &mut stopwatch, listener))
-        .transpose()?;
+    let baseline = request.baseline.as_ref().map(|baseline| {
+        let baseline = baseline.pinned_like(&request.model, model.commit.as_deref());
+        resolve(&baseline, &demands, &mut stopwatch, listener)
+    });
+    let baseline = baseline.transpose()?;
     let files = fetch(None, &request.plan, &mut stopwatch, listener)?;
     let model = Opened::new(&model, request, &files, &device)?;
     let baseline = baseline

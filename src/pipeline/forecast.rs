@@ -24,8 +24,12 @@ const PROBES: usize = 8;
 pub struct Forecast {
     /// The class that `config.json` names.
     pub architecture: &'static str,
+    /// The commit of a model of the hub.
+    pub commit: Option<String>,
     /// Decoder blocks.
     pub blocks: usize,
+    /// Linears of all blocks.
+    pub linears: usize,
     /// Weights of the linears, which are all that becomes zero.
     pub weights: u64,
     /// Bytes of memory.
@@ -67,7 +71,9 @@ pub fn forecast(
         .filter_map(|spec| memory::estimate(spec, &plans));
     Ok(Forecast {
         architecture: own.plan.architecture,
+        commit: own.commit,
         blocks: own.plan.blocks.len(),
+        linears: own.plan.linears().count(),
         weights: own.plan.linears().map(LinearSpec::weights).sum(),
         memory_bytes: memory.max().unwrap_or_default(),
         artifact_bytes: own.size_bytes,
@@ -79,6 +85,7 @@ pub fn forecast(
 
 /// What is known of a model that was not fetched.
 struct Found {
+    commit: Option<String>,
     plan: ModelPlan,
     size_bytes: u64,
     missing_bytes: u64,
@@ -88,6 +95,7 @@ impl Found {
     fn look(model: &ModelSource) -> Result<Self, PipelineError> {
         match model {
             ModelSource::Directory { path, .. } | ModelSource::Artifact { path, .. } => Ok(Self {
+                commit: None,
                 plan: ModelPlan::read(path)?,
                 size_bytes: Checkpoint::open(path)?.tensor_bytes(),
                 missing_bytes: 0,
@@ -96,8 +104,10 @@ impl Found {
                 let found = HubModel::resolve(id, revision, &HubOptions::from_env()).await?;
                 let config = found.fetch_config().await?;
                 let plan = ModelPlan::read(config.parent().unwrap_or(&config))?;
-                let (size_bytes, missing_bytes) = found.with_code_of(&plan).sizes().await?;
+                let found = found.with_code_of(&plan);
+                let (size_bytes, missing_bytes) = found.sizes().await?;
                 Ok(Self {
+                    commit: Some(found.commit().to_owned()),
                     plan,
                     size_bytes,
                     missing_bytes,

@@ -18,8 +18,13 @@ pub trait Listener: Send {
     /// The commit of a hub model was found.
     fn pinned(&mut self, _commit: PinnedCommit) {}
 
-    /// A block is pruned and its state saved; `blocks` are done.
+    /// A block is pruned; `blocks` are done.
     fn block_done(&mut self, _blocks: usize) {}
+
+    /// Asked when a block is pruned; true has the state saved before the job goes on. `blocks` are done.
+    fn needs_state(&self, _blocks: usize) -> bool {
+        false
+    }
 
     /// Asked at checkpoints; true stops the job there.
     fn should_pause(&self) -> bool {
@@ -80,6 +85,10 @@ impl Observer for EngineObserver<'_> {
 
     fn should_pause(&self) -> bool {
         self.0.should_pause()
+    }
+
+    fn needs_state(&self, blocks: usize) -> bool {
+        self.0.needs_state(blocks)
     }
 
     fn saved(&mut self, state: SavedState) {

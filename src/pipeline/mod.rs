@@ -36,7 +36,7 @@ pub use plan::{
     CalibrationPlan, EvaluationPlan, ModelSource, Plan, TaskSource, TextSource, hidden_dirs,
 };
 pub use prune_job::{prune_job, prune_series};
-pub(crate) use publish::MANIFEST_FILE;
+pub(crate) use publish::{MANIFEST_FILE, weights_digest};
 pub use resolve::ResolvedModel;
 
 /// Where a job may write.

@@ -1,7 +1,8 @@
 //! A job of the type `prune`: resolve → calibrate → prune → evaluate → publish.
 
+use super::calibrate::CalibrationWindows;
 use super::plan::Plan;
-use super::prune::prune_into;
+use super::prune::{prune_into, report};
 use super::resolve::{Demands, fetch, resolve};
 use super::stopwatch::Stopwatch;
 use super::{Listener, PipelineError, Workspace, calibrate, evaluation, publish, warnings};
@@ -40,6 +41,7 @@ pub fn prune_series(
     let demands = Demands {
         tokens: points.iter().any(|(plan, _)| plan.needs_tokens()),
         job: job.as_ref(),
+        memory_bytes: common.evaluation.memory_bytes,
     };
     let model = resolve(&common.model, &demands, &mut stopwatch, listener)?;
     let calibration = points
@@ -68,18 +70,15 @@ pub fn prune_series(
     stopwatch.enter(Phase::Pruning, listener);
     let provenance = publish::provenance(&model, &source, decoder.plan())?;
     let mut pruned = Vec::with_capacity(points.len());
-    for (plan, workspace) in points {
-        let calibration = calibration.as_ref().filter(|_| plan.calibration.is_some());
-        let record = calibration.map(|c| &c.record);
-        let fingerprint = publish::fingerprint(&provenance, decoder.plan(), plan, record);
-        let windows = calibration.map(|c| &c.windows);
-        pruned.push(PrunedModel {
-            provenance: provenance.clone(),
-            calibration: calibration.map(|c| c.record.clone()),
-            linears: prune_into(&decoder, plan, workspace, &fingerprint, windows, listener)?,
-            weights: publish::weight_files(&workspace.artifact, &provenance)?,
-            results: Results::default(),
-        });
+    for point in points {
+        let calibration = calibration.as_ref();
+        pruned.push(prune_point(
+            &decoder,
+            point,
+            &provenance,
+            calibration,
+            listener,
+        )?);
     }
 
     stopwatch.enter(Phase::Evaluating, listener);
@@ -111,6 +110,33 @@ pub fn prune_series(
         publish::finish(plan, pruned, &workspace.artifact, stopwatch.clone())
     });
     manifests.collect()
+}
+
+/// Prunes into the artifact of a point; what is measured of it is not known yet.
+fn prune_point(
+    decoder: &Decoder<'_>,
+    (plan, workspace): &(Plan, Workspace),
+    provenance: &ModelProvenance,
+    calibration: Option<&CalibrationWindows>,
+    listener: &mut dyn Listener,
+) -> Result<PrunedModel, PipelineError> {
+    let calibration = calibration.filter(|_| plan.calibration.is_some());
+    let record = calibration.map(|c| &c.record);
+    let fingerprint = publish::fingerprint(provenance, decoder.plan(), plan, record);
+    let windows = calibration.map(|c| &c.windows);
+    let outcomes = prune_into(decoder, plan, workspace, &fingerprint, windows, listener)?;
+    let artifact = &workspace.artifact;
+    let (linears, weights) = rayon::join(
+        || report(artifact, decoder.plan(), &outcomes),
+        || publish::weight_files(artifact, provenance),
+    );
+    Ok(PrunedModel {
+        provenance: provenance.clone(),
+        calibration: record.cloned(),
+        linears: linears?,
+        weights: weights?,
+        results: Results::default(),
+    })
 }
 
 /// A pruned model and the results, as the manifest tells of them.

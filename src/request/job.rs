@@ -9,6 +9,7 @@ use super::rule::text::{
 use super::rule::{Absent, Errors, Field, Object, Rule, Variant, field};
 use super::{Defaults, limits};
 use crate::corpora::{C4, Corpus, DEMO, WIKITEXT2};
+use crate::domain::idempotency::OnDuplicate;
 use crate::domain::job::scheduling::DeviceKind;
 use crate::domain::spec::{BUNDLED_MODEL, JobType};
 use crate::engine::{Contradiction, METHODS, MethodId, Pattern, Propagation, REFINEMENTS, Recipe};
@@ -87,6 +88,15 @@ fn common() -> Vec<Field> {
             Rule::integer(limits::DEADLINE_SECONDS, "seconds"),
         )
         .doc("The job fails unless it is over this long after its acceptance, or its last retry."),
+        field(
+            "on_duplicate",
+            words("choice", OnDuplicate::ALL.map(OnDuplicate::as_str).into()).named("OnDuplicate"),
+        )
+        .or(OnDuplicate::default().as_str())
+        .doc(
+            "`return`: a job that does the same work, or has done it, is the answer, and no other \
+             one is made.",
+        ),
     ]
 }
 

@@ -22,6 +22,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::domain::idempotency::OnDuplicate;
 use crate::domain::job::Metadata;
 use crate::domain::job::scheduling::{DeviceKind, Scheduling};
 use crate::domain::spec::{JobSpec, PruneSpec};
@@ -44,6 +45,14 @@ pub struct FieldError {
     pub detail: String,
 }
 
+impl FieldError {
+    /// The field of the body that it lies in; `None` where the whole body is wrong.
+    pub fn field(&self) -> Option<String> {
+        let field = self.pointer.split('/').nth(1)?;
+        Some(field.replace("~1", "/").replace("~0", "~"))
+    }
+}
+
 /// The JSON schema of a body.
 #[derive(Debug)]
 pub struct BodySchema {
@@ -64,6 +73,8 @@ pub struct JobRequest {
     pub scheduling: Scheduling,
     /// Not to be started earlier; `None` = at once.
     pub run_after: Option<Timestamp>,
+    /// What becomes of it where the same work is done already.
+    pub on_duplicate: OnDuplicate,
     /// What to do.
     pub spec: JobSpec,
 }
@@ -78,6 +89,7 @@ struct Common {
     submitter: String,
     resources: Resources,
     deadline_seconds: Option<u64>,
+    on_duplicate: OnDuplicate,
 }
 
 #[derive(Deserialize)]
@@ -101,10 +113,25 @@ impl JobRequest {
                 deadline_after: common.deadline_seconds.map(Duration::from_secs),
                 ..Scheduling::default()
             },
+            on_duplicate: common.on_duplicate,
             // What the database keeps is what was asked for.
             run_after: common.run_after.and_then(|time| to_millisecond(time).ok()),
             spec: typed(read)?,
         })
+    }
+
+    /// What is left of a body without the fields that are wrong; `None` where too little is.
+    pub fn parse_rest(body: &Value, errors: &[FieldError], defaults: Defaults) -> Option<Self> {
+        let mut rest = body.clone();
+        for error in errors {
+            rest.as_object_mut()?.remove(&error.field()?);
+        }
+        let read = Self::parse(&rest, defaults).or_else(|_| {
+            // Any will do: what it does to the model is not looked at.
+            rest["sparsity"] = json!(0);
+            Self::parse(&rest, defaults)
+        });
+        read.ok()
     }
 
     /// What a body that names only a model and a sparsity asks for.

@@ -9,6 +9,9 @@ pub trait EventStore {
     /// Lists a job's events after `after`, oldest first, at most `limit`.
     fn list_events(&self, id: JobId, after: u64, limit: u32) -> StoreFuture<'_, Vec<Event>>;
 
+    /// Lists the events of one attempt, oldest first.
+    fn list_attempt_events(&self, id: JobId, attempt: u32) -> StoreFuture<'_, Vec<Event>>;
+
     /// Lists the events of all jobs after the number `after`, oldest first, at most `limit`.
     fn list_all_events(&self, after: u64, limit: u32) -> StoreFuture<'_, Vec<Numbered>>;
 

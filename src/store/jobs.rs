@@ -41,7 +41,7 @@ pub trait JobStore {
     /// Reads one job.
     fn lookup_job(&self, id: JobId) -> StoreFuture<'_, Option<Job>>;
 
-    /// Reads one job and its attempts, oldest first, as they were at one moment.
+    /// Reads one job and its newest attempts, oldest first, as they were at one moment.
     fn lookup_job_with_attempts(&self, id: JobId) -> StoreFuture<'_, Option<(Job, Vec<Attempt>)>>;
 
     /// Reads the result of a succeeded job.
@@ -98,8 +98,9 @@ pub trait JobActions {
         if_version: Option<u64>,
     ) -> StoreFuture<'_, Option<Requested>>;
 
-    /// The jobs that ended longer ago than `age` and are not kept, oldest first, a batch of them.
-    fn list_expired(&self, age: Duration) -> StoreFuture<'_, Vec<JobId>>;
+    /// The jobs that ended longer ago than `age`, are not kept and not in use, with their versions: the oldest first, a batch
+    /// of them.
+    fn list_expired(&self, age: Duration) -> StoreFuture<'_, Vec<(JobId, u64)>>;
 
     /// Fails the oldest jobs past their deadline that no worker holds, a batch at a time. Gives those; none where no more
     /// are left.

@@ -1,6 +1,7 @@
 //! Idempotency keys, and the replies to the requests that carried them.
 
 use super::StoreFuture;
+use crate::domain::JobId;
 use crate::domain::idempotency::{KeyedRequest, Reply};
 use crate::domain::job::Job;
 
@@ -20,6 +21,8 @@ pub enum Inserted {
     New(Reply),
     /// It is not: the key was used before.
     Earlier(Earlier),
+    /// It is not: this job does the same work, or has done it.
+    Equal(JobId),
 }
 
 /// Makes the reply to a submission from the job as it was stored.
@@ -36,6 +39,15 @@ pub trait KeyStore {
         &'a self,
         job: &'a Job,
         request: &'a KeyedRequest,
+        answer: &'a Answer<'a>,
+    ) -> StoreFuture<'a, Inserted>;
+
+    /// The same unless a job of the same fingerprint is not over or has succeeded: then nothing is stored. Submissions of one
+    /// fingerprint wait for each other.
+    fn insert_job_unless_equal<'a>(
+        &'a self,
+        job: &'a Job,
+        request: Option<&'a KeyedRequest>,
         answer: &'a Answer<'a>,
     ) -> StoreFuture<'a, Inserted>;
 

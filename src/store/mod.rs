@@ -19,6 +19,7 @@ mod webhooks;
 mod workers;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -105,6 +106,12 @@ pub trait Store:
 
     /// Pairs the database with the artifact store of this id, unless it is paired already.
     fn pair<'a>(&'a self, id: &'a str) -> StoreFuture<'a, ()>;
+
+    /// Takes or keeps the task of exporting the gauges of the database; false where another process has it.
+    fn take_gauges<'a>(&'a self, holder: &'a str, lease: Duration) -> StoreFuture<'a, bool>;
+
+    /// Leaves that task to others.
+    fn release_gauges<'a>(&'a self, holder: &'a str) -> StoreFuture<'a, ()>;
 
     /// Waits for running statements and disconnects.
     fn close(&self) -> BoxFuture<'_, ()>;

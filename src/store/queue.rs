@@ -2,7 +2,7 @@
 
 use super::StoreFuture;
 use crate::domain::JobId;
-use crate::domain::queue::places::Places;
+use crate::domain::queue::places::{PastRun, Places};
 use crate::domain::queue::{ClusterState, QueueContent};
 
 /// Reads the queue and pauses it.
@@ -18,4 +18,7 @@ pub trait QueueStore {
 
     /// The places of those of these jobs that are queued.
     fn places<'a>(&'a self, ids: &'a [JobId]) -> StoreFuture<'a, Places>;
+
+    /// The last jobs that succeeded at their first attempt and whose work is known.
+    fn recent_runs(&self) -> StoreFuture<'_, Vec<PastRun>>;
 }

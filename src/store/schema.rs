@@ -31,7 +31,13 @@ macro_rules! migrations {
             "0012_commits",
             "0013_scale",
             "0014_retention",
-            "0015_histories"
+            "0015_histories",
+            "0016_estimates",
+            "0017_filters",
+            "0018_duplicates",
+            "0019_exporter",
+            "0020_freed",
+            "0021_storage"
         )
     };
     ($database:literal, $($name:literal),+) => {

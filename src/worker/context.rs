@@ -1,6 +1,6 @@
 //! What every task of the pool shares.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,11 +12,11 @@ use super::{WorkerParts, WorkerSettings};
 use crate::artifacts::ArtifactError;
 use crate::domain::attempt::Outage;
 use crate::domain::job::Job;
-use crate::domain::job::attempt_end::AttemptEnd;
+use crate::domain::job::attempt_end::{AttemptEnd, Lacks};
 use crate::domain::job::failure::{AttemptFailure, JobError};
 use crate::domain::job::progress::Phase;
 use crate::domain::job::retry::{Budget, RetryPolicy};
-use crate::domain::worker::WorkerProfile;
+use crate::domain::worker::{UsedBytes, WorkerProfile};
 use crate::domain::{ErrorCode, JobId};
 use crate::machine;
 use crate::scratch::ScratchDir;
@@ -34,6 +34,8 @@ pub(super) struct Context {
     /// What the worker tells the database about itself.
     pub(super) profile: WorkerProfile,
     pub(super) active: Arc<ActiveJobs>,
+    /// What was measured last.
+    used: Mutex<Option<UsedBytes>>,
     pub(super) stop: CancellationToken,
 }
 
@@ -55,6 +57,7 @@ impl Context {
             lock,
             profile,
             active: Arc::default(),
+            used: Mutex::default(),
             stop: CancellationToken::new(),
         })
     }
@@ -102,12 +105,14 @@ impl Context {
         outage: Outage,
     ) -> AttemptEnd {
         let attempt = job.attempt;
-        let disk_bytes = match outage {
-            Outage::Hub => None,
-            Outage::Disk(bytes) => Some(bytes),
-        };
+        let mut lacks = Lacks::default();
+        match outage {
+            Outage::Hub => {}
+            Outage::Disk(bytes) => lacks.disk_bytes = Some(bytes),
+            Outage::Memory(bytes) => lacks.memory_bytes = Some(bytes),
+        }
         self.retry_policy()
-            .wait(JobError { failure, attempt }, disk_bytes)
+            .wait(JobError { failure, attempt }, lacks)
     }
 
     fn end_with(&self, job: &Job, error: JobError, crashed: bool) -> AttemptEnd {
@@ -132,10 +137,16 @@ impl Context {
         machine::free_bytes(&self.settings.scratch_dir).ok()
     }
 
+    /// Notes what the machine holds for jobs.
+    pub(super) fn set_used(&self, used: UsedBytes) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Some(used);
+    }
+
     /// Tells the database that the worker lives, and what it has.
     pub(super) async fn announce(&self) -> Result<bool, StoreError> {
         let profile = WorkerProfile {
             free_disk_bytes: self.free_disk_bytes(),
+            used_bytes: *self.used.lock().unwrap_or_else(PoisonError::into_inner),
             ..self.profile.clone()
         };
         let lease = self.settings.pool.lease_seconds;

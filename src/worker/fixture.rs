@@ -35,6 +35,7 @@ pub(super) async fn context(home: &Path) -> Context {
         data_dir: None,
         bundled_dir: home.join("bundled"),
         scores_dir: home.join("scores"),
+        hub_cache: home.join("hub-cache"),
         retention: None,
     };
     let url = DatabaseUrl::file(&home.join("test.db"));

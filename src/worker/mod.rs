@@ -53,6 +53,8 @@ pub struct WorkerSettings {
     pub bundled_dir: PathBuf,
     /// The scores of models, shared by all attempts.
     pub scores_dir: PathBuf,
+    /// The cache of the hub.
+    pub hub_cache: PathBuf,
     /// How long a job that is over is retained; `None` = for ever.
     pub retention: Option<Duration>,
 }

@@ -52,6 +52,7 @@ impl PrunedCopy {
         for name in source.shard_names() {
             let path = dir.join(name);
             let file = OpenOptions::new()
+                .read(true)
                 .write(true)
                 .open(&path)
                 .map_err(EngineError::io("open", &path))?;
@@ -66,6 +67,16 @@ impl PrunedCopy {
     /// The directory.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Reads one tensor as it is now; `source` knows where it lies.
+    pub(crate) fn read(&self, source: &Checkpoint, name: &str) -> Result<Weights> {
+        let (shard, entry) = source.find(name)?;
+        let mut weights = entry.blank(name, entry.len)?;
+        self.shards[&shard.name]
+            .read_exact_at(weights.as_bytes_mut(), entry.offset)
+            .map_err(EngineError::io("read", &self.dir.join(&shard.name)))?;
+        Ok(weights)
     }
 
     /// Overwrites one tensor; `weights` must have the dtype and length it has in `source`.

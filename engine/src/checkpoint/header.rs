@@ -13,7 +13,7 @@ use std::path::Path;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::LFS_POINTER;
+use super::{LFS_POINTER, Weights};
 use crate::error::{EngineError, Result};
 
 /// Longest header that is read. LLaMA-405B's largest shard has one of some 10 KiB.
@@ -43,6 +43,16 @@ impl TensorEntry {
     /// Number of elements.
     pub fn elements(&self) -> u64 {
         self.shape.iter().map(|&d| d as u64).product()
+    }
+
+    /// Zeros that `len` of its bytes are to be read into. `name`: what it is called.
+    pub(super) fn blank(&self, name: &str, len: u64) -> Result<Weights> {
+        let element_bytes = self.len / self.elements().max(1);
+        let elements = usize::try_from(len / element_bytes.max(1)).unwrap_or(usize::MAX);
+        Weights::zeros(&self.dtype, elements).ok_or_else(|| EngineError::UnsupportedDtype {
+            name: name.to_owned(),
+            dtype: self.dtype.clone(),
+        })
     }
 }
 

@@ -15,12 +15,16 @@ pub use header::TensorEntry;
 pub(super) use header::read_header;
 pub use weights::Weights;
 
+use rayon::prelude::*;
+
 use super::error::{EngineError, Result};
 
 const SINGLE_FILE: &str = "model.safetensors";
 const INDEX_FILE: &str = "model.safetensors.index.json";
 /// Longest index that is read.
 const MAX_INDEX_BYTES: u64 = 64 << 20;
+/// Bytes of a tensor that one thread reads at a time.
+const PIECE_BYTES: u64 = 4 << 20;
 
 /// An open model directory. Tensors are read by position (`pread`), so that nothing of a file stays mapped.
 #[derive(Debug)]
@@ -160,6 +164,19 @@ impl Checkpoint {
         self.read_range(shard, entry, name, 0, entry.len)
     }
 
+    /// Number of zeros of a tensor, of either sign: its pieces are read and counted on all threads.
+    pub fn count_zeros(&self, name: &str) -> Result<u64> {
+        let (shard, entry) = self.find(name)?;
+        let pieces = (0..entry.len.div_ceil(PIECE_BYTES)).into_par_iter();
+        let zeros = pieces.map(|piece| {
+            let start = piece * PIECE_BYTES;
+            let len = PIECE_BYTES.min(entry.len - start);
+            let weights = self.read_range(shard, entry, name, start, len);
+            weights.map(|weights| weights.count_zeros())
+        });
+        zeros.sum()
+    }
+
     /// Reads row `row` of a matrix `[rows, cols]`.
     pub(crate) fn read_row(&self, name: &str, row: usize) -> Result<Weights> {
         let (shard, entry) = self.find(name)?;
@@ -197,14 +214,7 @@ impl Checkpoint {
         start: u64,
         len: u64,
     ) -> Result<Weights> {
-        let element_bytes = entry.len / entry.elements().max(1);
-        let elements = usize::try_from(len / element_bytes.max(1)).unwrap_or(usize::MAX);
-        let mut weights = Weights::zeros(&entry.dtype, elements).ok_or_else(|| {
-            EngineError::UnsupportedDtype {
-                name: name.to_owned(),
-                dtype: entry.dtype.clone(),
-            }
-        })?;
+        let mut weights = entry.blank(name, len)?;
         shard
             .file
             .read_exact_at(weights.as_bytes_mut(), entry.offset + start)
@@ -334,5 +344,27 @@ fn open_regular(path: &Path) -> std::io::Result<File> {
         File::open(path)
     } else {
         Err(std::io::Error::other("it is not a regular file"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_are_counted_in_every_piece_of_a_tensor() {
+        let n = usize::try_from(2 * PIECE_BYTES).unwrap() / size_of::<f32>() + 100;
+        let values = (0..n).map(|i| if i % 3 == 0 { -0.0 } else { 1.0f32 });
+        let bytes = values.flat_map(f32::to_le_bytes);
+        let header = format!(
+            r#"{{"w":{{"dtype":"F32","shape":[{n}],"data_offsets":[0,{}]}}}}"#,
+            n * size_of::<f32>()
+        );
+        let file = (header.len() as u64).to_le_bytes().into_iter();
+        let file: Vec<u8> = file.chain(header.into_bytes()).chain(bytes).collect();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(SINGLE_FILE), file).unwrap();
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        assert_eq!(checkpoint.count_zeros("w").unwrap(), n.div_ceil(3) as u64);
     }
 }

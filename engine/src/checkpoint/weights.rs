@@ -7,6 +7,7 @@ use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
 
 use crate::error::Result;
+use crate::ops::{widened_bf16, widened_f16};
 
 /// A tensor's values, row-major. Pruning works on these, so kept weights stay bit-identical in their own dtype.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,12 +65,8 @@ impl Weights {
     pub fn into_f32(self) -> Vec<f32> {
         match self {
             Self::F32(values) => values,
-            Self::F16(values) => {
-                let mut wide = vec![0.0; values.len()];
-                values.convert_to_f32_slice(&mut wide);
-                wide
-            }
-            Self::Bf16(values) => values.iter().map(|v| v.to_f32()).collect(),
+            Self::F16(values) => widened_f16(&values),
+            Self::Bf16(values) => widened_bf16(&values),
         }
     }
 

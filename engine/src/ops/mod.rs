@@ -35,6 +35,7 @@ pub use loss::{
 pub use rms_norm::rms_norm;
 pub use silu_mul::silu_mul;
 pub use widen::widen;
+pub(crate) use widen::{widened_bf16, widened_f16};
 
 /// Rows of work that are worth a task of their own.
 const ROWS_PER_TASK: usize = 16;

@@ -33,22 +33,34 @@ impl CustomOp1 for Widen {
             candle_core::bail!("expected a contiguous tensor, got {layout:?}")
         };
         let wide = match x {
-            CpuStorage::BF16(values) => in_parallel(&values[start..end], |x, y| {
-                for (x, y) in x.iter().zip(y) {
-                    *y = bf16::to_f32(*x);
-                }
-            }),
-            CpuStorage::F16(values) => in_parallel(&values[start..end], |x: &[f16], y| {
-                x.convert_to_f32_slice(y);
-            }),
+            CpuStorage::BF16(values) => widened_bf16(&values[start..end]),
+            CpuStorage::F16(values) => widened_f16(&values[start..end]),
             _ => candle_core::bail!("expected values of 16 bits"),
         };
         Ok((CpuStorage::F32(wide), layout.shape().clone()))
     }
 }
 
+/// The values in f32.
+pub(crate) fn widened_bf16(values: &[bf16]) -> Vec<f32> {
+    in_parallel(values, |x, y| {
+        for (x, y) in x.iter().zip(y) {
+            *y = x.to_f32();
+        }
+    })
+}
+
+/// The values in f32.
+pub(crate) fn widened_f16(values: &[f16]) -> Vec<f32> {
+    in_parallel(values, <[f16]>::convert_to_f32_slice)
+}
+
 fn in_parallel<T: Sync>(values: &[T], convert: impl Fn(&[T], &mut [f32]) + Sync) -> Vec<f32> {
     let mut wide = vec![0f32; values.len()];
+    if values.len() <= ELEMENTS_PER_TASK {
+        convert(values, &mut wide);
+        return wide;
+    }
     wide.par_chunks_mut(ELEMENTS_PER_TASK)
         .zip(values.par_chunks(ELEMENTS_PER_TASK))
         .for_each(|(y, x)| convert(x, y));

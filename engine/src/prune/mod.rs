@@ -3,6 +3,8 @@
 mod paired;
 mod propagation;
 
+use std::thread::{self, Scope};
+
 use candle_core::Tensor;
 
 pub use propagation::Propagation;
@@ -15,7 +17,7 @@ use crate::observer::{Observer, PassProgress};
 use crate::ops::TokenLayout;
 use crate::pattern::Goal;
 use crate::recipe::{LinearOutcome, Pruned, Recipe};
-use crate::resume::{Loaded, Recorder, ResumeState};
+use crate::resume::{Loaded, ResumeState, Saver, Snapshot};
 use crate::statistic::{BlockStatistics, InputStatistics, Statistic};
 use crate::windows::TokenWindows;
 
@@ -51,7 +53,7 @@ pub fn prune(
         options,
     };
     let outcomes = if options.recipe.needs_calibration() {
-        pass.with_calibration(observer)?
+        thread::scope(|threads| pass.with_calibration(threads, observer))?
     } else {
         pass.without_calibration(observer)?;
         Vec::new()
@@ -67,7 +69,11 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn with_calibration(&self, observer: &mut dyn Observer) -> Result<Vec<LinearOutcome>> {
+    fn with_calibration<'scope>(
+        &'scope self,
+        threads: &'scope Scope<'scope, '_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<LinearOutcome>> {
         let (decoder, recipe) = (self.decoder, self.options.recipe);
         let windows = self.options.windows.ok_or_else(|| {
             EngineError::InvalidWindows(format!("{recipe} needs calibration windows"))
@@ -83,16 +89,19 @@ impl Pass<'_> {
             mut batches,
             first,
             mut outcomes,
-            mut recorder,
+            changes,
         } = self.start(windows, observer)?;
+        let state = self.options.resume_state;
+        let mut saver =
+            state.map(|state| Saver::new(threads, state, decoder, self.target, changes));
         let mut meter = PruneMeter::new(windows, blocks, first);
         for index in first..blocks {
             let mut work = BlockWork {
                 pass: self,
                 block: decoder.block(index)?,
                 is_last: index + 1 == blocks,
-                recorder: recorder.as_mut(),
                 outcomes: &mut outcomes,
+                saver: saver.as_mut(),
             };
             let mut pass = BlockPass {
                 context: &context,
@@ -100,7 +109,6 @@ impl Pass<'_> {
                 meter: &mut meter,
                 observer: &mut *observer,
             };
-            work.begin(index)?;
             let seen = match recipe.propagation {
                 Propagation::Paired => {
                     let hidden = decoder.plan().hidden;
@@ -114,10 +122,12 @@ impl Pass<'_> {
             observer.observed(index, &seen);
             drop(seen);
             if !is_last {
-                self.save(index + 1, &batches, &outcomes, recorder.as_mut(), observer)?;
-                if observer.should_pause() {
-                    return Err(EngineError::Stopped);
-                }
+                let snapshot = Snapshot {
+                    next_block: index + 1,
+                    batches: &batches,
+                    outcomes: &outcomes,
+                };
+                save_or_pause(saver.as_mut(), &snapshot, observer)?;
             }
             meter.block_done(index, observer);
         }
@@ -145,7 +155,7 @@ impl Pass<'_> {
     }
 
     /// What was saved, or the first block's inputs.
-    fn start(&self, windows: &TokenWindows, observer: &mut dyn Observer) -> Result<Start<'_>> {
+    fn start(&self, windows: &TokenWindows, observer: &mut dyn Observer) -> Result<Start> {
         let hidden = self.decoder.plan().hidden;
         let streams = self.options.recipe.propagation.streams();
         let lengths = (0..streams).flat_map(|_| windows.batches().map(|ids| ids.len() * hidden));
@@ -157,14 +167,13 @@ impl Pass<'_> {
             batches,
         }) = state.and_then(|state| state.load(lengths))
         else {
-            let recorder = state.and_then(|state| state.recorder(0, Vec::new()));
             // The streams begin as the same.
             let batches = embedded(self.decoder, windows)?;
             return Ok(Start {
                 batches: std::iter::repeat_n(batches, streams).flatten().collect(),
                 first: 0,
                 outcomes: Vec::new(),
-                recorder,
+                changes: Vec::new(),
             });
         };
         observer.resumed(next_block, self.decoder.plan().blocks.len());
@@ -177,27 +186,8 @@ impl Pass<'_> {
             batches: tensors.collect::<candle_core::Result<_>>()?,
             first: next_block,
             outcomes,
-            recorder: state.and_then(|state| state.recorder(next_block, changes)),
+            changes,
         })
-    }
-
-    fn save(
-        &self,
-        next_block: usize,
-        batches: &[Tensor],
-        outcomes: &[LinearOutcome],
-        recorder: Option<&mut Recorder<'_>>,
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
-        let Some(state) = self.options.resume_state else {
-            return Ok(());
-        };
-        self.target.sync()?;
-        let changes = recorder.map(Recorder::end_block).transpose()?;
-        if let Some(saved) = state.save(next_block, batches, outcomes, changes)? {
-            observer.saved(saved);
-        }
-        Ok(())
     }
 
     /// Prunes a linear's weights in the file's own dtype, and writes them.
@@ -216,25 +206,36 @@ impl Pass<'_> {
     }
 }
 
+/// Saves the state where it is due or needed, and ends the pass where it shall pause.
+fn save_or_pause(
+    saver: Option<&mut Saver<'_, '_>>,
+    snapshot: &Snapshot<'_>,
+    observer: &mut dyn Observer,
+) -> Result<()> {
+    let is_pausing = observer.should_pause();
+    if let Some(saver) = saver {
+        let is_awaited = is_pausing || observer.needs_state(snapshot.next_block);
+        saver.block_done(snapshot, is_awaited, observer)?;
+    }
+    if is_pausing {
+        Err(EngineError::Stopped)
+    } else {
+        Ok(())
+    }
+}
+
 /// What it takes to prune one block.
-pub(super) struct BlockWork<'w, 'a> {
-    pass: &'w Pass<'a>,
+pub(super) struct BlockWork<'w, 'scope, 'env> {
+    pass: &'w Pass<'w>,
     /// Its pruned linears stand in place of the dense ones, unless the pass goes on densely.
     pub(super) block: Block<'w>,
     /// Whether its outputs are needed by no other.
     pub(super) is_last: bool,
-    recorder: Option<&'w mut Recorder<'a>>,
     outcomes: &'w mut Vec<LinearOutcome>,
+    saver: Option<&'w mut Saver<'scope, 'env>>,
 }
 
-impl BlockWork<'_, '_> {
-    fn begin(&mut self, index: usize) -> Result<()> {
-        match &mut self.recorder {
-            Some(recorder) if !self.is_last => recorder.begin_block(index),
-            _ => Ok(()),
-        }
-    }
-
+impl BlockWork<'_, '_, '_> {
     /// Observes the dense block, prunes its linears, and puts its outputs in place of its inputs.
     fn prune_observed(
         &mut self,
@@ -246,10 +247,19 @@ impl BlockWork<'_, '_> {
         for input in self.block.plan().input_ids() {
             self.prune_fed(input, seen.of(input))?;
         }
+        self.inputs_go(pass.observer)?;
         if !self.is_last {
             pass.forward(&self.block, batches)?;
         }
         Ok(seen)
+    }
+
+    /// Waits until the block's inputs are saved, if they are being: from here on others take their place.
+    pub(super) fn inputs_go(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        match &mut self.saver {
+            Some(saver) => saver.finish(observer),
+            None => Ok(()),
+        }
     }
 
     /// Ends the collection of an input, and prunes the linears that it feeds.
@@ -263,9 +273,6 @@ impl BlockWork<'_, '_> {
         for id in plan.fed_by(input) {
             let weights = self.block.weights(id)?;
             let pruned = self.pass.prune_linear(plan.linear(id), weights, seen)?;
-            if let Some(recorder) = &mut self.recorder {
-                recorder.add(&pruned.mask, &pruned.weights)?;
-            }
             self.outcomes.extend(pruned.outcome);
             if self.pass.options.recipe.propagation != Propagation::Dense {
                 self.block.replace(id, pruned.weights)?;
@@ -276,12 +283,13 @@ impl BlockWork<'_, '_> {
 }
 
 /// What a pass begins or goes on with.
-struct Start<'a> {
+struct Start {
     /// Inputs of the next block, stream after stream.
     batches: Vec<Tensor>,
     /// Its number.
     first: usize,
     /// Of the linears before it.
     outcomes: Vec<LinearOutcome>,
-    recorder: Option<Recorder<'a>>,
+    /// Digests of what was kept of the changes of the blocks before it.
+    changes: Vec<String>,
 }

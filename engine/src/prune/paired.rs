@@ -14,7 +14,7 @@ use crate::statistic::{BlockStatistics, Statistic};
 
 /// Prunes a block and puts its outputs in place of its inputs: those of the pruned model, then those of the dense one.
 pub(super) fn prune_block(
-    work: &mut BlockWork<'_, '_>,
+    work: &mut BlockWork<'_, '_, '_>,
     pass: &mut BlockPass<'_>,
     streams: &mut [Tensor],
     needs: &[Statistic],
@@ -46,6 +46,7 @@ pub(super) fn prune_block(
     }
     work.prune(input, &mut seen)?;
 
+    work.inputs_go(pass.observer)?;
     let input = plan.linear(feed_forward.gate).input;
     let batches = pruned_xs.iter_mut().zip(&mut *dense_xs);
     for ((p, d), [of_pruned, of_dense]) in batches.zip(attended) {

@@ -5,12 +5,12 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::durable::{Hashing, digest_of, move_into_place};
-use crate::checkpoint::{PrunedCopy, Weights};
+use crate::checkpoint::PrunedCopy;
 use crate::error::{EngineError, Result};
 use crate::mask::Mask;
 use crate::model::Decoder;
@@ -59,69 +59,32 @@ impl ChangeKind {
     }
 }
 
-/// Keeps the changes of one block after another.
-#[derive(Debug)]
-pub(crate) struct Recorder<'a> {
-    dir: &'a Path,
+/// Keeps the changes of a block, read from the copy that has them; waits until they are on disk, and gives their digest.
+pub(super) fn keep(
+    dir: &Path,
     kind: ChangeKind,
-    /// Of each finished block.
-    digests: Vec<String>,
-    block: Option<BlockFile>,
-}
-
-/// The file of the block that is being pruned.
-#[derive(Debug)]
-struct BlockFile {
-    path: PathBuf,
-    beside: PathBuf,
-    file: Hashing<File>,
-}
-
-impl<'a> Recorder<'a> {
-    pub(super) fn new(dir: &'a Path, kind: ChangeKind, digests: Vec<String>) -> Self {
-        Self {
-            dir,
-            kind,
-            digests,
-            block: None,
-        }
-    }
-
-    /// Begins a block; until then nothing is kept of what is added.
-    pub(crate) fn begin_block(&mut self, block: usize) -> Result<()> {
-        let path = self.dir.join(self.kind.file(block));
-        let beside = path.with_extension("partial");
-        let file = File::create(&beside).map_err(EngineError::io("write", &path))?;
-        self.block = Some(BlockFile {
-            path,
-            beside,
-            file: Hashing::new(file),
-        });
-        Ok(())
-    }
-
-    /// Adds the next linear of the block.
-    pub(crate) fn add(&mut self, mask: &Mask, weights: &Weights) -> Result<()> {
-        let Some(block) = &mut self.block else {
-            return Ok(());
+    block: usize,
+    decoder: &Decoder<'_>,
+    copy: &PrunedCopy,
+) -> Result<String> {
+    let path = dir.join(kind.file(block));
+    let beside = path.with_extension("partial");
+    let file = File::create(&beside).map_err(EngineError::io("write", &path))?;
+    let mut file = Hashing::new(file);
+    for linear in &decoder.plan().blocks[block].linears {
+        let weights = copy.read(decoder.checkpoint(), &linear.weight())?;
+        let written = match kind {
+            ChangeKind::Zeros => {
+                let mask = Mask::of_zeros(&weights, linear.d_out, linear.d_in);
+                file.write_all(mask.as_bytes())
+            }
+            ChangeKind::Tensors => file.write_all(weights.as_bytes()),
         };
-        let bytes = match self.kind {
-            ChangeKind::Zeros => mask.as_bytes(),
-            ChangeKind::Tensors => weights.as_bytes(),
-        };
-        let written = block.file.write_all(bytes);
-        written.map_err(EngineError::io("write", &block.path))
+        written.map_err(EngineError::io("write", &path))?;
     }
-
-    /// Waits until the block's changes are on disk; gives the digests of all blocks so far.
-    pub(crate) fn end_block(&mut self) -> Result<&[String]> {
-        if let Some(BlockFile { path, beside, file }) = self.block.take() {
-            let (file, digest) = file.finish();
-            move_into_place(&file, &beside, &path)?;
-            self.digests.push(digest);
-        }
-        Ok(&self.digests)
-    }
+    let (file, digest) = file.finish();
+    move_into_place(&file, &beside, &path)?;
+    Ok(digest)
 }
 
 /// Makes a block's pruned tensors in `target`. `false` when the file of its changes is missing or another one.

@@ -1,7 +1,7 @@
 //! Resume state: what lets a killed pass go on at the block it was in.
 //!
-//! After each block the next block's inputs are written to `activations-K.bin`, then `state.json` that names them.
-//! Both are on disk before they count (write beside, sync, rename), the pruned tensors before both. A state whose
+//! After some of the blocks, as often as their time allows, the next block's inputs are written to `activations-K.bin`,
+//! then `state.json` that names them. Both are on disk before they count (write beside, sync, rename), the pruned tensors before both. A state whose
 //! fingerprint differs, or whose activations are not those it names, is ignored: the pass starts over.
 //!
 //! A portable state also keeps what the recipe changed of each finished block: with that and the source, the pruned
@@ -9,6 +9,7 @@
 
 mod changes;
 mod durable;
+mod saver;
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -19,8 +20,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use changes::ChangeKind;
-pub(super) use changes::Recorder;
 use durable::{hex, sync_dir, write_durably};
+pub(super) use saver::{Saver, Snapshot};
 
 use super::checkpoint::PrunedCopy;
 use super::error::{EngineError, Result};
@@ -187,12 +188,6 @@ impl ResumeState {
         })
     }
 
-    /// Keeps the changes of the blocks from `next_block` on, if those of all before it are `kept`.
-    pub(super) fn recorder(&self, next_block: usize, kept: Vec<String>) -> Option<Recorder<'_>> {
-        let kind = self.changes.filter(|_| kept.len() == next_block)?;
-        Some(Recorder::new(&self.dir, kind, kept))
-    }
-
     /// Makes all finished blocks again in a fresh copy of the source. `false` when a file of their changes is missing
     /// or not what the state says.
     pub fn restore(&self, decoder: &Decoder<'_>, target: &PrunedCopy) -> Result<bool> {
@@ -230,12 +225,12 @@ impl ResumeState {
 
     /// Saves the state before block `next_block`: its inputs `batches`, the `outcomes` of the linears before it, and the
     /// digests of the changes of all blocks before it, if they are kept. Then it gives what can be carried elsewhere.
-    pub(super) fn save(
+    fn save(
         &self,
         next_block: usize,
         batches: &[Tensor],
         outcomes: &[LinearOutcome],
-        changes: Option<&[String]>,
+        changes: &[String],
     ) -> Result<Option<SavedState>> {
         let mut digest = Sha256::new();
         write_durably(&self.activations_path(next_block), |file| {
@@ -248,7 +243,7 @@ impl ResumeState {
             }
             Ok(())
         })?;
-        let kept = self.changes.zip(changes);
+        let kept = self.changes.map(|kind| (kind, changes));
         let state = State {
             format: FORMAT,
             compute_type: self.compute_type.clone(),

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::Gram;
 use crate::error::Result;
 use crate::ops::add_cross;
-use crate::ops::matmul::{View, add_times, times};
+use crate::ops::matmul::{View, add_times};
 
 /// Sums over all calibration tokens `t` of a linear's input in the pruned model, `x_t`, and in the dense one, `x̂_t`.
 ///
@@ -68,17 +68,11 @@ impl Pairing {
         let d_in = self.d_in;
         let rows = View::rows(dense, dense.len() / d_in, d_in, d_in);
         let cross = View::rows(&self.cross, d_in, d_in, d_in);
-        match &self.drift {
-            Some(drift) => {
-                let mut shift = drift[first * d_in..][..dense.len()].to_vec();
-                add_times(&mut shift, d_in, rows, cross, 1.0);
-                shift
-            }
-            None => {
-                let mut shift = vec![0.0; dense.len()];
-                times(&mut shift, d_in, rows, cross, 1.0);
-                shift
-            }
+        let mut shift = vec![0.0; dense.len()];
+        if let Some(drift) = &self.drift {
+            shift.copy_from_slice(&drift[first * d_in..][..dense.len()]);
         }
+        add_times(&mut shift, d_in, rows, cross, 1.0);
+        shift
     }
 }

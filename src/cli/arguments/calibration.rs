@@ -27,7 +27,7 @@ pub(in crate::cli) struct CalibrationArgs {
     )]
     file: Option<PathBuf>,
     /// The windows themselves: safetensors with `input_ids` [n_samples, seq_len]
-    #[arg(long = "calibration-ids", value_name = "FILE", conflicts_with_all = ["dataset", "file"])]
+    #[arg(long = "calibration-ids", value_name = "FILE", conflicts_with_all = ["dataset", "file", "n_samples", "seq_len", "seed"])]
     ids: Option<PathBuf>,
     /// Number of windows to draw [default: 16 on a CPU, 128 on a GPU]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=65536))]
@@ -35,9 +35,9 @@ pub(in crate::cli) struct CalibrationArgs {
     /// Tokens per window [default: the smaller of the model's context and 2048]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
     seq_len: Option<u32>,
-    /// Seed of the sampler
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    /// Seed of the sampler [default: 0]
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
 }
 
 impl CalibrationArgs {
@@ -73,7 +73,7 @@ impl CalibrationArgs {
                 .n_samples
                 .map_or(defaults.n_samples, |count| count as usize),
             seq_len: self.seq_len.map(|len| len as usize),
-            seed: self.seed,
+            seed: self.seed.unwrap_or_default(),
         })
     }
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use clap::ValueEnum;
 
 use super::table;
-use crate::domain::report::manifest::{EvaluationReport, Manifest};
+use crate::domain::report::manifest::{EvaluationReport, Manifest, ModelProvenance};
 use crate::domain::report::results::{Estimate, Results};
+use crate::pipeline::weights_digest;
 
 /// How a comparison is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -36,6 +37,8 @@ struct Column {
 #[derive(Debug)]
 struct Row {
     label: String,
+    /// Tells it from other rows of its label; empty for what was named on the command line.
+    version: String,
     cells: BTreeMap<String, f64>,
 }
 
@@ -56,21 +59,21 @@ impl Comparison {
             before: Some(0.0),
             after: Some(manifest.sparsity.achieved),
         };
-        let dense = format!("{} (dense)", manifest.model.id);
+        let dense = (&manifest.model, "dense");
         self.add(label, Some(dense), &manifest.results, [sparsity]);
     }
 
     /// Adds a model that was measured, and what it was compared with.
     pub(in crate::cli) fn add_measured(&mut self, label: String, report: &EvaluationReport) {
         let baseline = report.baseline.as_ref();
-        let baseline = baseline.map(|baseline| format!("{} (baseline)", baseline.id));
+        let baseline = baseline.map(|baseline| (baseline, "baseline"));
         self.add(label, baseline, &report.results, []);
     }
 
     fn add<const N: usize>(
         &mut self,
         label: String,
-        before: Option<String>,
+        before: Option<(&ModelProvenance, &str)>,
         results: &Results,
         more: [Number; N],
     ) {
@@ -87,11 +90,14 @@ impl Comparison {
             let cells = numbers.iter();
             cells.filter_map(move |number| Some((number.key.clone(), value(number)?)))
         };
-        if let Some(before) = before {
-            let row = self.rows.iter_mut().position(|row| row.label == before);
+        if let Some((model, role)) = before {
+            let (label, version) = (format!("{} ({role})", model.id), version(model));
+            let mut rows = self.rows.iter();
+            let row = rows.position(|row| (&row.label, &row.version) == (&label, &version));
             let row = row.unwrap_or_else(|| {
                 self.rows.push(Row {
-                    label: before,
+                    label,
+                    version,
                     cells: BTreeMap::new(),
                 });
                 self.rows.len() - 1
@@ -100,6 +106,7 @@ impl Comparison {
         }
         self.rows.push(Row {
             label,
+            version: String::new(),
             cells: cells(|number| number.after).collect(),
         });
     }
@@ -132,10 +139,27 @@ impl Comparison {
                 let value = row.cells.get(&column.key);
                 value.map_or_else(String::new, |value| number(*value))
             });
-            std::iter::once(row.label.clone()).chain(cells).collect()
+            std::iter::once(self.label(row)).chain(cells).collect()
         });
         std::iter::once(head).chain(rows).collect()
     }
+
+    /// A row's label, with its version where another row would look the same.
+    fn label(&self, row: &Row) -> String {
+        let is_alike = |other: &&Row| other.label == row.label && other.version != row.version;
+        match self.rows.iter().find(is_alike) {
+            Some(_) if !row.version.is_empty() => format!("{} {}", row.label, row.version),
+            _ => row.label.clone(),
+        }
+    }
+}
+
+/// What tells models of one name apart: the commit and the digest of the weights, both short.
+fn version(model: &ModelProvenance) -> String {
+    let weights = weights_digest(&model.files);
+    let parts = model.commit.iter().chain([&weights]);
+    let short = |part: &String| part.chars().take(7).collect::<String>();
+    parts.map(short).collect::<Vec<_>>().join(" ")
 }
 
 fn numbers(results: &Results) -> Vec<Number> {
@@ -194,6 +218,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::domain::report::manifest::FileEntry;
 
     fn report(protocol: &str, before: Option<f64>, after: f64) -> EvaluationReport {
         let model = |id: &str| {
@@ -230,5 +255,41 @@ mod tests {
         assert_eq!(markdown.lines().nth(3), Some("| a | 6.250 |  |"));
         let table = comparison.write(TableFormat::Table);
         assert_eq!(table.lines().count(), 5, "{table}");
+    }
+
+    #[test]
+    fn models_of_one_name_and_other_weights_have_rows_of_their_own() {
+        let of = |before: f64, commit: Option<&str>, sha256: &str| {
+            let mut report = report("one", Some(before), 9.0);
+            let baseline = report.baseline.as_mut().unwrap();
+            baseline.commit = commit.map(str::to_owned);
+            baseline.files = vec![FileEntry {
+                name: "model.safetensors".to_owned(),
+                size_bytes: 1,
+                sha256: sha256.to_owned(),
+            }];
+            report
+        };
+        let mut comparison = Comparison::default();
+        for (label, report) in [
+            ("a", of(5.0, None, "1234567890")),
+            ("b", of(6.0, None, "abcdef0123")),
+            ("c", of(5.0, None, "1234567890")),
+            ("d", of(7.0, Some("c0ffee1234"), "1234567890")),
+        ] {
+            comparison.add_measured(label.to_owned(), &report);
+        }
+        let written = comparison.write(TableFormat::Csv);
+        let lines: Vec<&str> = written.lines().skip(1).collect();
+        let [first, "a,9", second, "b,9", "c,9", third, "d,9"] = lines[..] else {
+            panic!("{written}")
+        };
+        for (line, value) in [(first, ",5"), (second, ",6"), (third, ",7")] {
+            assert!(
+                line.starts_with("base (baseline) ") && line.ends_with(value),
+                "{line}"
+            );
+        }
+        assert!(third.contains(" c0ffee1 "), "{third}");
     }
 }

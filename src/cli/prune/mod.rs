@@ -91,14 +91,15 @@ fn propagation() -> impl clap::builder::TypedValueParser<Value = Propagation> {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let interrupt = Interrupt::listen()?;
+    // A dry run has nothing to put in order when it is stopped.
+    let interrupt = (!args.run.dry_run).then(Interrupt::listen).transpose()?;
     let points = points(&args.recipes()?, &args.patterns, &args.sparsities)?;
     let model = ModelArgument::find(&args.model, &args.revision)?;
     let plans = plans(args, &model, &points)?;
     use_threads(args.run.threads)?;
-    if args.run.dry_run {
+    let Some(interrupt) = interrupt else {
         return dry_run::of_series(&plans);
-    }
+    };
     if fs::symlink_metadata(&args.out).is_ok() {
         bail!("output_exists: {} exists already", args.out.display());
     }
@@ -110,7 +111,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         .unwrap_or(Path::new("."));
     let cannot_write = || format!("io: cannot write to {}", parent.display());
     let beside = Unfinished::create(parent).with_context(cannot_write)?;
-    let result = beside.path().join("artifact");
+    let result = beside.result();
     let is_series = points.len() > 1;
     if is_series {
         fs::create_dir(&result).with_context(cannot_write)?;

@@ -7,11 +7,11 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 
 use super::complain;
 
-/// How much sooner than its worker the process is killed when memory runs out, of 1000.
-const OOM_SCORE: &str = "500";
+/// `oom_score_adj`, -1000 to 1000: when memory runs out the kernel kills the attempt before its worker.
+const OOM_SCORE_ADJ: &str = "500";
 
-/// Address space for each byte of memory: the allocator keeps more of it than it fills.
-const ADDRESS_SPACE: u64 = 2;
+/// `RLIMIT_DATA` for each byte of memory: it counts what is mapped, and the allocator maps more than it fills.
+const DATA_PER_BYTE: u64 = 2;
 
 /// Confines this process. What the system does not permit is told, and the work goes on.
 pub(super) fn confine(memory_bytes: Option<u64>) {
@@ -23,23 +23,23 @@ pub(super) fn confine(memory_bytes: Option<u64>) {
         setrlimit(resource, limit).map_err(io::Error::from)
     };
     let memory = memory_bytes.map_or(Ok(()), |bytes| {
-        limit(Resource::Data, bytes.saturating_mul(ADDRESS_SPACE))
+        limit(Resource::Data, bytes.saturating_mul(DATA_PER_BYTE))
     });
     for (what, done) in [
-        ("the memory", memory),
-        ("core files", limit(Resource::Core, 0)),
+        ("RLIMIT_DATA", memory),
+        ("RLIMIT_CORE", limit(Resource::Core, 0)),
         (
-            "the order of killing",
-            fs::write("/proc/self/oom_score_adj", OOM_SCORE),
+            "oom_score_adj",
+            fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ),
         ),
         // The last: it takes the files above away from this user. A token is in the memory of this process.
         (
-            "access by other processes",
+            "PR_SET_DUMPABLE",
             set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(io::Error::from),
         ),
     ] {
         if let Err(error) = done {
-            complain(&format!("cannot limit {what}: {error}"));
+            complain(&format!("cannot set {what}: {error}"));
         }
     }
 }

@@ -83,7 +83,7 @@ pub fn run(_args: &Args) -> anyhow::Result<()> {
                 phase: speaker.phase,
                 retryable: code.retryable(),
             };
-            let outage = error.outage();
+            let outage = error.outage(&attempt.scratch);
             AttemptMessage::Failed { failure, outage }
         }
     };
@@ -256,7 +256,11 @@ impl Listener for Speaker {
     }
 
     fn block_done(&mut self, blocks: usize) {
-        self.gates.pass(&format!("block-{blocks}"));
+        self.gates.pass(&gate::of_block(blocks));
+    }
+
+    fn needs_state(&self, blocks: usize) -> bool {
+        self.gates.stands_at(&gate::of_block(blocks))
     }
 
     fn should_pause(&self) -> bool {

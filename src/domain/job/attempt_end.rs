@@ -36,8 +36,8 @@ pub enum AttemptEnd {
         error: JobError,
         /// The wait before the next attempt.
         delay: Duration,
-        /// Bytes of disk that it turned out to need.
-        disk_bytes: Option<u64>,
+        /// What it lacked.
+        lacks: Lacks,
     },
     /// It was stopped to cancel the job.
     Cancelled,
@@ -67,8 +67,17 @@ pub struct Settled {
     pub crashed: bool,
     /// When the next attempt may begin, if that changes.
     pub run_after: Option<Timestamp>,
-    /// Bytes of disk that the job needs, if that became known.
+    /// What the job needs of a worker and this one did not have.
+    pub lacks: Lacks,
+}
+
+/// What a worker had too little of, as the bytes that were needed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lacks {
+    /// Of disk, beside what earlier attempts left.
     pub disk_bytes: Option<u64>,
+    /// Of memory.
+    pub memory_bytes: Option<u64>,
 }
 
 impl AttemptEnd {
@@ -83,7 +92,7 @@ impl AttemptEnd {
             counts: false,
             crashed: false,
             run_after: None,
-            disk_bytes: None,
+            lacks: Lacks::default(),
         };
         Some(match self {
             Self::Lost => return None,
@@ -133,17 +142,18 @@ impl AttemptEnd {
                 crashed: *crashed,
                 ..base
             },
-            Self::Waiting { error, .. } if state == JobState::Pausing => Settled {
+            Self::Waiting { error, lacks, .. } if state == JobState::Pausing => Settled {
                 state: JobState::Paused,
                 outcome: AttemptOutcome::Failed,
                 event: EventKind::Paused,
                 error: Some(error.clone()),
+                lacks: *lacks,
                 ..base
             },
             Self::Waiting {
                 error,
                 delay,
-                disk_bytes,
+                lacks,
             } => Settled {
                 state: JobState::Queued,
                 outcome: AttemptOutcome::Failed,
@@ -153,7 +163,7 @@ impl AttemptEnd {
                 },
                 error: Some(error.clone()),
                 run_after: Some(now + *delay),
-                disk_bytes: *disk_bytes,
+                lacks: *lacks,
                 ..base
             },
             Self::Released if state == JobState::Pausing => Settled {
@@ -177,7 +187,7 @@ impl AttemptEnd {
                 counts: true,
                 crashed: *crashed,
                 run_after: Some(now + *delay),
-                disk_bytes: None,
+                ..base
             },
             Self::Released => Settled {
                 state: JobState::Queued,

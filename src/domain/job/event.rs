@@ -149,7 +149,12 @@ pub enum EventKind {
     /// The end: it was cancelled.
     Cancelled,
     /// It was deleted, and its log with it: in the stream of all jobs alone.
-    Deleted,
+    Deleted {
+        /// Bytes of its artifact.
+        #[serde(default)]
+        #[schema(required)]
+        freed_bytes: u64,
+    },
 }
 
 impl EventKind {
@@ -170,7 +175,7 @@ impl EventKind {
             | Self::Continued
             | Self::Retried
             | Self::Cancelling
-            | Self::Deleted => false,
+            | Self::Deleted { .. } => false,
         }
     }
 
@@ -191,7 +196,7 @@ impl EventKind {
             | Self::Continued
             | Self::Retried
             | Self::Cancelling
-            | Self::Deleted => None,
+            | Self::Deleted { .. } => None,
         }
     }
 }

@@ -21,7 +21,7 @@ use self::state::JobState;
 use super::id::JobId;
 use super::report::manifest::{FileEntry, JobReport, Sparsity};
 use super::report::results::{MeanResult, PerplexityResult, TaskResult, Warning};
-use super::spec::{JobSpec, JobType, PinnedCommit, StoredSpec};
+use super::spec::{JobSpec, JobType, PinnedCommit, SPEC_VERSION, StoredSpec};
 
 /// How many attempts may fail before their job does.
 pub const MAX_ATTEMPTS: u32 = 3;
@@ -98,6 +98,8 @@ pub struct Job {
     pub metadata: Metadata,
     /// What to do.
     pub spec: StoredSpec,
+    /// The version of the form that the spec is stored in.
+    pub spec_version: u32,
     /// Where it is in its life.
     pub state: JobState,
     /// What the running attempt does, or what the failed one did last.
@@ -116,6 +118,8 @@ pub struct Job {
     pub run_after: Timestamp,
     /// The commits of its hub models, once they are known.
     pub commits: Vec<PinnedCommit>,
+    /// What tells it from jobs that do other work; `None` where a commit was not known at submission.
+    pub fingerprint: Option<String>,
     /// What else the queue goes by.
     pub scheduling: Scheduling,
     /// When it came into the queue last.
@@ -154,6 +158,7 @@ impl Job {
             name: None,
             metadata: Metadata::new(),
             spec: StoredSpec::Known(spec),
+            spec_version: SPEC_VERSION,
             state: JobState::Queued,
             phase: None,
             progress: None,
@@ -163,6 +168,7 @@ impl Job {
             max_attempts: MAX_ATTEMPTS,
             run_after: now,
             commits: Vec::new(),
+            fingerprint: None,
             scheduling: Scheduling::default(),
             queued_at: now,
             traceparent: None,
@@ -220,6 +226,12 @@ pub struct JobFilter {
     pub method: Option<String>,
     /// Of this submitter.
     pub submitter: Option<String>,
+    /// Of this name.
+    pub name: Option<String>,
+    /// Of a name that begins so.
+    pub name_prefix: Option<String>,
+    /// With all of these pairs in their metadata.
+    pub metadata: Metadata,
     /// Accepted at this time or later.
     pub created_after: Option<Timestamp>,
     /// Accepted before this time.

@@ -7,8 +7,7 @@ use jiff::Timestamp;
 
 use super::event::{Event, EventKind};
 use super::progress::{Overall, Phase, Step};
-use crate::corpora::DatasetRef;
-use crate::domain::spec::{EvaluationSpec, JobSpec, ModelRef};
+use crate::domain::spec::{EvaluationSpec, JobSpec, ModelRef, memory};
 
 /// Tokens per window where the spec leaves them to the model.
 const SEQ_LEN: usize = 2048;
@@ -68,14 +67,8 @@ pub fn phase_shares(spec: &JobSpec) -> Vec<PhaseShare> {
 }
 
 fn evaluation_tokens(evaluation: &EvaluationSpec, is_comparison: bool) -> u64 {
-    let text = |text: &DatasetRef| {
-        let tokens = text.max_tokens().unwrap_or(TEXT_TOKENS);
-        let seq_len = evaluation.seq_len.unwrap_or(SEQ_LEN);
-        let windows = evaluation
-            .windows
-            .map(|windows| windows.saturating_mul(seq_len) as u64);
-        windows.map_or(tokens, |windows| windows.min(tokens))
-    };
+    let seq_len = evaluation.seq_len.unwrap_or(SEQ_LEN) as u64;
+    let text = |text| memory::most_tokens(evaluation, text, seq_len).unwrap_or(TEXT_TOKENS);
     let texts: u64 = evaluation.perplexity.iter().map(text).sum();
     let task = evaluation.limit.map_or(TASK_TOKENS, |limit| {
         (limit as u64).saturating_mul(DOCUMENT_TOKENS)
@@ -241,6 +234,17 @@ mod tests {
         assert!(
             (ratio - 2.0).abs() < 1e-9,
             "2 × 32 windows and 2 × 16: {ratio}"
+        );
+        // As a server of processors fills in what is left out.
+        let limited = spec(&json!({
+            "model": "demo", "sparsity": 0.5, "calibration": {"n_samples": 16, "seq_len": 512},
+            "evaluation": {"perplexity": ["wikitext2"], "seq_len": 512, "max_tokens": 4096},
+        }));
+        let tracker = PhaseTracker::new(&limited, 0.0);
+        let ratio = tracker.share(pruning).unwrap() / tracker.share(evaluating).unwrap();
+        assert!(
+            (ratio - 2.0).abs() < 1e-9,
+            "2 × 16 windows and 2 × 8: {ratio}"
         );
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Job;
-use super::attempt_end::AttemptEnd;
+use super::attempt_end::{AttemptEnd, Lacks};
 use super::failure::JobError;
 use super::state::JobState;
 
@@ -45,12 +45,12 @@ impl RetryPolicy {
     }
 
     /// Ends an attempt that something outside of its job kept from going on.
-    pub fn wait(self, error: JobError, disk_bytes: Option<u64>) -> AttemptEnd {
+    pub fn wait(self, error: JobError, lacks: Lacks) -> AttemptEnd {
         let delay = jittered(self.delay(error.attempt.saturating_sub(1)));
         AttemptEnd::Waiting {
             error,
             delay,
-            disk_bytes,
+            lacks,
         }
     }
 

@@ -54,6 +54,8 @@ pub struct Scheduling {
     pub memory_bytes: Option<u64>,
     /// Bytes of disk that it is thought to need; `None` = unknown.
     pub disk_bytes: Option<u64>,
+    /// Multiplications that it computes; `None` = unknown.
+    pub work: Option<u64>,
     /// How long after its acceptance, or its last retry, it fails unless it is over.
     pub deadline_after: Option<Duration>,
     /// When that is.

@@ -51,7 +51,7 @@ impl Needs {
             device: job.scheduling.device_kind,
             memory_bytes: job.scheduling.memory_bytes,
             disk_bytes: job.scheduling.disk_bytes,
-            spec_version: job.spec.version(),
+            spec_version: job.spec_version,
         })
     }
 }

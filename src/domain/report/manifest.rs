@@ -179,6 +179,9 @@ pub struct Calibration {
     pub seed: Option<u64>,
     /// SHA-256 of the ids, row by row, as little-endian 64-bit integers.
     pub window_sha256: String,
+    /// The same of `n_samples`, `seq_len` and the ids; `null` in documents of earlier versions.
+    #[serde(default)]
+    pub shaped_window_sha256: Option<String>,
 }
 
 /// One pruned linear.

@@ -198,6 +198,12 @@ impl JobSpec {
         }
     }
 
+    /// Whether texts are made into tokens.
+    pub fn needs_tokens(&self) -> bool {
+        let calibrates = matches!(self, Self::Prune(spec) if spec.calibration_in_use().is_some());
+        calibrates || !self.evaluation().is_empty()
+    }
+
     /// Whether there are two models to compare, and so a `before` beside each `after`.
     pub fn is_comparison(&self) -> bool {
         match self {

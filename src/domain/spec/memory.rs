@@ -107,7 +107,7 @@ fn most_at_once(evaluation: &EvaluationSpec, seq_len: u64) -> Option<u64> {
 }
 
 /// Tokens of a text that are measured at most; `None` where that is not known.
-pub(super) fn most_tokens(
+pub(in crate::domain) fn most_tokens(
     evaluation: &EvaluationSpec,
     text: &DatasetRef,
     seq_len: u64,

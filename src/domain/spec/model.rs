@@ -33,7 +33,7 @@ pub enum ModelRef {
     },
 }
 
-/// The commit that a revision of a hub model had when a job first asked for it.
+/// The commit that a revision of a hub model had when it was first asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PinnedCommit {
     /// `organisation/name`.
@@ -42,6 +42,13 @@ pub struct PinnedCommit {
     pub revision: String,
     /// 40 hexadecimal digits.
     pub commit: String,
+}
+
+impl PinnedCommit {
+    /// Whether it is that of this revision of this model.
+    pub fn is_of(&self, id: &str, revision: &str) -> bool {
+        (self.id.as_str(), self.revision.as_str()) == (id, revision)
+    }
 }
 
 impl ModelRef {

@@ -58,14 +58,6 @@ impl StoredSpec {
         }
     }
 
-    /// The version of the form that it is stored in.
-    pub fn version(&self) -> u32 {
-        match self {
-            Self::Known(_) => SPEC_VERSION,
-            Self::Unreadable { spec_version, .. } => *spec_version,
-        }
-    }
-
     /// The word for the type of the job.
     pub fn job_type(&self) -> &str {
         match self {

@@ -21,6 +21,21 @@ pub struct JobWork {
     pub pruning: u64,
     /// While it measures the perplexity of one model; `None` where a text is as long as it is.
     pub measuring: Option<u64>,
+    /// How many are measured.
+    pub models: u64,
+    /// Whether tasks come to it.
+    pub has_tasks: bool,
+}
+
+impl JobWork {
+    /// All of it, where that is known.
+    pub fn total(&self) -> Option<u64> {
+        let measuring = self.measuring.filter(|_| !self.has_tasks)?;
+        Some(
+            self.pruning
+                .saturating_add(measuring.saturating_mul(self.models)),
+        )
+    }
 }
 
 /// The work of a job on a model of these numbers.
@@ -51,6 +66,8 @@ pub fn estimate(spec: &JobSpec, model: &ModelPlan) -> JobWork {
     let tokens: Option<u64> = tokens.sum();
     JobWork {
         pruning: pruning.unwrap_or_default(),
+        models: 1 + u64::from(spec.is_comparison()),
+        has_tasks: !evaluation.tasks.is_empty(),
         measuring: tokens.map(|tokens| tokens.saturating_mul(of_token)),
     }
 }

@@ -14,19 +14,36 @@ pub(in crate::http) fn quoted(text: &str) -> String {
 
 /// Whether `If-None-Match` names `etag`: the client has it already.
 pub(in crate::http) fn is_unchanged(headers: &HeaderMap, etag: &str) -> bool {
+    any_tag(headers, |tag| tag == etag)
+}
+
+/// Whether `If-None-Match` is `*` or has such a tag. The comparison is the weak one.
+fn any_tag(headers: &HeaderMap, is_meant: impl Fn(&str) -> bool) -> bool {
     let tags = headers
         .get_all(header::IF_NONE_MATCH)
         .iter()
         .filter_map(|value| value.to_str().ok());
-    // The comparison is the weak one.
     tags.flat_map(|value| value.split(','))
         .map(str::trim)
-        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+        .any(|tag| tag == "*" || is_meant(tag.strip_prefix("W/").unwrap_or(tag)))
 }
 
 /// The entity tag of a job: its version, and the time of the last change, which progress moves too.
 pub(in crate::http) fn job_tag(version: u64, updated_at: Timestamp) -> String {
     quoted(&format!("{version}-{}", updated_at.as_millisecond()))
+}
+
+/// Whether `If-None-Match` names this version of a job, however far it was then.
+pub(in crate::http) fn has_seen_version(headers: &HeaderMap, version: u64) -> bool {
+    any_tag(headers, |tag| version_of(tag) == Some(version))
+}
+
+/// The version in the entity tag of a job: progress since then does not matter.
+fn version_of(tag: &str) -> Option<u64> {
+    let text = tag
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
+    number(text?.split_once('-')?.0)
 }
 
 /// The version of a job that `If-Match` asks for; `None` = any.
@@ -43,13 +60,8 @@ pub(in crate::http) fn expected_version(headers: &HeaderMap) -> Result<Option<u6
     if text == "*" {
         return Ok(None);
     }
-    let tag = text
-        .strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"'));
-    // Progress since then does not matter.
-    let version = tag.and_then(|tag| number(tag.split_once('-')?.0));
     // No job is of the version 0.
-    Ok(Some(version.unwrap_or(0)))
+    Ok(Some(version_of(text).unwrap_or(0)))
 }
 
 /// What part of a file a request is for.
@@ -168,6 +180,21 @@ mod tests {
         );
         assert_eq!(part(&with("\"y\""), "\"x\"", 10), RequestedPart::Whole);
         assert_eq!(part(&with("W/\"x\""), "\"x\"", 10), RequestedPart::Whole);
+    }
+
+    #[test]
+    fn the_version_of_a_job_is_found_in_its_tags() {
+        let seen = |value: &str| has_seen_version(&headers(&[(header::IF_NONE_MATCH, value)]), 7);
+        assert!(
+            ["\"7-1\"", "W/\"7-2\"", "\"6-1\", \"7-3\"", "*"]
+                .into_iter()
+                .all(seen)
+        );
+        assert!(
+            !["\"6-7\"", "\"7\"", "7-1", "\"77-1\""]
+                .into_iter()
+                .any(seen)
+        );
     }
 
     #[test]

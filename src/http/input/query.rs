@@ -1,5 +1,6 @@
 //! Query parameters.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, Query};
@@ -10,7 +11,7 @@ use crate::http::output::problem::{FieldProblem, Problem};
 /// The query string. Handlers take parameters by name; any that is left over is an error.
 pub(in crate::http) struct Parameters {
     pairs: Vec<(String, String)>,
-    known: Vec<&'static str>,
+    known: Vec<String>,
     errors: Vec<FieldProblem>,
 }
 
@@ -85,7 +86,7 @@ impl Parameters {
         name: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        self.known.push(name);
+        self.known.push(name.to_owned());
         let mut values = self
             .pairs
             .iter()
@@ -110,6 +111,29 @@ impl Parameters {
         }
     }
 
+    /// Every parameter `name[KEY]`, by its key.
+    pub(in crate::http) fn take_map(&mut self, name: &'static str) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        let key = |parameter: &str| {
+            let key = parameter.strip_prefix(name)?.strip_prefix('[')?;
+            let key = key.strip_suffix(']')?;
+            (!key.is_empty() && !key.contains(['[', ']'])).then(|| key.to_owned())
+        };
+        let given = self
+            .pairs
+            .extract_if(.., |(parameter, _)| key(parameter).is_some());
+        for (parameter, value) in given.collect::<Vec<_>>() {
+            let key = key(&parameter).unwrap_or_default();
+            if found.insert(key, value).is_some() {
+                let detail = "is given more than once".to_owned();
+                let problem = FieldProblem::parameter(&parameter, "duplicate", detail);
+                self.errors.push(problem);
+            }
+        }
+        self.known.push(format!("{name}[KEY]"));
+        found
+    }
+
     /// A page's length.
     pub(in crate::http) fn limit(&mut self, default: u32, most: u32) -> u32 {
         let limit = self.take_with("limit", |text| match text.parse::<u32>() {
@@ -124,7 +148,7 @@ impl Parameters {
         for (name, _) in self
             .pairs
             .iter()
-            .filter(|(name, _)| !self.known.contains(&name.as_str()))
+            .filter(|(name, _)| !self.known.contains(name))
         {
             let detail = if self.known.is_empty() {
                 "this route takes no parameters".to_owned()

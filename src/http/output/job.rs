@@ -18,8 +18,8 @@ use crate::domain::job::failure::JobError;
 use crate::domain::job::progress::Phase;
 use crate::domain::job::state::JobState;
 use crate::domain::report::results::Warning;
-use crate::domain::spec::{JobSpec, PinnedCommit, StoredSpec};
-use crate::engine::{MethodId, Pattern};
+use crate::domain::spec::{BosRule, GenerationRule, Guard, JobSpec, PinnedCommit, StoredSpec};
+use crate::engine::{MethodId, Pattern, Propagation};
 
 /// A job.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -94,7 +94,7 @@ pub(in crate::http) struct JobView {
     updated_at: Timestamp,
     /// Grows with every change but progress.
     version: u64,
-    /// Every attempt so far; not in lists.
+    /// Its attempts, the newest 50; not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     attempts: Option<Vec<Attempt>>,
@@ -242,9 +242,13 @@ fn example_job() -> serde_json::Value {
         "id": "job_019abcde0123789a8bcdef0123456789", "object": "prune.job", "name": null, "metadata": {},
         "status": "queued", "phase": null, "progress": progress::example(), "type": "prune",
         "model": {"source": "hub", "id": "HuggingFaceTB/SmolLM2-135M", "revision": "main"},
-        "method": {"type": MethodId::default().name()}, "sparsity": 0.5, "pattern": Pattern::default().to_string(),
+        "method": {"type": MethodId::default().name()}, "refine": null, "refit": false, "propagation": Propagation::default(),
+        "sparsity": 0.5, "pattern": Pattern::default().to_string(),
         "calibration": {"dataset": C4.name, "n_samples": 16, "seq_len": null, "seed": 0},
-        "evaluation": {"perplexity": [{"dataset": WIKITEXT2.name}], "seq_len": null, "windows": null, "max_tokens": 65_536},
+        "evaluation": {
+            "perplexity": [{"dataset": WIKITEXT2.name}], "seq_len": null, "windows": null, "max_tokens": 65_536, "tasks": [],
+            "limit": null, "bos": BosRule::default(), "guard": Guard::default(), "generations": GenerationRule::default(),
+        },
         "commits": [], "attempt": 0, "max_attempts": 3, "failed_attempts": 0, "crash_count": 0, "retry_at": null, "deadline_seconds": null, "deadline_at": null,
         "worker_id": null, "error": null, "cancel": null, "results": null, "warnings": [],
         "created_at": "2026-11-24T11:32:24.123Z", "started_at": null, "finished_at": null, "kept": false, "retain_until": null,

@@ -7,8 +7,8 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::domain::ErrorCode;
 use crate::domain::job::state::JobState;
+use crate::domain::{ErrorCode, Refusal};
 use crate::jobs;
 use crate::request::FieldError;
 use crate::webhooks;
@@ -145,10 +145,7 @@ impl From<jobs::Error> for Problem {
                 ..problem
             },
             jobs::Error::Refused(refusals) => Self {
-                errors: refusals
-                    .into_iter()
-                    .map(|r| FieldProblem::body(&r.pointer, r.code.as_str(), r.detail))
-                    .collect(),
+                errors: refusals.iter().map(FieldProblem::from).collect(),
                 ..problem
             },
             // A job that is over will never have results.
@@ -257,6 +254,13 @@ impl FieldProblem {
 impl From<FieldError> for FieldProblem {
     fn from(error: FieldError) -> Self {
         Self::body(&error.pointer, error.code, error.detail)
+    }
+}
+
+impl From<&Refusal> for FieldProblem {
+    fn from(refusal: &Refusal) -> Self {
+        let code = refusal.code.as_str();
+        Self::body(&refusal.pointer, code, refusal.detail.clone())
     }
 }
 

@@ -131,8 +131,8 @@ pub(super) fn example() -> Value {
         (Phase::Resolving, 0.01),
         (Phase::Downloading, 0.05),
         (Phase::Calibrating, 0.02),
-        (Phase::Pruning, 0.09),
-        (Phase::Evaluating, 0.81),
+        (Phase::Pruning, 0.3),
+        (Phase::Evaluating, 0.6),
         (Phase::Publishing, 0.02),
     ];
     json!({

@@ -38,9 +38,9 @@ pub(in crate::http) struct TurnView {
 /// What a job asks for of a worker.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = JobResources)]
-struct ResourcesView {
+pub(in crate::http) struct ResourcesView {
     /// The kind of device; `null` = any.
-    device: Option<DeviceKind>,
+    pub(in crate::http) device: Option<DeviceKind>,
 }
 
 /// What a job is thought to need.
@@ -49,8 +49,20 @@ struct ResourcesView {
 struct EstimateView {
     /// Bytes of memory; `null` = not known, it fits every worker.
     memory_bytes: Option<u64>,
-    /// Bytes of disk that it is thought to need; `null` = not known, it fits every worker.
+    /// Bytes of disk; `null` = not known, or nothing was missing in its last attempt: it fits every worker.
     disk_bytes: Option<u64>,
+    /// Seconds that it may run, as fast as the last jobs of about its size; `null` = not known, or it does not wait.
+    seconds: Option<u64>,
+}
+
+impl EstimateView {
+    fn new(job: &Job) -> Self {
+        Self {
+            memory_bytes: job.scheduling.memory_bytes,
+            disk_bytes: job.scheduling.disk_bytes,
+            seconds: None,
+        }
+    }
 }
 
 impl TurnView {
@@ -62,10 +74,7 @@ impl TurnView {
             resources: ResourcesView {
                 device: job.scheduling.device_kind,
             },
-            estimate: EstimateView {
-                memory_bytes: job.scheduling.memory_bytes,
-                disk_bytes: job.scheduling.disk_bytes,
-            },
+            estimate: EstimateView::new(job),
             status_reason: None,
             status_detail: None,
             queue_position: None,
@@ -84,6 +93,10 @@ impl TurnView {
             status_detail: detail.flatten(),
             queue_position: places.positions.get(&job.id).copied(),
             estimated_start_at: places.expected_start(job, cluster),
+            estimate: EstimateView {
+                seconds: places.expected_run(job).map(|run| run.as_secs()),
+                ..EstimateView::new(job)
+            },
             ..Self::new(job)
         }
     }
@@ -98,7 +111,7 @@ pub(in crate::http) fn example() -> [(&'static str, Value); 9] {
         ("resources", json!({"device": null})),
         (
             "estimate",
-            json!({"memory_bytes": null, "disk_bytes": null}),
+            json!({"memory_bytes": null, "disk_bytes": null, "seconds": null}),
         ),
         ("status_reason", json!("waiting_for_worker")),
         ("status_detail", Value::Null),

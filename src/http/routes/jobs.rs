@@ -21,7 +21,7 @@ use crate::engine::MethodId;
 use crate::http::HttpState;
 use crate::http::input::body::JsonBody;
 use crate::http::input::body_schema::JobBody;
-use crate::http::input::conditional::{is_unchanged, job_tag};
+use crate::http::input::conditional::{has_seen_version, is_unchanged, job_tag};
 use crate::http::input::idempotency::OptionalKey;
 use crate::http::input::path::JobPath;
 use crate::http::input::preferences;
@@ -54,8 +54,9 @@ const MAX_LIMIT: u32 = 100;
     ),
     request_body(content = JobBody, content_type = "application/json"),
     responses(
-        (status = 200, description = "The job is over within the time that `Prefer` allows", body = JobView, headers(
+        (status = 200, description = "The job is over within the time that `Prefer` allows; or, with `on_duplicate`, an earlier one does the same work", body = JobView, headers(
             ("Location" = String, description = "The job"),
+            ("Content-Location" = String, description = "The earlier job, where no other one was made"),
             ("ETag" = String, description = "Changes with everything about the job but its place in the queue; `If-Match` takes it and overlooks progress"),
             ("Preference-Applied" = String, description = "`wait=SECONDS`"),
         )),
@@ -82,7 +83,7 @@ pub(super) async fn create_job(
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let submitted = submit(&state, key, &body.0).await?;
-    let id = submitted.reply.job_id;
+    let id = submitted.id();
     let wait = preferences::wait(&headers);
     let (granted, now) = match wait {
         Some(wait) => waiting::until_over(&state, id, wait).await,
@@ -92,16 +93,24 @@ pub(super) async fn create_job(
         Some((job, attempts)) => {
             let is_over = job.state.is_terminal();
             let mut response = whole_job(&state, job, attempts).await;
-            if !is_over {
+            if !is_over && !matches!(submitted, Submitted::Equal(_)) {
                 *response.status_mut() = StatusCode::ACCEPTED;
             }
             response
         }
-        None => accepted(submitted.reply),
+        None => match &submitted {
+            Submitted::New(reply) | Submitted::Repeated(reply) => accepted(reply),
+            Submitted::Equal(id) => {
+                let (job, attempts) = state.jobs.get_with_attempts(*id).await?;
+                whole_job(&state, job, attempts).await
+            }
+        },
     };
     insert(&mut response, header::LOCATION, &job_path(id));
-    if submitted.is_repeated {
-        insert(&mut response, REPLAYED, "true");
+    match submitted {
+        Submitted::New(_) => {}
+        Submitted::Repeated(_) => insert(&mut response, REPLAYED, "true"),
+        Submitted::Equal(_) => insert(&mut response, header::CONTENT_LOCATION, &job_path(id)),
     }
     if wait.is_some() {
         preferences::applied(response.headers_mut(), granted);
@@ -115,8 +124,9 @@ async fn submit(
     body: &Value,
 ) -> Result<Submitted, Problem> {
     let cluster = state.jobs.cluster_state().await;
+    let pace = state.jobs.pace().await;
     let describe = |job: &Job| {
-        let turn = turn(job, cluster.as_ref(), &Places::default());
+        let turn = turn(job, cluster.as_ref(), &pace);
         let view = JobView::new(job.clone(), turn);
         let body = serde_json::to_string(&view.whole(Vec::new(), &BTreeMap::new()));
         body.unwrap_or_else(|error| unreachable!("a job can be written as JSON: {error}"))
@@ -127,12 +137,13 @@ async fn submit(
 }
 
 /// The answer to a submission whose job is not over.
-fn accepted(reply: Reply) -> Response {
+fn accepted(reply: &Reply) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "application/json"),
         (header::RETRY_AFTER, POLL_SECONDS),
     ];
-    let mut response = (StatusCode::ACCEPTED, headers, reply.body).into_response();
+    let body = reply.body.clone();
+    let mut response = (StatusCode::ACCEPTED, headers, body).into_response();
     let tag = job_tag(reply.version, reply.created_at);
     insert(&mut response, header::ETAG, &tag);
     response
@@ -149,6 +160,9 @@ fn accepted(reply: Reply) -> Response {
         ("model" = Option<String>, Query, description = "The model's id"),
         ("method" = Option<String>, Query, description = "A method by its name; no job of the type evaluate has one"),
         ("submitter" = Option<String>, Query, description = "The submitter; empty for jobs without one"),
+        ("name" = Option<String>, Query, description = "The whole name"),
+        ("name_prefix" = Option<String>, Query, description = "How the name begins"),
+        ("metadata" = Option<BTreeMap<String, String>>, Query, style = DeepObject, explode, description = "`metadata[KEY]=VALUE`: a pair that the job's metadata has; of several all. No key with square brackets can be asked for"),
         ("created_after" = Option<String>, Query, description = "RFC 3339; this time or later"),
         ("created_before" = Option<String>, Query, description = "RFC 3339; before this time"),
         ("limit" = Option<u32>, Query, description = "Length of the page", minimum = 1, maximum = 100),
@@ -171,6 +185,9 @@ pub(super) async fn list_jobs(
             .take::<MethodId>("method")
             .map(|method| method.to_string()),
         submitter: parameters.take("submitter"),
+        name: parameters.take("name"),
+        name_prefix: parameters.take("name_prefix"),
+        metadata: parameters.take_map("metadata"),
         created_after: parameters.take("created_after"),
         created_before: parameters.take("created_before"),
     };
@@ -232,7 +249,11 @@ pub(super) async fn get_job(
     if let Some(wait) = preferences::wait(&headers) {
         let has_seen_one = headers.contains_key(header::IF_NONE_MATCH);
         let job = state.jobs.get(id).await?;
-        let is_as_wanted = |job: &Job| job.state.is_terminal() || (has_seen_one && !is_seen(job));
+        // Progress alone is nothing to wake a client for.
+        let is_as_wanted = |job: &Job| {
+            let is_new = has_seen_one && !has_seen_version(&headers, job.version);
+            job.state.is_terminal() || is_new
+        };
         granted = Some(waiting::hold(&state, job, wait, is_as_wanted).await);
     }
     let (job, attempts) = state.jobs.get_with_attempts(id).await?;

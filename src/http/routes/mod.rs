@@ -10,6 +10,7 @@ pub(in crate::http) mod operations;
 mod queue;
 mod results;
 mod streams;
+mod validate;
 mod webhooks;
 mod workers;
 
@@ -39,6 +40,7 @@ pub(in crate::http) fn all(router: OpenApiRouter<HttpState>) -> OpenApiRouter<Ht
 pub(in crate::http) fn job_routes() -> OpenApiRouter<HttpState> {
     OpenApiRouter::new()
         .routes(routes!(jobs::create_job, jobs::list_jobs))
+        .routes(routes!(validate::validate_job))
         .routes(routes!(jobs::get_job, job_actions::delete_job))
         .routes(routes!(job_actions::cancel_job))
         .routes(routes!(job_actions::pause_job))
@@ -75,6 +77,7 @@ fn webhook_routes() -> OpenApiRouter<HttpState> {
 fn worker_routes() -> OpenApiRouter<HttpState> {
     OpenApiRouter::new()
         .routes(routes!(workers::list_workers))
+        .routes(routes!(workers::get_storage))
         .routes(routes!(workers::drain_worker))
         .routes(routes!(workers::undrain_worker))
         .routes(routes!(queue::get_queue))

@@ -103,17 +103,33 @@ pub(super) async fn version(_: NoParameters) -> Json<Version> {
 
 /// Read the metrics
 ///
-/// In Prometheus' text format. Gauges of the database are those of all processes on it: take the maximum of several servers,
-/// not the sum. A worker without an API has none of them.
+/// In Prometheus' text format. The gauges of the database are those of all processes on it: one of several servers has them, so
+/// that sums are right, and another one when it has not been asked for 90 seconds. A worker without an API has none of them.
 #[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(_: NoParameters, State(state): State<HttpState>) -> Response {
-    if state.has_shared_gauges {
+    let has_shared = state.has_shared_gauges && state.jobs.exports_shared_gauges().await;
+    if has_shared {
         set_shared_gauges(&state).await;
     }
     state.jobs.set_own_gauges();
     metrics::gauge!(instruments::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    let text = state.metrics.0.render();
+    let mut text = state.metrics.0.render();
+    if !has_shared {
+        // What this process had before is not so any more.
+        text = without_shared(&text);
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+fn without_shared(text: &str) -> String {
+    let is_own = |line: &&str| {
+        let line = line
+            .trim_start_matches("# HELP ")
+            .trim_start_matches("# TYPE ");
+        let name = line.split(['{', ' ']).next().unwrap_or_default();
+        !instruments::SHARED.contains(&name)
+    };
+    text.split_inclusive('\n').filter(is_own).collect()
 }
 
 async fn set_shared_gauges(state: &HttpState) {

@@ -262,7 +262,7 @@ pub(super) async fn rotate_secret(
 
 /// Enable a webhook
 ///
-/// After its receiver answered 410. Messages that were waiting then are sent now, unless they are older than 30 days; events
+/// After its receiver answered 410, or a client disabled it. Messages that were waiting then are sent now, unless they are older than 30 days; events
 /// since then are not sent.
 #[utoipa::path(
     post, path = "/webhooks/{id}/enable", tag = "webhooks",

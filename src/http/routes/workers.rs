@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::domain::JobId;
-use crate::domain::worker::{Device, Worker, WorkerStatus};
+use crate::domain::worker::{Device, UsedBytes, Worker, WorkerStatus};
 use crate::http::HttpState;
 use crate::http::input::path::WorkerPath;
 use crate::http::input::query::NoParameters;
@@ -34,6 +34,8 @@ pub(super) struct WorkerView {
     memory_bytes: Option<u64>,
     /// Bytes that were free on its disk at its last heartbeat; `null` where that is not known.
     free_disk_bytes: Option<u64>,
+    /// Bytes that its machine holds for jobs; `null` until that was measured, and then every few minutes.
+    used_bytes: Option<UsedBytes>,
     /// The jobs that it holds, oldest first.
     #[schema(value_type = Vec<String>)]
     jobs: Vec<JobId>,
@@ -54,6 +56,42 @@ pub(super) struct WorkerList {
     data: Vec<WorkerView>,
 }
 
+/// What jobs take of the disks.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Storage)]
+pub(super) struct StorageView {
+    /// Always `storage`.
+    object: &'static str,
+    /// Bytes of all artifacts.
+    artifact_bytes: u64,
+    /// What each worker's machine holds. Workers on one machine share its cache of the hub, those of one home all of it.
+    workers: Vec<MachineStorage>,
+}
+
+/// What the machine of a worker holds for jobs.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct MachineStorage {
+    /// The worker.
+    worker_id: String,
+    /// The machine's name.
+    host: String,
+    /// Bytes that it holds for jobs; `null` until that was measured.
+    used_bytes: Option<UsedBytes>,
+    /// Bytes that were free on its disk at its last heartbeat; `null` where that is not known.
+    free_disk_bytes: Option<u64>,
+}
+
+impl From<Worker> for MachineStorage {
+    fn from(worker: Worker) -> Self {
+        Self {
+            worker_id: worker.profile.id,
+            host: worker.profile.host,
+            used_bytes: worker.profile.used_bytes,
+            free_disk_bytes: worker.profile.free_disk_bytes,
+        }
+    }
+}
+
 impl From<Worker> for WorkerView {
     fn from(worker: Worker) -> Self {
         Self {
@@ -66,6 +104,7 @@ impl From<Worker> for WorkerView {
             devices: worker.profile.devices,
             memory_bytes: worker.profile.memory_bytes,
             free_disk_bytes: worker.profile.free_disk_bytes,
+            used_bytes: worker.profile.used_bytes,
             jobs: worker.jobs,
             started_at: worker.started_at,
             seen_at: worker.seen_at,
@@ -89,6 +128,25 @@ pub(super) async fn list_workers(
     Ok(Json(WorkerList {
         object: "list",
         data: workers.into_iter().map(WorkerView::from).collect(),
+    }))
+}
+
+/// Ask what jobs take of the disks
+///
+/// By kind: artifacts, jobs in progress, kept scores, and the cache of the hub.
+#[utoipa::path(
+    get, path = "/storage", tag = "workers",
+    responses((status = 200, description = "Bytes by kind", body = StorageView))
+)]
+pub(super) async fn get_storage(
+    _: NoParameters,
+    State(state): State<HttpState>,
+) -> Result<Json<StorageView>, Problem> {
+    let workers = state.jobs.workers().await?.into_iter();
+    Ok(Json(StorageView {
+        object: "storage",
+        artifact_bytes: state.jobs.artifact_bytes().await?,
+        workers: workers.map(MachineStorage::from).collect(),
     }))
 }
 

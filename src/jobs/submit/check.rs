@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures::future::join_all;
 use tempfile::TempDir;
 
 use crate::domain::job::Job;
 use crate::domain::job::state::JobState;
-use crate::domain::spec::{JobSpec, JobType};
+use crate::domain::spec::{JobSpec, JobType, ModelRef};
 use crate::domain::{ErrorCode, JobId, Refusal};
 use crate::instruments;
 use crate::jobs::{Error, JobsParts};
-use crate::models::{CheckError, Checked};
+use crate::models::{CheckError, Checked, Elsewhere, NoRemoteModel, RemoteModel};
 use crate::store::StoreError;
 
 /// The file that describes a model.
@@ -21,33 +22,55 @@ const CONFIG_FILE: &str = "config.json";
 /// Checks a spec against its models and data sets, completes it, and estimates its memory.
 pub(super) async fn complete(parts: &Arc<JobsParts>, spec: JobSpec) -> Result<Checked, Error> {
     let fetched = TempDir::new().map_err(|error| Error::Unchecked(error.into()))?;
-    let (job_artifacts, refusals) = job_artifacts(parts, &spec, fetched.path()).await?;
+    let (job_artifacts, mut told) = job_artifacts(parts, &spec, fetched.path()).await?;
+    let elsewhere = Elsewhere {
+        job_artifacts,
+        on_hub: on_hub(parts, &spec).await,
+    };
     let parts = Arc::clone(parts);
     let checked = tokio::task::spawn_blocking(move || {
         let _fetched = fetched;
-        if !refusals.is_empty() {
-            let missing = parts.datasets.missing(&spec);
-            return Err(Error::Refused([refusals, missing].concat()));
+        let checked = check_files(&parts, spec, &elsewhere);
+        if told.is_empty() {
+            return checked;
         }
-        check_files(&parts, spec, &job_artifacts)
+        if let Err(Error::Refused(more)) = checked {
+            let is_told = |new: &Refusal| told.iter().any(|old| old.pointer == new.pointer);
+            let more: Vec<_> = more.into_iter().filter(|new| !is_told(new)).collect();
+            told.extend(more);
+        }
+        Err(Error::Refused(told))
     });
     checked
         .await
         .map_err(|panic| Error::Unchecked(panic.into()))?
 }
 
-fn check_files(
-    parts: &JobsParts,
-    spec: JobSpec,
-    job_artifacts: &BTreeMap<JobId, PathBuf>,
-) -> Result<Checked, Error> {
+fn check_files(parts: &JobsParts, spec: JobSpec, elsewhere: &Elsewhere) -> Result<Checked, Error> {
     let missing = parts.datasets.missing(&spec);
-    match parts.models.complete(spec, job_artifacts) {
+    match parts.models.complete(spec, elsewhere) {
         Ok(checked) if missing.is_empty() => Ok(checked),
         Ok(_) => Err(Error::Refused(missing)),
         Err(CheckError::Refused(refusals)) => Err(Error::Refused([refusals, missing].concat())),
         Err(CheckError::Unreadable(source)) => Err(Error::Unchecked(source.into())),
     }
+}
+
+/// What the hub says of its models, which are asked for at the same time.
+async fn on_hub(
+    parts: &JobsParts,
+    spec: &JobSpec,
+) -> BTreeMap<&'static str, Result<RemoteModel, NoRemoteModel>> {
+    let needs_tokens = spec.needs_tokens();
+    let models = spec.models().into_iter();
+    let looks = models.filter_map(|(pointer, model)| match model {
+        ModelRef::Hub { id, revision } => Some(async move {
+            let found = parts.hub.look(id, revision, needs_tokens).await;
+            (pointer, found)
+        }),
+        ModelRef::Local { .. } | ModelRef::Job { .. } => None,
+    });
+    join_all(looks).await.into_iter().collect()
 }
 
 /// Where the artifacts lie that the spec names as models, and what is wrong with those it cannot have. Of those that lie

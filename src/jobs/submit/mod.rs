@@ -1,6 +1,8 @@
 //! Submitting a job.
 
 mod check;
+mod duplicates;
+mod validate;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -8,20 +10,34 @@ use uuid::Uuid;
 
 use super::{Error, Jobs};
 use crate::domain::JobId;
-use crate::domain::idempotency::{KeyedRequest, Reply};
+use crate::domain::idempotency::{KeyedRequest, OnDuplicate, Reply};
 use crate::domain::job::Job;
 use crate::domain::job::scheduling::Scheduling;
+use crate::models::{Checked, CheckedModel};
 use crate::request::JobRequest;
 use crate::store::{Earlier, Inserted};
 use crate::traces;
+pub use validate::{Acceptable, Validation};
 
 /// An accepted submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Submitted {
-    /// The job, and what the client is told of it.
-    pub reply: Reply,
-    /// Whether an earlier request under the same key made the job.
-    pub is_repeated: bool,
+pub enum Submitted {
+    /// A job was made, and this is what the client is told of it.
+    New(Reply),
+    /// An earlier request under the same key made the job.
+    Repeated(Reply),
+    /// No job was made: this one does the same work, or has done it.
+    Equal(JobId),
+}
+
+impl Submitted {
+    /// The job.
+    pub fn id(&self) -> JobId {
+        match self {
+            Self::New(reply) | Self::Repeated(reply) => reply.job_id,
+            Self::Equal(id) => *id,
+        }
+    }
 }
 
 impl Jobs {
@@ -40,7 +56,7 @@ impl Jobs {
         {
             return self.repeated(earlier).await;
         }
-        let job = self.check(body).await?;
+        let (job, on_duplicate) = self.check(body).await?;
         self.check_room().await?;
         let answer = |job: &Job| Reply {
             job_id: job.id,
@@ -49,7 +65,9 @@ impl Jobs {
             body: describe(job),
         };
         let store = &self.parts.store;
-        let stored = if let Some(request) = key {
+        let stored = if on_duplicate == OnDuplicate::Return {
+            store.insert_job_unless_equal(&job, key, &answer).await
+        } else if let Some(request) = key {
             store.insert_job_once(&job, request, &answer).await
         } else {
             let stored = store.insert_job(&job).await;
@@ -58,31 +76,49 @@ impl Jobs {
         match stored.map_err(|error| check::not_stored(&job, error))? {
             Inserted::New(reply) => {
                 self.announce(&job);
-                Ok(Submitted {
-                    reply,
-                    is_repeated: false,
-                })
+                Ok(Submitted::New(reply))
             }
+            Inserted::Equal(id) => Ok(Submitted::Equal(id)),
             Inserted::Earlier(earlier) => self.repeated(earlier).await,
         }
     }
 
     /// The job of a submission, ready to be stored.
-    async fn check(&self, body: &Value) -> Result<Job, Error> {
-        let request = JobRequest::parse(body, self.parts.defaults).map_err(Error::Invalid)?;
-        let checked = check::complete(&self.parts, request.spec).await?;
+    async fn check(&self, body: &Value) -> Result<(Job, OnDuplicate), Error> {
+        let mut request = JobRequest::parse(body, self.parts.defaults).map_err(Error::Invalid)?;
+        let checked = check::complete(&self.parts, request.spec.clone()).await?;
+        request.spec = checked.spec.clone();
+        let on_duplicate = request.on_duplicate;
+        Ok((self.job(request, &checked), on_duplicate))
+    }
+
+    /// A job of a request that was checked.
+    fn job(&self, request: JobRequest, checked: &Checked) -> Job {
         let now = self.parts.clock.now();
-        let mut job = Job::new(self.mint_id(now), checked.spec, now);
+        let fingerprint = duplicates::fingerprint(&request.spec, &checked.models);
+        let mut job = Job::new(self.mint_id(now), request.spec, now);
+        job.fingerprint = fingerprint.map(|fingerprint| fingerprint.to_string());
         job.name = request.name;
         job.metadata = request.metadata;
         job.scheduling = Scheduling {
             memory_bytes: checked.memory_bytes,
             disk_bytes: checked.disk_bytes,
+            work: checked.work,
             ..request.scheduling
         };
         job.run_after = request.run_after.unwrap_or(job.run_after);
+        for pinned in checked.models.iter().filter_map(CheckedModel::pinned) {
+            // Two models of one revision are one commit, also where the branch moved between two looks.
+            if !job
+                .commits
+                .iter()
+                .any(|known| known.is_of(&pinned.id, &pinned.revision))
+            {
+                job.commits.push(pinned);
+            }
+        }
         job.traceparent = traces::current();
-        Ok(job)
+        job
     }
 
     /// The answer to an earlier request, unless its job was deleted since.
@@ -90,10 +126,7 @@ impl Jobs {
         match earlier {
             Earlier::Same(reply) => {
                 self.get(reply.job_id).await?;
-                Ok(Submitted {
-                    reply,
-                    is_repeated: true,
-                })
+                Ok(Submitted::Repeated(reply))
             }
             Earlier::Other => Err(Error::KeyReused),
         }

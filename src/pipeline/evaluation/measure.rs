@@ -16,7 +16,7 @@ use crate::engine::{
     log_likelihoods, perplexity,
 };
 use crate::pipeline::text::ModelTokenizer;
-use crate::pipeline::{Listener, PipelineError, memory};
+use crate::pipeline::{Listener, PipelineError};
 use crate::tasks::Prompt;
 
 /// Bytes of keys and values that are kept while texts are written.
@@ -65,12 +65,12 @@ pub(super) struct Measured {
     pub(super) after: ModelScores,
 }
 
-/// Measures every model of `after`, and `before` once with all of them.
+/// Measures every model of `after`, and `before` once with all of them, on a device and within this memory.
 pub(super) fn measure(
     prepared: &Prepared,
     before: Option<&Subject<'_>>,
     after: &[Subject<'_>],
-    device: &Device,
+    (device, memory_bytes): (&Device, u64),
     cache: &ScoreCache,
     listener: &mut dyn Listener,
 ) -> Result<Vec<Measured>, PipelineError> {
@@ -92,7 +92,7 @@ pub(super) fn measure(
     let decoders = decoders.collect::<Result<Vec<_>, _>>()?;
 
     let models = (after.len() + usize::from(before.is_some())).max(1) as u64;
-    let budget_bytes = memory::measuring_bytes(device) / models;
+    let budget_bytes = memory_bytes / models;
     let blocks = |decoder| ResidentBlocks::new(decoder, budget_bytes);
     let before_blocks = before_decoder.as_ref().map(blocks);
     let after_blocks: Vec<_> = decoders.iter().map(blocks).collect();

@@ -17,7 +17,7 @@ mod task;
 use candle_core::Device;
 
 use super::plan::EvaluationPlan;
-use super::{Listener, PipelineError};
+use super::{Listener, PipelineError, memory};
 use crate::domain::report::results::Results;
 use cache::ScoreCache;
 pub(super) use measure::Subject;
@@ -45,8 +45,11 @@ impl Run<'_> {
             None => Ok(None),
         });
         let files = files.collect::<Result<Vec<_>, PipelineError>>()?;
-        let measured =
-            measure::measure(self.prepared, before, after, self.device, &cache, listener)?;
+        let place = (
+            self.device,
+            memory::measuring_bytes(self.device, self.plan.memory_bytes),
+        );
+        let measured = measure::measure(self.prepared, before, after, place, &cache, listener)?;
         let results = measured.iter().zip(files).map(|(measured, file)| {
             if let Some((path, file)) = file {
                 samples::write(path, file, self.prepared, measured)?;

@@ -12,9 +12,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::HubError;
-use super::listing::{INDEX, ListedFile, Listing, weight_map};
+use super::listing::{INDEX, ListedFile, Listing};
 use super::verify::{self, Digest, Mismatch};
 use crate::domain::report::manifest::FileEntry;
+use crate::models::weight_map;
+
+/// Locked by who fetches from a repository, in its folder of locks.
+pub(super) const FETCH_LOCK: &str = "secateur.lock";
+
+/// Locked together by all who use what lies in the cache of a repository.
+pub(super) const USE_LOCK: &str = "secateur-use.lock";
 
 /// How often a process that waits for another one's download looks again.
 const LOCK_POLL: Duration = Duration::from_millis(200);
@@ -61,16 +68,51 @@ impl RepoCache {
         fs::write(path, commit)
     }
 
+    /// Notes which files a whole model of this commit consists of, for work without the hub: others fetch a part of them.
+    pub(super) fn write_names(&self, commit: &str, names: &[&str]) -> io::Result<()> {
+        fs::create_dir_all(self.own_dir())?;
+        fs::write(self.names_path(commit), serde_json::to_vec(names)?)
+    }
+
+    /// Whether every file that was noted of this commit is listed; `false` where none were.
+    pub(super) fn has_all_names(&self, commit: &str, listing: &Listing) -> bool {
+        let noted = fs::read(self.names_path(commit)).ok();
+        let names = noted.and_then(|text| serde_json::from_slice::<Vec<String>>(&text).ok());
+        names.is_some_and(|names| names.iter().all(|name| listing.get(name).is_some()))
+    }
+
+    fn names_path(&self, commit: &str) -> PathBuf {
+        self.own_dir().join(format!("{commit}.json"))
+    }
+
+    /// For files that no other tool of the cache knows.
+    fn own_dir(&self) -> PathBuf {
+        self.root.join(".locks").join(&self.folder)
+    }
+
     /// Waits until no other task or process fetches from this repository. Dropping the file lets the next one in.
     ///
     /// The library's own locks give up after ten seconds, and it starts a blob again that another one just finished.
     pub(super) async fn lock(&self) -> Result<File, HubError> {
-        let dir = self.root.join(".locks").join(&self.folder);
-        let path = dir.join("secateur.lock");
+        self.wait_for(FETCH_LOCK, File::try_lock).await
+    }
+
+    /// Keeps what lies in the cache of this repository from being removed, until the file is dropped.
+    pub(super) async fn lock_use(&self) -> Result<File, HubError> {
+        self.wait_for(USE_LOCK, File::try_lock_shared).await
+    }
+
+    async fn wait_for(
+        &self,
+        name: &str,
+        try_lock: fn(&File) -> Result<(), TryLockError>,
+    ) -> Result<File, HubError> {
+        let dir = self.own_dir();
+        let path = dir.join(name);
         fs::create_dir_all(&dir).map_err(HubError::io(&dir))?;
         let file = File::create(&path).map_err(HubError::io(&path))?;
         loop {
-            match file.try_lock() {
+            match try_lock(&file) {
                 Ok(()) => return Ok(file),
                 Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_POLL).await,
                 Err(TryLockError::Error(error)) => return Err(HubError::io(&path)(error)),
@@ -129,10 +171,12 @@ impl RepoCache {
 
     /// Whether the cache's disk knows symbolic links.
     pub(super) fn can_link(&self) -> bool {
-        let probe = self.root.join(".locks").join(&self.folder).join("link");
+        let probe = self.own_dir().join("link");
+        // A process that was killed after this left its own.
+        let is_there = |error: &io::Error| error.kind() == io::ErrorKind::AlreadyExists;
         let made = std::os::unix::fs::symlink("nothing", &probe);
         drop(fs::remove_file(&probe));
-        made.is_ok()
+        made.map_or_else(|error| is_there(&error), |()| true)
     }
 
     /// Compares a file of the snapshot with the listing.
@@ -205,4 +249,20 @@ fn remove_with_blob(pointer: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_link_of_a_killed_process_is_no_disk_without_links() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = RepoCache::new(root.path(), "models", "org", "tiny");
+        let left = cache.own_dir().join("link");
+        fs::create_dir_all(cache.own_dir()).unwrap();
+        std::os::unix::fs::symlink("nothing", &left).unwrap();
+        assert!(cache.can_link());
+        assert!(left.symlink_metadata().is_err());
+    }
 }

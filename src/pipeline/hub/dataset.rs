@@ -16,7 +16,8 @@ use crate::domain::spec::hub_name;
 /// all of them.
 ///
 /// A file that the cache holds is checked against the digest that it is kept under. If all of them are there, the hub is
-/// asked for nothing: a commit never changes.
+/// asked for nothing: a commit never changes. It is asked for the digests of plain files, and those are taken as they are
+/// while it is away.
 pub async fn fetch_split(
     split: &HubSplit,
     options: &HubOptions,
@@ -46,14 +47,21 @@ impl Repository<RepoTypeDataset> {
     async fn absent(&self, files: &[&str]) -> Result<Vec<String>, HubError> {
         let _only_one = self.cache.lock().await?;
         let mut absent = Vec::new();
+        let mut offline = self.options.offline;
         for file in files {
             let is_whole = match self.cache.find(&self.commit, file) {
-                Some(found) => {
-                    let found = self.with_digest(&found).await?;
-                    let offline = self.options.offline;
-                    let verdict = self.cache.verify(&self.commit, &found, offline).await?;
-                    verdict.is_ok()
+                Some(mut found) if !offline => {
+                    match self.with_digest(&found).await {
+                        Ok(with_digest) => found = with_digest,
+                        Err(error) if error.is_outage() => {
+                            tracing::warn!(%error, "the hub is away, the data set of the cache is used");
+                            offline = true;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                    self.is_whole(&found, offline).await?
                 }
+                Some(found) => self.is_whole(&found, offline).await?,
                 None => false,
             };
             if !is_whole {
@@ -61,6 +69,11 @@ impl Repository<RepoTypeDataset> {
             }
         }
         Ok(absent)
+    }
+
+    async fn is_whole(&self, file: &ListedFile, offline: bool) -> Result<bool, HubError> {
+        let verdict = self.cache.verify(&self.commit, file, offline).await?;
+        Ok(verdict.is_ok())
     }
 
     /// What the hub says of the files.

@@ -15,9 +15,6 @@ use crate::domain::report::manifest::FileEntry;
 /// Attempts to fetch one file before the job fails.
 const MAX_ATTEMPTS: u32 = 3;
 
-/// How long an answer may take before it is asked whether the hub is there at all.
-const FIRST_LOOK: Duration = Duration::from_secs(1);
-
 /// How long it may take to connect to the hub.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -46,7 +43,7 @@ impl<K: RepoType> Repository<K> {
 
     /// Looks for itself when no answer has come for a moment; returns only where nobody can be connected to.
     async fn refusal(&self) -> HubError {
-        sleep(FIRST_LOOK).await;
+        sleep(self.options.first_look).await;
         let client = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .build();

@@ -11,7 +11,6 @@ use hf_hub::HFError;
 
 use super::verify::Mismatch;
 use crate::domain::ErrorCode;
-use crate::domain::attempt::Outage;
 use crate::pipeline::disk::DiskError;
 
 /// Why a model could not be fetched.
@@ -172,13 +171,12 @@ impl HubError {
         }
     }
 
-    /// What is away, where nothing else is wrong.
-    pub fn outage(&self) -> Option<Outage> {
-        match self {
-            Self::Unavailable { is_away: true, .. } => Some(Outage::Hub),
-            Self::Disk(error) => error.outage(),
-            _ => None,
-        }
+    /// Whether the hub, or the way to it, is away, and nothing else is wrong.
+    pub fn is_outage(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::Unavailable { is_away: true, .. }
+        )
     }
 
     /// Whether fetching the same file at once again may help.
@@ -210,7 +208,13 @@ impl HubError {
             | HFError::RateLimited { context, .. } => {
                 Self::from_status(what, context.status.as_u16(), context.error_code.as_deref())
             }
-            HFError::Request { source, .. } => unavailable(without_addresses(&source)),
+            HFError::Request { source, .. } => {
+                let is_json = |error: &(dyn Error + 'static)| error.is::<serde_json::Error>();
+                if sources(&source).any(is_json) {
+                    return Self::from_another(what);
+                }
+                unavailable(without_addresses(&source))
+            }
             HFError::Io(source) => Self::Io {
                 path: cache_dir.to_path_buf(),
                 source,
@@ -222,11 +226,18 @@ impl HubError {
                 "{operation}: {}",
                 without_addresses(source.as_ref())
             )),
-            HFError::MalformedResponse { .. } | HFError::Json(_) => {
-                unavailable("its answer is not one of the hub's".to_owned())
-            }
+            HFError::MalformedResponse { .. } | HFError::Json(_) => Self::from_another(what),
             // The enum may grow; its texts may quote addresses.
             _ => unavailable("the request failed".to_owned()),
+        }
+    }
+
+    /// An answer that is none of the hub's. It is not away: another server is in its place, perhaps for good.
+    fn from_another(what: String) -> Self {
+        Self::Unavailable {
+            what,
+            reason: "its answer is not one of the hub's".to_owned(),
+            is_away: false,
         }
     }
 

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hf_hub::repository::RepoTreeEntry;
-use serde::Deserialize;
 
 use super::error::HubError;
 use super::verify::Digest;
@@ -178,16 +177,6 @@ impl Listing {
     }
 }
 
-/// The shard of each tensor, as an index names it.
-pub(super) fn weight_map(text: &[u8]) -> serde_json::Result<BTreeMap<String, String>> {
-    #[derive(Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
-    }
-    let index: Index = serde_json::from_slice(text)?;
-    Ok(index.weight_map)
-}
-
 /// Whether a name stays within its directory on any system: one component, no control characters.
 fn is_plain_name(name: &str) -> bool {
     let odd = |c: char| c == '/' || c == '\\' || c == ':' || c.is_control();
@@ -201,6 +190,7 @@ fn has_refused_ending(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::weight_map;
 
     fn listing(names: &[&str]) -> Listing {
         Listing::from_files(names.iter().map(|name| ListedFile {

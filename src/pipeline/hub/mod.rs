@@ -12,12 +12,16 @@ mod dataset;
 mod download;
 mod error;
 mod listing;
+mod look;
 mod options;
 mod repository;
+mod shrink;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures::TryStreamExt;
 use hf_hub::RepoTypeModel;
@@ -28,10 +32,13 @@ use crate::domain::job::progress::Step;
 use crate::domain::report::manifest::FileEntry;
 use crate::domain::spec::hub_name;
 use crate::engine::ModelPlan;
+use crate::models::weight_map;
 
 pub use self::dataset::fetch_split;
 pub use self::error::HubError;
+pub use self::look::HubLook;
 pub use self::options::{HubOptions, cache_dirs, use_token};
+pub use self::shrink::shrink_cache;
 pub use self::verify::Mismatch;
 
 /// A model at one commit of the hub, not fetched yet.
@@ -51,26 +58,15 @@ pub struct FetchedModel {
     pub commit: String,
     /// What was fetched, sorted by name.
     pub files: Vec<FileEntry>,
+    /// Keeps it in the cache.
+    pub in_use: Arc<File>,
 }
 
 impl HubModel {
     /// Pins `revision` (a branch, a tag or a commit) to its commit and lists what is there. Fetches no file; fails if
     /// there are no weights in safetensors.
     pub async fn resolve(id: &str, revision: &str, options: &HubOptions) -> Result<Self, HubError> {
-        let (owner, name) =
-            hub_name::parse_id(id).ok_or_else(|| HubError::InvalidId { id: id.to_owned() })?;
-        if !hub_name::is_revision(revision) {
-            return Err(HubError::InvalidRevision {
-                revision: revision.to_owned(),
-            });
-        }
-        let what = format!("model {id:?}");
-        let repository = Repository::open(RepoTypeModel, what, (owner, name), options)?;
-        let mut model = Self {
-            repository,
-            listing: Listing::default(),
-            takes_code: false,
-        };
+        let mut model = Self::open(id, revision, options)?;
         if options.offline {
             model.resolve_in_cache(revision)?;
         } else if let Err(error) = model.resolve_on_hub(revision).await {
@@ -81,18 +77,56 @@ impl HubModel {
         Ok(model)
     }
 
-    /// Goes on with a complete model of the cache while the hub is away.
+    /// A model at no commit yet; the hub is asked for nothing.
+    fn open(id: &str, revision: &str, options: &HubOptions) -> Result<Self, HubError> {
+        let (owner, name) =
+            hub_name::parse_id(id).ok_or_else(|| HubError::InvalidId { id: id.to_owned() })?;
+        if !hub_name::is_revision(revision) {
+            return Err(HubError::InvalidRevision {
+                revision: revision.to_owned(),
+            });
+        }
+        let what = format!("model {id:?}");
+        Ok(Self {
+            repository: Repository::open(RepoTypeModel, what, (owner, name), options)?,
+            listing: Listing::default(),
+            takes_code: false,
+        })
+    }
+
+    /// Goes on with a model of the cache while the hub is away, if nothing is missing that was fetched with it before.
     fn resolve_without_hub(&mut self, revision: &str, error: HubError) -> Result<(), HubError> {
-        if error.outage().is_none() || self.resolve_in_cache(revision).is_err() {
+        if !error.is_outage() || self.resolve_in_cache(revision).is_err() {
             return Err(error);
         }
-        let commit = self.commit();
+        let (cache, commit) = (&self.repository.cache, self.commit());
+        if !cache.has_all_names(commit, &self.listing) {
+            return Err(error);
+        }
         tracing::warn!(%error, commit, "the hub is away, the model of the cache is used");
         self.repository.options.offline = true;
         Ok(())
     }
 
     async fn resolve_on_hub(&mut self, revision: &str) -> Result<(), HubError> {
+        self.ask(revision).await?;
+        self.note(revision);
+        Ok(())
+    }
+
+    /// Notes that this commit is that of the revision, for work without the hub.
+    pub fn note(&self, revision: &str) {
+        let repository = &self.repository;
+        if !repository.options.offline
+            && repository.commit != revision
+            && let Err(error) = repository.cache.write_ref(revision, &repository.commit)
+        {
+            tracing::warn!(revision, %error, "the commit of the revision is not noted for offline use");
+        }
+    }
+
+    /// Asks for the commit and for the listing at it.
+    async fn ask(&mut self, revision: &str) -> Result<(), HubError> {
         let repository = &mut self.repository;
         let what = format!("revision {revision:?} of {}", repository.what);
         // Only the commit: the rest of the answer is large and its form changes.
@@ -111,11 +145,6 @@ impl HubModel {
                 reason: "its answer names no commit".to_owned(),
                 is_away: false,
             })?;
-        if repository.commit != revision
-            && let Err(error) = repository.cache.write_ref(revision, &repository.commit)
-        {
-            tracing::warn!(revision, %error, "the commit of the revision is not noted for offline use");
-        }
         let what = format!("the files of {}", repository.what);
         let listing = async {
             repository
@@ -187,11 +216,14 @@ impl HubModel {
         }
         let path = self.fetch_small(INDEX).await?;
         let text = std::fs::read(&path).map_err(HubError::io(&path))?;
-        let map = listing::weight_map(&text).map_err(|source| HubError::InvalidIndex {
+        self.parse_index(&text).map(Some)
+    }
+
+    fn parse_index(&self, text: &[u8]) -> Result<BTreeMap<String, String>, HubError> {
+        weight_map(text).map_err(|source| HubError::InvalidIndex {
             what: self.repository.what.clone(),
             source,
-        })?;
-        Ok(Some(map))
+        })
     }
 
     /// Fetches the weights, the tokenizer and what belongs to them. `progress` counts the bytes of all files.
@@ -208,17 +240,30 @@ impl HubModel {
                 error
             }
         })?;
-        Ok(FetchedModel {
+        let in_use = self.repository.cache.lock_use().await?;
+        let fetched = FetchedModel {
+            in_use: Arc::new(in_use),
             dir: self.repository.snapshot_dir(),
             commit: self.repository.commit.clone(),
             files: self.repository.fetch_files(&needed, progress).await?,
-        })
+        };
+        if !self.repository.options.offline {
+            let names: Vec<_> = needed.iter().map(|file| file.name.as_str()).collect();
+            let noted = self.repository.cache.write_names(&fetched.commit, &names);
+            if let Err(error) = noted {
+                tracing::warn!(%error, "the files of the model are not noted for work without the hub");
+            }
+        }
+        Ok(fetched)
     }
 
     /// Bytes of the files that [`fetch`](Self::fetch) gets: of all, and of those that the cache lacks.
     pub async fn sizes(&self) -> Result<(u64, u64), HubError> {
-        let shards = self.shards().await?;
-        let needed = self.needed(shards.as_ref())?;
+        self.sizes_with(self.shards().await?.as_ref())
+    }
+
+    fn sizes_with(&self, shards: Option<&BTreeSet<String>>) -> Result<(u64, u64), HubError> {
+        let needed = self.needed(shards)?;
         let dir = self.repository.snapshot_dir();
         let is_missing = |file: &&&ListedFile| !dir.join(&file.name).is_file();
         let bytes = |files: &[&ListedFile]| files.iter().map(|file| file.size_bytes).sum();
@@ -237,10 +282,14 @@ impl HubModel {
         self.listing.needed(what, shards, self.takes_code)
     }
 
-    async fn fetch_small(&self, name: &str) -> Result<PathBuf, HubError> {
-        let file = self.listing.get(name).ok_or_else(|| HubError::NotFound {
+    fn listed(&self, name: &str) -> Result<&ListedFile, HubError> {
+        self.listing.get(name).ok_or_else(|| HubError::NotFound {
             what: format!("{name} of {}", self.repository.what),
-        })?;
+        })
+    }
+
+    async fn fetch_small(&self, name: &str) -> Result<PathBuf, HubError> {
+        let file = self.listed(name)?;
         self.repository.fetch_files(&[file], &mut |_| ()).await?;
         Ok(self.repository.snapshot_dir().join(name))
     }

@@ -21,6 +21,8 @@ pub struct HubOptions {
     pub offline: bool,
     /// Pause before the first retry; doubled for each further one.
     pub retry_delay: Duration,
+    /// How long an answer may take before it is asked whether the hub is there at all.
+    pub first_look: Duration,
     /// How long the hub may send nothing.
     pub stall_timeout: Duration,
 }
@@ -33,6 +35,7 @@ impl Default for HubOptions {
             cache_dir: None,
             offline: false,
             retry_delay: Duration::from_millis(500),
+            first_look: Duration::from_secs(1),
             stall_timeout: Duration::from_mins(1),
         }
     }

@@ -84,6 +84,17 @@ pub(super) fn check(
         Err(error) => return Err(error),
     };
     let actual = file.metadata()?.len();
+    compare(&mut file, actual, name, size_bytes, digest)
+}
+
+/// The same for a content of `actual` bytes.
+pub(super) fn compare(
+    content: &mut impl Read,
+    actual: u64,
+    name: &str,
+    size_bytes: u64,
+    digest: Option<&Digest>,
+) -> io::Result<Result<FileEntry, Mismatch>> {
     if actual != size_bytes {
         return Ok(Err(Mismatch::Length {
             actual,
@@ -95,7 +106,7 @@ pub(super) fn check(
     let mut sha256 = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
-        let length = file.read(&mut buffer)?;
+        let length = content.read(&mut buffer)?;
         if length == 0 {
             break;
         }

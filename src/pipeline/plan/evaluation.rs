@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::TextSource;
+use super::{TextSource, data_roots};
 use crate::corpora::Use;
 use crate::datasets::{DataRoots, DatasetNotFound, Place};
 use crate::domain::ErrorCode;
+use crate::domain::attempt::AttemptSpec;
 use crate::domain::spec::{EvaluationSpec, TaskRef};
 use crate::pipeline::PipelineError;
 use crate::tasks::Task;
@@ -21,6 +22,8 @@ pub struct EvaluationPlan {
     pub tasks: Vec<TaskSource>,
     /// Where scores are kept from one measurement to the next; `None` = nowhere.
     pub scores_dir: Option<PathBuf>,
+    /// Bytes of memory that the whole job may take; `None` = what is free.
+    pub memory_bytes: Option<u64>,
 }
 
 /// A task and its data sets.
@@ -61,7 +64,20 @@ impl EvaluationPlan {
             texts,
             tasks: tasks.collect::<Result<_, _>>()?,
             scores_dir,
+            memory_bytes: None,
             spec,
+        })
+    }
+
+    /// The same within the memory of an attempt.
+    pub(in crate::pipeline) fn of_attempt(
+        attempt: &AttemptSpec,
+        spec: &EvaluationSpec,
+    ) -> Result<Self, PipelineError> {
+        let scores_dir = Some(attempt.scores_dir.clone());
+        Ok(Self {
+            memory_bytes: attempt.memory_bytes,
+            ..Self::locate(spec.clone(), &data_roots(attempt), scores_dir)?
         })
     }
 

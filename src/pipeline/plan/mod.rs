@@ -77,11 +77,7 @@ impl Plan {
             recipe: spec.recipe(),
             goal: spec.goal(),
             calibration: calibration.transpose()?,
-            evaluation: EvaluationPlan::locate(
-                spec.evaluation.clone(),
-                &roots,
-                Some(attempt.scores_dir.clone()),
-            )?,
+            evaluation: EvaluationPlan::of_attempt(attempt, &spec.evaluation)?,
             device: DeviceName::of_attempt(attempt)?,
             spec: Some(spec.clone()),
         })
@@ -120,7 +116,7 @@ impl CalibrationPlan {
 }
 
 /// Where the data sets of an attempt lie.
-pub(super) fn data_roots(attempt: &AttemptSpec) -> DataRoots {
+fn data_roots(attempt: &AttemptSpec) -> DataRoots {
     DataRoots {
         data_dir: attempt.data_dir.clone(),
         bundled_dir: attempt.bundled_dir.clone(),

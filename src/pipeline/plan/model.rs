@@ -51,7 +51,7 @@ impl ModelSource {
                 commit: attempt
                     .commits
                     .iter()
-                    .find(|pinned| (&pinned.id, &pinned.revision) == (id, revision))
+                    .find(|pinned| pinned.is_of(id, revision))
                     .map(|pinned| pinned.commit.clone()),
             },
             ModelRef::Local { id } => Self::Directory {
@@ -66,5 +66,47 @@ impl ModelSource {
                 })?,
             },
         })
+    }
+
+    /// The same, at the commit that was found for another model of this revision: the branch may have moved since.
+    pub(in crate::pipeline) fn pinned_like(&self, other: &Self, found: Option<&str>) -> Self {
+        match (self, other) {
+            (
+                Self::Hub { id, revision, .. },
+                Self::Hub {
+                    id: other_id,
+                    revision: other_revision,
+                    ..
+                },
+            ) if (id, revision) == (other_id, other_revision) => Self::Hub {
+                id: id.clone(),
+                revision: revision.clone(),
+                commit: found.map(str::to_owned),
+            },
+            _ => self.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_that_is_named_twice_is_one_commit() {
+        let hub = |revision: &str, commit: Option<&str>| ModelSource::Hub {
+            id: "org/name".to_owned(),
+            revision: revision.to_owned(),
+            commit: commit.map(str::to_owned),
+        };
+        let commit = |model: &ModelSource| match model {
+            ModelSource::Hub { commit, .. } => commit.clone(),
+            _ => None,
+        };
+        let main = hub("main", None);
+        let same = main.pinned_like(&main, Some("c0ffee"));
+        assert_eq!(commit(&same).as_deref(), Some("c0ffee"));
+        let other = hub("v1", None).pinned_like(&main, Some("c0ffee"));
+        assert_eq!(commit(&other), None);
     }
 }

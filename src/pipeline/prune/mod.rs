@@ -13,7 +13,7 @@ use crate::engine::{
 };
 pub(super) use target::fresh_directory;
 
-/// Prunes into the artifact's directory, from where an earlier attempt stopped; counts the zeros that were written.
+/// Prunes into the artifact's directory, from where an earlier attempt stopped.
 pub(super) fn prune_into(
     decoder: &Decoder<'_>,
     plan: &Plan,
@@ -21,7 +21,7 @@ pub(super) fn prune_into(
     fingerprint: &str,
     windows: Option<&TokenWindows>,
     listener: &mut dyn Listener,
-) -> Result<Vec<LinearReport>, PipelineError> {
+) -> Result<Vec<LinearOutcome>, PipelineError> {
     let dir = workspace.resume_state.as_deref();
     let compute_type = plan.device.compute_type();
     let state = dir.map(|dir| ResumeState::open(dir, fingerprint, &compute_type));
@@ -40,12 +40,12 @@ pub(super) fn prune_into(
         windows,
         resume_state: state.as_ref(),
     };
-    let outcomes = prune(decoder, &target, &options, &mut EngineObserver(listener))?;
-    report(&workspace.artifact, decoder.plan(), &outcomes)
+    let mut observer = EngineObserver(listener);
+    Ok(prune(decoder, &target, &options, &mut observer)?)
 }
 
 /// Every pruned linear with its zeros, counted in the files that are delivered.
-fn report(
+pub(super) fn report(
     dir: &Path,
     model_plan: &ModelPlan,
     outcomes: &[LinearOutcome],
@@ -57,7 +57,7 @@ fn report(
             name: linear.name.clone(),
             rows: linear.d_out,
             cols: linear.d_in,
-            zeros: delivered.read(&linear.weight())?.count_zeros(),
+            zeros: delivered.count_zeros(&linear.weight())?,
             layer_error: outcome.map(|outcome| outcome.layer_error),
             layer_error_before_refit: outcome.and_then(|outcome| outcome.layer_error_before_refit),
             damping_steps: outcome.map_or(0, |outcome| outcome.damping_steps),

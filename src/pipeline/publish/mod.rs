@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use super::PipelineError;
@@ -30,10 +31,7 @@ pub(super) fn provenance(
     source: &Checkpoint,
     config: &ModelPlan,
 ) -> Result<ModelProvenance, PipelineError> {
-    let files = source
-        .shard_names()
-        .map(|name| file_entry(&model.dir, name))
-        .collect::<Result<Vec<_>, _>>()?;
+    let files = file_entries(&model.dir, source.shard_names())?;
     Ok(ModelProvenance {
         source: model.source.to_owned(),
         id: model.id.clone(),
@@ -84,12 +82,20 @@ pub(super) fn weight_files(
     dir: &Path,
     source: &ModelProvenance,
 ) -> Result<Vec<FileEntry>, PipelineError> {
-    let names = source.files.iter().map(|file| file.name.as_str());
-    names.map(|name| file_entry(dir, name)).collect()
+    file_entries(dir, source.files.iter().map(|file| file.name.as_str()))
+}
+
+/// Of several files, hashed on all threads.
+fn file_entries<'a>(
+    dir: &Path,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<Vec<FileEntry>, PipelineError> {
+    let names: Vec<_> = names.collect();
+    names.par_iter().map(|name| file_entry(dir, name)).collect()
 }
 
 /// SHA-256 over names and digests of weight files, in the order of their names.
-fn weights_digest(files: &[FileEntry]) -> String {
+pub(crate) fn weights_digest(files: &[FileEntry]) -> String {
     let mut digest = Sha256::new();
     for file in files
         .iter()

@@ -6,7 +6,6 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::domain::job::progress::Step;
 use crate::engine::EngineError;
-use crate::pipeline::hub::HubError;
 use crate::pipeline::{Listener, PipelineError};
 
 /// How often a download looks whether it shall stop.
@@ -18,12 +17,12 @@ pub(in crate::pipeline) fn runtime() -> Result<Runtime, PipelineError> {
     runtime.map_err(|source| PipelineError::io("start", "the network runtime".as_ref(), source))
 }
 
-/// Waits for a download, tells the listener its steps, and drops it when the listener says so.
+/// Waits for a download or an answer, tells the listener its steps, and drops it when the listener says so.
 pub(in crate::pipeline) fn watched<T>(
     runtime: &Runtime,
     listener: &mut dyn Listener,
-    download: impl AsyncFnOnce(&mut (dyn FnMut(Step) + Send)) -> Result<T, HubError>,
-) -> Result<Result<T, HubError>, PipelineError> {
+    download: impl AsyncFnOnce(&mut (dyn FnMut(Step) + Send)) -> T,
+) -> Result<T, PipelineError> {
     // Steps pass through a channel: the download holds the sending end, the listener is asked between steps.
     let (sender, mut steps) = tokio::sync::mpsc::unbounded_channel();
     let mut tell = |step: Step| drop(sender.send(step));

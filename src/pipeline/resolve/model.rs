@@ -1,10 +1,11 @@
 //! A model's name → a directory with its files, on this machine.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::slice;
+use std::sync::Arc;
 
 use super::download;
-use crate::domain::ErrorCode;
 use crate::domain::job::progress::Phase;
 use crate::domain::spec::{JobSpec, PinnedCommit, memory};
 use crate::engine::ModelPlan;
@@ -25,14 +26,18 @@ pub struct ResolvedModel {
     pub id: String,
     /// The hub's commit.
     pub commit: Option<String>,
+    /// Keeps it in the cache of the hub while this exists.
+    pub in_use: Option<Arc<File>>,
 }
 
 /// What a job asks of a model that is not fetched yet.
 pub(in crate::pipeline) struct Demands<'a> {
     /// Whether texts are made into tokens.
     pub(in crate::pipeline) tokens: bool,
-    /// The service's job, whose memory is thought to be this machine's.
+    /// The service's job.
     pub(in crate::pipeline) job: Option<&'a JobSpec>,
+    /// Bytes of memory that the worker has for it; `None` = not known.
+    pub(in crate::pipeline) memory_bytes: Option<u64>,
 }
 
 impl Demands<'_> {
@@ -54,11 +59,15 @@ impl Demands<'_> {
         let needed = self
             .job
             .and_then(|job| memory::estimate(job, slice::from_ref(plan)));
-        match needed.zip(machine::memory_bytes()) {
-            Some((needed, has)) if needed > has => Err(PipelineError::refused(
-                ErrorCode::InsufficientMemory,
-                format!("the job needs about {needed} bytes of memory, this machine has {has}"),
-            )),
+        let has = self.memory_bytes.or_else(machine::memory_bytes);
+        match needed.zip(has) {
+            Some((needed_bytes, has_bytes)) if needed_bytes > has_bytes => {
+                Err(PipelineError::Memory {
+                    needed_bytes,
+                    has_bytes,
+                    is_of_worker: self.memory_bytes.is_some(),
+                })
+            }
             _ => Ok(()),
         }
     }
@@ -75,12 +84,14 @@ pub(in crate::pipeline) fn resolve(
         ModelSource::Artifact { id, path } => Ok(ResolvedModel {
             dir: path.clone(),
             source: "job",
+            in_use: None,
             id: id.clone(),
             commit: None,
         }),
         ModelSource::Directory { id, path } => Ok(ResolvedModel {
             dir: path.clone(),
             source: "local",
+            in_use: None,
             id: id.clone(),
             commit: None,
         }),
@@ -105,8 +116,10 @@ fn fetch(
 ) -> Result<ResolvedModel, PipelineError> {
     let runtime = download::runtime()?;
     let options = HubOptions::from_env();
-    let resolved = HubModel::resolve(id, commit.unwrap_or(revision), &options);
-    let hub_model = runtime.block_on(resolved)?;
+    let wanted = commit.unwrap_or(revision);
+    let hub_model = download::watched(&runtime, listener, async |_| {
+        HubModel::resolve(id, wanted, &options).await
+    })??;
     if commit.is_none() {
         listener.pinned(PinnedCommit {
             id: id.to_owned(),
@@ -114,12 +127,15 @@ fn fetch(
             commit: hub_model.commit().to_owned(),
         });
     }
-    let hub_model = runtime.block_on(demands.check(hub_model))?;
+    let hub_model =
+        download::watched(&runtime, listener, async |_| demands.check(hub_model).await)??;
     stopwatch.enter(Phase::Downloading, listener);
     let fetched = download::watched(&runtime, listener, async |tell| hub_model.fetch(tell).await)??;
+    hub_model.note(revision);
     Ok(ResolvedModel {
         dir: fetched.dir,
         source: "hub",
+        in_use: Some(fetched.in_use),
         id: id.to_owned(),
         commit: Some(fetched.commit),
     })
@@ -127,9 +143,13 @@ fn fetch(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use serde_json::json;
 
     use super::*;
+    use crate::domain::ErrorCode;
+    use crate::domain::attempt::Outage;
     use crate::domain::spec::EvaluateSpec;
 
     #[test]
@@ -149,9 +169,26 @@ mod tests {
         let demands = Demands {
             tokens: true,
             job: Some(&JobSpec::Evaluate(spec)),
+            memory_bytes: None,
         };
         demands.check_memory(&plan(64)).unwrap();
         let error = demands.check_memory(&plan(1 << 24)).unwrap_err();
         assert_eq!(error.code(), ErrorCode::InsufficientMemory, "{error}");
+        assert_eq!(
+            error.outage(Path::new("/")),
+            None,
+            "no worker would be left out"
+        );
+        let demands = Demands {
+            memory_bytes: Some(1 << 20),
+            ..demands
+        };
+        let error = demands.check_memory(&plan(64)).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InsufficientMemory, "{error}");
+        let outage = error.outage(Path::new("/"));
+        assert!(
+            matches!(outage, Some(Outage::Memory(needed)) if needed > 1 << 20),
+            "{outage:?}"
+        );
     }
 }

@@ -4,13 +4,14 @@
 //! `added_tokens.json` do. What `tokenizer.json` lacks of them is added to it.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::error::Error;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::{Value, json};
 use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer};
 
-use super::tokenizer::invalid;
+use super::tokenizer::{invalid, read_bounded};
 use crate::engine::model::parse_json;
 use crate::pipeline::PipelineError;
 
@@ -41,11 +42,14 @@ impl TokenFiles {
     pub(super) fn read(model_dir: &Path) -> Result<Self, PipelineError> {
         let json = |name: &str| {
             let path = model_dir.join(name);
-            match fs::read(&path) {
-                Ok(bytes) => parse_json(&bytes)
-                    .map_err(|error| invalid(format!("{name} cannot be read: {error}"))),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
-                Err(error) => Err(PipelineError::io("read", &path, error)),
+            let unusable = |error: &dyn Error| invalid(format!("{name} cannot be read: {error}"));
+            match read_bounded(&path) {
+                Ok(bytes) => parse_json(&bytes).map_err(|error| unusable(&error)),
+                Err(error) => match error.kind() {
+                    ErrorKind::NotFound => Ok(Value::Null),
+                    ErrorKind::InvalidData => Err(unusable(&error)),
+                    _ => Err(PipelineError::io("read", &path, error)),
+                },
             }
         };
         Ok(Self {

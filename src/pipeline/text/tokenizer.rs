@@ -90,8 +90,18 @@ impl ModelTokenizer {
     }
 }
 
-/// Longest `tokenizer.json` that is read. Gemma's has 33 MB.
+/// Longest file of a tokenizer that is read. Gemma's `tokenizer.json` has 33 MB.
 const MAX_BYTES: u64 = 256 << 20;
+
+/// Reads a regular file that is not too long: a pipe might never end.
+pub(super) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() || metadata.len() > MAX_BYTES {
+        let detail = format!("it is no file of at most {MAX_BYTES} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, detail));
+    }
+    fs::read(path)
+}
 
 fn read(model_dir: &Path) -> Result<Vec<u8>, PipelineError> {
     let path = model_dir.join("tokenizer.json");
@@ -100,15 +110,10 @@ fn read(model_dir: &Path) -> Result<Vec<u8>, PipelineError> {
             ErrorCode::TokenizerMissing,
             format!("the model has no tokenizer.json in {}", model_dir.display()),
         ),
+        io::ErrorKind::InvalidData => unusable(&error),
         _ => PipelineError::io("read", &path, error),
     };
-    let metadata = fs::metadata(&path).map_err(failed)?;
-    if !metadata.is_file() || metadata.len() > MAX_BYTES {
-        return Err(unusable(&format!(
-            "it is no file of at most {MAX_BYTES} bytes"
-        )));
-    }
-    let bytes = fs::read(&path).map_err(failed)?;
+    let bytes = read_bounded(&path).map_err(failed)?;
     if is_lfs_pointer(&bytes) {
         return Err(unusable(&LFS_POINTER));
     }
@@ -187,12 +192,22 @@ mod tests {
 
     #[test]
     fn a_file_beyond_all_bounds_is_not_read() {
+        for name in ["tokenizer.json", "tokenizer_config.json"] {
+            let dir = model(&[]);
+            let file = fs::File::create(dir.path().join(name)).unwrap();
+            file.set_len(MAX_BYTES + 1).unwrap();
+            assert_refused(dir.path());
+        }
         let dir = model(&[]);
-        let file = fs::File::create(dir.path().join("tokenizer.json")).unwrap();
-        file.set_len(MAX_BYTES + 1).unwrap();
-        let error = ModelTokenizer::load(dir.path(), VOCAB)
-            .map(drop)
-            .unwrap_err();
+        let pipe = dir.path().join("special_tokens_map.json");
+        let made = std::process::Command::new("mkfifo").arg(pipe).status();
+        assert!(made.unwrap().success());
+        assert_refused(dir.path());
+    }
+
+    fn assert_refused(dir: &Path) {
+        let error = ModelTokenizer::load(dir, VOCAB).map(drop).unwrap_err();
         assert_eq!(error.code(), ErrorCode::TokenizerInvalid, "{error}");
+        assert!(error.to_string().contains("it is no file of"), "{error}");
     }
 }

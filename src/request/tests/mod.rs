@@ -37,7 +37,8 @@ fn the_minimal_body_gets_the_papers_recipe() {
         json!({
             "type": "prune",
             "model": {"source": "hub", "id": "org/name", "revision": "main"},
-            "method": {"type": "wanda"}, "refine": null, "refit": false, "sparsity": 0.5, "pattern": "unstructured",
+            "method": {"type": "wanda"}, "refine": null, "refit": false, "propagation": "pruned", "sparsity": 0.5,
+            "pattern": "unstructured",
             "calibration": {"dataset": "c4", "n_samples": 128, "seq_len": null, "seed": 0},
             "evaluation": {
                 "perplexity": [{"dataset": "wikitext2"}], "seq_len": null, "windows": null, "max_tokens": null,
@@ -156,6 +157,33 @@ fn a_refinement_needs_a_method_that_keeps_the_weights() {
         [("/refine".to_owned(), "contradiction")]
     );
     assert_eq!(prune(&body("wanda")).recipe().to_string(), "wanda + swaps");
+}
+
+#[test]
+fn inputs_are_paired_for_fitted_weights_and_propagated_where_any_are_read() {
+    let body = |method, refit, propagation| {
+        json!({
+            "model": "demo", "pattern": "2:4", "method": method, "refit": refit, "propagation": propagation,
+        })
+    };
+    for wrong in [
+        body("wanda", false, "paired"),
+        body("magnitude", false, "dense"),
+    ] {
+        let found = errors(&wrong);
+        assert_eq!(
+            found,
+            [("/propagation".to_owned(), "contradiction")],
+            "{wrong}"
+        );
+    }
+    for (right, recipe) in [
+        (body("wanda", true, "paired"), "wanda + refit + paired"),
+        (body("alps", false, "paired"), "alps + paired"),
+        (body("wanda", false, "dense"), "wanda + dense"),
+    ] {
+        assert_eq!(prune(&right).recipe().to_string(), recipe);
+    }
 }
 
 #[test]

@@ -3,6 +3,9 @@
 /// Not `now()`, which is when the transaction began: that may be long ago when it had to wait.
 pub(super) const NOW: &str = "select (extract(epoch from clock_timestamp()) * 1000)::bigint as now";
 
+/// Makes transactions that name the same text wait for each other.
+pub(super) const LOCK_TEXT: &str = "select pg_advisory_xact_lock(hashtextextended($1, 0))";
+
 /// One of the texts in the JSON array that is bound to this parameter.
 macro_rules! any_of {
     ($parameter:literal) => {

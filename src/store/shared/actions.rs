@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::columns::{Columns, milliseconds, readable, to_json};
+use super::columns::{Columns, keyed, milliseconds, readable, to_json};
 use super::jobs::job_columns;
 use super::{Connection, Connections, Database, Reading, Row, Writing, attempts, events, jobs};
 use crate::domain::job::event::EventKind;
@@ -43,8 +43,8 @@ const DELETE: &str = "delete from jobs where id = $1";
 
 /// The last event, which is that of the deletion, outlives the log.
 const INSERT_DELETED: &str = "\
-insert into deleted_jobs (id, deleted_at, number, seq, attempt) \
-select job_id, at, number, seq, attempt from events where job_id = $1 order by seq desc limit 1";
+insert into deleted_jobs (id, deleted_at, number, seq, attempt, kind) \
+select job_id, at, number, seq, attempt, kind from events where job_id = $1 order by seq desc limit 1";
 
 const LIST_DELETED: &str = concat!("select id from deleted_jobs where id ", any_of!("$1"));
 
@@ -56,7 +56,10 @@ const SET_KEPT: &str =
     "update jobs set kept = $2, updated_at = $3, version = version + 1 where id = $1";
 
 const LIST_EXPIRED: &str = "\
-select id from jobs where finished_at is not null and finished_at < $1 and not kept order by finished_at limit 100";
+select id, version from jobs where finished_at is not null and finished_at < $1 and not kept and not exists ( \
+select 1 from job_sources join jobs as user_job on user_job.id = job_sources.job_id \
+where job_sources.source_id = jobs.id and user_job.state in ('queued', 'running', 'pausing', 'paused', 'cancelling')) \
+order by finished_at limit 100";
 
 const LIST_OVERDUE: &str = "\
 select id from jobs where deadline_at <= $1 and state in ('queued', 'paused') order by id limit 20";
@@ -120,7 +123,7 @@ impl JobActions for Database {
         })
     }
 
-    fn list_expired(&self, age: Duration) -> StoreFuture<'_, Vec<JobId>> {
+    fn list_expired(&self, age: Duration) -> StoreFuture<'_, Vec<(JobId, u64)>> {
         Connections::bounded(async move {
             let mut reading = Reading::begin(self).await?;
             let rows = sqlx::query(LIST_EXPIRED)
@@ -129,7 +132,10 @@ impl JobActions for Database {
                 .await
                 .map_err(failed("list jobs to delete"))?;
             reading.end().await?;
-            Ok(readable(&rows, |row| Columns::new(row, "jobs").word("id")))
+            Ok(readable(&rows, |row| {
+                let (id, columns) = keyed(row)?;
+                Ok((id, columns.count("version")?))
+            }))
         })
     }
 
@@ -260,7 +266,8 @@ async fn act(
             .execute(&mut *connection)
             .await
             .map_err(failed("delete a job"))?;
-        events::append(connection, id, job.attempt, &event(action, next), now).await?;
+        let deleted = event(&job, action, next);
+        events::append(connection, id, job.attempt, &deleted, now).await?;
         delete(connection, id).await?;
         return Ok(Some(Requested::Done(Box::new(job), attempts)));
     }
@@ -277,7 +284,8 @@ async fn act(
         });
     }
     change(connection, &job, &after, now).await?;
-    events::append(connection, id, job.attempt, &event(action, next), now).await?;
+    let kind = event(&job, action, next);
+    events::append(connection, id, job.attempt, &kind, now).await?;
     let changed = jobs::with_attempts(connection, id).await?;
     Ok(changed.map(|(job, attempts)| Requested::Done(Box::new(job), attempts)))
 }
@@ -355,7 +363,8 @@ fn after(job: &Job, action: Action, next: JobState, now: Timestamp) -> Job {
     }
 }
 
-fn event(action: Action, next: JobState) -> EventKind {
+fn event(job: &Job, action: Action, next: JobState) -> EventKind {
+    let artifact_bytes = || job.outcome.as_ref().map(|outcome| outcome.size_bytes);
     match (action, next) {
         (Action::Retry, _) => EventKind::Retried,
         (Action::Resume, _) => EventKind::Continued,
@@ -363,7 +372,9 @@ fn event(action: Action, next: JobState) -> EventKind {
         (Action::Pause, _) => EventKind::Paused,
         (Action::Cancel, JobState::Cancelling) => EventKind::Cancelling,
         (Action::Cancel, _) => EventKind::Cancelled,
-        (Action::Delete, _) => EventKind::Deleted,
+        (Action::Delete, _) => EventKind::Deleted {
+            freed_bytes: artifact_bytes().unwrap_or_default(),
+        },
     }
 }
 

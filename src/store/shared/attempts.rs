@@ -21,7 +21,11 @@ const SET_LOG_TAIL: &str = "update attempts set log_tail = $3 where job_id = $1 
 const CLOSE: &str = "update attempts set finished_at = $3, outcome = $4, error = $5 where job_id = $1 and attempt = $2";
 
 const LIST: &str = "\
-select attempt, worker_id, host, device, started_at, finished_at, outcome, error, log_tail from attempts where job_id = $1 order by attempt";
+select attempt, worker_id, host, device, started_at, finished_at, outcome, error, log_tail from ( \
+select * from attempts where job_id = $1 order by attempt desc limit $2) as newest order by attempt";
+
+/// One that waits for something has an attempt every five minutes.
+const SHOWN_ATTEMPTS: i64 = 50;
 
 const PUBLISH: &str =
     "insert into publications (job_id, attempt, manifest, files) values ($1, $2, $3, $4)";
@@ -84,13 +88,14 @@ pub(super) async fn close(
     Ok(())
 }
 
-/// Lists the attempts of a job, oldest first.
+/// Lists the newest attempts of a job, oldest first.
 pub(super) async fn list(
     connection: &mut Connection,
     id: JobId,
 ) -> Result<Vec<Attempt>, StoreError> {
     let rows = sqlx::query(LIST)
         .bind(id.to_string())
+        .bind(SHOWN_ATTEMPTS)
         .fetch_all(connection)
         .await
         .map_err(failed("list attempts"))?;

@@ -11,13 +11,16 @@ use crate::store::{EventStore, StoreError, StoreFuture, failed};
 
 const LIST: &str = "select seq, at, attempt, kind from events where job_id = $1 and seq > $2 order by seq limit $3";
 
+const LIST_OF_ATTEMPT: &str =
+    "select seq, at, attempt, kind from events where job_id = $1 and attempt = $2 order by seq";
+
 /// Deletions are no part of a log that is left.
 const LIST_ALL: &str = "\
 select number, job_id, seq, at, attempt, kind from ( \
 select number, job_id, seq, at, attempt, kind from events where number > $1 order by number limit $2) as kept \
 union all \
 select number, job_id, seq, at, attempt, kind from ( \
-select number, id as job_id, seq, deleted_at as at, attempt, '{\"type\":\"deleted\"}' as kind from deleted_jobs \
+select number, id as job_id, seq, deleted_at as at, attempt, kind from deleted_jobs \
 where number > $1 order by number limit $2) as deleted \
 order by number limit $2";
 
@@ -37,6 +40,18 @@ impl EventStore for Database {
                 .bind(id.to_string())
                 .bind(signed(after))
                 .bind(i64::from(limit))
+                .fetch_all(self.connections.readers())
+                .await
+                .map_err(failed("list events"))?;
+            Ok(readable(&rows, event))
+        })
+    }
+
+    fn list_attempt_events(&self, id: JobId, attempt: u32) -> StoreFuture<'_, Vec<Event>> {
+        Connections::bounded(async move {
+            let rows = sqlx::query(LIST_OF_ATTEMPT)
+                .bind(id.to_string())
+                .bind(i64::from(attempt))
                 .fetch_all(self.connections.readers())
                 .await
                 .map_err(failed("list events"))?;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::columns::{Columns, to_json};
-use super::{Connection, Connections, Database, Reading, Writing, jobs};
+use super::{Connection, Connections, Database, Reading, Writing, dialect, jobs};
 use crate::domain::idempotency::{KeyedRequest, LIFETIME, Reply};
 use crate::domain::job::Job;
 use crate::store::{Answer, Earlier, Inserted, KeyStore, StoreError, StoreFuture, failed};
@@ -39,14 +39,27 @@ impl KeyStore for Database {
         Connections::bounded(async move {
             let mut writing = Writing::begin(self).await?;
             let job = job.clone().accepted_at(writing.now);
-            let reply = answer(&job);
             let (transaction, now) = (&mut writing.transaction, writing.now);
-            let earlier = take(transaction, request, &reply, now).await?;
-            let inserted = if let Some(earlier) = earlier {
-                Inserted::Earlier(earlier)
-            } else {
-                jobs::insert(transaction, &job).await?;
-                Inserted::New(reply)
+            let inserted = insert_once(transaction, &job, Some(request), answer, now).await?;
+            writing.commit("store a job").await?;
+            Ok(inserted)
+        })
+    }
+
+    fn insert_job_unless_equal<'a>(
+        &'a self,
+        job: &'a Job,
+        request: Option<&'a KeyedRequest>,
+        answer: &'a Answer<'a>,
+    ) -> StoreFuture<'a, Inserted> {
+        Connections::bounded(async move {
+            let mut writing = Writing::begin(self).await?;
+            let job = job.clone().accepted_at(writing.now);
+            let (transaction, now) = (&mut writing.transaction, writing.now);
+            let found = find_equal(transaction, &job, request, now).await?;
+            let inserted = match found {
+                Some(found) => found,
+                None => insert_once(transaction, &job, request, answer, now).await?,
             };
             writing.commit("store a job").await?;
             Ok(inserted)
@@ -65,6 +78,47 @@ impl KeyStore for Database {
             Ok(done.rows_affected())
         })
     }
+}
+
+async fn insert_once(
+    connection: &mut Connection,
+    job: &Job,
+    request: Option<&KeyedRequest>,
+    answer: &Answer<'_>,
+    now: Timestamp,
+) -> Result<Inserted, StoreError> {
+    let reply = answer(job);
+    if let Some(request) = request
+        && let Some(earlier) = take(connection, request, &reply, now).await?
+    {
+        return Ok(Inserted::Earlier(earlier));
+    }
+    jobs::insert(connection, job).await?;
+    Ok(Inserted::New(reply))
+}
+
+/// Finds what makes the job needless: an earlier request with its key, or a job that does the same.
+async fn find_equal(
+    connection: &mut Connection,
+    job: &Job,
+    request: Option<&KeyedRequest>,
+    now: Timestamp,
+) -> Result<Option<Inserted>, StoreError> {
+    let Some(fingerprint) = &job.fingerprint else {
+        return Ok(None);
+    };
+    sqlx::query(dialect::LOCK_TEXT)
+        .bind(fingerprint)
+        .execute(&mut *connection)
+        .await
+        .map_err(failed("lock a fingerprint"))?;
+    if let Some(request) = request
+        && let Some(earlier) = lookup(connection, request, now).await?
+    {
+        return Ok(Some(Inserted::Earlier(earlier)));
+    }
+    let equal = jobs::find_equal(connection, fingerprint).await?;
+    Ok(equal.map(Inserted::Equal))
 }
 
 async fn lookup(

@@ -82,12 +82,14 @@ updated_at = $6, version = version + case when $7 is null then 0 else 1 end \
 where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'pausing', 'cancelling') \
 returning state";
 
+/// What disk the job was submitted with is not asked for again: the weights may lie copied in its scratch directory.
 const FINISH: &str = "\
 update jobs set state = $4, failed_attempts = failed_attempts + $5, crash_count = crash_count + $6, \
 run_after = coalesce($7, case when run_after > $11 then $11 else run_after end), \
 queued_at = case when $4 = 'queued' then $11 else queued_at end, error = $8, outcome = $9, finished_at = $10, \
 updated_at = $11, phase = case when $4 = 'failed' then phase end, lease_owner = null, lease_expires_at = null, \
-disk_bytes = coalesce($13, disk_bytes), artifact_bytes = coalesce($14, artifact_bytes), version = version + 1 \
+disk_bytes = $13, artifact_bytes = coalesce($14, artifact_bytes), memory_bytes = coalesce($15, memory_bytes), \
+version = version + 1 \
 where id = $1 and attempt = $2 and lease_owner = $3 and state in ('running', 'pausing', 'cancelling') \
 and ($12 is null or lease_expires_at = $12)";
 
@@ -394,8 +396,9 @@ async fn finish(
         .bind(settled.state.is_terminal().then(|| now.as_millisecond()))
         .bind(now.as_millisecond())
         .bind(unless_renewed.map(Timestamp::as_millisecond))
-        .bind(settled.disk_bytes.map(signed))
+        .bind(settled.lacks.disk_bytes.map(signed))
         .bind(publication.map(|publication| signed(publication.size_bytes())))
+        .bind(settled.lacks.memory_bytes.map(signed))
         .execute(&mut *connection)
         .await
         .map_err(failed("finish an attempt"))?;

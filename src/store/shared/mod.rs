@@ -10,6 +10,7 @@ mod actions;
 mod attempts;
 mod columns;
 mod events;
+mod exporter;
 mod identity;
 mod jobs;
 mod keys;
@@ -17,6 +18,8 @@ mod leases;
 mod queue;
 mod webhooks;
 mod workers;
+
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -110,6 +113,14 @@ impl Store for Database {
 
     fn pair<'a>(&'a self, id: &'a str) -> StoreFuture<'a, ()> {
         Connections::bounded(identity::pair(self, id))
+    }
+
+    fn take_gauges<'a>(&'a self, holder: &'a str, lease: Duration) -> StoreFuture<'a, bool> {
+        Connections::bounded(exporter::take(self, holder, lease))
+    }
+
+    fn release_gauges<'a>(&'a self, holder: &'a str) -> StoreFuture<'a, ()> {
+        Connections::bounded(exporter::release(self, holder))
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::columns::{Columns, keyed, to_json};
-use super::{Connection, Connections, Database, Reading, Row, Writing, workers};
+use super::{Connection, Connections, Database, Pool, Reading, Row, Writing, workers};
 use crate::domain::JobId;
-use crate::domain::queue::places::Places;
+use crate::domain::queue::places::{PastRun, Places};
 use crate::domain::queue::{ClusterState, Group, Needs, QueueContent, SubmitterLoad};
 use crate::store::{QueueStore, StoreError, StoreFuture, failed};
 
@@ -46,6 +46,11 @@ select id, row_number() over (order by priority desc, id) as position from jobs 
 const MEAN_RUN: &str = "\
 select cast(avg(finished_at - started_at) as bigint) as mean from ( \
 select finished_at, started_at from jobs where state = 'succeeded' order by id desc limit 20) as recent";
+
+/// Jobs that succeeded lately and whose work is known.
+const RECENT_RUNS: &str = "\
+select work, device_kind, finished_at - started_at as took from jobs \
+where state = 'succeeded' and attempt = 1 and work > 0 order by id desc limit 20";
 
 impl QueueStore for Database {
     fn set_paused(&self, paused: bool) -> StoreFuture<'_, ()> {
@@ -100,9 +105,30 @@ impl QueueStore for Database {
             Ok(Places {
                 positions: rows.iter().map(place).collect::<Result<_, StoreError>>()?,
                 mean_run: mean.map(Duration::from_millis),
+                recent: recent_runs(self.connections.readers()).await?,
             })
         })
     }
+
+    fn recent_runs(&self) -> StoreFuture<'_, Vec<PastRun>> {
+        Connections::bounded(recent_runs(self.connections.readers()))
+    }
+}
+
+async fn recent_runs(pool: &Pool) -> Result<Vec<PastRun>, StoreError> {
+    let rows = sqlx::query(RECENT_RUNS)
+        .fetch_all(pool)
+        .await
+        .map_err(failed("look up recent jobs"))?;
+    let run = |row| {
+        let columns = Columns::new(row, "recent jobs");
+        Ok(PastRun {
+            work: columns.count("work")?,
+            device: columns.optional_word("device_kind")?,
+            took: Duration::from_millis(columns.count("took").unwrap_or_default()),
+        })
+    };
+    rows.iter().map(run).collect()
 }
 
 /// Whether this worker may claim now: the queue is not paused, and the worker not draining. Both stay so until the

@@ -13,16 +13,16 @@ use crate::store::{StoreError, StoreFuture, WorkerStore, failed};
 
 const REGISTER: &str = "\
 insert into workers (id, host, version, devices, memory_bytes, draining, started_at, seen_at, lost_at, free_disk_bytes, \
-spec_version) \
-values ($1, $2, $3, $4, $5, false, $6, $6, $7, $8, $9) \
+spec_version, used_bytes) \
+values ($1, $2, $3, $4, $5, false, $6, $6, $7, $8, $9, $10) \
 on conflict (id) do update set host = excluded.host, version = excluded.version, devices = excluded.devices, \
 memory_bytes = excluded.memory_bytes, seen_at = excluded.seen_at, lost_at = excluded.lost_at, \
-free_disk_bytes = excluded.free_disk_bytes \
+free_disk_bytes = excluded.free_disk_bytes, used_bytes = excluded.used_bytes \
 returning draining";
 
 const LIST: &str = "\
-select id, host, version, devices, memory_bytes, draining, started_at, seen_at, lost_at, free_disk_bytes, spec_version \
-from workers order by id";
+select id, host, version, devices, memory_bytes, draining, started_at, seen_at, lost_at, free_disk_bytes, spec_version, \
+used_bytes from workers order by id";
 
 const LIST_HELD: &str = "\
 select id, lease_owner from jobs where state in ('running', 'pausing', 'cancelling') order by id";
@@ -57,6 +57,7 @@ impl WorkerStore for Database {
                 .bind((now + lease).as_millisecond())
                 .bind(worker.free_disk_bytes.map(signed))
                 .bind(i64::from(worker.spec_version))
+                .bind(worker.used_bytes.as_ref().map(to_json))
                 .fetch_one(&mut *writing.transaction)
                 .await
                 .map_err(failed("announce a worker"))?;
@@ -180,6 +181,7 @@ fn worker(
             devices: columns.json("devices")?,
             memory_bytes: columns.optional_count("memory_bytes")?,
             free_disk_bytes: columns.optional_count("free_disk_bytes")?,
+            used_bytes: columns.optional_json("used_bytes").unwrap_or_default(),
             spec_version: columns.count("spec_version")?,
         },
         draining: columns.get("draining")?,

@@ -2,6 +2,9 @@
 
 pub(super) const NOW: &str = "select cast(round(unixepoch('subsec') * 1000) as integer) as now";
 
+/// Makes transactions that name the same text wait for each other.
+pub(super) const LOCK_TEXT: &str = "select $1";
+
 /// One of the texts in the JSON array that is bound to this parameter.
 macro_rules! any_of {
     ($parameter:literal) => {

@@ -172,7 +172,9 @@ async fn log_lines(mut stderr: BufReader<ChildStderr>, tail: LogTail) {
                 let text = String::from_utf8_lossy(line.trim_ascii_end());
                 tracing::info!(target: "secateur::attempt", "{text}");
                 let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
-                tail.push_back(text.chars().take(TAIL_LINE_CHARS).collect());
+                // Names from files of unknown origin: not every database takes a NUL.
+                let shown = text.chars().filter(|c| *c == '\t' || !c.is_control());
+                tail.push_back(shown.take(TAIL_LINE_CHARS).collect());
                 if tail.len() > TAIL_LINES {
                     tail.pop_front();
                 }

@@ -23,8 +23,8 @@ pub(super) struct Received {
 }
 
 /// Copies the furthest resume state of the job here that an attempt on this device can use, unless this machine is at least
-/// as far. The process looks whether its fingerprint fits. Before another attempt than the first a bucket that is away is waited for: without it hours of work might be done
-/// again.
+/// as far. The process looks whether its fingerprint fits. Before another attempt than the first a bucket that is away is
+/// waited for: without it hours of work might be done again.
 pub(super) async fn receive(context: &Context, job: &Job, device: &str) -> Option<Received> {
     let device: DeviceName = device.parse().ok()?;
     let resume_states = context.parts.artifacts.resume_states()?;

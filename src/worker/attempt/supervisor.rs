@@ -215,7 +215,7 @@ impl<'c> Supervisor<'c> {
                         self.hear(message)
                     } else {
                         is_over = true;
-                        if !matches!(self.result, Some(Ok(_) | Err(AttemptEnd::Paused))) {
+                        if self.needs_log_tail() {
                             let tail = self.hidden.hide(&child.log_tail().await);
                             self.client.report(Report::LogTail(tail));
                         }
@@ -329,7 +329,15 @@ impl<'c> Supervisor<'c> {
         }
     }
 
-    /// Whether the phase saves a resume state; pruning does after each block.
+    /// Whether its log says more than its end does: one that waits tries again and again.
+    fn needs_log_tail(&self) -> bool {
+        !matches!(
+            self.result,
+            Some(Ok(_) | Err(AttemptEnd::Paused | AttemptEnd::Waiting { .. }))
+        )
+    }
+
+    /// Whether the phase saves a resume state; pruning does between blocks.
     fn saves_resume_state(&self) -> bool {
         matches!(self.phase, Some((Phase::Pruning, _)))
     }

@@ -146,7 +146,7 @@ fn log(job: &Job, end: &EventKind) {
         | EventKind::Continued
         | EventKind::Retried
         | EventKind::Cancelling
-        | EventKind::Deleted => {}
+        | EventKind::Deleted { .. } => {}
     }
 }
 

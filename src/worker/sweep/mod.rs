@@ -2,6 +2,7 @@
 //! database what is old.
 
 pub(super) mod retention;
+mod storage;
 
 use std::collections::HashSet;
 use std::io;
@@ -9,21 +10,25 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::attempt::discard;
 use super::context::Context;
 use super::finish;
 use crate::artifacts::{ArtifactError, Stored};
 use crate::domain::JobId;
 use crate::domain::job::retry::jittered;
-use crate::domain::job::state::{Action, JobState};
+use crate::domain::job::state::JobState;
 use crate::scratch;
-use crate::store::{JobStatus, Requested, StoreError};
+use crate::store::{JobStatus, StoreError};
 use retention::RETENTION;
 
 /// How long it is known that a job was deleted.
 const DELETED_KNOWN: Duration = Duration::from_hours(30 * 24);
 /// How far back deletions are looked for: longer than a round ever takes.
 const DELETED_LOOK: Duration = Duration::from_hours(24);
+/// How long an artifact is not looked at again: less than the files of an unknown job are kept.
+const SETTLED_KNOWN: Duration = Duration::from_hours(24);
 /// Jobs that are looked at together.
 const BATCH: usize = 500;
 /// How long messages to webhooks are kept after they were written.
@@ -31,6 +36,9 @@ const DELIVERY_LOG: Duration = Duration::from_hours(30 * 24);
 
 /// The rounds between two listings of a bucket: they are slow, and cost money.
 const BUCKET_ROUNDS: u32 = 20;
+
+/// The rounds between two looks at what is stored: a cache may have many files.
+const STORAGE_ROUNDS: u32 = 20;
 
 /// How long a lost worker is listed.
 const LOST_SHOWN: Duration = Duration::from_hours(1);
@@ -51,8 +59,11 @@ pub(super) enum SweepError {
 pub(super) struct Sweeper {
     /// Unknown jobs that the log was told of.
     unknown: HashSet<JobId>,
-    /// Succeeded jobs of which nothing but the artifact was found. Only a deletion changes that.
+    /// Succeeded jobs of which nothing but the artifact was found. Only a deletion changes that, or a process with another
+    /// database that marks them as unknown.
     settled: HashSet<JobId>,
+    /// When those were forgotten last.
+    settled_since: Timestamp,
     rounds: u32,
 }
 
@@ -74,8 +85,11 @@ impl Sweeper {
 
     /// One round. Its parts do not depend on each other.
     async fn sweep(&mut self, context: &Context) {
+        if self.rounds.is_multiple_of(STORAGE_ROUNDS) {
+            log_failure("cache of the hub", storage::bound(context).await);
+            log_failure("storage", storage::measure(context).await);
+        }
         log_failure("workers", forget_workers(context).await);
-        log_failure("finished jobs", delete_expired(context).await);
         log_failure("scratch", self.remove_scratch(context).await);
         log_failure("artifacts", self.remove_attempts(context).await);
         log_failure("idempotency keys", forget_keys(context).await);
@@ -109,7 +123,7 @@ impl Sweeper {
         let is_needed = match status {
             Some(status) => {
                 retention::end(directory.path())?;
-                !status.state.is_terminal() || retention::awaits_retry(context, id).await?
+                retention::may_go_on(context, id, status.state).await?
             }
             None if is_deleted => false,
             None => !self.is_retention_over(context, id, directory.path())?,
@@ -131,7 +145,11 @@ impl Sweeper {
         if artifacts.is_shared() && !round.is_multiple_of(BUCKET_ROUNDS) {
             return Ok(());
         }
-        let store = &context.parts.store;
+        let (store, now) = (&context.parts.store, context.now());
+        if now.duration_since(self.settled_since).unsigned_abs() > SETTLED_KNOWN {
+            self.settled.clear();
+            self.settled_since = now;
+        }
         for id in store.list_deleted_since(DELETED_LOOK).await? {
             self.settled.remove(&id);
         }
@@ -180,10 +198,17 @@ impl Sweeper {
                 tracing::info!(job.id = %id, job.attempt = attempt, "leftover artifact removed");
             }
         }
-        if status.is_none_or(|status| status.state.is_terminal()) {
+        let state = status.map(|status| status.state);
+        if state.is_none_or(|state| state.is_terminal() || state == JobState::Paused) {
+            let goes_on = match state {
+                Some(state) if stored.has_resume_state => {
+                    retention::may_go_on(context, id, state).await?
+                }
+                _ => false,
+            };
             // The next attempt may begin with them, or has begun meanwhile.
             if stored.has_resume_state
-                && !retention::awaits_retry(context, id).await?
+                && !goes_on
                 && finish::is_in_status(context, id, status).await?
             {
                 let last = status.map_or(u32::MAX, |status| status.attempt);
@@ -243,23 +268,6 @@ pub(super) fn log_failure(part: &str, result: Result<(), SweepError>) {
     }
 }
 
-/// Deletes jobs that are over for as long as they are retained. One whose artifact is in use waits for another round.
-async fn delete_expired(context: &Context) -> Result<(), SweepError> {
-    let Some(retention) = context.settings.retention else {
-        return Ok(());
-    };
-    let (store, artifacts) = (&context.parts.store, &context.parts.artifacts);
-    for id in store.list_expired(retention).await? {
-        if let Some(Requested::Done(job, _)) = store.request(id, Action::Delete, None).await? {
-            tracing::info!(job.id = %id, "job deleted, its retention is over");
-            let deleted = artifacts.delete_attempt(id, job.attempt).await;
-            go_on(id, "artifacts", deleted.map_err(Into::into))?;
-            artifacts.remove_empty(id).await;
-        }
-    }
-    Ok(())
-}
-
 /// By then every sweep has removed their files.
 async fn forget_deleted(context: &Context) -> Result<(), SweepError> {
     Ok(context.parts.store.forget_deleted(DELETED_KNOWN).await?)
@@ -294,11 +302,12 @@ mod tests {
     use super::*;
     use crate::domain::job::Publication;
     use crate::domain::job::attempt_end::AttemptEnd;
-    use crate::store::Lease;
+    use crate::domain::job::state::Action;
+    use crate::store::{Lease, Requested};
     use crate::worker::fixture::{build_artifact, claimed, context};
 
     #[tokio::test]
-    async fn the_artifact_of_a_succeeded_job_is_looked_at_once_and_again_when_it_is_deleted() {
+    async fn the_artifact_of_a_succeeded_job_is_looked_at_once_a_day_and_when_it_is_deleted() {
         let home = tempfile::tempdir().unwrap();
         let context = context(home.path()).await;
         let job = claimed(&context).await;
@@ -315,12 +324,21 @@ mod tests {
         let mut sweeper = Sweeper::default();
         sweeper.remove_attempts(&context).await.unwrap();
         assert_eq!(sweeper.settled, [job.id].into());
-        // Nobody looks into its folder any more, until the job is gone.
+        // Nobody looks into its folder any more, until a day is over or the job is gone.
         let later = artifacts.publish(job.id, 2, &directory, &[]).await;
         later.unwrap();
         sweeper.remove_attempts(&context).await.unwrap();
         let stored = async || artifacts.list(&HashSet::new()).await.unwrap();
         assert_eq!(stored().await[&job.id].attempts, [1, 2].into());
+        artifacts.mark_unknown(job.id).await.unwrap();
+        sweeper.remove_attempts(&context).await.unwrap();
+        assert!(stored().await[&job.id].unknown_since.is_some());
+        sweeper.settled_since = context.now() - 2 * SETTLED_KNOWN;
+        sweeper.remove_attempts(&context).await.unwrap();
+        let left = &stored().await[&job.id];
+        assert_eq!((&left.attempts, left.unknown_since), (&[1].into(), None));
+        sweeper.remove_attempts(&context).await.unwrap();
+        assert_eq!(sweeper.settled, [job.id].into());
         let deleted = store.request(job.id, Action::Delete, None).await.unwrap();
         assert!(matches!(deleted, Some(Requested::Done(..))), "{deleted:?}");
         sweeper.remove_attempts(&context).await.unwrap();

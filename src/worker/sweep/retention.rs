@@ -4,7 +4,8 @@
 //! mistake. So a mark is put beside the files when that is first seen, and they are removed only when it has stood there
 //! for long.
 //!
-//! And those of jobs that failed for a reason that may pass: a retry by hand goes on where such a job was.
+//! And those of jobs that failed for a reason that may pass: a retry by hand goes on where such a job was. And those of
+//! paused jobs, but not for longer than a job that is over is retained.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,6 +16,7 @@ use jiff::Timestamp;
 
 use crate::domain::JobId;
 use crate::domain::job::retry::keeps_resume_state;
+use crate::domain::job::state::JobState;
 use crate::store::StoreError;
 use crate::worker::context::Context;
 
@@ -64,6 +66,32 @@ pub(in crate::worker) async fn awaits_retry(
         Err(StoreError::Inconsistent { .. }) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Whether an attempt may go on from the files of a job in this state.
+pub(in crate::worker) async fn may_go_on(
+    context: &Context,
+    id: JobId,
+    state: JobState,
+) -> Result<bool, StoreError> {
+    match state {
+        JobState::Paused => is_paused_lately(context, id).await,
+        state if state.is_terminal() => awaits_retry(context, id).await,
+        _ => Ok(true),
+    }
+}
+
+/// Whether a paused job is kept, or not paused for longer than one that is over is retained.
+async fn is_paused_lately(context: &Context, id: JobId) -> Result<bool, StoreError> {
+    let Some(retention) = context.settings.retention else {
+        return Ok(true);
+    };
+    let job = match context.parts.store.lookup_job(id).await {
+        Ok(job) => job,
+        Err(StoreError::Inconsistent { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    Ok(job.is_some_and(|job| job.kept || context.now() < job.updated_at + retention))
 }
 
 #[cfg(test)]

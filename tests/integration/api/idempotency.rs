@@ -193,3 +193,40 @@ async fn a_key_that_is_none_is_refused_and_named() {
     let jobs = app.get("/v1/jobs").await.json();
     assert_eq!(jobs["data"], json!([]));
 }
+
+#[tokio::test]
+async fn the_same_work_is_answered_with_the_job_that_does_it() {
+    let app = TestApp::api().await;
+    let first = app.post("/v1/jobs", &body()).await.json();
+    let again = |more: Value| {
+        let mut again = json!({"model": "demo", "sparsity": 0.5, "on_duplicate": "return"});
+        for (field, value) in more.as_object().unwrap() {
+            again[field] = value.clone();
+        }
+        again
+    };
+    // A default that is spelt out, and what is no part of the work.
+    let same = again(json!({"method": "wanda", "name": "another", "priority": 7}));
+    let answer = app.post("/v1/jobs", &same).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    let path = first["links"]["self"].as_str().unwrap();
+    assert_eq!(answer.header("content-location"), path);
+    assert_eq!(answer.json()["id"], first["id"]);
+    assert_eq!(answer.json()["name"], Value::Null);
+    for other in [
+        again(json!({"sparsity": 0.6})),
+        again(json!({"calibration": {"dataset": "demo", "seed": 1}})),
+        again(json!({"on_duplicate": "new"})),
+    ] {
+        let answer = app.post("/v1/jobs", &other).await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
+        assert_ne!(answer.json()["id"], first["id"]);
+    }
+    app.post(&format!("{path}/cancel"), &Value::Null).await;
+    let newer = app.post("/v1/jobs", &same).await.json();
+    assert_ne!(newer["id"], first["id"], "one that was cancelled is none");
+    let wrong = app
+        .post("/v1/jobs", &again(json!({"on_duplicate": "drop"})))
+        .await;
+    assert_eq!(wrong.json()["errors"][0]["pointer"], "/on_duplicate");
+}

@@ -62,7 +62,8 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
       "error": null,
       "estimate": {
         "disk_bytes": null,
-        "memory_bytes": null
+        "memory_bytes": null,
+        "seconds": null
       },
       "estimated_start_at": null,
       "evaluation": {
@@ -101,6 +102,7 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
       "phase": null,
       "priority": 0,
       "progress": null,
+      "propagation": "pruned",
       "queue_position": null,
       "refine": null,
       "refit": false,
@@ -127,6 +129,47 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
     let mut found = app.get(accepted.header("location")).await.json();
     assert_eq!(found["queue_position"].take(), 1);
     assert_eq!(found, accepted.json());
+}
+
+/// The names of all fields, and of those within; of a list those of its first entry.
+fn fields(value: &Value) -> Value {
+    match value {
+        Value::Object(object) => {
+            let entries = object.iter();
+            entries
+                .map(|(name, value)| (name.clone(), fields(value)))
+                .collect()
+        }
+        Value::Array(list) => list.first().map_or(Value::Null, fields),
+        _ => Value::Null,
+    }
+}
+
+#[tokio::test]
+async fn the_jobs_of_the_documentation_have_the_fields_of_a_job() {
+    let app = TestApp::api().await;
+    let body = json!({"model": "demo", "sparsity": 0.5, "pattern": "unstructured"});
+    let job = app.post("/v1/jobs", &body).await.json();
+    let overview = include_str!("../../../docs/API.md");
+    let (_, block) = overview.split_once("```json\n").unwrap();
+    let shown: Value = serde_json::from_str(block.split_once("```").unwrap().0).unwrap();
+    assert_eq!(fields(&shown), fields(&job));
+    for part in ["calibration", "evaluation", "method", "estimated_start_at"] {
+        assert_eq!(shown[part], job[part], "{part}");
+    }
+    let shares = |job: &Value| {
+        let phases = job["progress"]["phases"].as_array().unwrap().iter();
+        let share = |phase: &Value| (100.0 * phase["expected_share"].as_f64().unwrap()).round();
+        phases
+            .map(|phase| (phase["phase"].to_string(), share(phase)))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(shares(&shown), shares(&job));
+    let document = app.get("/openapi.json").await.json();
+    let mut example = document["components"]["schemas"]["Job"]["examples"][0].clone();
+    // The model of the hub has a revision as well.
+    example["model"].as_object_mut().unwrap().remove("revision");
+    assert_eq!(fields(&example), fields(&job));
 }
 
 #[tokio::test]
@@ -291,11 +334,11 @@ async fn lists_can_be_filtered_and_count_every_status() {
     let app = TestApp::api_at(Arc::<ManualClock>::clone(&clock)).await;
     let first = app.submit("a").await;
     clock.advance(Duration::from_mins(1));
-    app.post(
-        "/v1/jobs",
-        &json!({"model": "org/b", "method": "magnitude", "sparsity": 0.5}),
-    )
-    .await;
+    let second = json!({
+        "model": "org/b", "method": "magnitude", "sparsity": 0.5, "name": "sweep-1",
+        "metadata": {"team": "a b", "run": "7"},
+    });
+    app.post("/v1/jobs", &second).await;
     app.post(&format!("/v1/jobs/{first}/cancel"), &Value::Null)
         .await;
 
@@ -305,6 +348,16 @@ async fn lists_can_be_filtered_and_count_every_status() {
         ("model=org/b", 1),
         ("method=magnitude", 1),
         ("method=wanda&status=queued", 0),
+        ("name=sweep-1", 1),
+        ("name=sweep-", 0),
+        ("name_prefix=sweep-", 1),
+        ("name_prefix=sweep-1&status=queued,cancelled", 1),
+        ("name_prefix=sweep-2", 0),
+        ("name_prefix=", 1),
+        ("metadata[team]=a%20b", 1),
+        ("metadata%5Bteam%5D=a+b&metadata[run]=7", 1),
+        ("metadata[team]=a%20b&metadata[run]=8", 0),
+        ("metadata[Team]=a%20b", 0),
         ("created_after=2026-01-01T00:00:30Z", 1),
         ("created_before=2026-01-01T00:00:30Z", 1),
         (

@@ -9,4 +9,5 @@ pub(crate) mod queue;
 pub(crate) mod results;
 pub(crate) mod streams;
 pub(crate) mod strict;
+pub(crate) mod validate;
 pub(crate) mod waiting;

@@ -215,6 +215,7 @@ async fn all_jobs_are_followed_from_now_on_or_after_a_number() {
         let deleted = events.next_event().await.unwrap();
         assert_eq!((deleted.id, deleted.event.as_str()), (Some(4), "deleted"));
         assert_eq!(deleted.data["job_id"], before);
+        assert_eq!(deleted.data["freed_bytes"], 0, "it left no artifact");
     }
     // The header is newer than the address that the client began with.
     let mut resumed = Events::open(&app, "/v1/events/stream?after=0", Some("2")).await;

@@ -2,6 +2,8 @@
 
 use reqwest::{Method, StatusCode};
 use secateur::domain::job::attempt_end::AttemptEnd;
+use secateur::domain::job::progress::{Overall, Step};
+use secateur::store::Report;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -55,6 +57,25 @@ async fn whoever_names_a_version_waits_for_the_next_one() {
     // A version that is not the current one is not waited for.
     let answer = get(&app, &id, "wait=60", Some(&etag)).await;
     assert_eq!(answer.json()["status"], "running");
+}
+
+#[tokio::test]
+async fn progress_alone_is_no_other_version() {
+    let app = TestApp::api().await;
+    let id = app.submit("m").await;
+    let path = format!("/v1/jobs/{id}");
+    let lease = app.claim().await;
+    let tag = async || app.get(&path).await.header("etag").to_owned();
+    let before = tag().await;
+    let step = Step::new("block 1".to_owned(), "tokens", 1, 2);
+    let report = Report::Step(step, Overall::default());
+    app.store().await.report(&lease, &report).await.unwrap();
+    assert_ne!(tag().await, before, "the answer is another one");
+    let cancel = async {
+        app.post(&format!("{path}/cancel"), &json!({})).await;
+    };
+    let (answer, ()) = tokio::join!(get(&app, &id, "wait=60", Some(&before)), cancel);
+    assert_eq!(answer.json()["status"], "cancelling");
 }
 
 #[tokio::test]

@@ -68,6 +68,22 @@ fn a_series_is_what_single_runs_would_be() {
     assert!(lines[1].starts_with("demo (dense),0,"), "{csv}");
     let perplexity = &manifest(&series.join("wanda-0.5"))["results"]["perplexity"][0];
     assert!(lines[2].contains(&perplexity["after"].to_string()), "{csv}");
+    // And what the run printed.
+    let printed = dir.path().join("printed.json");
+    fs::write(&printed, manifests.to_string()).unwrap();
+    let output = secateur(&["compare", "--format", "csv", text(&printed)]);
+    let csv = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(
+        lines.len(),
+        5,
+        "a head, the dense model, three others: {csv}"
+    );
+    assert!(
+        lines[2].contains("printed.json 1: wanda unstructured 0.5,"),
+        "{csv}"
+    );
+    assert!(lines[4].contains("printed.json 3: wanda 2:4 0.5,"), "{csv}");
 }
 
 #[test]
@@ -94,7 +110,8 @@ fn a_dry_run_says_what_it_would_take_and_does_nothing() {
     let output = secateur(&[&["prune"], &DEMO[..], &args].concat());
     let told = String::from_utf8(output.stdout).unwrap();
     for word in [
-        "LlamaForCausalLM",
+        "LlamaForCausalLM, 4 blocks, ",
+        " weights in 28 linears",
         "memory",
         "disk",
         "download",

@@ -1,6 +1,8 @@
 //! Runs that are told to stop, or killed, and files that are in the way.
 
 use std::fs;
+use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -45,6 +47,41 @@ fn a_run_that_is_interrupted_leaves_nothing_and_says_so_by_its_status() {
         send(run.id(), signal);
         assert_eq!(run.wait().unwrap().code(), Some(status));
         assert_eq!(names(dir.path()), [""; 0]);
+    }
+}
+
+#[test]
+fn a_run_that_waits_for_the_hub_stops_when_it_is_told() {
+    // It is connected to, and says nothing.
+    let hub = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", hub.local_addr().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let (prune, evaluate) = (
+        ["prune", "--sparsity", "0.5"],
+        ["evaluate", "--perplexity", "wikitext2"],
+    );
+    for (command, flag, is_tidy) in [
+        (&prune[..], "--quiet", true),
+        (&prune[..], "--dry-run", false),
+        (&evaluate[..], "--dry-run", false),
+    ] {
+        let mut run = Command::new(env!("CARGO_BIN_EXE_secateur"));
+        run.args(command).args(["--model", "org/tiny", flag]);
+        if command == prune {
+            run.arg("--out").arg(dir.path().join("out"));
+        }
+        let run = run.env("HF_ENDPOINT", &endpoint).env("HF_HOME", dir.path());
+        let run = run.env_remove("HF_HUB_OFFLINE").stdout(Stdio::null());
+        let mut run = run.stderr(Stdio::null()).spawn().unwrap();
+        let _asked = hub.accept().unwrap();
+        send(run.id(), Signal::TERM);
+        let ended = run.wait().unwrap();
+        let expected = (is_tidy.then_some(143), (!is_tidy).then_some(15));
+        assert_eq!(
+            (ended.code(), ended.signal()),
+            expected,
+            "{command:?} {flag}"
+        );
     }
 }
 

@@ -56,6 +56,15 @@ fn a_wrong_value_is_answered_with_those_that_are_possible() {
     }
 }
 
+#[test]
+fn windows_that_are_given_are_not_drawn_as_well() {
+    for flag in ["--n-samples", "--seq-len", "--seed"] {
+        let given = ["--calibration-ids", "ids.safetensors", flag, "16"];
+        let refused = told(&[&["prune", "--model", "demo", "--out", "x"][..], &given].concat());
+        assert!(refused.contains(flag), "{refused}");
+    }
+}
+
 /// The example lines of a command's help.
 fn examples(command: &str) -> Vec<String> {
     let help = String::from_utf8(secateur(&[command, "--help"]).stdout).unwrap();

@@ -43,8 +43,22 @@ impl Observer for StopAt {
         self.1 = Some(block);
     }
 
+    fn needs_state(&self, _blocks: usize) -> bool {
+        true
+    }
+
     fn should_stop(&self) -> bool {
         self.0 >= 3 && self.1.is_none()
+    }
+}
+
+/// Counts the tokens that went through blocks.
+#[derive(Default)]
+struct Count(u64);
+
+impl Observer for Count {
+    fn progress(&mut self, progress: PassProgress) {
+        self.0 = progress.tokens;
     }
 }
 
@@ -90,6 +104,28 @@ fn work_that_was_stopped_goes_on_at_its_block_and_gives_the_same_bytes() {
     assert_eq!(observer.1, Some(3));
     let bytes = |dir: &Path| std::fs::read(dir.join("model.safetensors")).unwrap();
     assert!(bytes(&out) == bytes(whole.dir.path()));
+}
+
+#[test]
+fn a_block_is_observed_while_its_inputs_are_written() {
+    let (model, work) = (tiny_model(), tempfile::tempdir().unwrap());
+    let state = ResumeState::open(work.path(), "same", "f32").unwrap();
+    // Nothing can be written there.
+    std::fs::create_dir(work.path().join("activations-1.partial")).unwrap();
+    let (out, mut count) = (tempfile::tempdir().unwrap(), Count::default());
+    let failed = prune_with(model.path(), out.path(), &state, &mut count);
+    assert!(matches!(failed, Err(EngineError::Io { .. })), "{failed:?}");
+    // Both passes of the first block and the first one of the second, whose output would take the place of the inputs.
+    assert_eq!(count.0, 3 * tiny_windows().n_tokens() as u64);
+}
+
+#[test]
+fn the_inputs_of_the_last_block_are_kept_in_any_case() {
+    let (model, work) = (tiny_model(), tempfile::tempdir().unwrap());
+    let state = ResumeState::open(work.path(), "same", "f32").unwrap();
+    let out = tempfile::tempdir().unwrap();
+    prune_with(model.path(), out.path(), &state, &mut Silent).unwrap();
+    assert_eq!(state.next_block(), Some(TINY.blocks - 1));
 }
 
 #[test]

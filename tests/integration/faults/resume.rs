@@ -44,6 +44,10 @@ impl Listener for Witness {
         self.resumed_at = Some(block);
     }
 
+    fn needs_state(&self, _blocks: usize) -> bool {
+        true
+    }
+
     fn saved(&mut self, state: SavedState) {
         self.saved.push(state);
     }

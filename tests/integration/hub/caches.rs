@@ -1,11 +1,12 @@
 //! Caches as other programs leave them: plain files, names that are no digests, disks without links.
 
-use std::fs;
+use std::fs::{self, FileTimes};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use secateur::domain::ErrorCode;
-use secateur::pipeline::hub::{HubModel, HubOptions};
+use secateur::pipeline::hub::{HubModel, HubOptions, shrink_cache};
 use tempfile::TempDir;
 
 use crate::hub::models::{WEIGHTS, options};
@@ -100,6 +101,70 @@ async fn plain_files_are_checked_and_not_fetched_again() {
     model.fetch(&mut |_| ()).await.unwrap();
     assert_eq!(hub.downloads(WEIGHTS), 2);
     assert_eq!(fs::read(snapshot.join(WEIGHTS)).unwrap(), weights());
+}
+
+/// Adds a commit with a blob of its own and one that all commits of the model share; gives its snapshot.
+fn add_commit(cache: &Path, model: &str, commit: &str, used: u64) -> PathBuf {
+    let root = cache.join(format!("models--org--{model}"));
+    let (blobs, snapshot) = (root.join("blobs"), root.join("snapshots").join(commit));
+    for dir in [&blobs, &snapshot, &root.join("refs")] {
+        fs::create_dir_all(dir).unwrap();
+    }
+    for (name, blob) in [("own.safetensors", commit), ("shared.json", "shared")] {
+        let path = blobs.join(blob);
+        fs::write(&path, [0; 1000]).unwrap();
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(used);
+        let times = FileTimes::new().set_accessed(time).set_modified(time);
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_times(times).unwrap();
+        std::os::unix::fs::symlink(format!("../../blobs/{blob}"), snapshot.join(name)).unwrap();
+    }
+    snapshot
+}
+
+/// The snapshots that are left.
+fn left(snapshots: &[&PathBuf]) -> Vec<bool> {
+    let left = snapshots.iter().map(|snapshot| snapshot.is_dir());
+    left.collect()
+}
+
+#[test]
+fn a_cache_that_is_too_large_loses_superseded_commits_and_then_what_was_not_read_for_longest() {
+    let cache = TempDir::new().unwrap();
+    let dir = cache.path();
+    let old = add_commit(dir, "a", "a1", 900);
+    let new = add_commit(dir, "a", "a2", 1000);
+    let other = add_commit(dir, "b", "b1", 500);
+    for (model, commit) in [("a", "a2"), ("b", "b1")] {
+        fs::write(dir.join(format!("models--org--{model}/refs/main")), commit).unwrap();
+    }
+    let all = [&old, &new, &other];
+    // Five blobs, and the refs.
+    assert_eq!(shrink_cache(dir, 5004).unwrap(), 0);
+    assert_eq!(shrink_cache(dir, 5003).unwrap(), 1000);
+    assert_eq!(left(&all), [false, true, true]);
+    assert!(new.join("shared.json").is_file(), "others need it");
+    assert_eq!(shrink_cache(dir, 4000).unwrap(), 2002);
+    assert_eq!(left(&all), [false, true, false]);
+    assert!(!dir.join("models--org--b/refs/main").try_exists().unwrap());
+    assert_eq!(shrink_cache(dir, 0).unwrap(), 2002);
+    assert_eq!(left(&all), [false; 3]);
+}
+
+#[tokio::test]
+async fn a_model_that_is_used_stays_in_the_cache() {
+    let (hub, cache) = (MockHub::with_model().await, TempDir::new().unwrap());
+    let options = options(&hub, &cache);
+    let model = HubModel::resolve(MODEL, "main", &options).await.unwrap();
+    let fetched = model.fetch(&mut |_| ()).await.unwrap();
+    assert_eq!(shrink_cache(cache.path(), 0).unwrap(), 0);
+    let (dir, copy) = (fetched.dir.clone(), fetched.clone());
+    drop(fetched);
+    assert_eq!(shrink_cache(cache.path(), 0).unwrap(), 0);
+    assert!(dir.join(WEIGHTS).is_file());
+    drop(copy);
+    assert!(shrink_cache(cache.path(), 0).unwrap() > 600_000);
+    assert!(!dir.try_exists().unwrap());
 }
 
 /// A library that makes the disk one without symbolic links.

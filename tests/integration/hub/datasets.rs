@@ -82,6 +82,27 @@ async fn of_a_cached_split_the_hub_is_asked_nothing_online_or_offline() {
 }
 
 #[tokio::test]
+async fn plain_files_of_the_cache_are_used_while_the_hub_is_away() {
+    let (hub, _) = hub().await;
+    let cache = TempDir::new().unwrap();
+    let online = options(&hub, &cache);
+    let paths = fetch(&online).await.unwrap();
+    for path in &paths {
+        let content = std::fs::read(path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    let away = HubOptions {
+        endpoint: Some("http://127.0.0.1:9".to_owned()),
+        ..online
+    };
+    assert_eq!(fetch(&away).await.unwrap(), paths);
+    std::fs::remove_file(&paths[1]).unwrap();
+    assert!(fetch(&away).await.unwrap_err().is_outage());
+    assert_eq!(std::fs::read(&paths[0]).unwrap(), ONE);
+}
+
+#[tokio::test]
 async fn offline_an_incomplete_split_is_not_fetched() {
     let ((hub, names), cache) = (hub().await, TempDir::new().unwrap());
     fetch(&options(&hub, &cache)).await.unwrap();

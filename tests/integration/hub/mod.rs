@@ -5,6 +5,7 @@ pub(crate) mod datasets;
 pub(crate) mod models;
 mod outage;
 mod refusals;
+mod submission;
 pub(crate) mod to_artifact;
 pub(crate) mod token;
 mod unreachable;

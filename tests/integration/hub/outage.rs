@@ -1,7 +1,6 @@
 //! The hub, or the way to it, is away for a while.
 
 use secateur::domain::ErrorCode;
-use secateur::domain::attempt::Outage;
 use secateur::pipeline::hub::{HubModel, HubOptions};
 use serde_json::json;
 
@@ -25,20 +24,51 @@ async fn fetch(options: &HubOptions) -> Result<String, secateur::pipeline::hub::
 async fn a_model_of_the_cache_is_used_while_the_hub_is_away() {
     let (hub, cache) = (MockHub::with_model().await, tempfile::tempdir().unwrap());
     let online = options(&hub, &cache);
+    // One after which the client library gives up, and that of the program, by which nobody waits for the library.
+    let delays = [online.retry_delay, HubOptions::default().retry_delay];
+    let away = delays.map(|retry_delay| HubOptions {
+        endpoint: Some(NOWHERE.to_owned()),
+        retry_delay,
+        ..online.clone()
+    });
+    for away in &away {
+        let error = fetch(away).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::HubUnavailable);
+        assert!(error.is_outage(), "{error}");
+    }
+    fetch(&online).await.unwrap();
+    for away in &away {
+        assert_eq!(fetch(away).await.unwrap(), COMMIT);
+    }
+
+    let snapshot = format!("models--org--tiny/snapshots/{COMMIT}/{WEIGHTS}");
+    std::fs::remove_file(cache.path().join(snapshot)).unwrap();
+    for away in &away {
+        let error = fetch(away).await.unwrap_err();
+        assert!(error.is_outage(), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_lacks_any_of_its_files_waits_for_the_hub() {
+    const TOKENIZER: &str = "tokenizer_config.json";
+    let (hub, cache) = (MockHub::with_model().await, tempfile::tempdir().unwrap());
+    hub.add(TOKENIZER, b"{}");
+    let online = options(&hub, &cache);
     let away = HubOptions {
         endpoint: Some(NOWHERE.to_owned()),
         ..online.clone()
     };
-    let error = fetch(&away).await.unwrap_err();
-    assert_eq!(error.code(), ErrorCode::HubUnavailable);
-    assert_eq!(error.outage(), Some(Outage::Hub));
     fetch(&online).await.unwrap();
-    assert_eq!(fetch(&away).await.unwrap(), COMMIT);
-
-    let snapshot = format!("models--org--tiny/snapshots/{COMMIT}/{WEIGHTS}");
+    fetch(&away).await.unwrap();
+    let snapshot = format!("models--org--tiny/snapshots/{COMMIT}/{TOKENIZER}");
     std::fs::remove_file(cache.path().join(snapshot)).unwrap();
-    let error = fetch(&away).await.unwrap_err();
-    assert_eq!(error.outage(), Some(Outage::Hub), "{error}");
+    assert!(fetch(&away).await.unwrap_err().is_outage());
+    fetch(&online).await.unwrap();
+    fetch(&away).await.unwrap();
+    // As another tool leaves it, which may not have fetched everything.
+    std::fs::remove_dir_all(cache.path().join(".locks")).unwrap();
+    assert!(fetch(&away).await.unwrap_err().is_outage());
 }
 
 #[tokio::test]
@@ -46,7 +76,23 @@ async fn what_the_hub_refuses_is_no_outage() {
     let (hub, cache) = (MockHub::with_model().await, tempfile::tempdir().unwrap());
     hub.require_token("another");
     let error = fetch(&options(&hub, &cache)).await.unwrap_err();
-    assert_eq!(error.outage(), None, "{error}");
+    assert!(!error.is_outage(), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_no_hub_is_no_outage() {
+    let pages = axum::Router::new().fallback(async || "<html>Please sign in</html>");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async { axum::serve(listener, pages).await.unwrap() });
+    let (hub, cache) = (MockHub::start().await, tempfile::tempdir().unwrap());
+    let options = HubOptions {
+        endpoint: Some(endpoint),
+        ..options(&hub, &cache)
+    };
+    let error = fetch(&options).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::HubUnavailable);
+    assert!(!error.is_outage(), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,6 +119,11 @@ async fn a_job_waits_for_the_hub_without_spending_an_attempt_and_keeps_its_commi
         });
         assert_eq!(waiting["error"]["code"], "hub_unavailable", "{waiting}");
         assert_eq!(waiting["failed_attempts"], 0, "{waiting}");
+        let first = &waiting["attempts"][0];
+        assert!(
+            first["finished_at"].is_string() && first["log_tail"].is_null(),
+            "{waiting}"
+        );
         let pinned = json!([{"id": MODEL, "revision": "main", "commit": COMMIT}]);
         assert_eq!(waiting["commits"], pinned, "{waiting}");
         hub.fail_first(CONFIG, &[]);

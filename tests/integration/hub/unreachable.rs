@@ -33,6 +33,7 @@ async fn a_hub_that_cannot_be_reached_is_said_at_once_and_what_to_do() {
             .await
             .unwrap_err();
         assert_eq!(error.code(), ErrorCode::HubUnavailable);
+        assert!(error.is_outage(), "no attempt is spent");
         let line = error.to_string();
         for words in [
             reason,

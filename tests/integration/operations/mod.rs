@@ -3,4 +3,5 @@
 pub(crate) mod probes;
 mod retention;
 pub(crate) mod start_up;
+mod storage;
 pub(crate) mod traces;

@@ -4,7 +4,11 @@ use reqwest::StatusCode;
 use secateur::cli;
 use serde_json::{Value, json};
 
+use crate::support::database::Database;
+use crate::support::processes::{Process, Server, Site};
 use crate::support::test_app::{TestApp, config};
+
+on_both_databases!(blocking: one_of_several_servers_exports_the_gauges_of_the_database);
 
 #[tokio::test]
 async fn a_server_that_can_take_jobs_is_ready() {
@@ -81,7 +85,16 @@ async fn models_on_this_machine_are_listed() {
     };
     let cached = json!({"source": "hub", "id": "org/name", "revision": commit});
     assert_eq!(find(&list().await, &cached), None, "it has no weights");
-    std::fs::write(snapshot.join("model.safetensors"), b"12345").unwrap();
+    let index =
+        json!({"weight_map": {"a": "1.safetensors", "b": "2.safetensors", "c": "2.safetensors"}});
+    std::fs::write(
+        snapshot.join("model.safetensors.index.json"),
+        index.to_string(),
+    )
+    .unwrap();
+    std::fs::write(snapshot.join("1.safetensors"), b"12").unwrap();
+    assert_eq!(find(&list().await, &cached), None, "it lacks a shard");
+    std::fs::write(snapshot.join("2.safetensors"), b"345").unwrap();
     let list = list().await;
     let found = find(&list, &cached).unwrap();
     assert_eq!(found["size_bytes"], 5);
@@ -203,4 +216,25 @@ async fn counters_are_there_before_anything_is_counted() {
     ] {
         assert!(text.contains(series), "{series} in {text}");
     }
+}
+
+fn one_of_several_servers_exports_the_gauges_of_the_database(database: &Database) {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path(), database);
+    let has_shared = |server: &Server| {
+        let (_, text) = server.status_and_text("/metrics");
+        assert!(text.contains("secateur_build_info{"), "{text}");
+        let has = ["secateur_jobs{", "secateur_queue_oldest_age_seconds"];
+        let has = has.map(|name| text.contains(name));
+        assert_eq!(has[0], has[1], "{text}");
+        has[0]
+    };
+    let (first, second) = (site.api(), site.api());
+    for _ in 0..2 {
+        assert!(has_shared(&first) && !has_shared(&second));
+    }
+    assert!(Process::from(first).terminate().success());
+    assert!(has_shared(&second));
+    let third = site.api();
+    assert!(!has_shared(&third));
 }

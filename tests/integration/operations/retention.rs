@@ -6,6 +6,8 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use secateur::clock::ManualClock;
 use serde_json::{Value, json};
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::support::test_app::TestApp;
 
@@ -26,14 +28,19 @@ async fn ask(app: &TestApp, id: &str, action: &str) -> Value {
     answer.json()
 }
 
-#[tokio::test]
-async fn a_job_that_is_over_is_deleted_after_its_retention_unless_it_is_kept() {
+async fn retaining_for_30_days() -> (Arc<ManualClock>, TestApp) {
     let clock = Arc::new(ManualClock::new("2026-11-27T10:00:00Z".parse().unwrap()));
     let home = Arc::new(tempfile::tempdir().unwrap());
     let app = TestApp::start(home, Arc::<ManualClock>::clone(&clock), |config| {
         config.storage.retain_days = 30;
-    })
-    .await;
+    });
+    let app = app.await;
+    (clock, app)
+}
+
+#[tokio::test]
+async fn a_job_that_is_over_is_deleted_after_its_retention_unless_it_is_kept() {
+    let (clock, app) = retaining_for_30_days().await;
     let (old, kept) = (succeeded(&app).await, succeeded(&app).await);
     let until = app.get(&format!("/v1/jobs/{old}")).await.json()["retain_until"].clone();
     assert_eq!(until, "2026-12-27T10:00:00Z");
@@ -56,4 +63,46 @@ async fn a_job_that_is_over_is_deleted_after_its_retention_unless_it_is_kept() {
     let job = ask(&app, &kept, "unkeep").await;
     assert_eq!(job["kept"], false);
     app.until_gone(&kept).await;
+}
+
+#[tokio::test]
+async fn a_damaged_job_keeps_no_other_past_its_retention() {
+    let clock = Arc::new(ManualClock::new("2026-11-27T10:00:00Z".parse().unwrap()));
+    let home = Arc::new(tempfile::tempdir().unwrap());
+    let app = TestApp::start(home, Arc::<ManualClock>::clone(&clock), |_| {}).await;
+    let damaged = succeeded(&app).await;
+    clock.advance(DAY);
+    let next = succeeded(&app).await;
+    let file = SqliteConnectOptions::new().filename(app.home().join("secateur.db"));
+    let mut database = file.connect().await.unwrap();
+    let damage = sqlx::query("update jobs set queued_at = $1 where id = $2");
+    let damage = damage.bind(i64::MAX).bind(&damaged);
+    damage.execute(&mut database).await.unwrap();
+    clock.advance(91 * DAY);
+    app.until_gone(&next).await;
+}
+
+#[tokio::test]
+async fn what_a_paused_job_has_done_is_retained_as_long_as_one_that_is_over() {
+    let (clock, app) = retaining_for_30_days().await;
+    let old = succeeded(&app).await;
+    clock.advance(2 * DAY);
+    let id = app.submit("pause").await;
+    app.job_when(&id, |job| job["phase"] == "pruning").await;
+    ask(&app, &id, "pause").await;
+    app.job_with_status(&id, "paused").await;
+    clock.advance(29 * DAY);
+    app.until_gone(&old).await;
+    let scratch = app.scratch(&id);
+    assert!(scratch.try_exists().unwrap());
+    clock.advance(2 * DAY);
+    app.until_removed(&scratch).await;
+    assert_eq!(
+        app.get(&format!("/v1/jobs/{id}")).await.json()["status"],
+        "paused"
+    );
+    // It begins anew.
+    ask(&app, &id, "resume").await;
+    app.job_when(&id, |job| job["phase"] == "pruning" && job["attempt"] == 2)
+        .await;
 }

@@ -77,7 +77,7 @@ pub(super) async fn however_many_ask_under_one_key_one_job_is_made(store: &TestS
                 replies.push(reply);
             }
             Inserted::Earlier(Earlier::Same(reply)) => replies.push(reply),
-            Inserted::Earlier(Earlier::Other) => panic!("the bodies are the same"),
+            other => panic!("the bodies are the same: {other:?}"),
         }
     }
     assert_eq!((new, replies.len()), (1, 30));
@@ -113,4 +113,60 @@ pub(super) async fn a_job_that_cannot_be_stored_leaves_no_key(store: &TestStore)
     let twice = store.insert_job_once(&job, &request, &answer).await;
     assert!(twice.is_err());
     assert_eq!(store.lookup_earlier(&request).await.unwrap(), None);
+}
+
+fn of_work(fingerprint: &str) -> Job {
+    Job {
+        fingerprint: Some(fingerprint.to_owned()),
+        ..new_job("m", at(0))
+    }
+}
+
+pub(super) async fn a_job_that_does_the_same_work_is_found_until_it_fails(store: &TestStore) {
+    let insert = async |job: &Job, key: Option<&KeyedRequest>| {
+        let inserted = store.insert_job_unless_equal(job, key, &answer).await;
+        inserted.unwrap()
+    };
+    let first = of_work("a");
+    store.insert_job(&first).await.unwrap();
+    assert_eq!(job(store, first.id).await.fingerprint, first.fingerprint);
+    let key = request("k", &json!({}));
+    let equal = Inserted::Equal(first.id);
+    assert_eq!(insert(&of_work("a"), Some(&key)).await, equal);
+    assert_eq!(store.lookup_earlier(&key).await.unwrap(), None);
+    let lease = claim(store, "w", 1).await.unwrap();
+    assert_eq!(insert(&of_work("a"), None).await, equal);
+    assert!(matches!(
+        insert(&of_work("b"), None).await,
+        Inserted::New(_)
+    ));
+    let unknown = || new_job("m", at(0));
+    assert!(matches!(insert(&unknown(), None).await, Inserted::New(_)));
+    assert!(matches!(insert(&unknown(), None).await, Inserted::New(_)));
+    assert!(finish(store, &lease, &succeeded(1)).await);
+    assert_eq!(insert(&of_work("a"), None).await, equal);
+    store.request(first.id, Action::Delete, None).await.unwrap();
+    let second = insert(&of_work("a"), Some(&key)).await;
+    let Inserted::New(second) = second else {
+        panic!("{second:?}");
+    };
+    let repeated = insert(&of_work("a"), Some(&key)).await;
+    assert_eq!(repeated, Inserted::Earlier(Earlier::Same(second.clone())));
+    cancel(store, second.job_id, 2).await;
+    assert!(matches!(
+        insert(&of_work("a"), None).await,
+        Inserted::New(_)
+    ));
+}
+
+pub(super) async fn however_many_ask_for_the_same_work_one_job_is_made(store: &TestStore) {
+    let jobs: Vec<_> = (0..30).map(|_| of_work("a")).collect();
+    let asked = jobs.iter();
+    let asked = asked.map(|job| store.insert_job_unless_equal(job, None, &answer));
+    let inserted = futures::future::join_all(asked).await;
+    let is_new =
+        |inserted: &&Result<Inserted, StoreError>| matches!(inserted, Ok(Inserted::New(_)));
+    assert_eq!(inserted.iter().filter(is_new).count(), 1, "{inserted:?}");
+    assert!(inserted.iter().all(Result::is_ok), "{inserted:?}");
+    assert_eq!(number_of_jobs(store).await, 1);
 }

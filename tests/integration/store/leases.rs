@@ -1,6 +1,12 @@
 //! Who holds a job, until when, and what its end counts as.
 
+use secateur::domain::job::attempt_end::Lacks;
+use secateur::domain::job::retry::RetryPolicy;
+use secateur::domain::job::scheduling::Scheduling;
+use secateur::domain::worker::Device;
+
 use super::*;
+use crate::support::test_app::cpu;
 
 pub(super) async fn a_heartbeat_moves_the_end_of_the_lease(store: &TestStore) {
     let id = insert(store, 0).await;
@@ -171,4 +177,63 @@ pub(super) async fn failures_and_crashes_are_counted_apart(store: &TestStore) {
     ];
     assert_eq!(outcomes, expected);
     assert_eq!(attempts[2].worker_id, "b");
+}
+
+/// The copy of an attempt before takes up the disk that the job was submitted with.
+pub(super) async fn what_an_attempt_lacked_is_asked_of_the_next_worker(store: &TestStore) {
+    const GIB: u64 = 1 << 30;
+    let job = Job {
+        scheduling: Scheduling {
+            disk_bytes: Some(14 * GIB),
+            ..Scheduling::default()
+        },
+        ..new_job("m", at(0))
+    };
+    store.at(0).insert_job(&job).await.unwrap();
+    let claimed = async |disk: u64, memory: u64| {
+        let device = Device {
+            memory_bytes: Some(memory * GIB),
+            ..cpu()
+        };
+        let claim = Claim {
+            free_disk_bytes: Some(disk * GIB),
+            device,
+            ..claim_by("a")
+        };
+        let claimed = store.at(100).claim_next_job(&claim).await.unwrap();
+        claimed.map(|job| Lease::of(&job).unwrap())
+    };
+    assert_eq!(claimed(13, 1).await, None);
+    let first = claimed(14, 1).await.unwrap();
+    assert!(finish_at(store, &first, &AttemptEnd::Released, 100).await);
+    let second = claimed(1, 1).await.unwrap();
+    let lacks = Lacks {
+        disk_bytes: Some(3 * GIB),
+        memory_bytes: Some(2 * GIB),
+    };
+    let waiting = RetryPolicy::AT_ONCE.wait(error(2), lacks);
+    assert!(finish_at(store, &second, &waiting, 100).await);
+    assert_eq!(claimed(2, 2).await, None);
+    assert_eq!(claimed(3, 1).await, None);
+    let third = claimed(3, 2).await.unwrap();
+    assert!(finish_at(store, &third, &retry(3, false, 0), 100).await);
+    assert_eq!(claimed(1, 1).await, None, "its memory is known for good");
+    assert!(claimed(1, 2).await.is_some());
+}
+
+pub(super) async fn of_many_attempts_the_newest_are_shown(store: &TestStore) {
+    let id = insert(store, 0).await;
+    for round in 1..=52 {
+        let lease = claim(store, "a", round).await.unwrap();
+        assert!(finish(store, &lease, &AttemptEnd::Released).await);
+    }
+    let shown: Vec<_> = attempts(store, id).await;
+    let shown: Vec<_> = shown.iter().map(|attempt| attempt.attempt).collect();
+    assert_eq!(shown, (3..=52).collect::<Vec<_>>());
+    let log = store.list_attempt_events(id, 52).await.unwrap();
+    let kinds: Vec<_> = log.into_iter().map(|event| event.kind).collect();
+    assert!(
+        matches!(kinds[..], [EventKind::Started { .. }, EventKind::Released]),
+        "{kinds:?}"
+    );
 }

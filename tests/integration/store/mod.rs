@@ -22,13 +22,17 @@ use crate::support::database::Database;
 use crate::support::test_app::{evaluation, publication};
 use bench::*;
 use keys::{
-    a_job_that_cannot_be_stored_leaves_no_key, a_key_is_forgotten_after_a_day,
-    a_key_makes_one_job_and_gives_its_answer_again, however_many_ask_under_one_key_one_job_is_made,
+    a_job_that_cannot_be_stored_leaves_no_key,
+    a_job_that_does_the_same_work_is_found_until_it_fails, a_key_is_forgotten_after_a_day,
+    a_key_makes_one_job_and_gives_its_answer_again,
+    however_many_ask_for_the_same_work_one_job_is_made,
+    however_many_ask_under_one_key_one_job_is_made,
 };
 use leases::{
     a_heartbeat_moves_the_end_of_the_lease, a_lease_renewed_meanwhile_is_not_reaped,
     a_lost_lease_writes_nothing, an_attempt_given_back_does_not_count,
-    failures_and_crashes_are_counted_apart,
+    failures_and_crashes_are_counted_apart, of_many_attempts_the_newest_are_shown,
+    what_an_attempt_lacked_is_asked_of_the_next_worker,
 };
 use outbox::{
     a_disabled_webhook_is_told_nothing, a_message_is_sent_by_one_at_a_time,
@@ -42,8 +46,8 @@ use outbox::{
 };
 use queries::{
     a_job_is_read_together_with_its_attempts, filters_and_counts_agree,
-    jobs_can_be_filtered_by_their_type, pages_do_not_move_when_jobs_are_added,
-    standings_are_those_of_the_known_jobs,
+    jobs_can_be_filtered_by_name_and_metadata, jobs_can_be_filtered_by_their_type,
+    pages_do_not_move_when_jobs_are_added, standings_are_those_of_the_known_jobs,
 };
 use requests::{
     a_deadline_ends_what_nobody_works_on, a_deleted_job_is_gone_and_known_to_be,
@@ -53,6 +57,7 @@ use requests::{
     events_of_all_jobs_are_numbered_as_they_become_visible,
     no_job_works_on_an_artifact_that_is_deleted_meanwhile,
     what_ends_while_a_job_shall_pause_leaves_it_paused_or_over,
+    what_is_over_for_long_is_found_unless_it_is_kept_or_in_use,
 };
 use rows::{
     a_column_that_a_newer_version_adds_stops_nobody,
@@ -60,7 +65,7 @@ use rows::{
     a_job_is_claimed_once_by_however_many_ask,
     a_job_of_a_newer_spec_version_can_be_ended_and_deleted,
     a_job_of_a_newer_spec_version_waits_for_a_worker_that_can_run_it,
-    an_unreadable_job_can_be_ended_and_deleted,
+    a_job_of_an_older_spec_version_fits_older_workers, an_unreadable_job_can_be_ended_and_deleted,
     an_unreadable_job_fails_when_its_turn_comes_and_the_next_one_is_claimed,
     an_unreadable_job_keeps_no_other_from_its_deadline,
     nobody_claims_once_a_newer_version_has_changed_the_schema,
@@ -72,6 +77,7 @@ use workers::{
     a_job_that_fits_nobody_does_not_block_the_others,
     a_pause_holds_from_the_moment_that_it_is_confirmed, a_worker_is_listed_until_it_stops,
     a_worker_that_is_not_heard_of_is_lost_and_later_forgotten,
+    jobs_that_succeeded_at_once_tell_how_long_their_work_takes,
     nobody_claims_while_the_queue_is_paused, submitters_take_turns_within_a_priority,
     the_place_in_the_queue_is_by_priority_and_age, the_queue_says_what_waits_and_for_what,
     the_slots_of_a_worker_share_its_memory,
@@ -103,6 +109,8 @@ on_both_databases!(TestStore::open:
     work_that_ended_before_the_cancellation_counts,
     an_attempt_given_back_does_not_count,
     failures_and_crashes_are_counted_apart,
+    what_an_attempt_lacked_is_asked_of_the_next_worker,
+    of_many_attempts_the_newest_are_shown,
     the_manifest_appears_with_the_success_and_only_then,
     progress_is_kept_and_events_have_no_gaps,
     the_clock_of_the_submitter_does_not_count,
@@ -110,18 +118,22 @@ on_both_databases!(TestStore::open:
     pages_do_not_move_when_jobs_are_added,
     filters_and_counts_agree,
     jobs_can_be_filtered_by_their_type,
+    jobs_can_be_filtered_by_name_and_metadata,
     standings_are_those_of_the_known_jobs,
     a_job_is_read_together_with_its_attempts,
     a_key_makes_one_job_and_gives_its_answer_again,
     however_many_ask_under_one_key_one_job_is_made,
     a_key_is_forgotten_after_a_day,
     a_job_that_cannot_be_stored_leaves_no_key,
+    a_job_that_does_the_same_work_is_found_until_it_fails,
+    however_many_ask_for_the_same_work_one_job_is_made,
     a_job_is_paused_and_resumed,
     what_ends_while_a_job_shall_pause_leaves_it_paused_or_over,
     a_job_that_is_over_is_tried_again_with_a_fresh_budget,
     a_job_that_is_tried_again_still_waits_for_its_time,
     a_deleted_job_is_gone_and_known_to_be,
     an_artifact_that_a_job_works_on_is_not_deleted,
+    what_is_over_for_long_is_found_unless_it_is_kept_or_in_use,
     no_job_works_on_an_artifact_that_is_deleted_meanwhile,
     a_version_that_is_not_the_jobs_changes_nothing,
     a_deadline_ends_what_nobody_works_on,
@@ -145,6 +157,7 @@ on_both_databases!(TestStore::open:
     a_damaged_job_is_left_out_of_lists_and_pages_stay_full,
     a_job_of_a_newer_spec_version_can_be_ended_and_deleted,
     a_job_of_a_newer_spec_version_waits_for_a_worker_that_can_run_it,
+    a_job_of_an_older_spec_version_fits_older_workers,
     the_lease_of_an_unreadable_job_can_be_ended,
     an_unreadable_job_can_be_ended_and_deleted,
     an_unreadable_job_keeps_no_other_from_its_deadline,
@@ -160,6 +173,7 @@ on_both_databases!(TestStore::open:
     the_slots_of_a_worker_share_its_memory,
     the_queue_says_what_waits_and_for_what,
     the_place_in_the_queue_is_by_priority_and_age,
+    jobs_that_succeeded_at_once_tell_how_long_their_work_takes,
 );
 
 async fn a_job_comes_back_as_it_was_stored(store: &TestStore) {

@@ -45,6 +45,13 @@ pub(super) async fn filters_and_counts_agree(store: &TestStore) {
         .await,
         3
     );
+    let twice = JobFilter {
+        states: vec![JobState::Queued; 2],
+        types: vec![JobType::Prune; 2],
+        ..JobFilter::default()
+    };
+    let page = store.list_jobs(&twice, None, 2).await.unwrap();
+    assert_eq!(page.len(), 2, "each state takes its room once");
     assert_eq!(
         count(JobFilter {
             model: Some("a".to_owned()),
@@ -77,6 +84,56 @@ pub(super) async fn filters_and_counts_agree(store: &TestStore) {
         counts.into_iter().collect::<Vec<_>>(),
         [(JobState::Queued, 2), (JobState::Running, 1)]
     );
+}
+
+pub(super) async fn jobs_can_be_filtered_by_name_and_metadata(store: &TestStore) {
+    let mut ids = Vec::new();
+    // Three pages of the same pair, and names that sort by their bytes.
+    for (seconds, name) in (0..).zip(["Alpha", "alpha", "alpha-2", "alphb", "älpha"]) {
+        let pairs = [("team", "a"), ("name", name)];
+        let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let job = Job {
+            name: Some(name.to_owned()),
+            metadata: pairs.into(),
+            ..new_job("m", at(seconds))
+        };
+        store.at(seconds).insert_job(&job).await.unwrap();
+        ids.push(job.id);
+    }
+    insert(store, 9).await;
+    let found = async |filter: JobFilter, before| {
+        let jobs = store.list_jobs(&filter, before, 2).await.unwrap();
+        jobs.into_iter().map(|job| job.id).collect::<Vec<_>>()
+    };
+    let named = |name: Option<&str>, prefix: Option<&str>| JobFilter {
+        name: name.map(str::to_owned),
+        name_prefix: prefix.map(str::to_owned),
+        ..JobFilter::default()
+    };
+    assert_eq!(found(named(Some("alpha"), None), None).await, [ids[1]]);
+    assert_eq!(found(named(Some("al%"), None), None).await, []);
+    let prefix = || named(None, Some("alpha"));
+    assert_eq!(found(prefix(), None).await, [ids[2], ids[1]]);
+    assert_eq!(found(prefix(), Some(ids[2])).await, [ids[1]]);
+    assert_eq!(found(named(None, Some("ä")), None).await, [ids[4]]);
+    let with = |pairs: &[(&str, &str)]| JobFilter {
+        metadata: pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect(),
+        ..JobFilter::default()
+    };
+    let team = || with(&[("team", "a")]);
+    assert_eq!(found(team(), None).await, [ids[4], ids[3]]);
+    assert_eq!(found(team(), Some(ids[3])).await, [ids[2], ids[1]]);
+    let both = with(&[("team", "a"), ("name", "alphb")]);
+    assert_eq!(found(both, None).await, [ids[3]]);
+    assert_eq!(found(with(&[("team", "b")]), None).await, []);
+    assert_eq!(found(with(&[("team", "a\0")]), None).await, []);
+    cancel(store, ids[4], 20).await;
+    let deleted = store.request(ids[4], Action::Delete, None).await.unwrap();
+    assert!(matches!(deleted, Some(Requested::Done(..))), "{deleted:?}");
+    assert_eq!(found(team(), None).await, [ids[3], ids[2]]);
 }
 
 pub(super) async fn jobs_can_be_filtered_by_their_type(store: &TestStore) {

@@ -130,6 +130,14 @@ pub(super) async fn a_deleted_job_is_gone_and_known_to_be(store: &TestStore) {
     assert_eq!(store.lookup_publication(id).await.unwrap(), None);
     assert_eq!(store.list_events(id, 0, 10).await.unwrap(), []);
     assert_eq!(store.request(id, Action::Delete, None).await.unwrap(), None);
+    let told = store.list_all_events(0, 10).await.unwrap();
+    let told = told.into_iter().map(|told| told.event.unwrap().kind);
+    let freed_bytes = publication(1).size_bytes();
+    assert!(freed_bytes > 0);
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [EventKind::Deleted { freed_bytes }]
+    );
     let deleted = async || {
         store
             .list_deleted(&[id, new_job("m", at(0)).id])
@@ -161,6 +169,31 @@ pub(super) async fn an_artifact_that_a_job_works_on_is_not_deleted(store: &TestS
     assert_eq!(delete().await, Some(Requested::InUse(user.id)));
     ask(store, user.id, Action::Cancel, 4).await;
     assert!(matches!(delete().await, Some(Requested::Done(..))));
+}
+
+pub(super) async fn what_is_over_for_long_is_found_unless_it_is_kept_or_in_use(store: &TestStore) {
+    let source = insert(store, 0).await;
+    let lease = claim(store, "a", 1).await.unwrap();
+    finish_at(store, &lease, &succeeded(1), 2).await;
+    let user = evaluation_of(source, at(3));
+    store.at(3).insert_job(&user).await.unwrap();
+    let other = insert(store, 4).await;
+    ask(store, other, Action::Cancel, 5).await;
+    let found = async || {
+        let found = store.at(100).list_expired(Duration::from_secs(90));
+        let found = found.await.unwrap().into_iter();
+        found.map(|(id, _)| id).collect::<Vec<_>>()
+    };
+    assert_eq!(found().await, [other]);
+    ask(store, user.id, Action::Cancel, 6).await;
+    assert_eq!(found().await, [source, other, user.id]);
+    // Whoever found it before that changes nothing any more.
+    let version = job(store, other).await.version;
+    let kept = store.set_kept(other, true, None).await.unwrap();
+    assert!(matches!(kept, Some(Requested::Done(..))), "{kept:?}");
+    assert_eq!(found().await, [source, user.id]);
+    let deleted = store.request(other, Action::Delete, Some(version));
+    assert_eq!(deleted.await.unwrap(), Some(Requested::Stale(version + 1)));
 }
 
 pub(super) async fn no_job_works_on_an_artifact_that_is_deleted_meanwhile(store: &TestStore) {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use secateur::domain::queue::WaitReason;
 use secateur::domain::spec::SPEC_VERSION;
+use secateur::domain::worker::WorkerProfile;
 
 use super::*;
 
@@ -62,6 +64,32 @@ pub(super) async fn a_job_of_a_newer_spec_version_waits_for_a_worker_that_can_ru
     );
     assert_eq!(store.database.execute(&statement).await.unwrap(), 1);
     assert_eq!(claim(store, "a", 5).await.unwrap().job_id, newer);
+}
+
+pub(super) async fn a_job_of_an_older_spec_version_fits_older_workers(store: &TestStore) {
+    let id = insert(store, 0).await;
+    let profile = WorkerProfile::new(
+        "old".to_owned(),
+        "host".to_owned(),
+        &["cpu".to_owned()],
+        None,
+    );
+    let older = WorkerProfile {
+        spec_version: SPEC_VERSION - 1,
+        ..profile.unwrap()
+    };
+    store.at(1).announce_worker(&older, LEASE).await.unwrap();
+    let reason = async || {
+        let cluster = store.at(2).cluster_state().await.unwrap();
+        cluster.why_waits(&job(store, id).await).unwrap().reason
+    };
+    assert_eq!(reason().await, WaitReason::NoWorkerFits);
+    let statement = format!(
+        "update jobs set spec_version = {} where id = '{id}'",
+        SPEC_VERSION - 1
+    );
+    assert_eq!(store.database.execute(&statement).await.unwrap(), 1);
+    assert_eq!(reason().await, WaitReason::WaitingForWorker);
 }
 
 pub(super) async fn a_job_of_a_newer_spec_version_can_be_ended_and_deleted(store: &TestStore) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use secateur::domain::job::scheduling::{DeviceKind, Scheduling};
 use secateur::domain::queue::WaitReason;
+use secateur::domain::queue::places::PastRun;
 use secateur::domain::worker::{Device, Worker, WorkerProfile, WorkerStatus};
 
 use super::*;
@@ -323,4 +324,28 @@ pub(super) async fn the_place_in_the_queue_is_by_priority_and_age(store: &TestSt
     let places = store.places(&ids[1..3]).await.unwrap();
     assert_eq!(places.positions, BTreeMap::from([(second, 1), (third, 2)]));
     assert_eq!(places.mean_run, Some(Duration::from_secs(10)));
+    assert_eq!(places.recent, [], "how much it computed is not known");
+}
+
+pub(super) async fn jobs_that_succeeded_at_once_tell_how_long_their_work_takes(store: &TestStore) {
+    let working = |work| Scheduling {
+        work: Some(work),
+        ..Scheduling::default()
+    };
+    let known = insert_with(store, 0, working(1000)).await;
+    assert_eq!(job(store, known).await.scheduling.work, Some(1000));
+    let lease = claim(store, "a", 2).await.unwrap();
+    assert!(finish_at(store, &lease, &succeeded(1), 12).await);
+    insert_with(store, 20, working(2000)).await;
+    let lease = claim(store, "a", 20).await.unwrap();
+    assert!(finish(store, &lease, &AttemptEnd::Released).await);
+    let lease = claim(store, "a", 30).await.unwrap();
+    assert!(finish_at(store, &lease, &succeeded(2), 40).await);
+    let run = PastRun {
+        work: 1000,
+        device: None,
+        took: Duration::from_secs(10),
+    };
+    assert_eq!(store.recent_runs().await.unwrap(), [run]);
+    assert_eq!(store.places(&[]).await.unwrap().recent, [run]);
 }

@@ -50,6 +50,7 @@ impl Site {
             .with("SECATEUR_HEARTBEAT_SECONDS", "0.2")
             .with("SECATEUR_SWEEP_SECONDS", "0.2")
             .with("SECATEUR_RETRY_SECONDS", "0.2")
+            .with("SECATEUR_HUB_CHECK_SECONDS", "0")
             .with("NO_PROXY", "127.0.0.1")
     }
 

@@ -151,6 +151,8 @@ impl TestApp {
         Self::start(new_home(), Arc::new(SystemClock), |config| {
             config.storage.data_dir = None;
             config.storage.hub = Some(HubReach::Online);
+            // The child alone knows the hub of the test.
+            config.listen.hub_check_seconds = Duration::ZERO;
             config.worker.program = Some(program);
         })
         .await

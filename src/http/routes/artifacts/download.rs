@@ -21,13 +21,20 @@ pub(super) struct Download {
     pub(super) size: u64,
 }
 
+/// The bytes that are sent.
+pub(super) struct SentRange {
+    pub(super) range: Range<u64>,
+    /// Whether a range was asked for.
+    is_part: bool,
+}
+
 impl Download {
     /// The bytes to send, or the answer that needs none.
     pub(super) fn requested(
         &self,
         method: &Method,
         headers: &HeaderMap,
-    ) -> ControlFlow<Response, Range<u64>> {
+    ) -> ControlFlow<Response, SentRange> {
         let etag = quoted(&self.sha256);
         if is_unchanged(headers, &etag) {
             let tag = [
@@ -41,16 +48,21 @@ impl Download {
             return ControlFlow::Break(self.answer(StatusCode::OK, self.size, Body::empty()));
         }
         match part(headers, &etag, self.size) {
-            RequestedPart::Whole => ControlFlow::Continue(0..self.size),
-            RequestedPart::Range(range) => ControlFlow::Continue(range),
+            RequestedPart::Whole => ControlFlow::Continue(SentRange {
+                range: 0..self.size,
+                is_part: false,
+            }),
+            RequestedPart::Range(range) => ControlFlow::Continue(SentRange {
+                range,
+                is_part: true,
+            }),
             RequestedPart::Outside => ControlFlow::Break(not_satisfiable(self.size)),
         }
     }
 
     /// The answer with these bytes.
-    pub(super) fn send(&self, headers: &HeaderMap, range: &Range<u64>, body: Body) -> Response {
+    pub(super) fn send(&self, SentRange { range, is_part }: &SentRange, body: Body) -> Response {
         let length = range.end - range.start;
-        let is_part = part(headers, &quoted(&self.sha256), self.size) != RequestedPart::Whole;
         if !is_part {
             return self.answer(StatusCode::OK, length, body);
         }

@@ -108,8 +108,8 @@ pub(super) async fn get_artifact(
         sha256: file.entry.sha256.clone(),
         size: file.entry.size_bytes,
     };
-    let range = match download.requested(&method, &headers) {
-        ControlFlow::Continue(range) => range,
+    let sent = match download.requested(&method, &headers) {
+        ControlFlow::Continue(sent) => sent,
         ControlFlow::Break(response) => return Ok(response),
     };
     // The bucket knows another `ETag`: it cannot tell whether a part is still current.
@@ -121,8 +121,8 @@ pub(super) async fn get_artifact(
     {
         return Ok(redirect(url));
     }
-    let bytes = state.jobs.read_artifact(&file, range.clone()).await?;
-    Ok(download.send(&headers, &range, Body::from_stream(bytes)))
+    let bytes = state.jobs.read_artifact(&file, sent.range.clone()).await?;
+    Ok(download.send(&sent, Body::from_stream(bytes)))
 }
 
 /// Download all files of an artifact
@@ -167,9 +167,9 @@ pub(super) async fn get_archive(
         size: archive.size(),
     };
     match download.requested(&method, &headers) {
-        ControlFlow::Continue(range) => {
-            let bytes = state.jobs.read_archive(archive, range.clone());
-            Ok(download.send(&headers, &range, Body::from_stream(bytes)))
+        ControlFlow::Continue(sent) => {
+            let bytes = state.jobs.read_archive(archive, sent.range.clone());
+            Ok(download.send(&sent, Body::from_stream(bytes)))
         }
         ControlFlow::Break(response) => Ok(response),
     }

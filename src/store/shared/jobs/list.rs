@@ -20,11 +20,16 @@ pub(super) async fn list(
     limit: u32,
 ) -> Result<Vec<Job>, StoreError> {
     // No stored word has this character, and PostgreSQL takes no text that has it.
-    if [&filter.model, &filter.method, &filter.submitter]
-        .into_iter()
-        .flatten()
-        .any(|word| word.contains('\0'))
-    {
+    let words = [
+        &filter.model,
+        &filter.method,
+        &filter.submitter,
+        &filter.name,
+        &filter.name_prefix,
+    ];
+    let pairs = filter.metadata.iter().flat_map(|(key, value)| [key, value]);
+    let mut words = words.into_iter().flatten().chain(pairs);
+    if words.any(|word| word.contains('\0')) {
         return Ok(Vec::new());
     }
     let mut before = before.map(|id| id.to_string());
@@ -86,11 +91,18 @@ fn parts(filter: &JobFilter) -> Vec<(Option<JobState>, Option<JobType>)> {
         .collect()
 }
 
-fn one_by_one<T: Copy>(asked: &[T]) -> Vec<Option<T>> {
-    if asked.is_empty() {
-        return vec![None];
+/// Each once: a part that is read twice would take the room of others.
+fn one_by_one<T: Copy + PartialEq>(asked: &[T]) -> Vec<Option<T>> {
+    let mut words = Vec::new();
+    for word in asked.iter().copied().map(Some) {
+        if !words.contains(&word) {
+            words.push(word);
+        }
     }
-    asked.iter().copied().map(Some).collect()
+    if words.is_empty() {
+        words.push(None);
+    }
+    words
 }
 
 fn push_conditions(query: &mut QueryBuilder<Driver>, filter: &JobFilter, before: Option<&str>) {
@@ -101,16 +113,62 @@ fn push_conditions(query: &mut QueryBuilder<Driver>, filter: &JobFilter, before:
         ("model_id", &filter.model),
         ("method", &filter.method),
         ("submitter", &filter.submitter),
+        ("name", &filter.name),
     ] {
         if let Some(word) = word {
             query.push(format_args!(" and {column} = "));
             query.push_bind(word.clone());
         }
     }
+    if let Some(prefix) = &filter.name_prefix {
+        query.push(" and name >= ").push_bind(prefix.clone());
+        if let Some(end) = end_of_prefix(prefix) {
+            query.push(" and name < ").push_bind(end);
+        }
+    }
+    for (key, value) in &filter.metadata {
+        query.push(" and id in (select job_id from job_metadata where key = ");
+        query.push_bind(key.clone());
+        query.push(" and value = ").push_bind(value.clone());
+        query.push(")");
+    }
     for (comparison, time) in [(">=", filter.created_after), ("<", filter.created_before)] {
         if let Some(time) = time.map(Timestamp::as_millisecond) {
             query.push(format_args!(" and created_at {comparison} "));
             query.push_bind(time);
+        }
+    }
+}
+
+/// The first text after all that begin with the prefix, by bytes; `None` where there is none.
+fn end_of_prefix(prefix: &str) -> Option<String> {
+    let mut start = prefix.to_owned();
+    loop {
+        let last = start.pop()?;
+        let mut later = last..=char::MAX;
+        // A range of characters passes over the numbers that are none.
+        if let Some(next) = later.nth(1) {
+            start.push(next);
+            return Some(start);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::end_of_prefix;
+
+    #[test]
+    fn a_prefix_ends_before_the_next_text_of_its_length() {
+        let last = char::MAX;
+        for (prefix, end) in [
+            ("run-".to_owned(), Some("run.")),
+            ("\u{d7ff}".to_owned(), Some("\u{e000}")),
+            (format!("a{last}{last}"), Some("b")),
+            (last.to_string(), None),
+            (String::new(), None),
+        ] {
+            assert_eq!(end_of_prefix(&prefix).as_deref(), end, "{prefix:?}");
         }
     }
 }

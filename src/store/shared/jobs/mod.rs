@@ -16,7 +16,7 @@ use crate::domain::job::event::{Attempt, EventKind};
 use crate::domain::job::scheduling::{DeviceKind, Scheduling};
 use crate::domain::job::state::JobState;
 use crate::domain::job::{Job, JobFilter, Publication};
-use crate::domain::spec::{JobSpec, SPEC_VERSION, StoredSpec};
+use crate::domain::spec::{JobSpec, StoredSpec};
 use crate::store::{JobStatus, JobStore, StoreError, StoreFuture, failed};
 
 /// The columns that are read. By name: a newer version may add one while this one runs, and a statement that was prepared
@@ -24,7 +24,7 @@ use crate::store::{JobStatus, JobStore, StoreError, StoreFuture, failed};
 macro_rules! job_columns {
     () => {
         "id, name, metadata, type, spec, spec_version, state, phase, progress, attempt, failed_attempts, crash_count, max_attempts, \
-         run_after, commits, priority, submitter, device_kind, memory_bytes, disk_bytes, deadline_after, deadline_at, queued_at, traceparent, \
+         run_after, commits, fingerprint, priority, submitter, device_kind, memory_bytes, disk_bytes, work, deadline_after, deadline_at, queued_at, traceparent, \
          lease_owner, lease_expires_at, error, cancellation, outcome, kept, created_at, started_at, finished_at, updated_at, version"
     };
 }
@@ -33,12 +33,16 @@ pub(super) use job_columns;
 const INSERT: &str = "\
 insert into jobs (id, name, metadata, type, spec, model_id, method, state, attempt, failed_attempts, crash_count, \
 max_attempts, run_after, created_at, updated_at, version, priority, submitter, device_kind, memory_bytes, \
-deadline_after, deadline_at, queued_at, traceparent, spec_version, disk_bytes, commits) \
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)";
+deadline_after, deadline_at, queued_at, traceparent, spec_version, disk_bytes, commits, work, fingerprint) \
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)";
 
 const LOOKUP: &str = concat!("select ", job_columns!(), " from jobs where id = $1");
 
 const INSERT_SOURCE: &str = "insert into job_sources (source_id, job_id) values ($1, $2)";
+
+const FIND_EQUAL: &str = "\
+select id from jobs where fingerprint = $1 \
+and state in ('queued', 'running', 'pausing', 'paused', 'succeeded') order by id desc limit 1";
 
 const LIST_STATUSES: &str = concat!(
     "select id, state, attempt from jobs where id ",
@@ -196,9 +200,11 @@ pub(super) async fn insert(connection: &mut Connection, job: &Job) -> Result<(),
         .bind(scheduling.deadline_at.map(Timestamp::as_millisecond))
         .bind(job.queued_at.as_millisecond())
         .bind(job.traceparent.as_deref())
-        .bind(i64::from(SPEC_VERSION))
+        .bind(i64::from(job.spec_version))
         .bind(scheduling.disk_bytes.map(signed))
         .bind(to_json(&job.commits))
+        .bind(scheduling.work.map(signed))
+        .bind(job.fingerprint.as_deref())
         .execute(&mut *connection)
         .await
         .map_err(failed("store a job"))?;
@@ -212,6 +218,20 @@ pub(super) async fn insert(connection: &mut Connection, job: &Job) -> Result<(),
     }
     let (id, attempt, at) = (job.id, job.attempt, job.created_at);
     events::append(connection, id, attempt, &EventKind::Queued, at).await
+}
+
+/// The newest job that does the same work, or has done it.
+pub(super) async fn find_equal(
+    connection: &mut Connection,
+    fingerprint: &str,
+) -> Result<Option<JobId>, StoreError> {
+    let found = sqlx::query(FIND_EQUAL)
+        .bind(fingerprint)
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("find the same work"))?;
+    let id = found.as_ref().map(|row| Ok(keyed(row)?.0));
+    id.transpose()
 }
 
 /// Reads a job and its attempts, within a transaction.
@@ -233,15 +253,13 @@ pub(super) async fn with_attempts(
 /// Reads a row. What a newer version has written into columns that no change of the job depends on counts as nothing.
 pub(super) fn job(row: &Row) -> Result<Job, StoreError> {
     let (id, columns) = keyed(row)?;
+    let spec_version = columns.count("spec_version")?;
     Ok(Job {
         id,
         name: columns.get("name")?,
         metadata: columns.json("metadata").unwrap_or_default(),
-        spec: StoredSpec::read(
-            columns.get("type")?,
-            columns.count("spec_version")?,
-            columns.get("spec")?,
-        ),
+        spec: StoredSpec::read(columns.get("type")?, spec_version, columns.get("spec")?),
+        spec_version,
         state: columns.word("state")?,
         phase: columns.optional_word("phase").unwrap_or_default(),
         progress: columns.optional_json("progress").unwrap_or_default(),
@@ -251,12 +269,14 @@ pub(super) fn job(row: &Row) -> Result<Job, StoreError> {
         max_attempts: columns.count("max_attempts")?,
         run_after: columns.time("run_after")?,
         commits: columns.json("commits").unwrap_or_default(),
+        fingerprint: columns.get("fingerprint")?,
         scheduling: Scheduling {
             priority: columns.count("priority")?,
             submitter: columns.get("submitter")?,
             device_kind: columns.optional_word("device_kind").unwrap_or_default(),
             memory_bytes: columns.optional_count("memory_bytes")?,
             disk_bytes: columns.optional_count("disk_bytes")?,
+            work: columns.optional_count("work")?,
             deadline_after: columns
                 .optional_count("deadline_after")?
                 .map(Duration::from_millis),

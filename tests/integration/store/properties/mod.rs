@@ -284,7 +284,7 @@ impl Bench {
         let mut log = self.store.list_all_events(0, 10_000).await.unwrap();
         log.retain(|numbered| {
             let event = numbered.event.as_ref();
-            event.is_none_or(|event| event.kind != EventKind::Deleted)
+            event.is_none_or(|event| !matches!(event.kind, EventKind::Deleted { .. }))
         });
         let events = self.model.entries.values().map(|entry| entry.events.len());
         assert_eq!(log.len(), events.sum::<usize>());

@@ -39,7 +39,7 @@ case $model in
     succeed) succeed ;;
     crash)
         say '{"type":"phase","phase":"calibrating"}'
-        printf 'about to fall over %s/it\n' "$scratch" >&2
+        printf 'about to\000 fall over %s/it\n' "$scratch" >&2
         kill -9 $$ ;;
     silent) exit 3 ;;
     crash-once)
