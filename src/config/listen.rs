@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::address;
+use super::{address, seconds};
 
 /// Where the API listens, and what its clients may use.
 #[derive(Debug, Clone, Args)]
@@ -50,7 +50,7 @@ pub struct ListenArgs {
         value_name = "SECONDS",
         env = "SECATEUR_HUB_CHECK_SECONDS",
         default_value = "5",
-        value_parser = short
+        value_parser = seconds_or_none
     )]
     pub hub_check_seconds: Duration,
 
@@ -63,7 +63,7 @@ pub struct ListenArgs {
     pub connection_limits: ConnectionLimits,
 
     /// Limits of a request
-    #[arg(skip)]
+    #[command(flatten)]
     pub request_limits: RequestLimits,
 }
 
@@ -90,13 +90,22 @@ impl Default for ConnectionLimits {
 }
 
 /// What a client may take of a request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Args)]
 pub struct RequestLimits {
-    /// Time until the body of a request is read, and until its answer begins. The body of a download may take longer.
+    /// How long a request may take until its body is read and its answer begins; a download may go on for longer
+    #[arg(
+        long = "request-seconds",
+        value_name = "SECONDS",
+        env = "SECATEUR_REQUEST_SECONDS",
+        default_value = "15",
+        value_parser = seconds
+    )]
     pub request: Duration,
     /// How long a stream of events is silent before it sends a comment.
+    #[arg(skip = Self::default().heartbeat)]
     pub heartbeat: Duration,
     /// Streams and delayed answers at the same time: the other connections are for everything else.
+    #[arg(skip = Self::default().held)]
     pub held: usize,
 }
 
@@ -110,17 +119,26 @@ impl Default for RequestLimits {
     }
 }
 
-/// Less than a request may take.
-fn short(text: &str) -> Result<Duration, String> {
-    match text.parse::<f64>().map(Duration::try_from_secs_f64) {
-        Ok(Ok(duration)) if duration <= Duration::from_secs(10) => Ok(duration),
-        _ => Err("expected a number of seconds from 0 to 10".to_owned()),
+fn seconds_or_none(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
     }
+    seconds(text).map_err(|expected| format!("{expected}, or 0"))
 }
 
 impl ListenArgs {
-    /// There is no authentication yet, so only this machine may connect unless the operator insists.
+    /// There is no authentication yet, so only this machine may connect unless the operator insists. A submission that
+    /// waits for the hub must have time left to be stored.
     pub fn check(&self) -> Result<(), String> {
+        let (hub, request) = (self.hub_check_seconds, self.request_limits.request);
+        if hub >= request {
+            return Err(format!(
+                "a submission would wait for the hub as long as a request may take: --hub-check-seconds {} must be less \
+                 than --request-seconds {}",
+                hub.as_secs_f64(),
+                request.as_secs_f64()
+            ));
+        }
         if self.listen.ip().is_loopback() || self.insecure_no_auth {
             return Ok(());
         }

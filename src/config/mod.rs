@@ -128,6 +128,18 @@ mod tests {
     }
 
     #[test]
+    fn a_submission_waits_for_the_hub_for_less_than_a_request_may_take() {
+        let check = |hub, request| {
+            let flags = ["--hub-check-seconds", hub, "--request-seconds", request];
+            parse(&flags).unwrap().listen.check()
+        };
+        assert!(check("20", "30").is_ok());
+        assert!(check("0", "1").is_ok());
+        let refused = check("15", "15").unwrap_err();
+        assert!(refused.contains("--hub-check-seconds 15"), "{refused}");
+    }
+
+    #[test]
     fn devices_and_times_are_checked() {
         assert_eq!(
             parse(&["--devices", "cuda:0,cuda:1"])

@@ -22,6 +22,10 @@ use crate::tasks::Prompt;
 /// Bytes of keys and values that are kept while texts are written.
 const CACHE_BYTES: u64 = 512 << 20;
 
+/// The most bytes of main memory that a model takes which need not write: reading a block again costs little beside the
+/// products of many tokens.
+const READING_BYTES: u64 = 2 << 30;
+
 /// A model on disk.
 pub(in crate::pipeline) struct Subject<'a> {
     /// Its directory.
@@ -92,7 +96,10 @@ pub(super) fn measure(
     let decoders = decoders.collect::<Result<Vec<_>, _>>()?;
 
     let models = (after.len() + usize::from(before.is_some())).max(1) as u64;
-    let budget_bytes = memory_bytes / models;
+    let mut budget_bytes = memory_bytes / models;
+    if device.is_cpu() && !prepared.must_write() {
+        budget_bytes = budget_bytes.min(READING_BYTES);
+    }
     let blocks = |decoder| ResidentBlocks::new(decoder, budget_bytes);
     let before_blocks = before_decoder.as_ref().map(blocks);
     let after_blocks: Vec<_> = decoders.iter().map(blocks).collect();

@@ -143,6 +143,13 @@ impl Prepared {
         Ok(prepared)
     }
 
+    /// Whether models write, whatever that takes.
+    pub(super) fn must_write(&self) -> bool {
+        let is_written = |task: &PreparedTask| matches!(task.work, Work::Generate(..));
+        let continues = self.writes_in_any_case && !self.prompts.is_empty();
+        continues || self.tasks.iter().any(is_written)
+    }
+
     /// Tokens of all texts and tasks.
     fn weight(&self) -> u64 {
         let texts = self.texts.iter().map(PreparedText::weight);

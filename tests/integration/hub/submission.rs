@@ -12,7 +12,7 @@ use crate::support::servers::mock_hub::{COMMIT, MODEL};
 
 /// What is done with an API that asks this hub.
 async fn with_api(endpoint: String, check: impl FnOnce(&Server, &Path) + Send + 'static) {
-    with_patient_api(endpoint, "10", check).await;
+    with_patient_api(endpoint, "170", check).await;
 }
 
 async fn with_patient_api(
@@ -172,7 +172,7 @@ async fn attempts_use_the_commit_of_the_submission_and_no_small_worker_takes_it(
     let work = tokio::task::spawn_blocking(move || {
         let (dir, database) = (tempfile::tempdir().unwrap(), Database::sqlite());
         let site = Site::new(dir.path(), &database)
-            .with("SECATEUR_HUB_CHECK_SECONDS", "10")
+            .with("SECATEUR_HUB_CHECK_SECONDS", "170")
             .with("HF_ENDPOINT", endpoint)
             .with("HF_HOME", dir.path().join("cache"));
         let small = site.clone().with("SECATEUR_MEMORY_BYTES", "64M").server();

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use crate::support::database::{Database, block_on};
-use crate::support::processes::{Site, Starting};
+use crate::support::processes::{Site, Starting, until};
 use crate::support::test_app::TestApp;
 
 on_both_databases!(blocking:
@@ -33,7 +33,9 @@ fn five_servers_that_start_at_once_on_an_empty_database_all_come_up(database: &D
     let site = Site::new(dir.path(), database);
     let starting = [(); 5].map(|()| site.starting(&[]));
     for server in starting.map(Starting::listening) {
-        assert_eq!(server.get("/readyz")["ready"], true);
+        until("a server that is ready", || {
+            (server.get("/readyz")["ready"] == true).then_some(())
+        });
     }
 }
 

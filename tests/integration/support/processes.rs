@@ -51,6 +51,7 @@ impl Site {
             .with("SECATEUR_SWEEP_SECONDS", "0.2")
             .with("SECATEUR_RETRY_SECONDS", "0.2")
             .with("SECATEUR_HUB_CHECK_SECONDS", "0")
+            .with("SECATEUR_REQUEST_SECONDS", "180")
             .with("NO_PROXY", "127.0.0.1")
     }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use secateur::app::{self, RunningApp};
 use secateur::clock::{Clock, SystemClock};
-use secateur::config::{ListenArgs, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs};
+use secateur::config::{
+    ListenArgs, RequestLimits, ServerConfig, StorageArgs, WebhookArgs, WorkerArgs,
+};
 use secateur::domain::job::Publication;
 use secateur::domain::job::attempt_end::AttemptEnd;
 use secateur::domain::job::scheduling::DeviceKind;
@@ -22,7 +24,7 @@ use tempfile::TempDir;
 use crate::support::servers::s3_server::S3Server;
 
 /// Far more than anything here takes, so that a test that hangs fails.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// A server and a client of it.
 pub(crate) struct TestApp {
@@ -81,6 +83,10 @@ pub(crate) fn config(home: &Path) -> ServerConfig {
         },
         listen: ListenArgs {
             listen: "127.0.0.1:0".parse().unwrap(),
+            request_limits: RequestLimits {
+                request: PATIENCE,
+                ..RequestLimits::default()
+            },
             ..ListenArgs::default()
         },
         webhooks: WebhookArgs::default(),
