@@ -166,8 +166,11 @@ pub(in crate::http) fn panicked(panic: Box<dyn std::any::Any + Send>) -> Respons
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use axum::Router;
     use axum::body::Body;
+    use axum::middleware::from_fn_with_state;
     use axum::routing::get;
     use http_body_util::BodyExt;
     use tower::ServiceExt;
@@ -178,9 +181,10 @@ mod tests {
     use crate::jobs;
 
     async fn answer(router: Router) -> (StatusCode, serde_json::Value) {
-        let router = router.layer(CatchPanicLayer::custom(panicked)).layer(
-            axum::middleware::from_fn_with_state(RequestLimits::default(), around),
-        );
+        let limits = from_fn_with_state(RequestLimits::default(), around);
+        let router = router
+            .layer(CatchPanicLayer::custom(panicked))
+            .layer(limits);
         let request = Request::get("/")
             .header(REQUEST_ID, "mine")
             .body(Body::empty())
@@ -215,6 +219,32 @@ mod tests {
             (status, &problem["code"]),
             (StatusCode::REQUEST_TIMEOUT, &"request_timeout".into())
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_may_be_longer_than_other_requests() {
+        async fn slow() -> &'static str {
+            let longer = RequestLimits::default().request + Duration::from_secs(1);
+            tokio::time::sleep(longer).await;
+            "done"
+        }
+        let status = async |preference: Option<&str>| {
+            let router = Router::new().route("/", get(slow));
+            let limits = from_fn_with_state(RequestLimits::default(), around);
+            let mut request = Request::get("/");
+            if let Some(preference) = preference {
+                request = request.header("prefer", preference);
+            }
+            let request = request.body(Body::empty()).unwrap();
+            router
+                .layer(limits)
+                .oneshot(request)
+                .await
+                .unwrap()
+                .status()
+        };
+        assert_eq!(status(None).await, StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(status(Some("wait=2")).await, StatusCode::OK);
     }
 
     #[tokio::test]

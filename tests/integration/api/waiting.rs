@@ -124,16 +124,6 @@ async fn a_submission_that_is_not_over_in_time_is_answered_as_it_is_then() {
 }
 
 #[tokio::test]
-async fn a_wait_may_be_longer_than_other_requests() {
-    let app = TestApp::api_with(|listen| {
-        listen.request_limits.request = std::time::Duration::from_secs(3);
-    })
-    .await;
-    let id = app.submit("m").await;
-    assert_eq!(get(&app, &id, "wait=4", None).await.status, StatusCode::OK);
-}
-
-#[tokio::test]
 async fn a_server_that_is_stopped_answers_those_who_wait() {
     let app = TestApp::api().await;
     let id = app.submit("m").await;
