@@ -91,7 +91,11 @@ async fn an_idle_connection_is_closed() {
 
 #[tokio::test]
 async fn half_a_body_is_a_timeout() {
-    let app = TestApp::api_with(|listen| listen.request_limits.request = SHORT).await;
+    let app = TestApp::api_with(|listen| {
+        listen.request_limits.request = SHORT;
+        listen.hub_check_seconds = Duration::ZERO;
+    })
+    .await;
     let head = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     let text = format!("{head}Content-Length: 100\r\n\r\n{{\"model\":");
     let mut stream = say(&app.address(), &text).await;

@@ -59,6 +59,9 @@ fn measure(name: &str, database: &Database) {
         ("list, a model that none has", "?model=another"),
         ("list, a type that none has", "?type=evaluate"),
         ("list, a submitter that none is", "?submitter=nobody"),
+        ("list, a name that none has", "?name=another"),
+        ("list, names that none begins with", "?name_prefix=another"),
+        ("list, metadata that none has", "?metadata[team]=nobody"),
         (
             "list, before a time",
             "?created_before=2020-01-01T00:00:00Z",
