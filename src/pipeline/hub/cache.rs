@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::HubError;
-use super::listing::{INDEX, ListedFile, Listing};
+use super::listing::{ListedFile, Listing};
 use super::verify::{self, Digest, Mismatch};
 use crate::domain::report::manifest::FileEntry;
-use crate::models::weight_map;
+use crate::models::weight_map_of;
 
 /// Locked by who fetches from a repository, in its folder of locks.
 pub(super) const FETCH_LOCK: &str = "secateur.lock";
@@ -156,8 +156,7 @@ impl RepoCache {
         if !listing.is_sharded() {
             return true;
         }
-        let index = fs::read(self.snapshot_dir(commit).join(INDEX));
-        let map = index.ok().and_then(|text| weight_map(&text).ok());
+        let map = weight_map_of(&self.snapshot_dir(commit));
         map.is_some_and(|map| map.values().all(|shard| listing.get(shard).is_some()))
     }
 
