@@ -43,9 +43,6 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// How long the database may take to close: one that is away must not keep the process.
 const CLOSE: Duration = Duration::from_secs(10);
 
-/// How soon a hub that does not answer a submission is looked for.
-const SOON: Duration = Duration::from_millis(200);
-
 /// Requested actions in the channel; a slot further behind reads the database.
 const ASKED_BACKLOG: usize = 64;
 
@@ -359,7 +356,6 @@ impl Foundation {
         let hub = hub_reach(storage)?;
         let options = HubOptions {
             offline: matches!(hub, HubReach::Offline { .. }),
-            first_look: SOON,
             ..HubOptions::from_env()
         };
         Ok(Jobs::new(JobsParts {
