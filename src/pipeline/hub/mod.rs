@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures::TryStreamExt;
 use hf_hub::RepoTypeModel;
@@ -117,16 +118,20 @@ impl HubModel {
     async fn resolve_on_hub(&mut self, revision: &str) -> Result<(), HubError> {
         self.pin(revision).await?;
         self.list().await?;
-        self.note(revision);
+        self.note(revision, None);
         Ok(())
     }
 
-    /// Notes that this commit is that of the revision, for work without the hub.
-    pub fn note(&self, revision: &str) {
-        let repository = &self.repository;
+    /// Notes for work without the hub that this was the commit of the revision at a time, unless a later one is noted.
+    pub fn note_unless_newer(&self, revision: &str, found_at: SystemTime) {
+        self.note(revision, Some(found_at));
+    }
+
+    fn note(&self, revision: &str, found_at: Option<SystemTime>) {
+        let (repository, commit) = (&self.repository, self.commit());
         if !repository.options.offline
-            && repository.commit != revision
-            && let Err(error) = repository.cache.write_ref(revision, &repository.commit)
+            && commit != revision
+            && let Err(error) = repository.cache.write_ref(revision, commit, found_at)
         {
             tracing::warn!(revision, %error, "the commit of the revision is not noted for offline use");
         }
