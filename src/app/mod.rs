@@ -439,6 +439,7 @@ fn hub_cache(hub: &HubReach) -> anyhow::Result<PathBuf> {
 
 /// Paths become absolute: the attempts' processes need not share our working directory.
 fn worker_settings(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result<WorkerSettings> {
+    let hub = hub_reach(storage)?;
     let absolute = |path| std::path::absolute(path).context("cannot make a path absolute");
     let program = match &worker.program {
         Some(program) => program.clone(),
@@ -451,6 +452,10 @@ fn worker_settings(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result
     Ok(WorkerSettings {
         pool: WorkerArgs {
             memory_bytes: worker.memory_bytes.or_else(machine::memory_bytes),
+            // Offline nothing brings a model back.
+            hub_cache_bytes: worker
+                .hub_cache_bytes
+                .filter(|_| matches!(hub, HubReach::Online)),
             ..worker.clone()
         },
         threads: threads.get(),
@@ -461,7 +466,7 @@ fn worker_settings(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result
         data_dir: storage.data_dir.clone().map(absolute).transpose()?,
         bundled_dir: absolute(storage.bundled())?,
         scores_dir: absolute(storage.scores())?,
-        hub_cache: hub_cache(&hub_reach(storage)?)?,
+        hub_cache: hub_cache(&hub)?,
         retention: storage.retention(),
     })
 }
