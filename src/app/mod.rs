@@ -23,7 +23,7 @@ use crate::config::{
     WebhookArgs, WorkerArgs,
 };
 use crate::datasets::DataRoots;
-use crate::domain::HubReach;
+use crate::domain::{HubReach, HubToken};
 use crate::http::{self, Hosts, HttpState, Metrics};
 use crate::jobs::{Jobs, JobsParts, Signals};
 use crate::machine;
@@ -130,7 +130,8 @@ async fn launch(
     };
     let stop = CancellationToken::new();
     let defaults = Defaults::for_devices(&config.worker.devices);
-    let jobs = foundation.jobs(&config.storage, defaults, &config.listen)?;
+    let token = config.worker.hub_token.as_ref();
+    let jobs = foundation.jobs(&config.storage, defaults, &config.listen, token)?;
     jobs.read_log(stop.clone()).await?;
     let deadlines = end_overdue(jobs.clone(), config.worker.sweep_seconds);
     tokio::spawn(stop.clone().run_until_cancelled_owned(deadlines));
@@ -237,7 +238,7 @@ pub async fn start_worker(
         let state = HttpState {
             held: Arc::new(Semaphore::new(0)),
             // It takes none.
-            jobs: foundation.jobs(storage, defaults, &ListenArgs::default())?,
+            jobs: foundation.jobs(storage, defaults, &ListenArgs::default(), None)?,
             webhooks,
             devices: worker.devices.clone().into(),
             hosts: Hosts::Unregistered,
@@ -352,11 +353,15 @@ impl Foundation {
         storage: &StorageArgs,
         defaults: Defaults,
         listen: &ListenArgs,
+        token: Option<&HubToken>,
     ) -> anyhow::Result<Jobs> {
         let hub = hub_reach(storage)?;
+        let of_environment = HubOptions::from_env();
         let options = HubOptions {
             offline: matches!(hub, HubReach::Offline { .. }),
-            ..HubOptions::from_env()
+            // That of the worker's attempts.
+            token: token.cloned().or(of_environment.token),
+            ..of_environment
         };
         Ok(Jobs::new(JobsParts {
             hub: Arc::new(HubLook::new(options, listen.hub_check_seconds)),
