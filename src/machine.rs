@@ -61,24 +61,15 @@ pub fn free_bytes(dir: &Path) -> io::Result<u64> {
     Err(io::ErrorKind::NotFound.into())
 }
 
-/// Bytes of all files below `dir`, links left out. 0 where it does not exist; what goes meanwhile is not counted.
-pub fn used_bytes(dir: &Path) -> io::Result<u64> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        entries => entries?,
-    };
-    let mut bytes = 0;
-    for entry in entries {
-        let entry = entry?;
-        match entry.metadata() {
-            Ok(found) if found.is_dir() => bytes += used_bytes(&entry.path())?,
-            Ok(found) if found.is_file() => bytes += found.len(),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(bytes)
+/// Bytes of all files below `dir`, links left out. What goes meanwhile or cannot be read is not counted.
+pub fn used_bytes(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let bytes = entries.map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => used_bytes(&entry.path()),
+        Ok(found) if found.is_file() => found.len(),
+        _ => 0,
+    });
+    bytes.sum()
 }
 
 #[cfg(test)]
@@ -96,6 +87,22 @@ mod tests {
     fn this_machine_has_a_name_and_memory() {
         assert!(!host_name().is_empty());
         assert!(memory_bytes().unwrap() > 1 << 20);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_counted_and_hides_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, closed) = (dir.path().join("own"), dir.path().join("closed"));
+        fs::write(&own, [0; 5]).unwrap();
+        fs::create_dir(&closed).unwrap();
+        fs::write(closed.join("file"), [0; 3]).unwrap();
+        fs::set_permissions(&closed, Permissions::from_mode(0o000)).unwrap();
+        // A superuser reads everything.
+        let used = used_bytes(dir.path());
+        fs::set_permissions(&closed, Permissions::from_mode(PRIVATE)).unwrap();
+        assert!(matches!(used, 5 | 8), "{used}");
+        assert_eq!(used_bytes(&own), 0, "it is no directory");
+        assert_eq!(used_bytes(&dir.path().join("absent")), 0);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::config::{
     WebhookArgs, WorkerArgs,
 };
 use crate::datasets::DataRoots;
-use crate::domain::HubReach;
+use crate::domain::{HubReach, HubToken};
 use crate::http::{self, Hosts, HttpState, Metrics};
 use crate::jobs::{Jobs, JobsParts, Signals};
 use crate::machine;
@@ -42,9 +42,6 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// How long the database may take to close: one that is away must not keep the process.
 const CLOSE: Duration = Duration::from_secs(10);
-
-/// How soon a hub that does not answer a submission is looked for.
-const SOON: Duration = Duration::from_millis(200);
 
 /// Requested actions in the channel; a slot further behind reads the database.
 const ASKED_BACKLOG: usize = 64;
@@ -133,7 +130,8 @@ async fn launch(
     };
     let stop = CancellationToken::new();
     let defaults = Defaults::for_devices(&config.worker.devices);
-    let jobs = foundation.jobs(&config.storage, defaults, &config.listen)?;
+    let token = config.worker.hub_token.as_ref();
+    let jobs = foundation.jobs(&config.storage, defaults, &config.listen, token)?;
     jobs.read_log(stop.clone()).await?;
     let deadlines = end_overdue(jobs.clone(), config.worker.sweep_seconds);
     tokio::spawn(stop.clone().run_until_cancelled_owned(deadlines));
@@ -240,7 +238,7 @@ pub async fn start_worker(
         let state = HttpState {
             held: Arc::new(Semaphore::new(0)),
             // It takes none.
-            jobs: foundation.jobs(storage, defaults, &ListenArgs::default())?,
+            jobs: foundation.jobs(storage, defaults, &ListenArgs::default(), None)?,
             webhooks,
             devices: worker.devices.clone().into(),
             hosts: Hosts::Unregistered,
@@ -355,12 +353,15 @@ impl Foundation {
         storage: &StorageArgs,
         defaults: Defaults,
         listen: &ListenArgs,
+        token: Option<&HubToken>,
     ) -> anyhow::Result<Jobs> {
         let hub = hub_reach(storage)?;
+        let of_environment = HubOptions::from_env();
         let options = HubOptions {
             offline: matches!(hub, HubReach::Offline { .. }),
-            first_look: SOON,
-            ..HubOptions::from_env()
+            // That of the worker's attempts.
+            token: token.cloned().or(of_environment.token),
+            ..of_environment
         };
         Ok(Jobs::new(JobsParts {
             hub: Arc::new(HubLook::new(options, listen.hub_check_seconds)),
@@ -443,6 +444,7 @@ fn hub_cache(hub: &HubReach) -> anyhow::Result<PathBuf> {
 
 /// Paths become absolute: the attempts' processes need not share our working directory.
 fn worker_settings(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result<WorkerSettings> {
+    let hub = hub_reach(storage)?;
     let absolute = |path| std::path::absolute(path).context("cannot make a path absolute");
     let program = match &worker.program {
         Some(program) => program.clone(),
@@ -455,6 +457,10 @@ fn worker_settings(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result
     Ok(WorkerSettings {
         pool: WorkerArgs {
             memory_bytes: worker.memory_bytes.or_else(machine::memory_bytes),
+            // Offline nothing brings a model back.
+            hub_cache_bytes: worker
+                .hub_cache_bytes
+                .filter(|_| matches!(hub, HubReach::Online)),
             ..worker.clone()
         },
         threads: threads.get(),
@@ -465,7 +471,7 @@ fn worker_settings(storage: &StorageArgs, worker: &WorkerArgs) -> anyhow::Result
         data_dir: storage.data_dir.clone().map(absolute).transpose()?,
         bundled_dir: absolute(storage.bundled())?,
         scores_dir: absolute(storage.scores())?,
-        hub_cache: hub_cache(&hub_reach(storage)?)?,
+        hub_cache: hub_cache(&hub)?,
         retention: storage.retention(),
     })
 }

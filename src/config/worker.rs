@@ -29,7 +29,7 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "N", env = "SECATEUR_THREADS")]
     pub threads: Option<NonZeroUsize>,
 
-    /// Most bytes of the hub's cache on this machine, such as 200G: of more, models are removed, superseded commits first; no limit unless given. Other programs may use that cache too
+    /// Most bytes of the hub's cache on this machine, such as 200G: of more, models that no running job uses are removed, superseded commits first; no limit unless given. Other programs may use that cache too
     #[arg(long, value_name = "BYTES", env = "SECATEUR_HUB_CACHE_BYTES", value_parser = values::bytes)]
     pub hub_cache_bytes: Option<u64>,
 

@@ -1,4 +1,4 @@
-//! The data sets that a job lacks or has fetched, found before it runs.
+//! The data sets that a job lacks or takes from the hub, found before it runs.
 
 use super::{DataRoots, DatasetNotFound, Place};
 use crate::corpora::Use;
@@ -35,7 +35,7 @@ impl DataRoots {
         refusals
     }
 
-    /// Names of a job's data sets that come from the hub, as far as the cache lacks them.
+    /// Names of a job's data sets that come from the hub, or from its cache.
     pub fn from_hub(&self, spec: &JobSpec) -> Vec<String> {
         let mut names = Vec::new();
         let mut note = |name: &str, found: Result<Place, DatasetNotFound>| {

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::hub_reach::HubToken;
@@ -58,6 +59,9 @@ pub struct AttemptSpec {
     /// The commits that the submission or earlier attempts found.
     #[serde(default)]
     pub commits: Vec<PinnedCommit>,
+    /// When the job was submitted; `None` from a server that does not tell.
+    #[serde(default)]
+    pub submitted_at: Option<Timestamp>,
 }
 
 /// The file of a resume state that names the others; it is written last.

@@ -11,7 +11,7 @@ use crate::domain::spec::BUNDLED_MODEL;
 pub use check::{CheckError, Checked, CheckedModel, Elsewhere};
 pub use found::FoundModel;
 pub use remote::{ModelHub, NoRemoteModel, RemoteModel};
-pub use weight_files::weight_map;
+pub use weight_files::{weight_map, weight_map_of};
 
 /// Where local models may lie.
 #[derive(Debug, Clone)]

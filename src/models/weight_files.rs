@@ -7,6 +7,8 @@ use std::time::UNIX_EPOCH;
 
 use serde::Deserialize;
 
+use crate::engine::checkpoint::{MAX_INDEX_BYTES, is_shard_name, read_small_file};
+
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
@@ -22,8 +24,7 @@ pub(super) fn size_and_age(dir: &Path) -> Option<(u64, u64)> {
     let files: Vec<Metadata> = if let Some(single) = look(SINGLE) {
         vec![single]
     } else {
-        let index = fs::read(dir.join(INDEX)).ok()?;
-        let shards: BTreeSet<String> = weight_map(&index).ok()?.into_values().collect();
+        let shards: BTreeSet<String> = weight_map_of(dir)?.into_values().collect();
         shards
             .iter()
             .map(|shard| look(shard))
@@ -48,4 +49,64 @@ pub fn weight_map(text: &[u8]) -> serde_json::Result<BTreeMap<String, String>> {
     }
     let index: Index = serde_json::from_slice(text)?;
     Ok(index.weight_map)
+}
+
+/// The same by the index of a directory; `None` where that is too long, or leads out of the directory.
+pub fn weight_map_of(dir: &Path) -> Option<BTreeMap<String, String>> {
+    let index = read_small_file(&dir.join(INDEX), MAX_INDEX_BYTES).ok()?;
+    let map = weight_map(&index).ok()?;
+    map.values()
+        .all(|shard| is_shard_name(shard))
+        .then_some(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index_of(shard: &str) -> String {
+        format!(r#"{{"weight_map": {{"tensor": "{shard}"}}}}"#)
+    }
+
+    #[test]
+    fn an_index_leads_to_no_file_outside_its_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("model");
+        fs::create_dir_all(dir.join("below")).unwrap();
+        for name in [
+            "secret.safetensors",
+            "model/own.safetensors",
+            "model/below/a.safetensors",
+        ] {
+            fs::write(root.path().join(name), "12345").unwrap();
+        }
+        let outside = root.path().join("secret.safetensors");
+        let size = |shard: &str| {
+            fs::write(dir.join(INDEX), index_of(shard)).unwrap();
+            size_bytes(&dir)
+        };
+        assert_eq!(size("own.safetensors"), Some(5));
+        for shard in [
+            outside.to_str().unwrap(),
+            "../secret.safetensors",
+            "below/a.safetensors",
+            "..",
+        ] {
+            assert_eq!(size(shard), None, "{shard}");
+        }
+    }
+
+    #[test]
+    fn an_index_of_any_length_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = index_of("own.safetensors");
+        fs::write(dir.path().join("own.safetensors"), "12345").unwrap();
+        let index = dir.path().join(INDEX);
+        fs::write(&index, &text).unwrap();
+        assert!(weight_map_of(dir.path()).is_some());
+        // Blanks are JSON, so that nothing but the length is wrong.
+        let padding = usize::try_from(MAX_INDEX_BYTES).unwrap() + 1 - text.len();
+        fs::write(&index, text + &" ".repeat(padding)).unwrap();
+        assert_eq!(weight_map_of(dir.path()), None);
+    }
 }

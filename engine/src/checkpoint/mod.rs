@@ -22,7 +22,7 @@ use super::error::{EngineError, Result};
 const SINGLE_FILE: &str = "model.safetensors";
 const INDEX_FILE: &str = "model.safetensors.index.json";
 /// Longest index that is read.
-const MAX_INDEX_BYTES: u64 = 64 << 20;
+pub const MAX_INDEX_BYTES: u64 = 64 << 20;
 /// Bytes of a tensor that one thread reads at a time.
 const PIECE_BYTES: u64 = 4 << 20;
 
@@ -277,7 +277,7 @@ fn shard_names(dir: &Path) -> Result<ListedShards> {
 }
 
 /// A plain file name ending in `.safetensors`: an index must not lead out of its directory.
-fn is_shard_name(name: &str) -> bool {
+pub fn is_shard_name(name: &str) -> bool {
     name.strip_suffix(".safetensors").is_some_and(|stem| {
         !stem.is_empty()
             && !stem.starts_with('.')
@@ -323,7 +323,7 @@ pub fn is_lfs_pointer(head: &[u8]) -> bool {
 }
 
 /// Reads a regular file of at most `limit` bytes: a pipe or a device would never end.
-pub(crate) fn read_small_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
+pub fn read_small_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open_regular(path)
         .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))

@@ -10,7 +10,7 @@ use crate::checkpoint::{LFS_POINTER, is_lfs_pointer, read_small_file};
 use crate::error::{EngineError, Result};
 
 /// Longest `config.json` that is read.
-const MAX_BYTES: u64 = 1 << 20;
+pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// Most of each dimension: keeps products of them far from overflow.
 const MAX_DIMENSION: usize = 1 << 24;
@@ -23,7 +23,7 @@ impl Config {
     /// Reads `config.json` in `dir`.
     pub(super) fn read(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
-        let bytes = read_small_file(&path, MAX_BYTES).map_err(|error| match error {
+        let bytes = read_small_file(&path, MAX_CONFIG_BYTES).map_err(|error| match error {
             EngineError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 EngineError::InvalidConfig(format!("there is none in {}", dir.display()))
             }

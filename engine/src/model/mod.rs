@@ -10,7 +10,7 @@ use block::Norm;
 use candle_core::{Device, Tensor};
 
 pub use block::{Block, BlockContext, Tap};
-pub use config::parse_json;
+pub use config::{MAX_CONFIG_BYTES, parse_json};
 pub use family::ARCHITECTURES;
 pub use plan::{
     AttentionSpec, BlockPlan, FeedForward, HeadSpec, InputId, LinearId, LinearSpec, ModelPlan,

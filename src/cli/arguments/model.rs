@@ -47,6 +47,7 @@ impl ModelArgument {
                 id: name.to_owned(),
                 revision: revision.to_owned(),
                 commit: None,
+                found_at: None,
             };
             return Ok(Self {
                 source,

@@ -1,5 +1,7 @@
 //! `/v1/jobs:validate`.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
@@ -125,7 +127,7 @@ struct NeedsView {
     seconds: Option<u64>,
     /// Bytes to fetch of its models; `null` = not known.
     download_bytes: Option<u64>,
-    /// Its data sets that come from the hub, as far as the cache lacks them; not counted in `download_bytes`.
+    /// Its data sets that come from the hub, or from its cache; not counted in `download_bytes`.
     data_sets: Vec<String>,
 }
 
@@ -185,18 +187,29 @@ impl ValidationView {
         let pruned = models.first().filter(|_| is_pruning);
         let plan = pruned.and_then(|model| model.plan.as_ref().ok());
         self.pruning = plan.map(PruningView::of);
-        let is_on_hub = |model: &&CheckedModel| matches!(model.model, ModelRef::Hub { .. });
-        let fetched = models.iter().filter(is_on_hub);
         self.needs = Some(NeedsView {
             memory_bytes: accepted.job.scheduling.memory_bytes,
             disk_bytes: accepted.job.scheduling.disk_bytes,
             seconds: pace.expected_run(&accepted.job).map(|run| run.as_secs()),
-            download_bytes: fetched.map(|model| model.download_bytes).sum(),
+            download_bytes: download_bytes(models),
             data_sets: accepted.data_sets,
         });
         self.models = accepted.models.into_iter().map(ModelDetails::of).collect();
         self.request = Some(RequestView::of(accepted.job, accepted.on_duplicate));
     }
+}
+
+/// Bytes to fetch of models, each commit once; `None` where they are not known of every one.
+fn download_bytes(models: &[CheckedModel]) -> Option<u64> {
+    let (mut counted, mut bytes) = (BTreeSet::new(), 0);
+    for model in models {
+        if let ModelRef::Hub { id, .. } = &model.model
+            && counted.insert((id, &model.commit))
+        {
+            bytes += model.download_bytes?;
+        }
+    }
+    Some(bytes)
 }
 
 impl UncheckedField {
@@ -250,5 +263,47 @@ impl RequestView {
             on_duplicate,
             deadline_seconds: scheduling.deadline_after.map(|after| after.as_secs()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(model: ModelRef, commit: Option<&str>, download_bytes: Option<u64>) -> CheckedModel {
+        CheckedModel {
+            pointer: "/model",
+            model,
+            commit: commit.map(str::to_owned),
+            plan: Err("it does not matter here".to_owned()),
+            size_bytes: None,
+            changed_at: None,
+            download_bytes,
+        }
+    }
+
+    fn on_hub(revision: &str, commit: Option<&str>, download_bytes: Option<u64>) -> CheckedModel {
+        let reference = ModelRef::Hub {
+            id: "org/name".to_owned(),
+            revision: revision.to_owned(),
+        };
+        model(reference, commit, download_bytes)
+    }
+
+    #[test]
+    fn a_commit_that_two_models_name_is_fetched_once() {
+        let main = || on_hub("main", Some("a"), Some(3));
+        let local = ModelRef::Local {
+            id: "own".to_owned(),
+        };
+        let local = || model(local.clone(), None, None);
+        assert_eq!(download_bytes(&[main(), main()]), Some(3));
+        let tag = on_hub("v1", Some("a"), Some(3));
+        assert_eq!(download_bytes(&[main(), tag]), Some(3));
+        let other = on_hub("v2", Some("b"), Some(4));
+        assert_eq!(download_bytes(&[main(), other, local()]), Some(7));
+        let unchecked = on_hub("main", None, None);
+        assert_eq!(download_bytes(&[main(), unchecked]), None);
+        assert_eq!(download_bytes(&[local()]), Some(0));
     }
 }

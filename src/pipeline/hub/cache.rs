@@ -9,13 +9,13 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::error::HubError;
-use super::listing::{INDEX, ListedFile, Listing};
+use super::listing::{ListedFile, Listing};
 use super::verify::{self, Digest, Mismatch};
 use crate::domain::report::manifest::FileEntry;
-use crate::models::weight_map;
+use crate::models::weight_map_of;
 
 /// Locked by who fetches from a repository, in its folder of locks.
 pub(super) const FETCH_LOCK: &str = "secateur.lock";
@@ -59,13 +59,30 @@ impl RepoCache {
         Some(text.trim().to_owned())
     }
 
-    /// Notes the commit of a branch or tag for work without the hub.
-    pub(super) fn write_ref(&self, revision: &str, commit: &str) -> io::Result<()> {
+    /// Notes the commit of a branch or tag for work without the hub; one that was found earlier only where none is noted
+    /// that was found later. The time of the file is when its commit was found.
+    pub(super) fn write_ref(
+        &self,
+        revision: &str,
+        commit: &str,
+        found_at: Option<SystemTime>,
+    ) -> io::Result<()> {
         let path = self.ref_path(revision);
+        let noted_at = fs::metadata(&path).and_then(|file| file.modified());
+        if noted_at.is_ok_and(|noted_at| found_at.is_some_and(|found_at| noted_at > found_at)) {
+            return Ok(());
+        }
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        fs::write(path, commit)
+        fs::write(&path, commit)?;
+        match found_at {
+            Some(found_at) => File::options()
+                .write(true)
+                .open(path)?
+                .set_modified(found_at),
+            None => Ok(()),
+        }
     }
 
     /// Notes which files a whole model of this commit consists of, for work without the hub: others fetch a part of them.
@@ -156,8 +173,7 @@ impl RepoCache {
         if !listing.is_sharded() {
             return true;
         }
-        let index = fs::read(self.snapshot_dir(commit).join(INDEX));
-        let map = index.ok().and_then(|text| weight_map(&text).ok());
+        let map = weight_map_of(&self.snapshot_dir(commit));
         map.is_some_and(|map| map.values().all(|shard| listing.get(shard).is_some()))
     }
 
@@ -254,6 +270,25 @@ fn remove_with_blob(pointer: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_commit_that_was_found_earlier_takes_no_place_of_a_later_one() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = RepoCache::new(root.path(), "models", "org", "tiny");
+        let at = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        // In the order in which their jobs end.
+        for (commit, found_at, noted) in [
+            ("b", at(20), "b"),
+            ("a", at(10), "b"),
+            ("c", at(30), "c"),
+            ("b", at(20), "c"),
+            ("d", None, "d"),
+            ("c", at(30), "d"),
+        ] {
+            cache.write_ref("main", commit, found_at).unwrap();
+            assert_eq!(cache.read_ref("main").as_deref(), Some(noted));
+        }
+    }
 
     #[test]
     fn the_link_of_a_killed_process_is_no_disk_without_links() {

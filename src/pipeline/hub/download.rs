@@ -34,6 +34,10 @@ impl<K: RepoType> Repository<K> {
             error = self.refusal() => return Err(error),
         };
         match answer {
+            Ok(Err(HFError::Request { source, .. })) if source.is_connect() => {
+                let address = source.url().map_or(&*self.endpoint, |url| url.as_str());
+                Err(HubError::unreachable(address, &source))
+            }
             Ok(answer) => {
                 answer.map_err(|error| HubError::from_client(what, self.cache.root(), error))
             }

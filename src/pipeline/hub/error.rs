@@ -127,6 +127,16 @@ pub enum HubError {
         #[source]
         source: serde_json::Error,
     },
+    /// What is read whole is longer than any model has it.
+    #[error("{what} has more than {most} {unit}")]
+    TooLong {
+        /// A file or a list.
+        what: String,
+        /// The most that is read.
+        most: u64,
+        /// Of what.
+        unit: &'static str,
+    },
     /// A file still differs from what the hub lists after it was fetched again.
     #[error("{what} {mismatch}")]
     Corrupt {
@@ -164,7 +174,7 @@ impl HubError {
             Self::Adapter { .. } => ErrorCode::UnsupportedArchitecture,
             Self::NoTokenizer { .. } => ErrorCode::TokenizerMissing,
             Self::NoWeights { .. } | Self::MissingShard { .. } => ErrorCode::MissingShard,
-            Self::InvalidIndex { .. } => ErrorCode::MalformedCheckpoint,
+            Self::InvalidIndex { .. } | Self::TooLong { .. } => ErrorCode::MalformedCheckpoint,
             Self::Corrupt { .. } => ErrorCode::DownloadCorrupt,
             Self::Disk(error) => error.code(),
             Self::Io { source, .. } => ErrorCode::of_io(source),

@@ -14,6 +14,7 @@ mod error;
 mod listing;
 mod look;
 mod options;
+mod recent;
 mod repository;
 mod shrink;
 mod verify;
@@ -22,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures::TryStreamExt;
 use hf_hub::RepoTypeModel;
@@ -32,6 +34,8 @@ use crate::domain::job::progress::Step;
 use crate::domain::report::manifest::FileEntry;
 use crate::domain::spec::hub_name;
 use crate::engine::ModelPlan;
+use crate::engine::checkpoint::MAX_INDEX_BYTES;
+use crate::engine::model::MAX_CONFIG_BYTES;
 use crate::models::weight_map;
 
 pub use self::dataset::fetch_split;
@@ -40,6 +44,9 @@ pub use self::look::HubLook;
 pub use self::options::{HubOptions, cache_dirs, use_token};
 pub use self::shrink::shrink_cache;
 pub use self::verify::Mismatch;
+
+/// The most files and folders at the top of a repository.
+const MOST_ENTRIES: usize = 10_000;
 
 /// A model at one commit of the hub, not fetched yet.
 #[derive(Debug)]
@@ -109,24 +116,29 @@ impl HubModel {
     }
 
     async fn resolve_on_hub(&mut self, revision: &str) -> Result<(), HubError> {
-        self.ask(revision).await?;
-        self.note(revision);
+        self.pin(revision).await?;
+        self.list().await?;
+        self.note(revision, None);
         Ok(())
     }
 
-    /// Notes that this commit is that of the revision, for work without the hub.
-    pub fn note(&self, revision: &str) {
-        let repository = &self.repository;
+    /// Notes for work without the hub that this was the commit of the revision at a time, unless a later one is noted.
+    pub fn note_unless_newer(&self, revision: &str, found_at: SystemTime) {
+        self.note(revision, Some(found_at));
+    }
+
+    fn note(&self, revision: &str, found_at: Option<SystemTime>) {
+        let (repository, commit) = (&self.repository, self.commit());
         if !repository.options.offline
-            && repository.commit != revision
-            && let Err(error) = repository.cache.write_ref(revision, &repository.commit)
+            && commit != revision
+            && let Err(error) = repository.cache.write_ref(revision, commit, found_at)
         {
             tracing::warn!(revision, %error, "the commit of the revision is not noted for offline use");
         }
     }
 
-    /// Asks for the commit and for the listing at it.
-    async fn ask(&mut self, revision: &str) -> Result<(), HubError> {
+    /// Asks for the commit.
+    async fn pin(&mut self, revision: &str) -> Result<(), HubError> {
         let repository = &mut self.repository;
         let what = format!("revision {revision:?} of {}", repository.what);
         // Only the commit: the rest of the answer is large and its form changes.
@@ -145,17 +157,32 @@ impl HubModel {
                 reason: "its answer names no commit".to_owned(),
                 is_away: false,
             })?;
-        let what = format!("the files of {}", repository.what);
+        Ok(())
+    }
+
+    /// Asks for the listing at the commit.
+    async fn list(&mut self) -> Result<(), HubError> {
+        let repository = &self.repository;
+        let what = format!("the list of the files of {}", repository.what);
         let listing = async {
             repository
                 .handle
                 .list_tree()
                 .revision(&repository.commit)
+                .limit(MOST_ENTRIES + 1)
                 .send()?
                 .try_collect::<Vec<_>>()
                 .await
         };
-        self.listing = Listing::from_tree(repository.answer(&what, listing).await?);
+        let listed = repository.answer(&what, listing).await?;
+        if listed.len() > MOST_ENTRIES {
+            return Err(HubError::TooLong {
+                what,
+                most: MOST_ENTRIES as u64,
+                unit: "entries",
+            });
+        }
+        self.listing = Listing::from_tree(listed);
         Ok(())
     }
 
@@ -216,14 +243,7 @@ impl HubModel {
         }
         let path = self.fetch_small(INDEX).await?;
         let text = std::fs::read(&path).map_err(HubError::io(&path))?;
-        self.parse_index(&text).map(Some)
-    }
-
-    fn parse_index(&self, text: &[u8]) -> Result<BTreeMap<String, String>, HubError> {
-        weight_map(text).map_err(|source| HubError::InvalidIndex {
-            what: self.repository.what.clone(),
-            source,
-        })
+        parse_index(&self.repository.what, &text).map(Some)
     }
 
     /// Fetches the weights, the tokenizer and what belongs to them. `progress` counts the bytes of all files.
@@ -282,15 +302,36 @@ impl HubModel {
         self.listing.needed(what, shards, self.takes_code)
     }
 
-    fn listed(&self, name: &str) -> Result<&ListedFile, HubError> {
-        self.listing.get(name).ok_or_else(|| HubError::NotFound {
-            what: format!("{name} of {}", self.repository.what),
-        })
+    /// A file that is read whole: the configuration or the index.
+    fn listed_small(&self, name: &str) -> Result<&ListedFile, HubError> {
+        let what = || format!("{name} of {}", self.repository.what);
+        let listed = self.listing.get(name);
+        let file = listed.ok_or_else(|| HubError::NotFound { what: what() })?;
+        let most = if name == CONFIG {
+            MAX_CONFIG_BYTES
+        } else {
+            MAX_INDEX_BYTES
+        };
+        if file.size_bytes > most {
+            return Err(HubError::TooLong {
+                what: what(),
+                most,
+                unit: "bytes",
+            });
+        }
+        Ok(file)
     }
 
     async fn fetch_small(&self, name: &str) -> Result<PathBuf, HubError> {
-        let file = self.listed(name)?;
+        let file = self.listed_small(name)?;
         self.repository.fetch_files(&[file], &mut |_| ()).await?;
         Ok(self.repository.snapshot_dir().join(name))
     }
+}
+
+fn parse_index(what: &str, text: &[u8]) -> Result<BTreeMap<String, String>, HubError> {
+    weight_map(text).map_err(|source| HubError::InvalidIndex {
+        what: what.to_owned(),
+        source,
+    })
 }

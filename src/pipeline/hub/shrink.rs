@@ -12,6 +12,9 @@ use std::time::SystemTime;
 use super::cache::{FETCH_LOCK, USE_LOCK};
 use crate::machine::used_bytes;
 
+/// The ending of a blob that is not whole yet.
+const UNFINISHED: &str = ".incomplete";
+
 /// A commit of a model in the cache.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct CachedCommit {
@@ -24,31 +27,41 @@ struct CachedCommit {
     commit: String,
 }
 
-/// Removes models until the cache holds at most `most_bytes`; gives the bytes that were freed.
+/// Removes models until the cache holds at most `most_bytes`; gives the bytes that were freed. What cannot be read or removed
+/// stays, and keeps nothing else.
 pub fn shrink_cache(root: &Path, most_bytes: u64) -> io::Result<u64> {
-    let mut used = used_bytes(root)?;
-    let before = used;
-    if used <= most_bytes {
+    let before = used_bytes(root);
+    if before <= most_bytes {
         return Ok(0);
     }
     let mut commits = Vec::new();
-    for (folder, path) in entries(root)? {
-        if folder.starts_with("models--") {
-            add_commits(&folder, &path, &mut commits)?;
+    for (model, path) in entries(root)? {
+        if model.starts_with("models--") {
+            log_failure(&model, remove_orphans(root, &model));
+            log_failure(&model, add_commits(&model, &path, &mut commits));
         }
     }
     commits.sort();
+    let mut used = used_bytes(root);
     for cached in commits {
         if used <= most_bytes {
             break;
         }
-        if cached.remove(root)? {
-            let (model, commit) = (&cached.folder, &cached.commit);
+        let (model, commit) = (&cached.folder, &cached.commit);
+        let removed = cached.remove(root);
+        if let Ok(true) = removed {
             tracing::info!(model, commit, "removed from the cache of the hub");
-            used = used_bytes(root)?;
         }
+        log_failure(model, removed.map(drop));
+        used = used_bytes(root);
     }
     Ok(before.saturating_sub(used))
+}
+
+fn log_failure(model: &str, result: io::Result<()>) {
+    if let Err(error) = result {
+        tracing::warn!(model, %error, "part of the cache of the hub cannot be read or removed");
+    }
 }
 
 fn add_commits(folder: &str, path: &Path, found: &mut Vec<CachedCommit>) -> io::Result<()> {
@@ -75,13 +88,9 @@ fn add_commits(folder: &str, path: &Path, found: &mut Vec<CachedCommit>) -> io::
 impl CachedCommit {
     /// Removes it with the blobs that only it needs; `false` where a process fetches or uses this model.
     fn remove(&self, root: &Path) -> io::Result<bool> {
-        let locks = root.join(".locks").join(&self.folder);
-        fs::create_dir_all(&locks)?;
-        let [fetching, using] = [FETCH_LOCK, USE_LOCK].map(|name| File::create(locks.join(name)));
-        let (fetching, using) = (fetching?, using?);
-        if fetching.try_lock().is_err() || using.try_lock().is_err() {
+        let Some(_locks) = try_lock(root, &self.folder)? else {
             return Ok(false);
-        }
+        };
         let model = root.join(&self.folder);
         fs::remove_dir_all(model.join("snapshots").join(&self.commit))?;
         for file in files(&model.join("refs"))? {
@@ -89,17 +98,43 @@ impl CachedCommit {
                 fs::remove_file(file)?;
             }
         }
-        let mut needed = BTreeSet::new();
-        for file in files(&model.join("snapshots"))? {
-            needed.extend(fs::read_link(file).ok().as_deref().and_then(name_of));
-        }
-        for (name, blob) in entries(&model.join("blobs"))? {
-            if !needed.contains(&name) {
-                fs::remove_file(blob)?;
-            }
-        }
+        remove_blobs(&model, |_| true)?;
         Ok(true)
     }
+}
+
+/// Removes the blobs that a process left behind which died while it removed their commit.
+fn remove_orphans(root: &Path, folder: &str) -> io::Result<()> {
+    let Some(_locks) = try_lock(root, folder)? else {
+        return Ok(());
+    };
+    // Another program may be fetching these.
+    remove_blobs(&root.join(folder), |name| !name.ends_with(UNFINISHED))
+}
+
+/// Locks a model against those who fetch or use it; `None` where a process does.
+fn try_lock(root: &Path, folder: &str) -> io::Result<Option<[File; 2]>> {
+    let locks = root.join(".locks").join(folder);
+    fs::create_dir_all(&locks)?;
+    let [fetching, using] = [FETCH_LOCK, USE_LOCK].map(|name| File::create(locks.join(name)));
+    let (fetching, using) = (fetching?, using?);
+    let are_free = fetching.try_lock().is_ok() && using.try_lock().is_ok();
+    Ok(are_free.then_some([fetching, using]))
+}
+
+/// Removes the blobs of a model that no snapshot links to, as far as their names may be removed.
+fn remove_blobs(model: &Path, may_go: impl Fn(&str) -> bool) -> io::Result<()> {
+    let mut needed = BTreeSet::new();
+    for file in files(&model.join("snapshots"))? {
+        needed.extend(fs::read_link(file).ok().as_deref().and_then(name_of));
+    }
+    let mut removed = Ok(());
+    for (name, blob) in entries(&model.join("blobs"))? {
+        if !needed.contains(&name) && may_go(&name) {
+            removed = removed.and(fs::remove_file(blob));
+        }
+    }
+    removed
 }
 
 fn name_of(path: &Path) -> Option<String> {

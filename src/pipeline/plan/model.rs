@@ -1,6 +1,7 @@
 //! Where the model of a job lies.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use crate::domain::ErrorCode;
 use crate::domain::attempt::AttemptSpec;
@@ -19,6 +20,8 @@ pub enum ModelSource {
         revision: String,
         /// The commit of the revision, where it was found before.
         commit: Option<String>,
+        /// When that was found, or before; `None` = not known.
+        found_at: Option<SystemTime>,
     },
     /// A directory.
     Directory {
@@ -53,6 +56,7 @@ impl ModelSource {
                     .iter()
                     .find(|pinned| pinned.is_of(id, revision))
                     .map(|pinned| pinned.commit.clone()),
+                found_at: attempt.submitted_at.map(SystemTime::from),
             },
             ModelRef::Local { id } => Self::Directory {
                 id: id.clone(),
@@ -82,6 +86,7 @@ impl ModelSource {
                 id: id.clone(),
                 revision: revision.clone(),
                 commit: found.map(str::to_owned),
+                found_at: None,
             },
             _ => self.clone(),
         }
@@ -98,6 +103,7 @@ mod tests {
             id: "org/name".to_owned(),
             revision: revision.to_owned(),
             commit: commit.map(str::to_owned),
+            found_at: None,
         };
         let commit = |model: &ModelSource| match model {
             ModelSource::Hub { commit, .. } => commit.clone(),

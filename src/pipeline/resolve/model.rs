@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::slice;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::download;
 use crate::domain::job::progress::Phase;
@@ -99,8 +100,9 @@ pub(in crate::pipeline) fn resolve(
             id,
             revision,
             commit,
+            found_at,
         } => {
-            let pinned = commit.as_deref();
+            let pinned = commit.as_deref().map(|commit| (commit, *found_at));
             fetch((id, revision, pinned), demands, stopwatch, listener)
         }
     }
@@ -109,18 +111,18 @@ pub(in crate::pipeline) fn resolve(
 /// Fetches the configuration and the index alone first: a model that cannot be used fails before gigabytes of it are
 /// fetched.
 fn fetch(
-    (id, revision, commit): (&str, &str, Option<&str>),
+    (id, revision, pinned): (&str, &str, Option<(&str, Option<SystemTime>)>),
     demands: &Demands<'_>,
     stopwatch: &mut Stopwatch,
     listener: &mut dyn Listener,
 ) -> Result<ResolvedModel, PipelineError> {
     let runtime = download::runtime()?;
     let options = HubOptions::from_env();
-    let wanted = commit.unwrap_or(revision);
+    let wanted = pinned.map_or(revision, |(commit, _)| commit);
     let hub_model = download::watched(&runtime, listener, async |_| {
         HubModel::resolve(id, wanted, &options).await
     })??;
-    if commit.is_none() {
+    if pinned.is_none() {
         listener.pinned(PinnedCommit {
             id: id.to_owned(),
             revision: revision.to_owned(),
@@ -131,7 +133,9 @@ fn fetch(
         download::watched(&runtime, listener, async |_| demands.check(hub_model).await)??;
     stopwatch.enter(Phase::Downloading, listener);
     let fetched = download::watched(&runtime, listener, async |tell| hub_model.fetch(tell).await)??;
-    hub_model.note(revision);
+    if let Some((_, Some(found_at))) = pinned {
+        hub_model.note_unless_newer(revision, found_at);
+    }
     Ok(ResolvedModel {
         dir: fetched.dir,
         source: "hub",

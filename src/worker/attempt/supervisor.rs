@@ -123,6 +123,7 @@ fn attempt_spec(
         memory_bytes: context.memory_bytes(device),
         hub_token: settings.pool.hub_token.clone(),
         commits: job.commits.clone(),
+        submitted_at: Some(job.created_at),
     }
 }
 

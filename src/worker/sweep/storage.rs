@@ -21,14 +21,12 @@ pub(super) async fn bound(context: &Context) -> Result<(), SweepError> {
 /// Measures it, and has the worker tell it.
 pub(super) async fn measure(context: &Context) -> Result<(), SweepError> {
     let settings = context.settings.clone();
-    let measured = tokio::task::spawn_blocking(move || {
-        Ok::<_, std::io::Error>(UsedBytes {
-            scratch: used_bytes(&settings.scratch_dir)?,
-            scores: used_bytes(&settings.scores_dir)?,
-            hub_cache: used_bytes(&settings.hub_cache)?,
-        })
+    let measured = tokio::task::spawn_blocking(move || UsedBytes {
+        scratch: used_bytes(&settings.scratch_dir),
+        scores: used_bytes(&settings.scores_dir),
+        hub_cache: used_bytes(&settings.hub_cache),
     });
-    let used = measured.await.map_err(std::io::Error::other)??;
+    let used = measured.await.map_err(std::io::Error::other)?;
     for (store, bytes) in [
         ("scratch", used.scratch),
         ("scores", used.scores),

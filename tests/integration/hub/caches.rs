@@ -151,6 +151,36 @@ fn a_cache_that_is_too_large_loses_superseded_commits_and_then_what_was_not_read
     assert_eq!(left(&all), [false; 3]);
 }
 
+#[test]
+fn blobs_that_a_killed_process_left_go_before_any_model() {
+    let cache = TempDir::new().unwrap();
+    let dir = cache.path();
+    let used = add_commit(dir, "a", "a1", 900);
+    let killed = add_commit(dir, "b", "b1", 1000);
+    // It died here.
+    fs::remove_dir_all(&killed).unwrap();
+    let unfinished = dir.join("models--org--b/blobs/b2.incomplete");
+    fs::write(&unfinished, [0; 10]).unwrap();
+    assert_eq!(shrink_cache(dir, 2010).unwrap(), 2000);
+    assert!(used.is_dir());
+    assert!(unfinished.is_file(), "another program may be fetching it");
+}
+
+#[test]
+fn what_cannot_be_read_or_removed_keeps_no_other_model() {
+    let cache = TempDir::new().unwrap();
+    let dir = cache.path();
+    let locked = add_commit(dir, "a", "a1", 100);
+    let unreadable = add_commit(dir, "b", "b1", 200);
+    let other = add_commit(dir, "c", "c1", 300);
+    // No folder of locks can be made.
+    fs::create_dir(dir.join(".locks")).unwrap();
+    fs::write(dir.join(".locks/models--org--a"), "").unwrap();
+    fs::write(dir.join("models--org--b/refs/main"), [0xff]).unwrap();
+    assert_eq!(shrink_cache(dir, 0).unwrap(), 2000);
+    assert_eq!(left(&[&locked, &unreadable, &other]), [true, true, false]);
+}
+
 #[tokio::test]
 async fn a_model_that_is_used_stays_in_the_cache() {
     let (hub, cache) = (MockHub::with_model().await, TempDir::new().unwrap());

@@ -2,6 +2,7 @@
 
 mod caches;
 pub(crate) mod datasets;
+mod looks;
 pub(crate) mod models;
 mod outage;
 mod refusals;

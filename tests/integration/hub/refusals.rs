@@ -118,3 +118,16 @@ async fn code_that_the_configuration_names_comes_along() {
         b"x"
     );
 }
+
+#[tokio::test]
+async fn a_job_fetches_no_index_of_any_length() {
+    const INDEX: &str = "model.safetensors.index.json";
+    let (hub, cache) = (MockHub::with_model().await, TempDir::new().unwrap());
+    hub.remove(WEIGHTS);
+    hub.add(INDEX, br#"{"weight_map": {}}"#);
+    hub.list_length(INDEX, (64 << 20) + 1);
+    let model = HubModel::resolve(MODEL, "main", &options(&hub, &cache)).await;
+    let error = model.unwrap().weight_map().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::MalformedCheckpoint);
+    assert_eq!(hub.downloads(INDEX), 0);
+}

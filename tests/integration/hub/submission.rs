@@ -138,6 +138,26 @@ async fn a_submission_pins_the_revision_and_knows_what_the_model_needs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_hub_is_asked_with_the_token_of_the_flag() {
+    let hub = hub_with_bundled_model().await;
+    hub.require_token("hf_ours");
+    let endpoint = hub.endpoint();
+    let work = tokio::task::spawn_blocking(move || {
+        let (dir, database) = (tempfile::tempdir().unwrap(), Database::sqlite());
+        let site = Site::new(dir.path(), &database)
+            .with("SECATEUR_HUB_CHECK_SECONDS", "10")
+            .with("HF_ENDPOINT", endpoint)
+            .with("HF_HOME", dir.path().join("cache"));
+        let api = site.starting(&["--no-worker", "--hub-token", "hf_ours"]);
+        let validation = api
+            .listening()
+            .post("/v1/jobs:validate", &body(MODEL, "main"));
+        assert_eq!(validation["models"][0]["commit"], COMMIT, "{validation}");
+    });
+    work.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_misspelt_model_is_refused_at_once() {
     let hub = hub_with_bundled_model().await;
     with_api(hub.endpoint(), |api, _| {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secateur::clock::SystemClock;
+use secateur::config::ServerConfig;
 use serde_json::{Value, json};
 
 use crate::support::test_app::{TestApp, new_home};
@@ -54,4 +55,24 @@ async fn bytes_in_use_are_told_by_kind() {
     assert_eq!(job["status"], "succeeded");
     let storage = app.get("/v1/storage").await.json();
     assert!(storage["artifact_bytes"].as_u64() >= Some(10), "{storage}");
+}
+
+#[tokio::test]
+async fn offline_the_limit_of_the_cache_removes_nothing() {
+    let home = new_home();
+    let model = home.path().join("hub-cache/models--org--name");
+    let snapshot = model.join("snapshots/0123456789abcdef0123456789abcdef01234567");
+    for dir in [&snapshot, &model.join("blobs")] {
+        std::fs::create_dir_all(dir).unwrap();
+    }
+    std::fs::write(model.join("blobs/blob"), [0; 1000]).unwrap();
+    let link = snapshot.join("config.json");
+    std::os::unix::fs::symlink("../../blobs/blob", &link).unwrap();
+    let limited = |config: &mut ServerConfig| config.worker.hub_cache_bytes = Some(0);
+    let app = TestApp::start(home, Arc::new(SystemClock), limited).await;
+    // It measures after it has removed.
+    let storage = worker_when(&app, |worker| worker["used_bytes"].is_object()).await;
+    let used = &storage["workers"][0]["used_bytes"];
+    assert_eq!(used["hub_cache"], 1000, "{storage}");
+    assert!(link.is_file());
 }

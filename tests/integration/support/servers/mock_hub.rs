@@ -66,6 +66,10 @@ struct Repo {
     token: Option<String>,
     /// Whoever asks for a revision waits for ever.
     keeps_waiting: bool,
+    /// How many wait so.
+    waiting: usize,
+    /// What those are answered who ask for a revision, instead of its commit.
+    revision_status: Option<StatusCode>,
     /// `METHOD path`, GETs with a range marked as `PROBE`.
     log: Vec<String>,
 }
@@ -179,6 +183,16 @@ impl MockHub {
         self.repo().keeps_waiting = keeps_waiting;
     }
 
+    /// How many requests came that get no answer, ever.
+    pub(crate) fn waiting(&self) -> usize {
+        self.repo().waiting
+    }
+
+    /// Those who ask for a revision from now on are answered with this status; as usual without one.
+    pub(crate) fn answer_revisions(&self, status: Option<StatusCode>) {
+        self.repo().revision_status = status;
+    }
+
     /// Only this token opens the repository.
     pub(crate) fn require_token(&self, token: &str) {
         self.repo().token = Some(token.to_owned());
@@ -283,9 +297,16 @@ fn turn_away(
 
 async fn revision(State(repo): State<Shared>, params: Params, headers: HeaderMap) -> Response {
     let line = format!("GET revision/{}", params["revision"]);
-    let keeps_waiting = repo.lock().unwrap().keeps_waiting;
+    let (keeps_waiting, status) = {
+        let mut repo = repo.lock().unwrap();
+        repo.waiting += usize::from(repo.keeps_waiting);
+        (repo.keeps_waiting, repo.revision_status)
+    };
     if keeps_waiting {
         std::future::pending::<()>().await;
+    }
+    if let Some(status) = status {
+        return status.into_response();
     }
     turn_away(&mut repo.lock().unwrap(), line, &params, &headers).unwrap_or_else(|| {
         axum::Json(serde_json::json!({ "id": MODEL, "sha": COMMIT })).into_response()
