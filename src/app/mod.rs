@@ -132,8 +132,7 @@ async fn launch(
         )
     };
     let stop = CancellationToken::new();
-    let defaults = Defaults::for_devices(&config.worker.devices);
-    let jobs = foundation.jobs(&config.storage, defaults, &config.listen)?;
+    let jobs = foundation.jobs(&config.storage, &config.worker, &config.listen)?;
     jobs.read_log(stop.clone()).await?;
     let deadlines = end_overdue(jobs.clone(), config.worker.sweep_seconds);
     tokio::spawn(stop.clone().run_until_cancelled_owned(deadlines));
@@ -235,12 +234,11 @@ pub async fn start_worker(
     let stop = CancellationToken::new();
     if let Some(listener) = health_listener(listen).await? {
         let metrics = telemetry::start_metrics()?;
-        let defaults = Defaults::for_devices(&worker.devices);
         let (webhooks, _) = foundation.webhooks(&WebhookArgs::default())?;
         let state = HttpState {
             held: Arc::new(Semaphore::new(0)),
             // It takes none.
-            jobs: foundation.jobs(storage, defaults, &ListenArgs::default())?,
+            jobs: foundation.jobs(storage, worker, &ListenArgs::default())?,
             webhooks,
             devices: worker.devices.clone().into(),
             hosts: Hosts::Unregistered,
@@ -353,14 +351,16 @@ impl Foundation {
     fn jobs(
         &self,
         storage: &StorageArgs,
-        defaults: Defaults,
+        worker: &WorkerArgs,
         listen: &ListenArgs,
     ) -> anyhow::Result<Jobs> {
         let hub = hub_reach(storage)?;
+        let from_env = HubOptions::from_env();
         let options = HubOptions {
+            token: worker.hub_token.clone().or(from_env.token),
             offline: matches!(hub, HubReach::Offline { .. }),
             first_look: SOON,
-            ..HubOptions::from_env()
+            ..from_env
         };
         Ok(Jobs::new(JobsParts {
             hub: Arc::new(HubLook::new(options, listen.hub_check_seconds)),
@@ -377,7 +377,7 @@ impl Foundation {
                 hub,
             },
             clock: Arc::clone(&self.clock),
-            defaults,
+            defaults: Defaults::for_devices(&worker.devices),
             signals: self.signals.clone(),
             directories: storage.directories(),
             most_queued: listen.max_queued,
