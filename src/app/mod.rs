@@ -129,9 +129,7 @@ async fn launch(
         )
     };
     let stop = CancellationToken::new();
-    let defaults = Defaults::for_devices(&config.worker.devices);
-    let token = config.worker.hub_token.as_ref();
-    let jobs = foundation.jobs(&config.storage, defaults, &config.listen, token)?;
+    let jobs = foundation.jobs(&config.storage, &config.worker, &config.listen)?;
     jobs.read_log(stop.clone()).await?;
     let deadlines = end_overdue(jobs.clone(), config.worker.sweep_seconds);
     tokio::spawn(stop.clone().run_until_cancelled_owned(deadlines));
@@ -233,12 +231,11 @@ pub async fn start_worker(
     let stop = CancellationToken::new();
     if let Some(listener) = health_listener(listen).await? {
         let metrics = telemetry::start_metrics()?;
-        let defaults = Defaults::for_devices(&worker.devices);
         let (webhooks, _) = foundation.webhooks(&WebhookArgs::default())?;
         let state = HttpState {
             held: Arc::new(Semaphore::new(0)),
             // It takes none.
-            jobs: foundation.jobs(storage, defaults, &ListenArgs::default(), None)?,
+            jobs: foundation.jobs(storage, worker, &ListenArgs::default())?,
             webhooks,
             devices: worker.devices.clone().into(),
             hosts: Hosts::Unregistered,
@@ -351,17 +348,16 @@ impl Foundation {
     fn jobs(
         &self,
         storage: &StorageArgs,
-        defaults: Defaults,
+        worker: &WorkerArgs,
         listen: &ListenArgs,
         token: Option<&HubToken>,
     ) -> anyhow::Result<Jobs> {
         let hub = hub_reach(storage)?;
-        let of_environment = HubOptions::from_env();
+        let from_env = HubOptions::from_env();
         let options = HubOptions {
+            token: worker.hub_token.clone().or(from_env.token),
             offline: matches!(hub, HubReach::Offline { .. }),
-            // That of the worker's attempts.
-            token: token.cloned().or(of_environment.token),
-            ..of_environment
+            ..from_env
         };
         Ok(Jobs::new(JobsParts {
             hub: Arc::new(HubLook::new(options, listen.hub_check_seconds)),
@@ -378,7 +374,7 @@ impl Foundation {
                 hub,
             },
             clock: Arc::clone(&self.clock),
-            defaults,
+            defaults: Defaults::for_devices(&worker.devices),
             signals: self.signals.clone(),
             directories: storage.directories(),
             most_queued: listen.max_queued,

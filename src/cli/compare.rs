@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use super::output::comparison::{Comparison, TableFormat};
+use super::output::table;
 use crate::domain::report::manifest::{EvaluationReport, Manifest};
 use crate::pipeline::{EVALUATION_FILE, MANIFEST_FILE};
 
@@ -56,15 +57,8 @@ fn add(comparison: &mut Comparison, place: &Path) -> anyhow::Result<()> {
 
 /// What tells an artifact of a series from the others.
 fn name(manifest: &Manifest) -> String {
-    let refine = manifest.refine.as_deref();
-    let steps = [
-        Some(manifest.method.as_str()),
-        refine,
-        manifest.refit.then_some("refit"),
-        Some(&manifest.pattern),
-    ];
-    let steps: Vec<&str> = steps.into_iter().flatten().collect();
-    format!("{} {}", steps.join(" "), manifest.sparsity.requested)
+    let (recipe, pattern) = (table::recipe(manifest), &manifest.pattern);
+    format!("{recipe} {pattern} {}", manifest.sparsity.requested)
 }
 
 fn report_file(place: &Path) -> anyhow::Result<PathBuf> {

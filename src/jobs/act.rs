@@ -119,24 +119,38 @@ impl Jobs {
         let Some(retention) = self.parts.retention else {
             return Ok(());
         };
-        let store = &self.parts.store;
-        for (id, version) in store.list_expired(retention).await? {
-            match store.request(id, Action::Delete, Some(version)).await {
-                Ok(Some(Requested::Done(job, attempts))) => {
-                    tracing::info!(job.id = %id, "job deleted, its retention is over");
-                    self.pass_on(id, job.state);
-                    self.remove_artifacts(&job, &attempts).await;
-                }
-                Ok(_) => {}
-                // It must not keep the others.
-                Err(error @ StoreError::Inconsistent { .. }) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, job.id = %id, "a job whose retention is over cannot be read");
-                }
-                Err(error) => return Err(error.into()),
+        // Those that cannot be read must not keep the others, however many they are.
+        let mut unreadable = 0;
+        loop {
+            let expired = self.parts.store.list_expired(retention, unreadable).await?;
+            let before = unreadable;
+            for (id, version) in expired {
+                unreadable += u32::from(!self.delete_one_expired(id, version).await?);
+            }
+            if unreadable == before {
+                return Ok(());
             }
         }
-        Ok(())
+    }
+
+    /// Whether the job could be read.
+    async fn delete_one_expired(&self, id: JobId, version: u64) -> Result<bool, Error> {
+        let store = &self.parts.store;
+        match store.request(id, Action::Delete, Some(version)).await {
+            Ok(Some(Requested::Done(job, attempts))) => {
+                tracing::info!(job.id = %id, "job deleted, its retention is over");
+                self.pass_on(id, job.state);
+                self.remove_artifacts(&job, &attempts).await;
+                Ok(true)
+            }
+            Ok(_) => Ok(true),
+            Err(error @ StoreError::Inconsistent { .. }) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, job.id = %id, "a job whose retention is over cannot be read");
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Removes the files of a job; the sweep removes what is left.

@@ -99,8 +99,8 @@ pub trait JobActions {
     ) -> StoreFuture<'_, Option<Requested>>;
 
     /// The jobs that ended longer ago than `age`, are not kept and not in use, with their versions: the oldest first, a batch
-    /// of them.
-    fn list_expired(&self, age: Duration) -> StoreFuture<'_, Vec<(JobId, u64)>>;
+    /// of them after the first `skip`.
+    fn list_expired(&self, age: Duration, skip: u32) -> StoreFuture<'_, Vec<(JobId, u64)>>;
 
     /// Fails the oldest jobs past their deadline that no worker holds, a batch at a time. Gives those; none where no more
     /// are left.

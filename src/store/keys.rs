@@ -51,6 +51,9 @@ pub trait KeyStore {
         answer: &'a Answer<'a>,
     ) -> StoreFuture<'a, Inserted>;
 
+    /// Finds the job that would be given instead of one of this fingerprint.
+    fn lookup_equal<'a>(&'a self, fingerprint: &'a str) -> StoreFuture<'a, Option<JobId>>;
+
     /// Forgets expired keys; gives their number.
     fn forget_expired_keys(&self) -> StoreFuture<'_, u64>;
 }

@@ -65,7 +65,8 @@ pub(in crate::cli) fn of_manifest(manifest: &Manifest) -> String {
     text
 }
 
-fn recipe(manifest: &Manifest) -> String {
+/// The method, and what followed it.
+pub(in crate::cli) fn recipe(manifest: &Manifest) -> String {
     let refit = manifest.refit.then_some("refit");
     let propagation = manifest.propagation;
     let propagation = (propagation != Propagation::default()).then(|| propagation.name());

@@ -41,7 +41,7 @@ impl Places {
         let work = job.scheduling.work.filter(|work| *work > 0)?;
         let is_similar = |run: &&PastRun| {
             let (small, large) = (run.work.min(work), run.work.max(work));
-            run.device == job.scheduling.device_kind && large / small < SIMILAR
+            run.device == job.scheduling.device_kind && large <= small.saturating_mul(SIMILAR)
         };
         let similar = self.recent.iter().filter(is_similar);
         let (done, took) = similar.fold((0.0, Duration::ZERO), |(done, took), run| {
@@ -149,7 +149,10 @@ mod tests {
         assert_eq!(expected(Some(2000), None), seconds(20));
         assert_eq!(expected(Some(2000), Some(DeviceKind::Cuda)), seconds(2));
         assert_eq!(expected(Some(2000), Some(DeviceKind::Cpu)), None);
-        assert_eq!(expected(Some(30_000), None), None, "nothing of its size");
+        assert_eq!(expected(Some(30_000), None), seconds(300), "ten times");
+        assert_eq!(expected(Some(200), None), None);
+        assert_eq!(expected(Some(100), None), seconds(1), "a tenth");
+        assert_eq!(expected(Some(30_001), None), None, "nothing of its size");
         assert_eq!(expected(Some(0), None), None);
         assert_eq!(expected(None, None), None);
     }

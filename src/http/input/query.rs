@@ -111,8 +111,12 @@ impl Parameters {
         }
     }
 
-    /// Every parameter `name[KEY]`, by its key.
-    pub(in crate::http) fn take_map(&mut self, name: &'static str) -> BTreeMap<String, String> {
+    /// Every parameter `name[KEY]`, by its key; each costs the database a lookup.
+    pub(in crate::http) fn take_map(
+        &mut self,
+        name: &'static str,
+        most: usize,
+    ) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
         let key = |parameter: &str| {
             let key = parameter.strip_prefix(name)?.strip_prefix('[')?;
@@ -129,6 +133,14 @@ impl Parameters {
                 let problem = FieldProblem::parameter(&parameter, "duplicate", detail);
                 self.errors.push(problem);
             }
+        }
+        if found.len() > most {
+            let detail = format!(
+                "{} pairs are given, at most {most} are allowed",
+                found.len()
+            );
+            let problem = FieldProblem::parameter(name, "out_of_range", detail);
+            self.errors.push(problem);
         }
         self.known.push(format!("{name}[KEY]"));
         found

@@ -31,6 +31,7 @@ use crate::http::output::problem::Problem;
 use crate::http::output::turn::TurnView;
 use crate::http::output::waiting;
 use crate::jobs::Submitted;
+use crate::request::limits;
 
 /// Seconds after which looking at a job that is not over is worth it.
 const POLL_SECONDS: &str = "2";
@@ -187,7 +188,7 @@ pub(super) async fn list_jobs(
         submitter: parameters.take("submitter"),
         name: parameters.take("name"),
         name_prefix: parameters.take("name_prefix"),
-        metadata: parameters.take_map("metadata"),
+        metadata: parameters.take_map("metadata", limits::METADATA_PAIRS),
         created_after: parameters.take("created_after"),
         created_before: parameters.take("created_before"),
     };

@@ -104,7 +104,7 @@ pub(super) async fn version(_: NoParameters) -> Json<Version> {
 /// Read the metrics
 ///
 /// In Prometheus' text format. The gauges of the database are those of all processes on it: one of several servers has them, so
-/// that sums are right, and another one when it has not been asked for 90 seconds. A worker without an API has none of them.
+/// that sums are right, and another one when it has not been asked for 45 to 90 seconds. A worker without an API has none of them.
 #[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(_: NoParameters, State(state): State<HttpState>) -> Response {
     let has_shared = state.has_shared_gauges && state.jobs.exports_shared_gauges().await;

@@ -57,7 +57,13 @@ impl Jobs {
             return self.repeated(earlier).await;
         }
         let (job, on_duplicate) = self.check(body).await?;
-        self.check_room().await?;
+        if let Err(full) = self.check_room().await {
+            // What is done already needs no room.
+            return match self.equal(&job, on_duplicate).await? {
+                Some(id) => Ok(Submitted::Equal(id)),
+                None => Err(full),
+            };
+        }
         let answer = |job: &Job| Reply {
             job_id: job.id,
             version: job.version,
@@ -119,6 +125,16 @@ impl Jobs {
         }
         job.traceparent = traces::current();
         job
+    }
+
+    /// The job that does the same work, where the submission asks for it.
+    async fn equal(&self, job: &Job, on_duplicate: OnDuplicate) -> Result<Option<JobId>, Error> {
+        match &job.fingerprint {
+            Some(fingerprint) if on_duplicate == OnDuplicate::Return => {
+                Ok(self.parts.store.lookup_equal(fingerprint).await?)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// The answer to an earlier request, unless its job was deleted since.

@@ -59,7 +59,7 @@ const LIST_EXPIRED: &str = "\
 select id, version from jobs where finished_at is not null and finished_at < $1 and not kept and not exists ( \
 select 1 from job_sources join jobs as user_job on user_job.id = job_sources.job_id \
 where job_sources.source_id = jobs.id and user_job.state in ('queued', 'running', 'pausing', 'paused', 'cancelling')) \
-order by finished_at limit 100";
+order by finished_at, id limit 100 offset $2";
 
 const LIST_OVERDUE: &str = "\
 select id from jobs where deadline_at <= $1 and state in ('queued', 'paused') order by id limit 20";
@@ -123,11 +123,12 @@ impl JobActions for Database {
         })
     }
 
-    fn list_expired(&self, age: Duration) -> StoreFuture<'_, Vec<(JobId, u64)>> {
+    fn list_expired(&self, age: Duration, skip: u32) -> StoreFuture<'_, Vec<(JobId, u64)>> {
         Connections::bounded(async move {
             let mut reading = Reading::begin(self).await?;
             let rows = sqlx::query(LIST_EXPIRED)
                 .bind(reading.now.as_millisecond() - milliseconds(age))
+                .bind(i64::from(skip))
                 .fetch_all(&mut *reading.transaction)
                 .await
                 .map_err(failed("list jobs to delete"))?;

@@ -11,8 +11,10 @@ use crate::store::{EventStore, StoreError, StoreFuture, failed};
 
 const LIST: &str = "select seq, at, attempt, kind from events where job_id = $1 and seq > $2 order by seq limit $3";
 
-const LIST_OF_ATTEMPT: &str =
-    "select seq, at, attempt, kind from events where job_id = $1 and attempt = $2 order by seq";
+/// Attempts follow each other in the log: it is read from its end to the attempt before, however many there were.
+const LIST_OF_ATTEMPT: &str = "\
+select seq, at, attempt, kind from events where job_id = $1 and attempt = $2 and seq > coalesce(( \
+select seq from events where job_id = $1 and attempt < $2 order by seq desc limit 1), 0) order by seq";
 
 /// Deletions are no part of a log that is left.
 const LIST_ALL: &str = "\

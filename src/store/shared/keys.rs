@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::columns::{Columns, to_json};
 use super::{Connection, Connections, Database, Reading, Writing, dialect, jobs};
+use crate::domain::JobId;
 use crate::domain::idempotency::{KeyedRequest, LIFETIME, Reply};
 use crate::domain::job::Job;
 use crate::store::{Answer, Earlier, Inserted, KeyStore, StoreError, StoreFuture, failed};
@@ -63,6 +64,15 @@ impl KeyStore for Database {
             };
             writing.commit("store a job").await?;
             Ok(inserted)
+        })
+    }
+
+    fn lookup_equal<'a>(&'a self, fingerprint: &'a str) -> StoreFuture<'a, Option<JobId>> {
+        Connections::bounded(async move {
+            let mut reading = Reading::begin(self).await?;
+            let found = jobs::find_equal(&mut reading.transaction, fingerprint).await?;
+            reading.end().await?;
+            Ok(found)
         })
     }
 

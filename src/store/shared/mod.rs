@@ -116,7 +116,7 @@ impl Store for Database {
     }
 
     fn take_gauges<'a>(&'a self, holder: &'a str, lease: Duration) -> StoreFuture<'a, bool> {
-        Connections::bounded(exporter::take(self, holder, lease))
+        Box::pin(exporter::take(self, holder, lease))
     }
 
     fn release_gauges<'a>(&'a self, holder: &'a str) -> StoreFuture<'a, ()> {

@@ -37,6 +37,10 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a child may take to save its resume state and pause. Blocks of the largest models take minutes.
 const PAUSE_TIMEOUT: Duration = Duration::from_mins(15);
 
+/// How long it may at a stop of the worker, where heartbeats are this far apart: leases last for several, and what runs the
+/// worker does not wait for long.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// The deadline of a job that was claimed just now. Both times are the database's: the job last changed when claimed.
 pub(in crate::worker) fn deadline(job: &Job) -> Option<Instant> {
     let left = job.scheduling.deadline_at?.duration_since(job.updated_at);
@@ -140,8 +144,17 @@ fn cannot_start(error: &io::Error) -> AttemptFailure {
 enum Stop {
     /// At once, with this end.
     Now(AttemptEnd),
-    /// When it has saved its resume state: the job must pause.
-    WhenSaved,
+    /// When it has saved its resume state.
+    WhenSaved(Leave),
+}
+
+/// How a child leaves that may save its resume state first.
+#[derive(Debug, Clone)]
+struct Leave {
+    /// When it is killed.
+    until: Instant,
+    /// The end.
+    end: AttemptEnd,
 }
 
 /// What is known of the running attempt.
@@ -156,8 +169,8 @@ struct Supervisor<'c> {
     hidden: HiddenDirs,
     /// When the job must be over.
     deadline: Option<Instant>,
-    /// When a child that was asked to pause is killed.
-    pausing_until: Option<Instant>,
+    /// How the child leaves that was asked to save its resume state.
+    leaving: Option<Leave>,
     /// The commits of the job's hub models.
     commits: Vec<PinnedCommit>,
     /// The newest step that is not reported yet.
@@ -188,7 +201,7 @@ impl<'c> Supervisor<'c> {
             client: LeaseClient::new(context, lease),
             phase: None,
             deadline,
-            pausing_until: None,
+            leaving: None,
             commits: job.commits.clone(),
             unreported: None,
             result: None,
@@ -203,6 +216,7 @@ impl<'c> Supervisor<'c> {
     ) -> Result<JobReport, AttemptEnd> {
         // The process has closed its output, which may not be reported in full yet.
         let mut is_over = false;
+        let mut is_stopping = false;
         let mut heartbeat = every(self.context.settings.pool.heartbeat_seconds);
         let mut flush = every(PROGRESS_INTERVAL);
         let mut check = every(CHECK_INTERVAL);
@@ -251,23 +265,28 @@ impl<'c> Supervisor<'c> {
                     None
                 }
                 () = until(self.deadline) => Some(Stop::Now(self.overdue())),
-                () = until(self.pausing_until) => Some(Stop::Now(AttemptEnd::Paused)),
-                () = self.context.stop.cancelled() => Some(Stop::Now(AttemptEnd::Released)),
+                () = until(self.leaving.as_ref().map(|leave| leave.until)) => {
+                    Some(Stop::Now(self.end_of_leaving()))
+                }
+                () = self.context.stop.cancelled(), if !is_stopping => {
+                    is_stopping = true;
+                    let heartbeats = self.context.settings.pool.heartbeat_seconds;
+                    Some(when_saved(AttemptEnd::Released, heartbeats.min(STOP_TIMEOUT)))
+                }
             };
             match stop {
                 None => {}
                 // A result that was there before the request counts.
                 Some(_) if is_over => return self.conclude(child).await,
-                Some(Stop::WhenSaved) if self.pausing_until.is_some() => {}
-                Some(Stop::WhenSaved) if self.saves_resume_state() => {
-                    self.pausing_until = Some(Instant::now() + PAUSE_TIMEOUT);
-                    child.pause().await;
+                Some(Stop::WhenSaved(leave)) if self.saves_resume_state() => {
+                    if self.leaving.is_none() {
+                        child.pause().await;
+                    }
+                    let before = self.leaving.take();
+                    let earlier = before.filter(|before| before.until <= leave.until);
+                    self.leaving = Some(earlier.unwrap_or(leave));
                 }
-                Some(Stop::WhenSaved) => {
-                    child.kill().await;
-                    return Err(AttemptEnd::Paused);
-                }
-                Some(Stop::Now(end)) => {
+                Some(Stop::WhenSaved(Leave { end, .. }) | Stop::Now(end)) => {
                     child.kill().await;
                     return Err(end);
                 }
@@ -288,8 +307,8 @@ impl<'c> Supervisor<'c> {
                 let overall = self.tracker.enter(phase, now.into_std());
                 self.client.report(Report::Phase(phase, overall));
                 // Later phases save no resume state.
-                let is_late = self.pausing_until.is_some() && !self.saves_resume_state();
-                is_late.then_some(Stop::Now(AttemptEnd::Paused))
+                let is_late = self.leaving.is_some() && !self.saves_resume_state();
+                is_late.then(|| Stop::Now(self.end_of_leaving()))
             }
             AttemptMessage::Progress { step } => {
                 self.unreported = Some(step);
@@ -316,7 +335,7 @@ impl<'c> Supervisor<'c> {
                 None
             }
             AttemptMessage::Paused => {
-                self.result = Some(Err(AttemptEnd::Paused));
+                self.result = Some(Err(self.end_of_leaving()));
                 None
             }
             AttemptMessage::Failed { failure, outage } => {
@@ -334,8 +353,16 @@ impl<'c> Supervisor<'c> {
     fn needs_log_tail(&self) -> bool {
         !matches!(
             self.result,
-            Some(Ok(_) | Err(AttemptEnd::Paused | AttemptEnd::Waiting { .. }))
+            Some(
+                Ok(_) | Err(AttemptEnd::Paused | AttemptEnd::Released | AttemptEnd::Waiting { .. })
+            )
         )
+    }
+
+    /// The end of a child that was asked to save its resume state.
+    fn end_of_leaving(&self) -> AttemptEnd {
+        let leaving = self.leaving.as_ref();
+        leaving.map_or(AttemptEnd::Paused, |leave| leave.end.clone())
     }
 
     /// Whether the phase saves a resume state; pruning does between blocks.
@@ -379,7 +406,12 @@ fn stop_unless_valid(check: LeaseCheck) -> Option<Stop> {
     match check {
         LeaseCheck::Valid => None,
         LeaseCheck::CancelRequested => Some(Stop::Now(AttemptEnd::Cancelled)),
-        LeaseCheck::PauseRequested => Some(Stop::WhenSaved),
+        LeaseCheck::PauseRequested => Some(when_saved(AttemptEnd::Paused, PAUSE_TIMEOUT)),
         LeaseCheck::Lost => Some(Stop::Now(AttemptEnd::Lost)),
     }
+}
+
+fn when_saved(end: AttemptEnd, within: Duration) -> Stop {
+    let until = Instant::now() + within;
+    Stop::WhenSaved(Leave { until, end })
 }

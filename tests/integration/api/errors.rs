@@ -274,6 +274,19 @@ async fn a_queue_that_is_full_takes_no_more_before_some_jobs_run() {
 }
 
 #[tokio::test]
+async fn a_queue_that_is_full_still_answers_with_the_job_that_does_the_same_work() {
+    let app = TestApp::api_with(|listen| listen.max_queued = 1).await;
+    let id = app.submit("m").await;
+    let again =
+        |sparsity: f64| json!({"model": "m", "sparsity": sparsity, "on_duplicate": "return"});
+    let answer = app.post("/v1/jobs", &again(0.5)).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    assert_eq!(answer.json()["id"], *id);
+    let other = app.post("/v1/jobs", &again(0.6)).await;
+    assert_eq!(other.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
 async fn a_server_answers_for_the_hosts_that_it_was_given() {
     let app = TestApp::api_with(|listen| {
         listen.insecure_no_auth = true;

@@ -63,6 +63,24 @@ async fn a_parameter_that_is_no_text_is_refused() {
 }
 
 #[tokio::test]
+async fn more_pairs_of_metadata_than_a_job_has_are_not_looked_for() {
+    let app = TestApp::api().await;
+    let list = async |pairs: usize| {
+        let pairs: Vec<_> = (0..pairs).map(|n| format!("metadata[{n}]=")).collect();
+        app.get(&format!("/v1/jobs?{}", pairs.join("&"))).await
+    };
+    assert_eq!(list(16).await.status, StatusCode::OK);
+    // SQLite takes no more than a thousand conditions.
+    for pairs in [17, 1200] {
+        let answer = list(pairs).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{answer:?}");
+        let error = &answer.json()["errors"][0];
+        assert_eq!(error["parameter"], "metadata", "{answer:?}");
+        assert_eq!(error["code"], "out_of_range");
+    }
+}
+
+#[tokio::test]
 async fn a_field_that_is_given_twice_is_refused() {
     let app = TestApp::api().await;
     let request = app.request(Method::POST, "/v1/jobs");

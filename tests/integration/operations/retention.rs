@@ -83,6 +83,32 @@ async fn a_damaged_job_keeps_no_other_past_its_retention() {
 }
 
 #[tokio::test]
+async fn a_hundred_damaged_jobs_keep_no_other_past_its_retention() {
+    let clock = Arc::new(ManualClock::new("2026-11-27T10:00:00Z".parse().unwrap()));
+    let home = Arc::new(tempfile::tempdir().unwrap());
+    let app = TestApp::start(home, Arc::<ManualClock>::clone(&clock), |config| {
+        config.listen.no_worker = true;
+    });
+    let app = app.await;
+    let cancelled = async || {
+        let id = app.submit("m").await;
+        ask(&app, &id, "cancel").await;
+        id
+    };
+    for _ in 0..100 {
+        cancelled().await;
+    }
+    let file = SqliteConnectOptions::new().filename(app.home().join("secateur.db"));
+    let mut database = file.connect().await.unwrap();
+    let damage = sqlx::query("update jobs set queued_at = $1").bind(i64::MAX);
+    damage.execute(&mut database).await.unwrap();
+    clock.advance(DAY);
+    let next = cancelled().await;
+    clock.advance(91 * DAY);
+    app.until_gone(&next).await;
+}
+
+#[tokio::test]
 async fn what_a_paused_job_has_done_is_retained_as_long_as_one_that_is_over() {
     let (clock, app) = retaining_for_30_days().await;
     let old = succeeded(&app).await;

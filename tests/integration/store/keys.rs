@@ -159,6 +159,18 @@ pub(super) async fn a_job_that_does_the_same_work_is_found_until_it_fails(store:
     ));
 }
 
+pub(super) async fn of_jobs_of_the_same_work_one_that_succeeded_is_found_first(store: &TestStore) {
+    let found = async || store.lookup_equal("a").await.unwrap();
+    assert_eq!(found().await, None);
+    let (first, second) = (of_work("a"), of_work("a"));
+    store.insert_job(&first).await.unwrap();
+    let lease = claim(store, "w", 1).await.unwrap();
+    store.insert_job(&second).await.unwrap();
+    assert_eq!(found().await, Some(second.id.max(first.id)));
+    assert!(finish(store, &lease, &succeeded(1)).await);
+    assert_eq!(found().await, Some(first.id));
+}
+
 pub(super) async fn however_many_ask_for_the_same_work_one_job_is_made(store: &TestStore) {
     let jobs: Vec<_> = (0..30).map(|_| of_work("a")).collect();
     let asked = jobs.iter();

@@ -27,6 +27,7 @@ use keys::{
     a_key_makes_one_job_and_gives_its_answer_again,
     however_many_ask_for_the_same_work_one_job_is_made,
     however_many_ask_under_one_key_one_job_is_made,
+    of_jobs_of_the_same_work_one_that_succeeded_is_found_first,
 };
 use leases::{
     a_heartbeat_moves_the_end_of_the_lease, a_lease_renewed_meanwhile_is_not_reaped,
@@ -78,9 +79,9 @@ use workers::{
     a_pause_holds_from_the_moment_that_it_is_confirmed, a_worker_is_listed_until_it_stops,
     a_worker_that_is_not_heard_of_is_lost_and_later_forgotten,
     jobs_that_succeeded_at_once_tell_how_long_their_work_takes,
-    nobody_claims_while_the_queue_is_paused, submitters_take_turns_within_a_priority,
-    the_place_in_the_queue_is_by_priority_and_age, the_queue_says_what_waits_and_for_what,
-    the_slots_of_a_worker_share_its_memory,
+    nobody_claims_while_the_queue_is_paused, one_process_has_the_gauges_and_writes_that_seldom,
+    submitters_take_turns_within_a_priority, the_place_in_the_queue_is_by_priority_and_age,
+    the_queue_says_what_waits_and_for_what, the_slots_of_a_worker_share_its_memory,
 };
 
 mod bench;
@@ -127,6 +128,7 @@ on_both_databases!(TestStore::open:
     a_job_that_cannot_be_stored_leaves_no_key,
     a_job_that_does_the_same_work_is_found_until_it_fails,
     however_many_ask_for_the_same_work_one_job_is_made,
+    of_jobs_of_the_same_work_one_that_succeeded_is_found_first,
     a_job_is_paused_and_resumed,
     what_ends_while_a_job_shall_pause_leaves_it_paused_or_over,
     a_job_that_is_over_is_tried_again_with_a_fresh_budget,
@@ -174,6 +176,7 @@ on_both_databases!(TestStore::open:
     the_queue_says_what_waits_and_for_what,
     the_place_in_the_queue_is_by_priority_and_age,
     jobs_that_succeeded_at_once_tell_how_long_their_work_takes,
+    one_process_has_the_gauges_and_writes_that_seldom,
 );
 
 async fn a_job_comes_back_as_it_was_stored(store: &TestStore) {

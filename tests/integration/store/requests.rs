@@ -180,13 +180,15 @@ pub(super) async fn what_is_over_for_long_is_found_unless_it_is_kept_or_in_use(s
     let other = insert(store, 4).await;
     ask(store, other, Action::Cancel, 5).await;
     let found = async || {
-        let found = store.at(100).list_expired(Duration::from_secs(90));
+        let found = store.at(100).list_expired(Duration::from_secs(90), 0);
         let found = found.await.unwrap().into_iter();
         found.map(|(id, _)| id).collect::<Vec<_>>()
     };
     assert_eq!(found().await, [other]);
     ask(store, user.id, Action::Cancel, 6).await;
     assert_eq!(found().await, [source, other, user.id]);
+    let rest = store.at(100).list_expired(Duration::from_secs(90), 2).await;
+    assert_eq!(rest.unwrap()[0].0, user.id);
     // Whoever found it before that changes nothing any more.
     let version = job(store, other).await.version;
     let kept = store.set_kept(other, true, None).await.unwrap();

@@ -349,3 +349,25 @@ pub(super) async fn jobs_that_succeeded_at_once_tell_how_long_their_work_takes(s
     assert_eq!(store.recent_runs().await.unwrap(), [run]);
     assert_eq!(store.places(&[]).await.unwrap().recent, [run]);
 }
+
+pub(super) async fn one_process_has_the_gauges_and_writes_that_seldom(store: &TestStore) {
+    let take = async |holder: &str, seconds| {
+        let lease = Duration::from_secs(90);
+        store.at(seconds).take_gauges(holder, lease).await.unwrap()
+    };
+    let database = &store.database;
+    assert!(take("a", 0).await);
+    let refused = database.refuse("update", "metrics_exporter").await;
+    refused.unwrap();
+    // Whoever asks soon, or in vain, writes nothing; and while nobody can write the place stays where it is.
+    for seconds in [1, 44, 46, 89, 200] {
+        assert!(take("a", seconds).await, "{seconds}");
+    }
+    assert!(!take("b", 89).await);
+    database.accept_again("metrics_exporter").await.unwrap();
+    assert!(take("a", 44).await);
+    assert!(take("b", 90).await, "it was not extended at 44");
+    assert!(!take("a", 134).await);
+    assert!(take("b", 136).await, "it is extended");
+    assert!(!take("a", 180).await);
+}

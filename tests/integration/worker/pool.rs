@@ -366,3 +366,22 @@ async fn a_stopped_server_gives_its_job_back_and_the_next_one_ends_it() {
     assert_eq!(outcomes, ["released", "succeeded"]);
     app.stop().await;
 }
+
+#[tokio::test]
+async fn a_job_may_save_what_it_has_done_before_the_server_stops() {
+    let app = TestApp::start(new_home(), Arc::new(SystemClock), |config| {
+        config.worker.heartbeat_seconds = Duration::from_secs(60);
+    });
+    let app = app.await;
+    let id = app.submit("pause").await;
+    app.job_when(&id, |job| job["phase"] == "pruning").await;
+    let home = app.stop().await;
+    let asked = home.path().join("scratch").join(&id).join("asked");
+    assert!(exists(&asked), "it was ended without being asked to save");
+
+    let app = TestApp::at(home).await;
+    let job = app.job_with_status(&id, "succeeded").await;
+    assert_eq!(job["attempts"][0]["outcome"], "released", "{job}");
+    assert_eq!(job["failed_attempts"], 0);
+    app.stop().await;
+}

@@ -42,7 +42,8 @@ const INSERT_SOURCE: &str = "insert into job_sources (source_id, job_id) values 
 
 const FIND_EQUAL: &str = "\
 select id from jobs where fingerprint = $1 \
-and state in ('queued', 'running', 'pausing', 'paused', 'succeeded') order by id desc limit 1";
+and state in ('queued', 'running', 'pausing', 'paused', 'succeeded') \
+order by case when state = 'succeeded' then 0 else 1 end, id desc limit 1";
 
 const LIST_STATUSES: &str = concat!(
     "select id, state, attempt from jobs where id ",
@@ -220,7 +221,7 @@ pub(super) async fn insert(connection: &mut Connection, job: &Job) -> Result<(),
     events::append(connection, id, attempt, &EventKind::Queued, at).await
 }
 
-/// The newest job that does the same work, or has done it.
+/// The newest job that has done the same work, or else the newest that does it.
 pub(super) async fn find_equal(
     connection: &mut Connection,
     fingerprint: &str,

@@ -67,7 +67,7 @@ case $model in
             touch "$scratch/tried"
             say '{"type":"phase","phase":"pruning"}'
             read -r asked
-            if [ "$asked" = pause ]; then say '{"type":"paused"}'; fi
+            if [ "$asked" = pause ]; then touch "$scratch/asked"; say '{"type":"paused"}'; fi
         fi ;;
     resolve)
         say '{"type":"phase","phase":"resolving"}'
