@@ -23,7 +23,7 @@ use crate::config::{
     WebhookArgs, WorkerArgs,
 };
 use crate::datasets::DataRoots;
-use crate::domain::{HubReach, HubToken};
+use crate::domain::HubReach;
 use crate::http::{self, Hosts, HttpState, Metrics};
 use crate::jobs::{Jobs, JobsParts, Signals};
 use crate::machine;
@@ -350,7 +350,6 @@ impl Foundation {
         storage: &StorageArgs,
         worker: &WorkerArgs,
         listen: &ListenArgs,
-        token: Option<&HubToken>,
     ) -> anyhow::Result<Jobs> {
         let hub = hub_reach(storage)?;
         let from_env = HubOptions::from_env();
