@@ -156,7 +156,7 @@ fn calibrate_and_prune(criterion: &mut Criterion) {
     group.bench_function("two blocks, wanda 50 %", |bencher| {
         let options = PruneOptions {
             recipe: MethodId::default().into(),
-            goal: HALF,
+            targets: &HALF.into(),
             windows: Some(&windows),
             resume_state: None,
         };

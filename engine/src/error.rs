@@ -94,6 +94,14 @@ pub enum EngineError {
         /// Which pattern.
         pattern: Pattern,
     },
+    /// A rule has no linear to apply to, or no meaning.
+    #[error("the rule `{rule}`: {reason}")]
+    RuleMismatch {
+        /// As it is written on the command line.
+        rule: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The windows cannot be used with this model.
     #[error("{0}")]
     InvalidWindows(String),

@@ -36,6 +36,7 @@ mod refine;
 mod resume;
 mod simd;
 mod statistic;
+mod targets;
 mod windows;
 
 pub use checkpoint::{Checkpoint, LFS_POINTER, PrunedCopy, Weights, is_lfs_pointer};
@@ -59,4 +60,5 @@ pub use recipe::{Contradiction, LinearOutcome, Recipe};
 pub use refine::{REFINEMENTS, Refinement, RefinementId};
 pub use resume::{ResumeState, SavedState};
 pub use statistic::{BlockStatistics, Gram, InputStatistics, Statistic, SumOfSquares};
+pub use targets::{LinearRule, Misfit, Targets};
 pub use windows::{BATCH_TOKENS, TokenWindows};

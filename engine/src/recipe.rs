@@ -107,6 +107,16 @@ impl Recipe {
         self.method.only_zeroes() && !self.refit
     }
 
+    /// The outcome of a linear that is left as it is, where outcomes are known.
+    pub(crate) fn outcome_of_dense(self) -> Option<LinearOutcome> {
+        let knows = self.needs().contains(&Statistic::Gram);
+        knows.then(|| LinearOutcome {
+            layer_error: 0.0,
+            layer_error_before_refit: self.refit.then_some(0.0),
+            damping_steps: 0,
+        })
+    }
+
     /// Bytes that are needed to prune a block, besides its weights and its inputs.
     pub fn working_bytes(self, block: &BlockPlan) -> u64 {
         const F32: u64 = size_of::<f32>() as u64;

@@ -111,6 +111,8 @@ error_codes! {
     MissingTensor = "missing_tensor", status: 422, retryable: false;
     /// The pattern does not fit this model, such as 2:4 on a width that 4 does not divide.
     PatternMismatch = "pattern_mismatch", status: 422, retryable: false;
+    /// A rule matches no linear of this model.
+    RuleMismatch = "rule_mismatch", status: 422, retryable: false;
     /// The model directory has no `tokenizer.json`, and the job needs one.
     TokenizerMissing = "tokenizer_missing", status: 422, retryable: false;
     /// `tokenizer.json` cannot be read, or gives ids that the model has no embedding for.
@@ -172,6 +174,7 @@ impl ErrorCode {
             | EngineError::ShapeMismatch { .. }
             | EngineError::UnsupportedDtype { .. } => Self::MissingTensor,
             EngineError::PatternMismatch { .. } => Self::PatternMismatch,
+            EngineError::RuleMismatch { .. } => Self::RuleMismatch,
             EngineError::InvalidWindows(_) | EngineError::InvalidSequence { .. } => {
                 Self::DatasetInvalid
             }

@@ -54,7 +54,7 @@ pub fn prune_series(
     let decoder = Decoder::open(&source, &device)?;
     source.companion_files()?;
     for (plan, _) in points {
-        decoder.plan().check_pattern(plan.goal.pattern)?;
+        plan.targets.goals(decoder.plan())?;
     }
     let prepared = evaluation::Prepared::new(
         &common.evaluation,

@@ -7,6 +7,7 @@ use super::rule::text::{
     hub_id, job_id, line, model_id, pattern, relative_path, revision, time, words,
 };
 use super::rule::{Absent, Errors, Field, Object, Rule, Variant, field};
+use super::targets::rules;
 use super::{Defaults, limits};
 use crate::corpora::{C4, Corpus, DEMO, WIKITEXT2};
 use crate::domain::idempotency::OnDuplicate;
@@ -131,7 +132,12 @@ fn prune(defaults: Defaults, calibration_text: &str, evaluation_text: &str) -> V
             .or(json!(Pattern::default()))
             .doc("Where zeros may be; `N:M` keeps N of every M consecutive input features, N < M."),
         field("sparsity", Rule::NumberBelow(0.0..1.0))
-            .doc("Fraction of zeros. May be left out for N:M, where it is 1 - N/M."),
+            .doc(
+                "Fraction of zeros of the linears that no rule names. May be left out for N:M, where it is 1 - N/M.",
+            ),
+        field("rules", rules())
+            .or(json!([]))
+            .doc("What is asked of linears by their names; the first rule that matches counts."),
         field("calibration", calibration(defaults, calibration_text))
             .or_computed(json!({}))
             .doc("The windows that activations are observed on."),

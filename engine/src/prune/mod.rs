@@ -19,6 +19,7 @@ use crate::pattern::Goal;
 use crate::recipe::{LinearOutcome, Pruned, Recipe};
 use crate::resume::{Loaded, ResumeState, Saver, Snapshot};
 use crate::statistic::{BlockStatistics, InputStatistics, Statistic};
+use crate::targets::Targets;
 use crate::windows::TokenWindows;
 
 /// What to prune by.
@@ -26,8 +27,8 @@ use crate::windows::TokenWindows;
 pub struct PruneOptions<'a> {
     /// What is done to each linear.
     pub recipe: Recipe,
-    /// What is asked of every linear.
-    pub goal: Goal,
+    /// What is asked of the linears.
+    pub targets: &'a Targets,
     /// Calibration windows; a recipe that needs none does not look at them.
     pub windows: Option<&'a TokenWindows>,
     /// Where to keep the state between blocks; `None` = nowhere.
@@ -46,8 +47,9 @@ pub fn prune(
     options: &PruneOptions<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Vec<LinearOutcome>> {
-    decoder.plan().check_pattern(options.goal.pattern)?;
+    let goals = options.targets.goals(decoder.plan())?;
     let pass = Pass {
+        goals,
         decoder,
         target,
         options,
@@ -63,6 +65,8 @@ pub fn prune(
 }
 
 struct Pass<'a> {
+    /// Of each linear, block by block; `None` = it is left as it is.
+    goals: Vec<Vec<Option<Goal>>>,
     decoder: &'a Decoder<'a>,
     target: &'a PrunedCopy,
     options: &'a PruneOptions<'a>,
@@ -99,6 +103,7 @@ impl Pass<'_> {
             let mut work = BlockWork {
                 pass: self,
                 block: decoder.block(index)?,
+                goals: &self.goals[index],
                 is_last: index + 1 == blocks,
                 outcomes: &mut outcomes,
                 saver: saver.as_mut(),
@@ -140,9 +145,11 @@ impl Pass<'_> {
             if observer.should_stop() || observer.should_pause() {
                 return Err(EngineError::Stopped);
             }
-            for linear in &block.linears {
-                let weights = self.decoder.checkpoint().read(&linear.weight())?;
-                self.prune_linear(linear, weights, &InputStatistics::default())?;
+            for (linear, goal) in block.linears.iter().zip(&self.goals[index]) {
+                if let Some(goal) = *goal {
+                    let weights = self.decoder.checkpoint().read(&linear.weight())?;
+                    self.prune_linear(linear, weights, &InputStatistics::default(), goal)?;
+                }
             }
             observer.progress(PassProgress {
                 blocks: index + 1,
@@ -196,9 +203,9 @@ impl Pass<'_> {
         linear: &LinearSpec,
         weights: Weights,
         seen: &InputStatistics,
+        goal: Goal,
     ) -> Result<Pruned> {
-        let PruneOptions { recipe, goal, .. } = *self.options;
-        let pruned = recipe.prune(weights, linear, seen, goal)?;
+        let pruned = self.options.recipe.prune(weights, linear, seen, goal)?;
         let source = self.decoder.checkpoint();
         self.target
             .overwrite(source, &linear.weight(), &pruned.weights)?;
@@ -229,6 +236,7 @@ pub(super) struct BlockWork<'w, 'scope, 'env> {
     pass: &'w Pass<'w>,
     /// Its pruned linears stand in place of the dense ones, unless the pass goes on densely.
     pub(super) block: Block<'w>,
+    goals: &'w [Option<Goal>],
     /// Whether its outputs are needed by no other.
     pub(super) is_last: bool,
     outcomes: &'w mut Vec<LinearOutcome>,
@@ -270,11 +278,17 @@ impl BlockWork<'_, '_, '_> {
 
     fn prune_fed(&mut self, input: InputId, seen: &InputStatistics) -> Result<()> {
         let plan = self.block.plan();
+        let recipe = self.pass.options.recipe;
         for id in plan.fed_by(input) {
+            let Some(goal) = self.goals[id.0] else {
+                self.outcomes.extend(recipe.outcome_of_dense());
+                continue;
+            };
             let weights = self.block.weights(id)?;
-            let pruned = self.pass.prune_linear(plan.linear(id), weights, seen)?;
+            let linear = plan.linear(id);
+            let pruned = self.pass.prune_linear(linear, weights, seen, goal)?;
             self.outcomes.extend(pruned.outcome);
-            if self.pass.options.recipe.propagation != Propagation::Dense {
+            if recipe.propagation != Propagation::Dense {
                 self.block.replace(id, pruned.weights)?;
             }
         }

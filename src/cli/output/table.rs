@@ -60,6 +60,10 @@ pub(in crate::cli) fn of_manifest(manifest: &Manifest) -> String {
         vec!["peak memory".to_owned(), bytes(manifest.peak_rss_bytes)],
         vec!["digest".to_owned(), manifest.digest.clone()],
     ];
+    let rules: Vec<String> = manifest.rules.iter().map(ToString::to_string).collect();
+    if !rules.is_empty() {
+        rows.insert(1, vec!["rules".to_owned(), rules.join(", ")]);
+    }
     rows.extend(layer_error(manifest).map(|error| vec!["layer error".to_owned(), error]));
     text.push_str(&columns(&rows));
     text

@@ -21,7 +21,8 @@ use super::unfinished::Unfinished;
 use super::{dry_run, failure, use_threads};
 use crate::domain::report::manifest::Manifest;
 use crate::engine::{
-    Contradiction, METHODS, MethodId, Pattern, Propagation, REFINEMENTS, Recipe, RefinementId,
+    Contradiction, LinearRule, METHODS, MethodId, Pattern, Propagation, REFINEMENTS, Recipe,
+    RefinementId, Targets,
 };
 use crate::pipeline::{self, Plan, Workspace};
 use series::{Point, points};
@@ -66,6 +67,10 @@ pub struct Args {
     /// `unstructured`, or `N:M` to keep N of every M
     #[arg(long = "pattern", value_name = "PATTERN,…", value_delimiter = ',', default_values_t = [Pattern::default()], help_heading = "Pruning")]
     patterns: Vec<Pattern>,
+    /// Ask something else of the linears whose names match a regular expression: a fraction of zeros, an N:M pattern, or
+    /// `dense` to leave them as they are; may be repeated, and the first rule that matches counts
+    #[arg(long = "rule", value_name = "REGEX=VALUE", help_heading = "Pruning")]
+    rules: Vec<LinearRule>,
     #[command(flatten)]
     calibration: CalibrationArgs,
     #[command(flatten)]
@@ -173,7 +178,10 @@ fn plans(args: &Args, model: &ModelArgument, points: &[Point]) -> anyhow::Result
         Ok(Plan {
             model: model.source.clone(),
             recipe: point.recipe,
-            goal: point.goal,
+            targets: Targets {
+                goal: point.goal,
+                rules: args.rules.clone(),
+            },
             calibration: point
                 .recipe
                 .needs_calibration()

@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::results::Results;
-use crate::domain::spec::{JobType, PruneSpec};
-use crate::engine::Propagation;
+use crate::domain::spec::{JobType, PruneSpec, RuleObject};
+use crate::engine::{LinearRule, Propagation};
 
 /// The version of this document's layout.
 pub const MANIFEST_VERSION: u32 = 1;
@@ -39,11 +39,15 @@ pub struct Manifest {
     pub propagation: Propagation,
     /// `unstructured` or `N:M`.
     pub pattern: String,
-    /// Over all pruned linears.
+    /// What was asked of linears by their names.
+    #[serde(default)]
+    #[schema(value_type = Vec<RuleObject>)]
+    pub rules: Vec<LinearRule>,
+    /// Over all linears of the blocks.
     pub sparsity: Sparsity,
     /// The windows that activations were observed on; `null` where the method observes none.
     pub calibration: Option<Calibration>,
-    /// Every pruned linear, in order.
+    /// Every linear of the blocks, in order.
     pub linears: Vec<LinearReport>,
     /// What was measured.
     pub results: Results,
@@ -153,10 +157,10 @@ pub struct ModelProvenance {
     pub files: Vec<FileEntry>,
 }
 
-/// Fractions of zeros over all pruned linears.
+/// Fractions of zeros over all linears of the blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Sparsity {
-    /// Asked for.
+    /// Asked for, of the linears that no rule names.
     pub requested: f64,
     /// Counted in the written tensors.
     pub achieved: f64,
@@ -184,7 +188,7 @@ pub struct Calibration {
     pub shaped_window_sha256: Option<String>,
 }
 
-/// One pruned linear.
+/// One linear.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LinearReport {
     /// Name of its tensor without `.weight`.

@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::evaluation::EvaluationSpec;
 use super::method::{self, MethodObject};
 use super::model::ModelRef;
+use super::targets::RuleObject;
 use crate::corpora::DatasetRef;
 use crate::domain::JobId;
-use crate::engine::{Goal, MethodId, Pattern, Propagation, Recipe, RefinementId};
+use crate::engine::{
+    Goal, LinearRule, MethodId, Pattern, Propagation, Recipe, RefinementId, Targets,
+};
 
 /// The kind of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -84,11 +87,15 @@ pub struct PruneSpec {
     #[serde(default)]
     #[schema(value_type = String, example = "pruned")]
     pub propagation: Propagation,
-    /// Fraction of zeros asked for, in [0, 1).
+    /// Fraction of zeros asked for, in [0, 1), of the linears that no rule names.
     pub sparsity: f64,
     /// Which positions may become zero.
     #[schema(value_type = String, example = "2:4")]
     pub pattern: Pattern,
+    /// What is asked of linears by their names; the first rule that matches counts.
+    #[serde(default)]
+    #[schema(value_type = Vec<RuleObject>)]
+    pub rules: Vec<LinearRule>,
     /// The calibration windows.
     pub calibration: CalibrationSpec,
     /// What is measured.
@@ -96,11 +103,14 @@ pub struct PruneSpec {
 }
 
 impl PruneSpec {
-    /// What is asked of every linear.
-    pub fn goal(&self) -> Goal {
-        Goal {
-            pattern: self.pattern,
-            sparsity: self.sparsity,
+    /// What is asked of the linears.
+    pub fn targets(&self) -> Targets {
+        Targets {
+            goal: Goal {
+                pattern: self.pattern,
+                sparsity: self.sparsity,
+            },
+            rules: self.rules.clone(),
         }
     }
 

@@ -243,7 +243,7 @@ fn example_job() -> serde_json::Value {
         "status": "queued", "phase": null, "progress": progress::example(), "type": "prune",
         "model": {"source": "hub", "id": "HuggingFaceTB/SmolLM2-135M", "revision": "main"},
         "method": {"type": MethodId::default().name()}, "refine": null, "refit": false, "propagation": Propagation::default(),
-        "sparsity": 0.5, "pattern": Pattern::default().to_string(),
+        "sparsity": 0.5, "pattern": Pattern::default().to_string(), "rules": [],
         "calibration": {"dataset": C4.name, "n_samples": 16, "seq_len": null, "seed": 0},
         "evaluation": {
             "perplexity": [{"dataset": WIKITEXT2.name}], "seq_len": null, "windows": null, "max_tokens": 65_536, "tasks": [],

@@ -36,7 +36,7 @@ pub(super) fn prune_into(
     let target = target::open(decoder, workspace, state.as_ref(), windows, propagation)?;
     let options = PruneOptions {
         recipe: plan.recipe,
-        goal: plan.goal,
+        targets: &plan.targets,
         windows,
         resume_state: state.as_ref(),
     };

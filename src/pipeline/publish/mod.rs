@@ -17,7 +17,7 @@ use super::stopwatch::Stopwatch;
 use crate::domain::report::manifest::{
     Calibration, FileEntry, MANIFEST_VERSION, Manifest, ModelProvenance, Sparsity,
 };
-use crate::engine::{Checkpoint, ModelPlan};
+use crate::engine::{Checkpoint, ModelPlan, Targets};
 
 /// Name of the manifest in an artifact.
 pub(crate) const MANIFEST_FILE: &str = "secateur.json";
@@ -61,8 +61,12 @@ pub(super) fn fingerprint(
     // The computation follows the configuration, so another one gives other activations.
     add(&format!("{config:?}"));
     add(&plan.recipe.to_string());
-    add(&plan.goal.pattern.to_string());
-    add(&plan.goal.sparsity.to_bits().to_string());
+    let Targets { goal, rules } = &plan.targets;
+    add(&goal.pattern.to_string());
+    add(&goal.sparsity.to_bits().to_string());
+    for rule in rules {
+        add(&rule.to_string());
+    }
     add(&plan.device.to_string());
     if let Some(calibration) = calibration {
         add(&calibration.window_sha256);
@@ -130,9 +134,10 @@ pub(super) fn finish(
         refine: plan.recipe.refine.map(|refine| refine.to_string()),
         refit: plan.recipe.refit,
         propagation: plan.recipe.propagation,
-        pattern: plan.goal.pattern.to_string(),
+        pattern: plan.targets.goal.pattern.to_string(),
+        rules: plan.targets.rules.clone(),
         sparsity: Sparsity {
-            requested: plan.goal.sparsity,
+            requested: plan.targets.goal.sparsity,
             achieved: zeros as f64 / weights as f64,
         },
         calibration: pruned.calibration,

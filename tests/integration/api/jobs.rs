@@ -112,6 +112,7 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
       "results": null,
       "retain_until": null,
       "retry_at": null,
+      "rules": [],
       "run_after": null,
       "sparsity": 0.5,
       "started_at": null,

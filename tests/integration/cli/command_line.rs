@@ -210,6 +210,17 @@ fn failures_are_one_line_and_leave_nothing() {
         ),
         (&["--model", "demo", "--pattern", "3:7"], "pattern_mismatch"),
         (
+            &[
+                "--model",
+                "demo",
+                "--sparsity",
+                "0.5",
+                "--rule",
+                "lm_head=dense",
+            ],
+            "rule_mismatch: the rule `lm_head=dense`: it matches no linear",
+        ),
+        (
             &["--model", "/nowhere", "--sparsity", "0.5"],
             "model_not_found",
         ),

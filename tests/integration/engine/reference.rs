@@ -10,7 +10,7 @@ use candle_core::Device;
 use safetensors::SafeTensors;
 use secateur::engine::{
     BlockStatistics, Checkpoint, Decoder, Goal, LinearOutcome, MethodId, ModelPlan, Observer,
-    PassProgress, PruneOptions, PrunedCopy, Recipe, ResidentBlocks, Silent, TokenWindows,
+    PassProgress, PruneOptions, PrunedCopy, Recipe, ResidentBlocks, Silent, Targets, TokenWindows,
     perplexity, prune,
 };
 
@@ -120,7 +120,7 @@ impl Pruned {
 pub(crate) fn prune_model(
     model: &Path,
     recipe: impl Into<Recipe>,
-    goal: Goal,
+    targets: impl Into<Targets>,
     windows: &TokenWindows,
 ) -> Pruned {
     let dir = tempfile::tempdir().unwrap();
@@ -129,7 +129,7 @@ pub(crate) fn prune_model(
     let target = PrunedCopy::create(&source, dir.path()).unwrap();
     let options = PruneOptions {
         recipe: recipe.into(),
-        goal,
+        targets: &targets.into(),
         windows: Some(windows),
         resume_state: None,
     };
