@@ -102,6 +102,14 @@ pub enum EngineError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Zeros cannot be shared among the blocks as was asked.
+    #[error("the allocation {allocation}: {reason}")]
+    AllocationMismatch {
+        /// Its name.
+        allocation: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
     /// The windows cannot be used with this model.
     #[error("{0}")]
     InvalidWindows(String),

@@ -17,6 +17,7 @@
 //! "Layer" alone is ambiguous and not used.
 
 mod algebra;
+mod allocation;
 pub mod checkpoint;
 mod compute_type;
 mod device_memory;
@@ -39,6 +40,10 @@ mod statistic;
 mod targets;
 mod windows;
 
+pub use allocation::{
+    ALLOCATIONS, Allocation, AllocationId, AllocationSpec, DenseBlock, Parameter, ParameterKind,
+    ParameterValue,
+};
 pub use checkpoint::{Checkpoint, LFS_POINTER, PrunedCopy, Weights, is_lfs_pointer};
 pub use compute_type::compute_type;
 pub use device_memory::free_device_bytes;

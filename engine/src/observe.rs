@@ -105,6 +105,17 @@ impl PruneMeter {
         }
     }
 
+    /// After a pass in which so many tokens were counted already.
+    pub(super) fn after(mut self, tokens: u64) -> Self {
+        self.progress.tokens += tokens;
+        self.progress.total_tokens += tokens;
+        self
+    }
+
+    pub(super) fn total_tokens(&self) -> u64 {
+        self.progress.total_tokens
+    }
+
     pub(super) fn forwarded(&mut self, x: &Tensor, observer: &mut dyn Observer) -> Result<()> {
         self.progress.tokens += x.dim(0)? as u64;
         observer.progress(self.progress);

@@ -151,6 +151,7 @@ fn spec(plan: &Plan) -> Result<JobSpec, PipelineError> {
         sparsity: plan.targets.goal.sparsity,
         pattern: plan.targets.goal.pattern,
         rules: plan.targets.rules.clone(),
+        allocation: plan.targets.allocation.clone(),
         calibration: CalibrationSpec {
             dataset: DatasetRef::Local {
                 path: String::new(),

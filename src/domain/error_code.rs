@@ -113,6 +113,8 @@ error_codes! {
     PatternMismatch = "pattern_mismatch", status: 422, retryable: false;
     /// A rule matches no linear of this model.
     RuleMismatch = "rule_mismatch", status: 422, retryable: false;
+    /// The zeros cannot be shared among this model's blocks as was asked.
+    AllocationMismatch = "allocation_mismatch", status: 422, retryable: false;
     /// The model directory has no `tokenizer.json`, and the job needs one.
     TokenizerMissing = "tokenizer_missing", status: 422, retryable: false;
     /// `tokenizer.json` cannot be read, or gives ids that the model has no embedding for.
@@ -175,6 +177,7 @@ impl ErrorCode {
             | EngineError::UnsupportedDtype { .. } => Self::MissingTensor,
             EngineError::PatternMismatch { .. } => Self::PatternMismatch,
             EngineError::RuleMismatch { .. } => Self::RuleMismatch,
+            EngineError::AllocationMismatch { .. } => Self::AllocationMismatch,
             EngineError::InvalidWindows(_) | EngineError::InvalidSequence { .. } => {
                 Self::DatasetInvalid
             }

@@ -59,7 +59,7 @@ pub fn forecast(
     plans.extend(baseline.iter().map(|found| found.plan.clone()));
     let targets: Vec<_> = specs.iter().filter_map(targets).collect();
     for targets in &targets {
-        targets.goals(&own.plan)?;
+        targets.check(&own.plan)?;
     }
     let rules = targets.first().map(|targets| rules(targets, &own.plan));
     let per_second = multiplications_per_second(&device.open()?)?;

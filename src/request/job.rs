@@ -7,13 +7,15 @@ use super::rule::text::{
     hub_id, job_id, line, model_id, pattern, relative_path, revision, time, words,
 };
 use super::rule::{Absent, Errors, Field, Object, Rule, Variant, field};
-use super::targets::rules;
+use super::targets::{allocation, rules, targets};
 use super::{Defaults, limits};
 use crate::corpora::{C4, Corpus, DEMO, WIKITEXT2};
 use crate::domain::idempotency::OnDuplicate;
 use crate::domain::job::scheduling::DeviceKind;
 use crate::domain::spec::{BUNDLED_MODEL, JobType};
-use crate::engine::{Contradiction, METHODS, MethodId, Pattern, Propagation, REFINEMENTS, Recipe};
+use crate::engine::{
+    AllocationSpec, Contradiction, METHODS, MethodId, Pattern, Propagation, REFINEMENTS, Recipe,
+};
 
 /// Where a model can come from.
 pub const MODEL_SOURCES: [&str; 3] = ["hub", "local", "job"];
@@ -138,6 +140,9 @@ fn prune(defaults: Defaults, calibration_text: &str, evaluation_text: &str) -> V
         field("rules", rules())
             .or(json!([]))
             .doc("What is asked of linears by their names; the first rule that matches counts."),
+        field("allocation", allocation())
+            .or(AllocationSpec::default().kind.name())
+            .doc("How the zeros of the linears that no rule names are shared among blocks."),
         field("calibration", calibration(defaults, calibration_text))
             .or_computed(json!({}))
             .doc("The windows that activations are observed on."),
@@ -253,6 +258,10 @@ fn prunable(
     }
     let pattern = read["pattern"].as_str().map(str::parse::<Pattern>);
     let Some(Ok(pattern)) = pattern else { return };
+    let targets = targets(read, pattern);
+    if let Some(Contradiction { part, detail }) = targets.and_then(|it| it.contradiction()) {
+        errors.add(&format!("{at}/{part}"), "contradiction", detail);
+    }
     let at = format!("{at}/sparsity");
     if let Some(implied) = pattern.implied_sparsity() {
         let given = read["sparsity"].as_f64();

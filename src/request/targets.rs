@@ -1,11 +1,16 @@
-//! What a body asks of linears: rules by their names.
+//! What a body asks of linears: rules by their names, and how zeros are shared among blocks.
 
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
 
 use super::limits;
-use super::rule::text::{line, pattern};
-use super::rule::{Errors, Object, Rule, field};
-use crate::engine::{Contradiction, LinearRule};
+use super::rule::text::{line, pattern, words};
+use super::rule::{Absent, Errors, Field, Object, Rule, Variant, field};
+use crate::engine::{
+    ALLOCATIONS, AllocationId, AllocationSpec, Contradiction, Goal, LinearRule, ParameterKind,
+    Pattern, Targets,
+};
 
 /// A list of rules.
 pub(super) fn rules() -> Rule {
@@ -25,6 +30,79 @@ pub(super) fn rules() -> Rule {
         "What is asked of the linears whose names match: one of `sparsity`, `pattern` and `dense`.",
     );
     Rule::list(rule, limits::RULES)
+}
+
+/// An allocation by its name, or with its parameters.
+pub(super) fn allocation() -> Rule {
+    const NAME: &str = "AllocationName";
+    let names = || ALLOCATIONS.map(|allocation| allocation.name()).into();
+    let object = Object::new(parameters()).check(complete);
+    let variant = Variant::any_of(NAME, names(), object);
+    let full = Rule::Tagged {
+        tag: "type",
+        absent: Absent::Required,
+        variants: vec![variant.named("AllocationBody", "An allocation and its parameters.")],
+        shared: Vec::new(),
+    };
+    let expand = |name: &str| json!({"type": name});
+    Rule::short(words("allocation", names()).named(NAME), expand, full)
+}
+
+/// The parameters of all allocations, by name.
+fn parameters() -> Vec<Field> {
+    let mut fields = BTreeMap::new();
+    for parameter in ALLOCATIONS.iter().flat_map(|it| it.parameters()) {
+        let rule = match &parameter.kind {
+            ParameterKind::Number { range, .. } => Rule::Number(range.clone()),
+            ParameterKind::Fractions => Rule::list(Rule::NumberBelow(0.0..1.0), limits::BLOCKS),
+        };
+        let field = field(parameter.name, rule).doc(parameter.doc);
+        fields.insert(parameter.name, field);
+    }
+    fields.into_values().collect()
+}
+
+/// Keeps the parameters of the allocation that is named, with their defaults.
+fn complete(
+    body: &Map<String, Value>,
+    read: &mut Map<String, Value>,
+    at: &str,
+    errors: &mut Errors,
+) {
+    let kind = read["type"].as_str().map(str::parse::<AllocationId>);
+    let Some(Ok(kind)) = kind else { return };
+    read.retain(|_, value| !value.is_null());
+    let mut allocation = AllocationSpec::from(kind);
+    let given = serde_json::from_value::<AllocationSpec>(Value::Object(read.clone()));
+    let given = given.map(|given| given.parameters).unwrap_or_default();
+    for name in given.keys() {
+        if !kind.parameters().iter().any(|it| it.name == *name) {
+            let detail = format!("{kind} does not take it");
+            errors.add(&format!("{at}/{name}"), "unknown_field", detail);
+        }
+    }
+    allocation.parameters.extend(given);
+    if let Some(Contradiction { part, detail }) = allocation.contradiction() {
+        // A part that is wrong by itself was told already.
+        match (body.get(part), read.get(part)) {
+            (None, None) => errors.add(&format!("{at}/{part}"), "required", detail),
+            (_, Some(_)) => errors.add(&format!("{at}/{part}"), "contradiction", detail),
+            (Some(_), None) => Value::Null,
+        };
+    }
+    if let Ok(Value::Object(whole)) = serde_json::to_value(&allocation) {
+        *read = whole;
+    }
+}
+
+/// What a body asks of linears, for what depends on several of its fields.
+pub(super) fn targets(read: &Map<String, Value>, pattern: Pattern) -> Option<Targets> {
+    let sparsity = read["sparsity"].as_f64().or(pattern.implied_sparsity())?;
+    Some(Targets {
+        goal: Goal::new(pattern, sparsity),
+        rules: serde_json::from_value(read["rules"].clone()).ok()?,
+        allocation: serde_json::from_value(read["allocation"].clone()).ok()?,
+    })
 }
 
 fn meaningful(
@@ -58,6 +136,7 @@ mod tests {
     use serde_json::json;
 
     use crate::domain::spec::JobSpec;
+    use crate::engine::AllocationSpec;
     use crate::request::{Defaults, FieldError, JobRequest};
 
     fn parse(rules: &serde_json::Value) -> Result<JobSpec, Vec<FieldError>> {
@@ -102,5 +181,85 @@ mod tests {
             ("/rules/6/sparsty", "unknown_field"),
         ];
         assert_eq!(found, expected, "{errors:?}");
+    }
+
+    fn allocation(
+        allocation: &serde_json::Value,
+        pattern: &str,
+    ) -> Result<String, Vec<FieldError>> {
+        let body = json!({
+            "model": "org/name", "sparsity": 0.5, "pattern": pattern, "allocation": allocation,
+        });
+        JobRequest::parse(&body, Defaults::CPU).map(|request| match request.spec {
+            JobSpec::Prune(spec) => {
+                let written = serde_json::to_value(&spec).unwrap()["allocation"].take();
+                assert_eq!(
+                    serde_json::from_value::<AllocationSpec>(written).unwrap(),
+                    spec.allocation
+                );
+                spec.allocation.to_string()
+            }
+            JobSpec::Evaluate(_) => panic!("it prunes"),
+        })
+    }
+
+    #[test]
+    fn an_allocation_is_completed_with_its_own_parameters() {
+        for (body, expected) in [
+            (json!(null), "uniform"),
+            (
+                json!("owl"),
+                "owl,lambda=0.08,max_sparsity=0.99,min_sparsity=0,threshold=3",
+            ),
+            (
+                json!({"type": "dlp", "alpha": 0.1, "max_sparsity": 1, "lambda": null}),
+                "dlp,alpha=0.1,max_sparsity=1,min_sparsity=0",
+            ),
+            (
+                json!({"type": "table", "sparsities": [0.25, 0]}),
+                "table,sparsities=[0.25, 0.0]",
+            ),
+        ] {
+            assert_eq!(allocation(&body, "unstructured").unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn an_allocation_without_a_meaning_is_told_where_it_is() {
+        for (body, pattern, pointer, code) in [
+            (json!("owls"), "unstructured", "/allocation", "unsupported"),
+            (
+                json!({"type": "owl", "alpha": 0.1}),
+                "unstructured",
+                "/allocation/alpha",
+                "unknown_field",
+            ),
+            (
+                json!({"type": "owl", "lambda": 0.9}),
+                "unstructured",
+                "/allocation/lambda",
+                "out_of_range",
+            ),
+            (
+                json!("table"),
+                "unstructured",
+                "/allocation/sparsities",
+                "required",
+            ),
+            (
+                json!({"type": "dlp", "min_sparsity": 0.9, "max_sparsity": 0.1}),
+                "unstructured",
+                "/allocation/min_sparsity",
+                "contradiction",
+            ),
+            (json!("owl"), "2:4", "/allocation", "contradiction"),
+        ] {
+            let errors = allocation(&body, pattern).unwrap_err();
+            let found: Vec<_> = errors
+                .iter()
+                .map(|error| (error.pointer.as_str(), error.code))
+                .collect();
+            assert_eq!(found, [(pointer, code)], "{errors:?}");
+        }
     }
 }

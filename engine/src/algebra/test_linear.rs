@@ -103,10 +103,7 @@ pub(crate) fn half(pattern: &str) -> Goal {
 
 pub(crate) fn goal(pattern: &str, sparsity: f64) -> Goal {
     let pattern: Pattern = pattern.parse().unwrap();
-    Goal {
-        pattern,
-        sparsity: pattern.implied_sparsity().unwrap_or(sparsity),
-    }
+    Goal::new(pattern, pattern.implied_sparsity().unwrap_or(sparsity))
 }
 
 /// The result on one thread, which that on three is equal to.

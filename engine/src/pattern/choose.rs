@@ -84,15 +84,16 @@ fn of_values<T: Element>(
             })
         }
         (Pattern::Unstructured, ComparisonGroup::Row) => {
-            let zeros = zeros_of(d_in, goal.sparsity);
+            let d_out = values.len() / d_in;
             by_rows(&matrix, |index, row, words, scratch| {
                 fill_keys(isa, score, index, row, &mut scratch.keys)?;
-                row::mark(isa, zeros, scratch, words);
+                row::mark(isa, goal.zeros_of_row(index, d_out, d_in), scratch, words);
                 Ok(())
             })
         }
         (Pattern::Unstructured, ComparisonGroup::Linear) => {
-            linear::choose(isa, &matrix, zeros_of(values.len(), goal.sparsity), score)
+            let zeros = goal.zeros_until(values.len(), values.len());
+            linear::choose(isa, &matrix, zeros, score)
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The block loop: observe, prune, forward again.
 
+mod measuring;
 mod paired;
 mod propagation;
 
@@ -47,13 +48,17 @@ pub fn prune(
     options: &PruneOptions<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Vec<LinearOutcome>> {
-    let goals = options.targets.goals(decoder.plan())?;
+    options.targets.check(decoder.plan())?;
     let pass = Pass {
-        goals,
         decoder,
         target,
         options,
     };
+    if options.targets.needs_calibration() && options.windows.is_none() {
+        let allocation = options.targets.allocation.kind;
+        let detail = format!("{allocation} needs calibration windows");
+        return Err(EngineError::InvalidWindows(detail));
+    }
     let outcomes = if options.recipe.needs_calibration() {
         thread::scope(|threads| pass.with_calibration(threads, observer))?
     } else {
@@ -65,8 +70,6 @@ pub fn prune(
 }
 
 struct Pass<'a> {
-    /// Of each linear, block by block; `None` = it is left as it is.
-    goals: Vec<Vec<Option<Goal>>>,
     decoder: &'a Decoder<'a>,
     target: &'a PrunedCopy,
     options: &'a PruneOptions<'a>,
@@ -94,16 +97,22 @@ impl Pass<'_> {
             first,
             mut outcomes,
             changes,
+            zeros,
+            measured_tokens,
         } = self.start(windows, observer)?;
+        let goals = self
+            .options
+            .targets
+            .goals(decoder.plan(), zeros.as_deref())?;
         let state = self.options.resume_state;
         let mut saver =
             state.map(|state| Saver::new(threads, state, decoder, self.target, changes));
-        let mut meter = PruneMeter::new(windows, blocks, first);
-        for index in first..blocks {
+        let mut meter = PruneMeter::new(windows, blocks, first).after(measured_tokens);
+        for (index, goals) in goals.iter().enumerate().skip(first) {
             let mut work = BlockWork {
                 pass: self,
                 block: decoder.block(index)?,
-                goals: &self.goals[index],
+                goals,
                 is_last: index + 1 == blocks,
                 outcomes: &mut outcomes,
                 saver: saver.as_mut(),
@@ -131,6 +140,7 @@ impl Pass<'_> {
                     next_block: index + 1,
                     batches: &batches,
                     outcomes: &outcomes,
+                    zeros: zeros.as_deref(),
                 };
                 save_or_pause(saver.as_mut(), &snapshot, observer)?;
             }
@@ -140,12 +150,18 @@ impl Pass<'_> {
     }
 
     fn without_calibration(&self, observer: &mut dyn Observer) -> Result<()> {
-        let blocks = &self.decoder.plan().blocks;
+        let plan = self.decoder.plan();
+        let zeros = match self.options.windows {
+            Some(windows) => self.zeros_of_blocks(windows, observer)?,
+            None => self.options.targets.shared(plan, &[])?,
+        };
+        let goals = self.options.targets.goals(plan, zeros.as_deref())?;
+        let blocks = &plan.blocks;
         for (index, block) in blocks.iter().enumerate() {
             if observer.should_stop() || observer.should_pause() {
                 return Err(EngineError::Stopped);
             }
-            for (linear, goal) in block.linears.iter().zip(&self.goals[index]) {
+            for (linear, goal) in block.linears.iter().zip(&goals[index]) {
                 if let Some(goal) = *goal {
                     let weights = self.decoder.checkpoint().read(&linear.weight())?;
                     self.prune_linear(linear, weights, &InputStatistics::default(), goal)?;
@@ -171,9 +187,12 @@ impl Pass<'_> {
             next_block,
             changes,
             outcomes,
+            zeros,
             batches,
         }) = state.and_then(|state| state.load(lengths))
         else {
+            let zeros = self.zeros_of_blocks(windows, observer)?;
+            let measures = self.options.targets.needs_calibration();
             // The streams begin as the same.
             let batches = embedded(self.decoder, windows)?;
             return Ok(Start {
@@ -181,6 +200,12 @@ impl Pass<'_> {
                 first: 0,
                 outcomes: Vec::new(),
                 changes: Vec::new(),
+                zeros,
+                measured_tokens: if measures {
+                    self.tokens_of_pass(windows)
+                } else {
+                    0
+                },
             });
         };
         observer.resumed(next_block, self.decoder.plan().blocks.len());
@@ -194,6 +219,8 @@ impl Pass<'_> {
             first: next_block,
             outcomes,
             changes,
+            zeros,
+            measured_tokens: 0,
         })
     }
 
@@ -306,4 +333,8 @@ struct Start {
     outcomes: Vec<LinearOutcome>,
     /// Digests of what was kept of the changes of the blocks before it.
     changes: Vec<String>,
+    /// Of each block, where they are shared.
+    zeros: Option<Vec<u64>>,
+    /// Tokens that passed the dense model before.
+    measured_tokens: u64,
 }

@@ -1,9 +1,11 @@
 //! How many weights of which linear become zero, and where.
 
 mod rule;
+mod sharing;
 
 pub use rule::LinearRule;
 
+use super::allocation::AllocationSpec;
 use super::error::{EngineError, Result};
 use super::model::{LinearSpec, ModelPlan};
 use super::pattern::Goal;
@@ -16,6 +18,8 @@ pub struct Targets {
     pub goal: Goal,
     /// Of those that one names; the first that does counts.
     pub rules: Vec<LinearRule>,
+    /// How the zeros of those that no rule names are shared among blocks.
+    pub allocation: AllocationSpec,
 }
 
 /// A part of the targets that does not fit a model.
@@ -33,22 +37,73 @@ impl From<Goal> for Targets {
         Self {
             goal,
             rules: Vec::new(),
+            allocation: AllocationSpec::default(),
         }
     }
 }
 
 impl Targets {
-    /// What is asked of each linear of a model, block by block; `None` = it is left as it is.
-    pub fn goals(&self, plan: &ModelPlan) -> Result<Vec<Vec<Option<Goal>>>> {
-        if let Some(misfit) = self.misfits(plan).into_iter().next() {
-            return Err(misfit.error);
+    /// Refuses what does not fit a model.
+    pub fn check(&self, plan: &ModelPlan) -> Result<()> {
+        let misfit = self.misfits(plan).into_iter().next();
+        misfit.map_or(Ok(()), |misfit| Err(misfit.error))
+    }
+
+    /// Whether calibration windows are read before anything is pruned.
+    pub fn needs_calibration(&self) -> bool {
+        !self.allocation.kind.needs().is_empty()
+    }
+
+    /// Why its parts do not go together, if they do not.
+    pub fn contradiction(&self) -> Option<Contradiction> {
+        if let Some(Contradiction { part, detail }) = self.allocation.contradiction() {
+            let part = if part == "min_sparsity" {
+                "allocation/min_sparsity"
+            } else {
+                "allocation"
+            };
+            return Some(Contradiction { part, detail });
         }
-        let rules = self.rule_of_each(plan)?;
-        let mut goals = rules.into_iter().map(|rule| self.goal_by(rule));
-        let blocks = plan.blocks.iter();
-        Ok(blocks
-            .map(|block| goals.by_ref().take(block.linears.len()).collect())
-            .collect())
+        let (kind, pattern) = (self.allocation.kind, self.goal.pattern);
+        let fixed = pattern
+            .implied_sparsity()
+            .filter(|_| !self.allocation.is_uniform());
+        fixed.map(|_| Contradiction {
+            part: "allocation",
+            detail: format!(
+                "{kind} shares zeros among blocks, and {pattern} gives each the same share"
+            ),
+        })
+    }
+
+    /// What is asked of each linear of a model, block by block; `None` = it is left as it is. `zeros` are those of the
+    /// blocks, where they are shared.
+    pub(crate) fn goals(
+        &self,
+        plan: &ModelPlan,
+        zeros: Option<&[u64]>,
+    ) -> Result<Vec<Vec<Option<Goal>>>> {
+        self.check(plan)?;
+        let mut rules = self.rule_of_each(plan)?.into_iter();
+        let mut goals = Vec::with_capacity(plan.blocks.len());
+        for (index, block) in plan.blocks.iter().enumerate() {
+            let rules: Vec<_> = rules.by_ref().take(block.linears.len()).collect();
+            let linears = block.linears.iter().zip(&rules);
+            let is_free = |rule: &Option<usize>| rule.is_none();
+            let weights: Vec<u64> = linears
+                .map(|(linear, rule)| if is_free(rule) { linear.weights() } else { 0 })
+                .collect();
+            let shared = zeros.map(|zeros| self.divide(&weights, zeros[index]));
+            let mut shared = shared.transpose()?.map(Vec::into_iter);
+            let of_linear = |rule| {
+                let counted = shared.as_mut().and_then(Iterator::next);
+                let goal = self.goal_by(rule)?;
+                let zeros = counted.filter(|_| rule.is_none());
+                Some(Goal { zeros, ..goal })
+            };
+            goals.push(rules.into_iter().map(of_linear).collect());
+        }
+        Ok(goals)
     }
 
     /// Everything that does not fit a model.
@@ -87,6 +142,8 @@ impl Targets {
                 error: pattern_mismatch(goal, linear),
             }));
         }
+        // It goes by the rules, whose faults were told.
+        misfits.extend(self.unmet_allocation(plan).ok().flatten());
         misfits
     }
 

@@ -38,7 +38,7 @@ impl LinearRule {
         let pattern = self.pattern.unwrap_or_default();
         let sparsity = self.sparsity.or(pattern.implied_sparsity());
         let sparsity = sparsity.filter(|_| !self.dense);
-        sparsity.map(|sparsity| Goal { pattern, sparsity })
+        sparsity.map(|sparsity| Goal::new(pattern, sparsity))
     }
 
     /// Why it means nothing by itself, if it does not.
@@ -124,14 +124,8 @@ mod tests {
 
     #[test]
     fn a_rule_is_read_as_it_is_written() {
-        let half = Goal {
-            pattern: Pattern::Unstructured,
-            sparsity: 0.5,
-        };
-        let two_of_four = Goal {
-            pattern: Pattern::KeptOfGroup { kept: 2, group: 4 },
-            sparsity: 0.5,
-        };
+        let half = Goal::new(Pattern::Unstructured, 0.5);
+        let two_of_four = Goal::new(Pattern::KeptOfGroup { kept: 2, group: 4 }, 0.5);
         for (text, goal) in [
             (r"layers\.0\.=0.5", Some(half)),
             ("a=b=2:4", Some(two_of_four)),

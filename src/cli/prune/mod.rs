@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 
+use super::arguments::allocation;
 use super::arguments::calibration::CalibrationArgs;
 use super::arguments::evaluation::EvaluationArgs;
 use super::arguments::model::ModelArgument;
@@ -21,8 +22,8 @@ use super::unfinished::Unfinished;
 use super::{dry_run, failure, use_threads};
 use crate::domain::report::manifest::Manifest;
 use crate::engine::{
-    Contradiction, LinearRule, METHODS, MethodId, Pattern, Propagation, REFINEMENTS, Recipe,
-    RefinementId, Targets,
+    AllocationSpec, Contradiction, LinearRule, METHODS, MethodId, Pattern, Propagation,
+    REFINEMENTS, Recipe, RefinementId, Targets,
 };
 use crate::pipeline::{self, Plan, Workspace};
 use series::{Point, points};
@@ -71,6 +72,9 @@ pub struct Args {
     /// `dense` to leave them as they are; may be repeated, and the first rule that matches counts
     #[arg(long = "rule", value_name = "REGEX=VALUE", help_heading = "Pruning")]
     rules: Vec<LinearRule>,
+    /// Share the zeros among blocks: NAME, NAME,PARAMETER=NUMBER,… or a file with the sparsity of each block
+    #[arg(long, value_name = "NAME|FILE", default_value_t, value_parser = allocation::parse, help_heading = "Pruning")]
+    allocation: AllocationSpec,
     #[command(flatten)]
     calibration: CalibrationArgs,
     #[command(flatten)]
@@ -175,18 +179,20 @@ fn plans(args: &Args, model: &ModelArgument, points: &[Point]) -> anyhow::Result
     let plans = points.iter().map(|point| {
         let data_dir = args.evaluation.data_dir.clone();
         let calibration = || args.calibration.plan(model, data_dir, defaults);
+        let targets = Targets {
+            goal: point.goal,
+            rules: args.rules.clone(),
+            allocation: args.allocation.clone(),
+        };
+        if let Some(Contradiction { detail, .. }) = targets.contradiction() {
+            bail!("invalid_request: {detail}");
+        }
+        let reads_windows = point.recipe.needs_calibration() || targets.needs_calibration();
         Ok(Plan {
             model: model.source.clone(),
             recipe: point.recipe,
-            targets: Targets {
-                goal: point.goal,
-                rules: args.rules.clone(),
-            },
-            calibration: point
-                .recipe
-                .needs_calibration()
-                .then(calibration)
-                .transpose()?,
+            targets,
+            calibration: reads_windows.then(calibration).transpose()?,
             evaluation: evaluation.clone(),
             device: args.run.device.clone(),
             spec: None,

@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::results::Results;
-use crate::domain::spec::{JobType, PruneSpec, RuleObject};
-use crate::engine::{LinearRule, Propagation};
+use crate::domain::spec::{AllocationObject, JobType, PruneSpec, RuleObject};
+use crate::engine::{AllocationSpec, LinearRule, Propagation};
 
 /// The version of this document's layout.
 pub const MANIFEST_VERSION: u32 = 1;
@@ -43,6 +43,13 @@ pub struct Manifest {
     #[serde(default)]
     #[schema(value_type = Vec<RuleObject>)]
     pub rules: Vec<LinearRule>,
+    /// How the zeros of the other linears were shared among blocks.
+    #[serde(default)]
+    #[schema(value_type = AllocationObject)]
+    pub allocation: AllocationSpec,
+    /// The fraction of zeros of each block, counted in the written tensors; empty in documents of earlier versions.
+    #[serde(default)]
+    pub block_sparsity: Vec<f64>,
     /// Over all linears of the blocks.
     pub sparsity: Sparsity,
     /// The windows that activations were observed on; `null` where the method observes none.

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::evaluation::EvaluationSpec;
 use super::method::{self, MethodObject};
 use super::model::ModelRef;
-use super::targets::RuleObject;
+use super::targets::{AllocationObject, RuleObject};
 use crate::corpora::DatasetRef;
 use crate::domain::JobId;
 use crate::engine::{
-    Goal, LinearRule, MethodId, Pattern, Propagation, Recipe, RefinementId, Targets,
+    AllocationSpec, Goal, LinearRule, MethodId, Pattern, Propagation, Recipe, RefinementId, Targets,
 };
 
 /// The kind of a job.
@@ -96,6 +96,10 @@ pub struct PruneSpec {
     #[serde(default)]
     #[schema(value_type = Vec<RuleObject>)]
     pub rules: Vec<LinearRule>,
+    /// How the zeros of the other linears are shared among blocks.
+    #[serde(default)]
+    #[schema(value_type = AllocationObject)]
+    pub allocation: AllocationSpec,
     /// The calibration windows.
     pub calibration: CalibrationSpec,
     /// What is measured.
@@ -106,11 +110,9 @@ impl PruneSpec {
     /// What is asked of the linears.
     pub fn targets(&self) -> Targets {
         Targets {
-            goal: Goal {
-                pattern: self.pattern,
-                sparsity: self.sparsity,
-            },
+            goal: Goal::new(self.pattern, self.sparsity),
             rules: self.rules.clone(),
+            allocation: self.allocation.clone(),
         }
     }
 
@@ -126,8 +128,13 @@ impl PruneSpec {
 
     /// The calibration windows, if any are read.
     pub fn calibration_in_use(&self) -> Option<&CalibrationSpec> {
-        let recipe = self.recipe();
-        recipe.needs_calibration().then_some(&self.calibration)
+        let is_read = self.recipe().needs_calibration() || self.measures_blocks();
+        is_read.then_some(&self.calibration)
+    }
+
+    /// Whether the calibration windows pass the dense model before anything is pruned.
+    pub fn measures_blocks(&self) -> bool {
+        !self.allocation.kind.needs().is_empty()
     }
 }
 

@@ -16,4 +16,4 @@ pub use evaluation::{BosRule, EvaluationSpec, GenerationRule, Guard, TaskRef, ta
 pub use job_spec::{CalibrationSpec, EvaluateSpec, JobSpec, JobType, PruneSpec};
 pub use model::{BUNDLED_MODEL, ModelRef, PinnedCommit};
 pub use stored::{SPEC_VERSION, StoredSpec};
-pub use targets::RuleObject;
+pub use targets::{AllocationObject, RuleObject};

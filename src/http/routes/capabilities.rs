@@ -8,7 +8,7 @@ use crate::corpora::Corpus;
 use crate::domain::spec::{BosRule, Guard, JobType, PruneSpec};
 use crate::domain::task_info::TaskInfo;
 use crate::engine::model::ARCHITECTURES;
-use crate::engine::{METHODS, Pattern, Propagation, REFINEMENTS};
+use crate::engine::{ALLOCATIONS, METHODS, Pattern, Propagation, REFINEMENTS};
 use crate::http::input::query::NoParameters;
 use crate::http::output::problem::Problem;
 use crate::http::{BODY_LIMIT, HttpState};
@@ -25,6 +25,8 @@ pub(super) struct Capabilities {
     refinements: [&'static str; REFINEMENTS.len()],
     /// Where the inputs can come from that linears are pruned by.
     propagations: [&'static str; Propagation::ALL.len()],
+    /// How zeros can be shared among blocks.
+    allocations: [&'static str; ALLOCATIONS.len()],
     /// What `pattern` can be.
     patterns: Patterns,
     /// Registered texts that are available, from the data directory or from the hub; files below the data directory can be used as `local` besides.
@@ -119,6 +121,7 @@ pub(super) async fn get_capabilities(
         methods: METHODS.map(|method| method.name()),
         refinements: REFINEMENTS.map(|refinement| refinement.name()),
         propagations: Propagation::ALL.map(Propagation::name),
+        allocations: ALLOCATIONS.map(|allocation| allocation.name()),
         patterns: Patterns {
             named: Pattern::NAMED,
             max_group: Pattern::MAX_GROUP,

@@ -61,12 +61,17 @@ pub(super) fn fingerprint(
     // The computation follows the configuration, so another one gives other activations.
     add(&format!("{config:?}"));
     add(&plan.recipe.to_string());
-    let Targets { goal, rules } = &plan.targets;
+    let Targets {
+        goal,
+        rules,
+        allocation,
+    } = &plan.targets;
     add(&goal.pattern.to_string());
     add(&goal.sparsity.to_bits().to_string());
     for rule in rules {
         add(&rule.to_string());
     }
+    add(&allocation.to_string());
     add(&plan.device.to_string());
     if let Some(calibration) = calibration {
         add(&calibration.window_sha256);
@@ -136,6 +141,8 @@ pub(super) fn finish(
         propagation: plan.recipe.propagation,
         pattern: plan.targets.goal.pattern.to_string(),
         rules: plan.targets.rules.clone(),
+        allocation: plan.targets.allocation.clone(),
+        block_sparsity: pruned.block_sparsity,
         sparsity: Sparsity {
             requested: plan.targets.goal.sparsity,
             achieved: zeros as f64 / weights as f64,

@@ -38,7 +38,7 @@ fn the_minimal_body_gets_the_papers_recipe() {
             "type": "prune",
             "model": {"source": "hub", "id": "org/name", "revision": "main"},
             "method": {"type": "wanda"}, "refine": null, "refit": false, "propagation": "pruned", "sparsity": 0.5,
-            "pattern": "unstructured",
+            "pattern": "unstructured", "rules": [], "allocation": {"type": "uniform"},
             "calibration": {"dataset": "c4", "n_samples": 128, "seq_len": null, "seed": 0},
             "evaluation": {
                 "perplexity": [{"dataset": "wikitext2"}], "seq_len": null, "windows": null, "max_tokens": null,

@@ -45,6 +45,9 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
     assert!((shares.sum::<f64>() - 1.0).abs() < 1e-9, "{progress}");
     insta::assert_json_snapshot!(job, @r#"
     {
+      "allocation": {
+        "type": "uniform"
+      },
       "attempt": 0,
       "attempts": [],
       "calibration": {

@@ -82,6 +82,33 @@ async fn rules_are_held_to_the_linears_of_the_model() {
 }
 
 #[tokio::test]
+async fn an_allocation_is_held_to_the_blocks_of_the_model() {
+    let app = TestApp::api().await;
+    let with =
+        |allocation: Value| json!({"model": "demo", "sparsity": 0.5, "allocation": allocation});
+    for (allocation, pointer) in [
+        (json!({"type": "owl", "max_sparsity": 0.4}), "/allocation"),
+        (
+            json!({"type": "table", "sparsities": [0.5, 0.5]}),
+            "/allocation/sparsities",
+        ),
+    ] {
+        let validation = validate(&app, &with(allocation)).await;
+        assert_eq!(
+            problems(&validation),
+            [(pointer, "allocation_mismatch")],
+            "{validation}"
+        );
+    }
+    let measured = json!({"type": "magnitude"});
+    let mut body = with(json!("owl"));
+    body["method"] = measured;
+    let validation = validate(&app, &body).await;
+    assert_eq!(validation["valid"], true, "{validation}");
+    assert_eq!(validation["request"]["allocation"]["threshold"], 3.0);
+}
+
+#[tokio::test]
 async fn everything_that_is_wrong_is_told_at_once() {
     let app = TestApp::api().await;
     let body = json!({

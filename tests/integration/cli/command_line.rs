@@ -214,6 +214,21 @@ fn failures_are_one_line_and_leave_nothing() {
                 "--model",
                 "demo",
                 "--sparsity",
+                "0.995",
+                "--allocation",
+                "owl",
+            ],
+            "allocation_mismatch: the allocation owl: blocks of a sparsity within 0 and 0.99",
+        ),
+        (
+            &["--model", "demo", "--pattern", "2:4", "--allocation", "owl"],
+            "invalid_request: owl shares zeros among blocks, and 2:4 gives each the same share",
+        ),
+        (
+            &[
+                "--model",
+                "demo",
+                "--sparsity",
                 "0.5",
                 "--rule",
                 "lm_head=dense",

@@ -26,10 +26,7 @@ pub(crate) fn method(name: &str) -> MethodId {
 
 /// Half of the weights, in this pattern.
 pub(crate) fn half(pattern: &str) -> Goal {
-    Goal {
-        pattern: pattern.parse().unwrap(),
-        sparsity: 0.5,
-    }
+    Goal::new(pattern.parse().unwrap(), 0.5)
 }
 
 /// The folder of reference results, if it is there.

@@ -27,7 +27,7 @@ fn linear(d_out: usize, d_in: usize) -> LinearSpec {
 fn mask(ria: Ria, values: &[f32], roots: &[f32], pattern: Pattern, sparsity: f64) -> Vec<usize> {
     let d_in = roots.len();
     let linear = linear(values.len() / d_in, d_in);
-    let goal = Goal { pattern, sparsity };
+    let goal = Goal::new(pattern, sparsity);
     let mut weights = Weights::F32(values.to_vec());
     let chosen = ria.prune(&mut weights, &linear, &seen(roots), goal);
     let mask = chosen.unwrap().mask;
@@ -77,10 +77,7 @@ fn rows_and_columns_of_zeros_are_chosen_first() {
 #[test]
 fn weights_that_are_not_finite_are_an_error() {
     let linear = linear(2, 2);
-    let goal = Goal {
-        pattern: Pattern::Unstructured,
-        sparsity: 0.5,
-    };
+    let goal = Goal::new(Pattern::Unstructured, 0.5);
     for bad in [f32::NAN, f32::INFINITY] {
         let mut weights = Weights::F32(vec![1.0, bad, 2.0, 3.0]);
         let error = Ria::DEFAULT.prune(&mut weights, &linear, &seen(&[1.0, 1.0]), goal);
