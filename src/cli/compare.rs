@@ -57,8 +57,10 @@ fn add(comparison: &mut Comparison, place: &Path) -> anyhow::Result<()> {
 /// What tells an artifact of a series from the others.
 fn name(manifest: &Manifest) -> String {
     let refine = manifest.refine.as_deref();
+    let group = manifest.group.map(|group| format!("per {group}"));
     let steps = [
         Some(manifest.method.as_str()),
+        group.as_deref(),
         refine,
         manifest.refit.then_some("refit"),
         Some(&manifest.pattern),

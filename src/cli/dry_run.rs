@@ -145,6 +145,7 @@ fn spec(plan: &Plan) -> Result<JobSpec, PipelineError> {
     Ok(JobSpec::Prune(PruneSpec {
         model: named(&plan.model),
         method: plan.recipe.method,
+        group: plan.recipe.group,
         refine: plan.recipe.refine,
         refit: plan.recipe.refit,
         propagation: plan.recipe.propagation,

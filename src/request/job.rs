@@ -14,7 +14,8 @@ use crate::domain::idempotency::OnDuplicate;
 use crate::domain::job::scheduling::DeviceKind;
 use crate::domain::spec::{BUNDLED_MODEL, JobType};
 use crate::engine::{
-    AllocationSpec, Contradiction, METHODS, MethodId, Pattern, Propagation, REFINEMENTS, Recipe,
+    AllocationSpec, ComparisonGroup, Contradiction, METHODS, MethodId, Pattern, Propagation,
+    REFINEMENTS, Recipe,
 };
 
 /// Where a model can come from.
@@ -118,6 +119,11 @@ fn prune(defaults: Defaults, calibration_text: &str, evaluation_text: &str) -> V
         field("method", method())
             .or(MethodId::default().name())
             .doc("How weights are ranked."),
+        field("group", words("comparison group", ComparisonGroup::ALL.map(ComparisonGroup::name).into()))
+            .doc(
+                "Whose scores are compared by a method that goes by them, where the pattern is unstructured: those of a \
+                 `row` or of the whole `linear`; as the method does by itself when left out.",
+            ),
         field("refine", words("refinement", refinements()))
             .doc("What changes the mask of the method, and keeps its count."),
         field("refit", Rule::Flag)
@@ -258,8 +264,9 @@ fn prunable(
     }
     let pattern = read["pattern"].as_str().map(str::parse::<Pattern>);
     let Some(Ok(pattern)) = pattern else { return };
-    let targets = targets(read, pattern);
-    if let Some(Contradiction { part, detail }) = targets.and_then(|it| it.contradiction()) {
+    let with_pattern = recipe(read).and_then(|recipe| recipe.contradiction_with(pattern));
+    let of_targets = targets(read, pattern).and_then(|targets| targets.contradiction());
+    for Contradiction { part, detail } in with_pattern.into_iter().chain(of_targets) {
         errors.add(&format!("{at}/{part}"), "contradiction", detail);
     }
     let at = format!("{at}/sparsity");
@@ -282,6 +289,7 @@ fn recipe(read: &Map<String, Value>) -> Option<Recipe> {
     let word = |value: &Value| value.as_str().map(str::to_owned);
     Some(Recipe {
         method: word(&read["method"]["type"])?.parse().ok()?,
+        group: word(&read["group"]).and_then(|group| group.parse().ok()),
         refine: word(&read["refine"]).and_then(|refine| refine.parse().ok()),
         refit: read["refit"].as_bool()?,
         propagation: word(&read["propagation"])?.parse().ok()?,

@@ -50,6 +50,8 @@ pub struct Goal {
     /// Zeros of the whole linear, where they were counted: then its rows have equally many, give or take one. `None` = as
     /// many as the sparsity makes, rounded down in each group of weights that are compared.
     pub zeros: Option<u64>,
+    /// Whose scores are compared where the pattern is unstructured; `None` = as the method does by itself.
+    pub group: Option<ComparisonGroup>,
 }
 
 impl Goal {
@@ -59,6 +61,7 @@ impl Goal {
             pattern,
             sparsity,
             zeros: None,
+            group: None,
         }
     }
 

@@ -73,11 +73,13 @@ pub(in crate::cli) fn of_manifest(manifest: &Manifest) -> String {
 }
 
 fn recipe(manifest: &Manifest) -> String {
+    let group = manifest.group.map(|group| format!("per {group}"));
     let refit = manifest.refit.then_some("refit");
     let propagation = manifest.propagation;
     let propagation = (propagation != Propagation::default()).then(|| propagation.name());
     let parts = [
         Some(manifest.method.as_str()),
+        group.as_deref(),
         manifest.refine.as_deref(),
         refit,
         propagation,

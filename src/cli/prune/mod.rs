@@ -22,8 +22,8 @@ use super::unfinished::Unfinished;
 use super::{dry_run, failure, use_threads};
 use crate::domain::report::manifest::Manifest;
 use crate::engine::{
-    AllocationSpec, Contradiction, LinearRule, METHODS, MethodId, Pattern, Propagation,
-    REFINEMENTS, Recipe, RefinementId, Targets,
+    AllocationSpec, ComparisonGroup, Contradiction, LinearRule, METHODS, MethodId, Pattern,
+    Propagation, REFINEMENTS, Recipe, RefinementId, Targets,
 };
 use crate::pipeline::{self, Plan, Workspace};
 use series::{Point, points};
@@ -47,6 +47,9 @@ pub struct Args {
     /// How weights are ranked; several are pruned one after the other
     #[arg(long = "method", value_name = "NAME,…", value_delimiter = ',', default_values_t = [MethodId::default()], value_parser = method(), help_heading = "Pruning")]
     methods: Vec<MethodId>,
+    /// Whose scores wanda, magnitude and ria compare where the pattern is unstructured: those of a row or of the linear
+    #[arg(long, value_name = "NAME", value_parser = group(), help_heading = "Pruning")]
+    group: Option<ComparisonGroup>,
     /// Change the masks of the methods, and keep their count
     #[arg(long, value_name = "NAME", value_parser = refinement(), help_heading = "Pruning")]
     refine: Option<RefinementId>,
@@ -86,6 +89,11 @@ pub struct Args {
 fn method() -> impl clap::builder::TypedValueParser<Value = MethodId> {
     let names = METHODS.map(|method| method.name());
     PossibleValuesParser::new(names).try_map(|name| name.parse::<MethodId>())
+}
+
+fn group() -> impl clap::builder::TypedValueParser<Value = ComparisonGroup> {
+    let names = ComparisonGroup::ALL.map(ComparisonGroup::name);
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<ComparisonGroup>())
 }
 
 fn refinement() -> impl clap::builder::TypedValueParser<Value = RefinementId> {
@@ -159,6 +167,7 @@ impl Args {
         let recipes = self.methods.iter().map(|&method| {
             let recipe = Recipe {
                 method,
+                group: self.group,
                 refine: self.refine,
                 refit: self.refit,
                 propagation: self.propagation,
@@ -184,7 +193,9 @@ fn plans(args: &Args, model: &ModelArgument, points: &[Point]) -> anyhow::Result
             rules: args.rules.clone(),
             allocation: args.allocation.clone(),
         };
-        if let Some(Contradiction { detail, .. }) = targets.contradiction() {
+        let contradiction = point.recipe.contradiction_with(point.goal.pattern);
+        let contradiction = contradiction.or_else(|| targets.contradiction());
+        if let Some(Contradiction { detail, .. }) = contradiction {
             bail!("invalid_request: {detail}");
         }
         let reads_windows = point.recipe.needs_calibration() || targets.needs_calibration();

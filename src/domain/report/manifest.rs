@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::results::Results;
 use crate::domain::spec::{AllocationObject, JobType, PruneSpec, RuleObject};
-use crate::engine::{AllocationSpec, LinearRule, Propagation};
+use crate::engine::{AllocationSpec, ComparisonGroup, LinearRule, Propagation};
 
 /// The version of this document's layout.
 pub const MANIFEST_VERSION: u32 = 1;
@@ -27,6 +27,10 @@ pub struct Manifest {
     pub spec: Option<PruneSpec>,
     /// The method's name.
     pub method: String,
+    /// Whose scores were compared where the pattern is unstructured; `null` = as the method does by itself.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub group: Option<ComparisonGroup>,
     /// The name of what changed the mask of the method; `null` for nothing.
     #[serde(default)]
     pub refine: Option<String>,

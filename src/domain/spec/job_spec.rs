@@ -12,7 +12,8 @@ use super::targets::{AllocationObject, RuleObject};
 use crate::corpora::DatasetRef;
 use crate::domain::JobId;
 use crate::engine::{
-    AllocationSpec, Goal, LinearRule, MethodId, Pattern, Propagation, Recipe, RefinementId, Targets,
+    AllocationSpec, ComparisonGroup, Goal, LinearRule, MethodId, Pattern, Propagation, Recipe,
+    RefinementId, Targets,
 };
 
 /// The kind of a job.
@@ -76,6 +77,10 @@ pub struct PruneSpec {
     #[serde(with = "method")]
     #[schema(value_type = MethodObject)]
     pub method: MethodId,
+    /// Whose scores the method compares where the pattern is unstructured; `null` = as it does by itself.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "row")]
+    pub group: Option<ComparisonGroup>,
     /// What changes the mask of the method, and keeps its count.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "swaps")]
@@ -120,6 +125,7 @@ impl PruneSpec {
     pub fn recipe(&self) -> Recipe {
         Recipe {
             method: self.method,
+            group: self.group,
             refine: self.refine,
             refit: self.refit,
             propagation: self.propagation,

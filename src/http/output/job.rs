@@ -242,7 +242,7 @@ fn example_job() -> serde_json::Value {
         "id": "job_019abcde0123789a8bcdef0123456789", "object": "prune.job", "name": null, "metadata": {},
         "status": "queued", "phase": null, "progress": progress::example(), "type": "prune",
         "model": {"source": "hub", "id": "HuggingFaceTB/SmolLM2-135M", "revision": "main"},
-        "method": {"type": MethodId::default().name()}, "refine": null, "refit": false, "propagation": Propagation::default(),
+        "method": {"type": MethodId::default().name()}, "group": null, "refine": null, "refit": false, "propagation": Propagation::default(),
         "sparsity": 0.5, "pattern": Pattern::default().to_string(),
         "calibration": {"dataset": C4.name, "n_samples": 16, "seq_len": null, "seed": 0},
         "evaluation": {

@@ -8,7 +8,7 @@ use crate::corpora::Corpus;
 use crate::domain::spec::{BosRule, Guard, JobType, PruneSpec};
 use crate::domain::task_info::TaskInfo;
 use crate::engine::model::ARCHITECTURES;
-use crate::engine::{ALLOCATIONS, METHODS, Pattern, Propagation, REFINEMENTS};
+use crate::engine::{ALLOCATIONS, ComparisonGroup, METHODS, Pattern, Propagation, REFINEMENTS};
 use crate::http::input::query::NoParameters;
 use crate::http::output::problem::Problem;
 use crate::http::{BODY_LIMIT, HttpState};
@@ -21,6 +21,8 @@ pub(super) struct Capabilities {
     job_types: [JobType; 2],
     /// How weights can be ranked.
     methods: [&'static str; METHODS.len()],
+    /// Whose scores a method can compare where the pattern is unstructured.
+    groups: [&'static str; ComparisonGroup::ALL.len()],
     /// What can change the mask of a method.
     refinements: [&'static str; REFINEMENTS.len()],
     /// Where the inputs can come from that linears are pruned by.
@@ -119,6 +121,7 @@ pub(super) async fn get_capabilities(
     Ok(Json(Capabilities {
         job_types: JobType::ALL,
         methods: METHODS.map(|method| method.name()),
+        groups: ComparisonGroup::ALL.map(ComparisonGroup::name),
         refinements: REFINEMENTS.map(|refinement| refinement.name()),
         propagations: Propagation::ALL.map(Propagation::name),
         allocations: ALLOCATIONS.map(|allocation| allocation.name()),

@@ -136,6 +136,7 @@ pub(super) fn finish(
         model: pruned.provenance,
         spec: plan.spec.clone(),
         method: plan.recipe.method.to_string(),
+        group: plan.recipe.group,
         refine: plan.recipe.refine.map(|refine| refine.to_string()),
         refit: plan.recipe.refit,
         propagation: plan.recipe.propagation,

@@ -86,6 +86,7 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
       },
       "failed_attempts": 0,
       "finished_at": null,
+      "group": null,
       "id": "[id]",
       "kept": false,
       "links": "[links]",

@@ -221,6 +221,19 @@ fn failures_are_one_line_and_leave_nothing() {
             "allocation_mismatch: the allocation owl: blocks of a sparsity within 0 and 0.99",
         ),
         (
+            &[
+                "--model",
+                "demo",
+                "--sparsity",
+                "0.5",
+                "--method",
+                "alps",
+                "--group",
+                "row",
+            ],
+            "invalid_request: alps chooses by more than scores; a comparison group is for wanda, magnitude, ria",
+        ),
+        (
             &["--model", "demo", "--pattern", "2:4", "--allocation", "owl"],
             "invalid_request: owl shares zeros among blocks, and 2:4 gives each the same share",
         ),

@@ -83,7 +83,7 @@ impl Method for OriginalRia {
     }
 
     fn needs(&self) -> &'static [Statistic] {
-        Ria::DEFAULT.needs()
+        Ria.needs()
     }
 
     fn prune(
@@ -101,24 +101,24 @@ impl Method for OriginalRia {
             sparsity: goal.sparsity + one_more,
             ..goal
         };
-        Ria::DEFAULT.prune(weights, linear, seen, goal)
+        Ria.prune(weights, linear, seen, goal)
     }
 }
-
-/// RIA that compares the weights of each row, as the original does with `--per_outneuron`.
-static RIA_BY_ROWS: Ria = Ria {
-    among: ComparisonGroup::Row,
-};
 
 #[test]
 fn ria_gives_the_masks_of_the_original() {
     Golden::each(|golden| {
-        for (run, method, pattern) in [
-            ("ria-50", MethodId::new(&OriginalRia), "unstructured"),
-            ("ria-50-rows", MethodId::new(&RIA_BY_ROWS), "unstructured"),
-            ("ria-2of4", method("ria"), "2:4"),
+        // As the original does with `--per_outneuron`.
+        let rows = Recipe {
+            group: Some(ComparisonGroup::Row),
+            ..method("ria").into()
+        };
+        for (run, recipe, pattern) in [
+            ("ria-50", MethodId::new(&OriginalRia).into(), "unstructured"),
+            ("ria-50-rows", rows, "unstructured"),
+            ("ria-2of4", method("ria").into(), "2:4"),
         ] {
-            let pruned = golden.prune(method, pattern);
+            let pruned = golden.prune(recipe, pattern);
             for linear in pruned.sums.keys() {
                 let differing = golden.differing(run, &pruned, linear);
                 assert_eq!(differing, 0, "{run}: bits of the mask of {linear}");
