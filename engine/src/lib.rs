@@ -62,8 +62,10 @@ pub use observer::{Observer, PassProgress, Silent};
 pub use pattern::{ComparisonGroup, Goal, Pattern};
 pub use prune::{Propagation, PruneOptions, prune};
 pub use recipe::{Contradiction, LinearOutcome, Recipe};
-pub use refine::{REFINEMENTS, Refinement, RefinementId};
+pub use refine::{Dsnot, REFINEMENTS, Refinement, RefinementId};
 pub use resume::{ResumeState, SavedState};
-pub use statistic::{BlockStatistics, Gram, InputStatistics, Statistic, SumOfSquares};
+pub use statistic::{
+    BlockStatistics, Gram, InputStatistics, Statistic, SumOfSquares, WindowMoments,
+};
 pub use targets::{LinearRule, Misfit, Targets};
 pub use windows::{BATCH_TOKENS, TokenWindows};

@@ -120,6 +120,7 @@ impl Pass<'_> {
             let mut pass = BlockPass {
                 context: &context,
                 n_windows: windows.len(),
+                seq_len: windows.seq_len(),
                 meter: &mut meter,
                 observer: &mut *observer,
             };

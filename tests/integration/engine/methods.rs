@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use secateur::engine::model::LinearSpec;
 use secateur::engine::{
-    Chosen, ComparisonGroup, Goal, InputStatistics, Method, MethodId, Pattern, Recipe, Result, Ria,
-    Statistic, TokenWindows, Weights,
+    Chosen, ComparisonGroup, Dsnot, Goal, InputStatistics, Method, MethodId, Pattern, Recipe,
+    RefinementId, Result, Ria, Statistic, TokenWindows, Weights,
 };
 
 use crate::engine::reference::{
@@ -191,6 +191,29 @@ fn sparsegpt_gives_the_weights_of_the_original() {
         }
         let expected = golden.number(&format!("/runs/{run}/perplexity"));
         assert_close(golden.perplexity(&pruned), expected, 0.01, run);
+    });
+}
+
+/// With eight cycles: with more the original runs out of candidates, and its count drifts.
+static DSNOT: Dsnot = Dsnot { cycles: 8 };
+
+#[test]
+fn dsnot_gives_the_masks_and_the_errors_of_the_original() {
+    Golden::each(|golden| {
+        for (run, pattern) in [("dsnot-50-all", "unstructured"), ("dsnot-2of4-all", "2:4")] {
+            let recipe = Recipe {
+                refine: Some(RefinementId::new(&DSNOT)),
+                ..method("wanda").into()
+            };
+            let pruned = golden.prune(recipe, pattern);
+            for (linear, outcome) in &pruned.outcomes {
+                assert_eq!(golden.differing(run, &pruned, linear), 0, "{run}: {linear}");
+                let expected = golden.number(&format!("/runs/{run}/layer_error/{linear}"));
+                assert_close(outcome.layer_error, expected, 1e-3, linear);
+            }
+            let expected = golden.number(&format!("/runs/{run}/perplexity"));
+            assert_close(golden.perplexity(&pruned), expected, 1e-4, run);
+        }
     });
 }
 
