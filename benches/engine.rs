@@ -60,15 +60,9 @@ fn by_stable_sort(weights: &mut [f32], norms: &[f32]) {
     }
 }
 
-const HALF: Goal = Goal {
-    pattern: Pattern::Unstructured,
-    sparsity: 0.5,
-};
+const HALF: Goal = Goal::new(Pattern::Unstructured, 0.5);
 
-const TWO_OF_FOUR: Goal = Goal {
-    pattern: Pattern::KeptOfGroup { kept: 2, group: 4 },
-    sparsity: 0.5,
-};
+const TWO_OF_FOUR: Goal = Goal::new(Pattern::KeptOfGroup { kept: 2, group: 4 }, 0.5);
 
 /// Statistics of one token.
 fn seen(x: &[f32]) -> InputStatistics {
@@ -156,7 +150,7 @@ fn calibrate_and_prune(criterion: &mut Criterion) {
     group.bench_function("two blocks, wanda 50 %", |bencher| {
         let options = PruneOptions {
             recipe: MethodId::default().into(),
-            goal: HALF,
+            targets: &HALF.into(),
             windows: Some(&windows),
             resume_state: None,
         };

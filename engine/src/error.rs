@@ -94,6 +94,22 @@ pub enum EngineError {
         /// Which pattern.
         pattern: Pattern,
     },
+    /// A rule has no linear to apply to, or no meaning.
+    #[error("the rule `{rule}`: {reason}")]
+    RuleMismatch {
+        /// As it is written on the command line.
+        rule: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Zeros cannot be shared among the blocks as was asked.
+    #[error("the allocation {allocation}: {reason}")]
+    AllocationMismatch {
+        /// Its name.
+        allocation: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
     /// The windows cannot be used with this model.
     #[error("{0}")]
     InvalidWindows(String),

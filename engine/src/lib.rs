@@ -17,6 +17,7 @@
 //! "Layer" alone is ambiguous and not used.
 
 mod algebra;
+mod allocation;
 pub mod checkpoint;
 mod compute_type;
 mod device_memory;
@@ -36,8 +37,13 @@ mod refine;
 mod resume;
 mod simd;
 mod statistic;
+mod targets;
 mod windows;
 
+pub use allocation::{
+    ALLOCATIONS, Allocation, AllocationId, AllocationSpec, DenseBlock, Parameter, ParameterKind,
+    ParameterValue,
+};
 pub use checkpoint::{Checkpoint, LFS_POINTER, PrunedCopy, Weights, is_lfs_pointer};
 pub use compute_type::compute_type;
 pub use device_memory::free_device_bytes;
@@ -56,7 +62,10 @@ pub use observer::{Observer, PassProgress, Silent};
 pub use pattern::{ComparisonGroup, Goal, Pattern};
 pub use prune::{Propagation, PruneOptions, prune};
 pub use recipe::{Contradiction, LinearOutcome, Recipe};
-pub use refine::{REFINEMENTS, Refinement, RefinementId};
+pub use refine::{Dsnot, REFINEMENTS, Refinement, RefinementId};
 pub use resume::{ResumeState, SavedState};
-pub use statistic::{BlockStatistics, Gram, InputStatistics, Statistic, SumOfSquares};
+pub use statistic::{
+    BlockStatistics, Gram, InputStatistics, Statistic, SumOfSquares, WindowMoments,
+};
+pub use targets::{LinearRule, Misfit, Targets};
 pub use windows::{BATCH_TOKENS, TokenWindows};

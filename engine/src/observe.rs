@@ -30,6 +30,7 @@ pub fn observe(
         let mut pass = BlockPass {
             context: &context,
             n_windows: windows.len(),
+            seq_len: windows.seq_len(),
             meter: &mut meter,
             observer: &mut *observer,
         };
@@ -52,6 +53,8 @@ pub(super) fn embedded(decoder: &Decoder<'_>, windows: &TokenWindows) -> Result<
 pub(super) struct BlockPass<'a> {
     pub(super) context: &'a BlockContext<'a>,
     pub(super) n_windows: usize,
+    /// Tokens of a window.
+    pub(super) seq_len: usize,
     pub(super) meter: &'a mut PruneMeter,
     pub(super) observer: &'a mut dyn Observer,
 }
@@ -64,7 +67,8 @@ impl BlockPass<'_> {
         batches: &[Tensor],
         wanted: &[Statistic],
     ) -> Result<BlockStatistics> {
-        let mut seen = BlockStatistics::collecting(wanted, block.plan(), self.n_windows);
+        let seen = BlockStatistics::collecting(wanted, block.plan(), self.n_windows);
+        let mut seen = seen.in_windows_of(self.seq_len);
         for x in batches {
             block.observe(x, self.context, &mut |input, x| seen.add(input, x))?;
             self.meter.forwarded(x, self.observer)?;
@@ -103,6 +107,17 @@ impl PruneMeter {
                 total_tokens,
             },
         }
+    }
+
+    /// After a pass in which so many tokens were counted already.
+    pub(super) fn after(mut self, tokens: u64) -> Self {
+        self.progress.tokens += tokens;
+        self.progress.total_tokens += tokens;
+        self
+    }
+
+    pub(super) fn total_tokens(&self) -> u64 {
+        self.progress.total_tokens
     }
 
     pub(super) fn forwarded(&mut self, x: &Tensor, observer: &mut dyn Observer) -> Result<()> {

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::algebra::layer_error;
 use crate::checkpoint::Weights;
 use crate::error::{EngineError, Result};
-use crate::method::{Chosen, MethodId};
+use crate::method::{Chosen, METHODS, MethodId};
 use crate::model::{BlockPlan, LinearSpec};
-use crate::pattern::Goal;
+use crate::pattern::{ComparisonGroup, Goal, Pattern};
 use crate::prune::Propagation;
 use crate::refine::{RefinementId, refit, refit_multiplications};
 use crate::statistic::{InputStatistics, Statistic};
@@ -19,6 +19,8 @@ use crate::statistic::{InputStatistics, Statistic};
 pub struct Recipe {
     /// Chooses the weights that become zero.
     pub method: MethodId,
+    /// Whose scores it compares where the pattern is unstructured; `None` = as it does by itself.
+    pub group: Option<ComparisonGroup>,
     /// Changes which ones.
     pub refine: Option<RefinementId>,
     /// Whether the kept weights are fitted to the dense outputs.
@@ -59,6 +61,7 @@ impl From<MethodId> for Recipe {
     fn from(method: MethodId) -> Self {
         Self {
             method,
+            group: None,
             refine: None,
             refit: false,
             propagation: Propagation::default(),
@@ -84,6 +87,17 @@ impl Recipe {
                 detail: format!("{refine} changes masks, and {method} {fits}"),
             });
         }
+        if self.group.is_some() && method.group().is_none() {
+            let ranked = METHODS.iter().filter(|method| method.group().is_some());
+            let ranked: Vec<_> = ranked.map(|method| method.name()).collect();
+            return Some(Contradiction {
+                part: "group",
+                detail: format!(
+                    "{method} chooses by more than scores; a comparison group is for {}",
+                    ranked.join(", ")
+                ),
+            });
+        }
         let is_fitted = self.refit || method.fits_pairs();
         if propagation != Propagation::default() && !self.needs_calibration() {
             return Some(Contradiction {
@@ -97,6 +111,17 @@ impl Recipe {
         })
     }
 
+    /// Why it does not go together with a pattern, if it does not.
+    pub fn contradiction_with(self, pattern: Pattern) -> Option<Contradiction> {
+        let group = self.group.filter(|_| pattern.implied_sparsity().is_some());
+        group.map(|group| Contradiction {
+            part: "group",
+            detail: format!(
+                "{pattern} compares the weights of each of its groups, not those of a {group}"
+            ),
+        })
+    }
+
     /// Whether it reads calibration windows.
     pub fn needs_calibration(self) -> bool {
         !self.needs().is_empty()
@@ -105,6 +130,16 @@ impl Recipe {
     /// Whether the kept weights stay as they are.
     pub(crate) fn only_zeroes(self) -> bool {
         self.method.only_zeroes() && !self.refit
+    }
+
+    /// The outcome of a linear that is left as it is, where outcomes are known.
+    pub(crate) fn outcome_of_dense(self) -> Option<LinearOutcome> {
+        let knows = self.needs().contains(&Statistic::Gram);
+        knows.then(|| LinearOutcome {
+            layer_error: 0.0,
+            layer_error_before_refit: self.refit.then_some(0.0),
+            damping_steps: 0,
+        })
     }
 
     /// Bytes that are needed to prune a block, besides its weights and its inputs.
@@ -182,7 +217,13 @@ impl Recipe {
         let Chosen {
             mut mask,
             damping_steps,
-        } = self.method.prune(&mut weights, linear, seen, goal)?;
+        } = {
+            let group = self
+                .group
+                .filter(|_| goal.pattern.implied_sparsity().is_none());
+            let goal = Goal { group, ..goal };
+            self.method.prune(&mut weights, linear, seen, goal)?
+        };
         if let Some((refine, dense)) = self.refine.zip(dense.as_ref()) {
             refine.refine(&mut mask, dense, seen, goal.pattern)?;
         }
@@ -213,6 +254,9 @@ impl Recipe {
 impl fmt::Display for Recipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.method)?;
+        if let Some(group) = self.group {
+            write!(f, " + per-{group}")?;
+        }
         if let Some(refine) = self.refine {
             write!(f, " + {refine}")?;
         }

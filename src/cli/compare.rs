@@ -58,7 +58,11 @@ fn add(comparison: &mut Comparison, place: &Path) -> anyhow::Result<()> {
 /// What tells an artifact of a series from the others.
 fn name(manifest: &Manifest) -> String {
     let (recipe, pattern) = (table::recipe(manifest), &manifest.pattern);
-    format!("{recipe} {pattern} {}", manifest.sparsity.requested)
+    let mut name = format!("{recipe} {pattern} {}", manifest.sparsity.requested);
+    if !manifest.allocation.is_uniform() {
+        name += &format!(" {}", manifest.allocation);
+    }
+    name
 }
 
 fn report_file(place: &Path) -> anyhow::Result<PathBuf> {

@@ -71,21 +71,29 @@ fn show(
 fn text(found: &Forecast, artifacts: u64, plan: &EvaluationPlan, fetched: &[&str]) -> String {
     let commit = found.commit.as_ref();
     let commit = commit.map(|commit| format!(" at commit {commit}"));
-    let mut rows = vec![
-        (
-            "model",
-            format!(
-                "{}{}, {} blocks, {} weights in {} linears",
-                found.architecture,
-                commit.unwrap_or_default(),
-                found.blocks,
-                found.weights,
-                found.linears
-            ),
+    let mut rows = vec![(
+        "model",
+        format!(
+            "{}{}, {} blocks, {} weights in {} linears",
+            found.architecture,
+            commit.unwrap_or_default(),
+            found.blocks,
+            found.weights,
+            found.linears
         ),
-        ("memory", table::bytes(found.memory_bytes)),
-        ("disk", table::bytes(artifacts * found.artifact_bytes)),
-    ];
+    )];
+    rows.extend(found.rules.iter().map(|(rule, names)| {
+        let linears = match &names[..] {
+            [only] => only.clone(),
+            names => {
+                let (first, last) = (&names[0], &names[names.len() - 1]);
+                format!("{} linears, {first} to {last}", names.len())
+            }
+        };
+        ("rule", format!("{rule}: {linears}"))
+    }));
+    rows.push(("memory", table::bytes(found.memory_bytes)));
+    rows.push(("disk", table::bytes(artifacts * found.artifact_bytes)));
     let mut downloads = table::bytes(found.download_bytes);
     if !fetched.is_empty() {
         downloads = format!(
@@ -137,11 +145,14 @@ fn spec(plan: &Plan) -> Result<JobSpec, PipelineError> {
     Ok(JobSpec::Prune(PruneSpec {
         model: named(&plan.model),
         method: plan.recipe.method,
+        group: plan.recipe.group,
         refine: plan.recipe.refine,
         refit: plan.recipe.refit,
         propagation: plan.recipe.propagation,
-        sparsity: plan.goal.sparsity,
-        pattern: plan.goal.pattern,
+        sparsity: plan.targets.goal.sparsity,
+        pattern: plan.targets.goal.pattern,
+        rules: plan.targets.rules.clone(),
+        allocation: plan.targets.allocation.clone(),
         calibration: CalibrationSpec {
             dataset: DatasetRef::Local {
                 path: String::new(),

@@ -111,6 +111,10 @@ error_codes! {
     MissingTensor = "missing_tensor", status: 422, retryable: false;
     /// The pattern does not fit this model, such as 2:4 on a width that 4 does not divide.
     PatternMismatch = "pattern_mismatch", status: 422, retryable: false;
+    /// A rule matches no linear of this model.
+    RuleMismatch = "rule_mismatch", status: 422, retryable: false;
+    /// The zeros cannot be shared among this model's blocks as was asked.
+    AllocationMismatch = "allocation_mismatch", status: 422, retryable: false;
     /// The model directory has no `tokenizer.json`, and the job needs one.
     TokenizerMissing = "tokenizer_missing", status: 422, retryable: false;
     /// `tokenizer.json` cannot be read, or gives ids that the model has no embedding for.
@@ -172,6 +176,8 @@ impl ErrorCode {
             | EngineError::ShapeMismatch { .. }
             | EngineError::UnsupportedDtype { .. } => Self::MissingTensor,
             EngineError::PatternMismatch { .. } => Self::PatternMismatch,
+            EngineError::RuleMismatch { .. } => Self::RuleMismatch,
+            EngineError::AllocationMismatch { .. } => Self::AllocationMismatch,
             EngineError::InvalidWindows(_) | EngineError::InvalidSequence { .. } => {
                 Self::DatasetInvalid
             }

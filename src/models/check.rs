@@ -208,14 +208,13 @@ pub(super) fn read(dir: &Path) -> Result<ModelPlan, ConfigError> {
 fn misfits(spec: &JobSpec, plans: &[ModelPlan]) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     if let JobSpec::Prune(spec) = spec {
-        for plan in plans {
-            if let Err(error) = plan.check_pattern(spec.pattern) {
-                refusals.push(refusal(
-                    "/pattern",
-                    ErrorCode::of_engine(&error),
-                    error.to_string(),
-                ));
-            }
+        let targets = spec.targets();
+        for misfit in plans.iter().flat_map(|plan| targets.misfits(plan)) {
+            refusals.push(refusal(
+                &format!("/{}", misfit.part),
+                ErrorCode::of_engine(&misfit.error),
+                misfit.error.to_string(),
+            ));
         }
     }
     let calibration = match spec {

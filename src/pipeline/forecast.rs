@@ -11,7 +11,7 @@ use super::{DeviceName, PipelineError};
 use crate::domain::ErrorCode;
 use crate::domain::spec::{JobSpec, memory, work};
 use crate::engine::model::LinearSpec;
-use crate::engine::{Checkpoint, ModelPlan};
+use crate::engine::{Checkpoint, ModelPlan, Targets};
 
 /// Rows and columns of the products that are timed.
 const PROBE: usize = 1024;
@@ -32,6 +32,8 @@ pub struct Forecast {
     pub linears: usize,
     /// Weights of the linears, which are all that becomes zero.
     pub weights: u64,
+    /// Each rule by the names of linears, and those that go by it.
+    pub rules: Vec<(String, Vec<String>)>,
     /// Bytes of memory.
     pub memory_bytes: u64,
     /// Bytes of each artifact.
@@ -55,6 +57,11 @@ pub fn forecast(
     let baseline = baseline.map(Found::look).transpose()?;
     let mut plans = vec![own.plan.clone()];
     plans.extend(baseline.iter().map(|found| found.plan.clone()));
+    let targets: Vec<_> = specs.iter().filter_map(targets).collect();
+    for targets in &targets {
+        targets.check(&own.plan)?;
+    }
+    let rules = targets.first().map(|targets| rules(targets, &own.plan));
     let per_second = multiplications_per_second(&device.open()?)?;
     let works: Vec<_> = specs
         .iter()
@@ -75,12 +82,27 @@ pub fn forecast(
         blocks: own.plan.blocks.len(),
         linears: own.plan.linears().count(),
         weights: own.plan.linears().map(LinearSpec::weights).sum(),
+        rules: rules.transpose()?.unwrap_or_default(),
         memory_bytes: memory.max().unwrap_or_default(),
         artifact_bytes: own.size_bytes,
         download_bytes: own.missing_bytes + baseline.map_or(0, |found| found.missing_bytes),
         pruning_seconds: pruning as f64 / per_second,
         measuring_seconds: measuring.map(|measuring| measuring as f64 / per_second),
     })
+}
+
+fn targets(spec: &JobSpec) -> Option<Targets> {
+    match spec {
+        JobSpec::Prune(spec) => Some(spec.targets()),
+        JobSpec::Evaluate(_) => None,
+    }
+}
+
+fn rules(targets: &Targets, plan: &ModelPlan) -> Result<Vec<(String, Vec<String>)>, PipelineError> {
+    let named = targets.linears_by_rule(plan)?.into_iter();
+    let named = named.map(|names| names.into_iter().map(str::to_owned).collect());
+    let rules = targets.rules.iter().map(ToString::to_string);
+    Ok(rules.zip(named).collect())
 }
 
 /// What is known of a model that was not fetched.

@@ -2,7 +2,7 @@
 
 use super::calibrate::CalibrationWindows;
 use super::plan::Plan;
-use super::prune::{prune_into, report};
+use super::prune::{block_sparsity, prune_into, report};
 use super::resolve::{Demands, fetch, resolve};
 use super::stopwatch::Stopwatch;
 use super::{Listener, PipelineError, Workspace, calibrate, evaluation, publish, warnings};
@@ -54,7 +54,7 @@ pub fn prune_series(
     let decoder = Decoder::open(&source, &device)?;
     source.companion_files()?;
     for (plan, _) in points {
-        decoder.plan().check_pattern(plan.goal.pattern)?;
+        plan.targets.check(decoder.plan())?;
     }
     let prepared = evaluation::Prepared::new(
         &common.evaluation,
@@ -130,10 +130,12 @@ fn prune_point(
         || report(artifact, decoder.plan(), &outcomes),
         || publish::weight_files(artifact, provenance),
     );
+    let linears = linears?;
     Ok(PrunedModel {
         provenance: provenance.clone(),
         calibration: record.cloned(),
-        linears: linears?,
+        block_sparsity: block_sparsity(&linears, decoder.plan()),
+        linears,
         weights: weights?,
         results: Results::default(),
     })
@@ -144,6 +146,8 @@ pub(super) struct PrunedModel {
     pub(super) provenance: ModelProvenance,
     pub(super) calibration: Option<Calibration>,
     pub(super) linears: Vec<LinearReport>,
+    /// The fraction of zeros of each block.
+    pub(super) block_sparsity: Vec<f64>,
     /// The weight files of the artifact.
     pub(super) weights: Vec<FileEntry>,
     pub(super) results: Results,

@@ -7,12 +7,16 @@ use super::rule::text::{
     hub_id, job_id, line, model_id, pattern, relative_path, revision, time, words,
 };
 use super::rule::{Absent, Errors, Field, Object, Rule, Variant, field};
+use super::targets::{allocation, rules, targets};
 use super::{Defaults, limits};
 use crate::corpora::{C4, Corpus, DEMO, WIKITEXT2};
 use crate::domain::idempotency::OnDuplicate;
 use crate::domain::job::scheduling::DeviceKind;
 use crate::domain::spec::{BUNDLED_MODEL, JobType};
-use crate::engine::{Contradiction, METHODS, MethodId, Pattern, Propagation, REFINEMENTS, Recipe};
+use crate::engine::{
+    AllocationSpec, ComparisonGroup, Contradiction, METHODS, MethodId, Pattern, Propagation,
+    REFINEMENTS, Recipe,
+};
 
 /// Where a model can come from.
 pub const MODEL_SOURCES: [&str; 3] = ["hub", "local", "job"];
@@ -115,6 +119,11 @@ fn prune(defaults: Defaults, calibration_text: &str, evaluation_text: &str) -> V
         field("method", method())
             .or(MethodId::default().name())
             .doc("How weights are ranked."),
+        field("group", words("comparison group", ComparisonGroup::ALL.map(ComparisonGroup::name).into()))
+            .doc(
+                "Whose scores are compared by a method that goes by them, where the pattern is unstructured: those of a \
+                 `row` or of the whole `linear`; as the method does by itself when left out.",
+            ),
         field("refine", words("refinement", refinements()))
             .doc("What changes the mask of the method, and keeps its count."),
         field("refit", Rule::Flag)
@@ -131,7 +140,15 @@ fn prune(defaults: Defaults, calibration_text: &str, evaluation_text: &str) -> V
             .or(json!(Pattern::default()))
             .doc("Where zeros may be; `N:M` keeps N of every M consecutive input features, N < M."),
         field("sparsity", Rule::NumberBelow(0.0..1.0))
-            .doc("Fraction of zeros. May be left out for N:M, where it is 1 - N/M."),
+            .doc(
+                "Fraction of zeros of the linears that no rule names. May be left out for N:M, where it is 1 - N/M.",
+            ),
+        field("rules", rules())
+            .or(json!([]))
+            .doc("What is asked of linears by their names; the first rule that matches counts."),
+        field("allocation", allocation())
+            .or(AllocationSpec::default().kind.name())
+            .doc("How the zeros of the linears that no rule names are shared among blocks."),
         field("calibration", calibration(defaults, calibration_text))
             .or_computed(json!({}))
             .doc("The windows that activations are observed on."),
@@ -247,6 +264,11 @@ fn prunable(
     }
     let pattern = read["pattern"].as_str().map(str::parse::<Pattern>);
     let Some(Ok(pattern)) = pattern else { return };
+    let with_pattern = recipe(read).and_then(|recipe| recipe.contradiction_with(pattern));
+    let of_targets = targets(read, pattern).and_then(|targets| targets.contradiction());
+    for Contradiction { part, detail } in with_pattern.into_iter().chain(of_targets) {
+        errors.add(&format!("{at}/{part}"), "contradiction", detail);
+    }
     let at = format!("{at}/sparsity");
     if let Some(implied) = pattern.implied_sparsity() {
         let given = read["sparsity"].as_f64();
@@ -267,6 +289,7 @@ fn recipe(read: &Map<String, Value>) -> Option<Recipe> {
     let word = |value: &Value| value.as_str().map(str::to_owned);
     Some(Recipe {
         method: word(&read["method"]["type"])?.parse().ok()?,
+        group: word(&read["group"]).and_then(|group| group.parse().ok()),
         refine: word(&read["refine"]).and_then(|refine| refine.parse().ok()),
         refit: read["refit"].as_bool()?,
         propagation: word(&read["propagation"])?.parse().ok()?,

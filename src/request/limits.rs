@@ -6,6 +6,12 @@ use std::ops::RangeInclusive;
 pub const N_SAMPLES: u64 = 4096;
 /// Tokens of a window; perplexity needs one to predict.
 pub const SEQ_LEN: RangeInclusive<u64> = 2..=131_072;
+/// Most rules by the names of linears.
+pub const RULES: usize = 64;
+/// Characters of a rule's regular expression.
+pub const RULE_CHARS: usize = 255;
+/// Most blocks that a list of sparsities can be for.
+pub const BLOCKS: usize = 1024;
 /// Most texts to measure perplexity on.
 pub const PERPLEXITY_TEXTS: usize = 16;
 /// Most tasks to measure.

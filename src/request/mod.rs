@@ -10,6 +10,7 @@ mod evaluation;
 mod job;
 pub mod limits;
 mod rule;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod webhook;

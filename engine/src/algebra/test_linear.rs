@@ -20,7 +20,11 @@ pub(crate) struct TestLinear {
 impl TestLinear {
     /// Tokens `[n, d_in]` and weights `[d_out, d_in]`.
     pub(crate) fn new(tokens: &[f32], values: &[f32], d_in: usize) -> Self {
-        let wanted = [Statistic::SumOfSquares, Statistic::Gram];
+        let wanted = [
+            Statistic::SumOfSquares,
+            Statistic::Gram,
+            Statistic::WindowMoments,
+        ];
         let mut seen = InputStatistics::collecting(&wanted, d_in, 1);
         let x = Tensor::from_slice(tokens, (tokens.len() / d_in, d_in), &Device::Cpu).unwrap();
         seen.add(&x).unwrap();
@@ -103,10 +107,7 @@ pub(crate) fn half(pattern: &str) -> Goal {
 
 pub(crate) fn goal(pattern: &str, sparsity: f64) -> Goal {
     let pattern: Pattern = pattern.parse().unwrap();
-    Goal {
-        pattern,
-        sparsity: pattern.implied_sparsity().unwrap_or(sparsity),
-    }
+    Goal::new(pattern, pattern.implied_sparsity().unwrap_or(sparsity))
 }
 
 /// The result on one thread, which that on three is equal to.

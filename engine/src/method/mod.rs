@@ -43,7 +43,7 @@ impl Default for MethodId {
 pub const METHODS: [MethodId; 5] = [
     MethodId::new(&wanda::Wanda),
     MethodId::new(&magnitude::Magnitude),
-    MethodId::new(&Ria::DEFAULT),
+    MethodId::new(&Ria),
     MethodId::new(&sparsegpt::SparseGpt),
     MethodId::new(&alps::Alps),
 ];
@@ -58,6 +58,11 @@ pub trait Method: Debug + Sync {
 
     /// What it needs to know of a linear's input; calibration windows are read if there is anything.
     fn needs(&self) -> &'static [Statistic];
+
+    /// Whose scores it compares by itself where the pattern is unstructured; `None` = it chooses by more than scores.
+    fn group(&self) -> Option<ComparisonGroup> {
+        None
+    }
 
     /// Whether the kept weights stay as they are.
     fn only_zeroes(&self) -> bool {
@@ -119,7 +124,7 @@ impl Score for Absolute {
     }
 }
 
-/// Chooses the weights of a linear with the lowest scores.
+/// Chooses the weights of a linear with the lowest scores, compared as the goal says, or else `among` those.
 fn lowest(
     weights: &Weights,
     linear: &LinearSpec,
@@ -127,6 +132,7 @@ fn lowest(
     among: ComparisonGroup,
     score: &impl Score,
 ) -> Result<Chosen> {
+    let among = goal.group.unwrap_or(among);
     let mask = choose(weights, linear.d_in, goal, among, score);
     mask.map(Chosen::from).map_err(|_| EngineError::NonFinite {
         what: "scores",

@@ -24,6 +24,10 @@ impl Method for Wanda {
         &[Statistic::SumOfSquares]
     }
 
+    fn group(&self) -> Option<ComparisonGroup> {
+        Some(ComparisonGroup::Row)
+    }
+
     fn prune(
         &self,
         weights: &mut Weights,

@@ -6,7 +6,6 @@ use super::family;
 use super::rope::{RopeSpec, RopeTables};
 use crate::error::{EngineError, Result};
 use crate::ops::AttentionShape;
-use crate::pattern::Pattern;
 
 /// Tables that older checkpoints hold, and that follow from the configuration.
 const DERIVED: &str = "rotary_emb.inv_freq";
@@ -158,18 +157,6 @@ impl ModelPlan {
     /// Prunable linears of all blocks in the order of the computation.
     pub fn linears(&self) -> impl Iterator<Item = &LinearSpec> {
         self.blocks.iter().flat_map(|block| &block.linears)
-    }
-
-    /// Refuses a pattern that does not fit the input features of every linear.
-    pub fn check_pattern(&self, pattern: Pattern) -> Result<()> {
-        match self.linears().find(|linear| !pattern.fits(linear.d_in)) {
-            Some(linear) => Err(EngineError::PatternMismatch {
-                linear: linear.name.clone(),
-                d_in: linear.d_in,
-                pattern,
-            }),
-            None => Ok(()),
-        }
     }
 
     /// Refuses weights that lack a tensor, or hold one that no class of this architecture reads, such as scales or the

@@ -15,6 +15,7 @@ pub(crate) mod matmul;
 mod rms_norm;
 mod silu_mul;
 mod widen;
+mod window_moments;
 
 use candle_core::{CpuStorage, Layout, Tensor};
 
@@ -36,6 +37,7 @@ pub use rms_norm::rms_norm;
 pub use silu_mul::silu_mul;
 pub use widen::widen;
 pub(crate) use widen::{widened_bf16, widened_f16};
+pub use window_moments::add_window_moments;
 
 /// Rows of work that are worth a task of their own.
 const ROWS_PER_TASK: usize = 16;

@@ -1,6 +1,10 @@
 //! Choosing the weights of a linear with the lowest scores.
 
+use std::fmt;
+use std::str::FromStr;
+
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::element::Element;
 use super::keys::fill_keys;
@@ -16,12 +20,44 @@ pub(crate) trait Score: Sync {
 }
 
 /// The weights whose scores are compared where the pattern is unstructured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ComparisonGroup {
     /// Those of one output feature.
     Row,
     /// All of the linear.
     Linear,
+}
+
+impl ComparisonGroup {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Row, Self::Linear];
+
+    /// Its word in requests and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Row => "row",
+            Self::Linear => "linear",
+        }
+    }
+}
+
+impl fmt::Display for ComparisonGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for ComparisonGroup {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|group| group.name() == word).ok_or_else(|| {
+            let known = Self::ALL.map(Self::name).join(", ");
+            format!("unknown comparison group {word:?}, expected one of {known}")
+        })
+    }
 }
 
 /// A score was NaN or infinite.
@@ -84,15 +120,16 @@ fn of_values<T: Element>(
             })
         }
         (Pattern::Unstructured, ComparisonGroup::Row) => {
-            let zeros = zeros_of(d_in, goal.sparsity);
+            let d_out = values.len() / d_in;
             by_rows(&matrix, |index, row, words, scratch| {
                 fill_keys(isa, score, index, row, &mut scratch.keys)?;
-                row::mark(isa, zeros, scratch, words);
+                row::mark(isa, goal.zeros_of_row(index, d_out, d_in), scratch, words);
                 Ok(())
             })
         }
         (Pattern::Unstructured, ComparisonGroup::Linear) => {
-            linear::choose(isa, &matrix, zeros_of(values.len(), goal.sparsity), score)
+            let zeros = goal.zeros_until(values.len(), values.len());
+            linear::choose(isa, &matrix, zeros, score)
         }
     }
 }

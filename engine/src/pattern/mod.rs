@@ -47,6 +47,44 @@ pub struct Goal {
     pub pattern: Pattern,
     /// Fraction of zeros, in [0, 1); for `N:M` that of the pattern.
     pub sparsity: f64,
+    /// Zeros of the whole linear, where they were counted: then its rows have equally many, give or take one. `None` = as
+    /// many as the sparsity makes, rounded down in each group of weights that are compared.
+    pub zeros: Option<u64>,
+    /// Whose scores are compared where the pattern is unstructured; `None` = as the method does by itself.
+    pub group: Option<ComparisonGroup>,
+}
+
+impl Goal {
+    /// A sparsity in a pattern.
+    pub const fn new(pattern: Pattern, sparsity: f64) -> Self {
+        Self {
+            pattern,
+            sparsity,
+            zeros: None,
+            group: None,
+        }
+    }
+
+    /// Zeros among the first `part` of `whole` weights of a linear where all of these are compared.
+    pub(crate) fn zeros_until(self, part: usize, whole: usize) -> usize {
+        match self.zeros {
+            Some(zeros) => divided(zeros, part, whole),
+            None => zeros_of(part, self.sparsity),
+        }
+    }
+
+    /// Zeros of a row of a linear `[d_out, d_in]` where the weights of a row are compared.
+    pub(crate) fn zeros_of_row(self, row: usize, d_out: usize, d_in: usize) -> usize {
+        match self.zeros {
+            Some(zeros) => divided(zeros, row + 1, d_out) - divided(zeros, row, d_out),
+            None => zeros_of(d_in, self.sparsity),
+        }
+    }
+}
+
+/// `zeros · part / whole`, rounded down.
+fn divided(zeros: u64, part: usize, whole: usize) -> usize {
+    (u128::from(zeros) * part as u128 / whole as u128) as usize
 }
 
 impl Pattern {

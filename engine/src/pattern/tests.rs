@@ -24,16 +24,13 @@ impl Score for Times<'_> {
 }
 
 fn ratio(sparsity: f64) -> Goal {
-    Goal {
-        pattern: Pattern::Unstructured,
-        sparsity,
-    }
+    Goal::new(Pattern::Unstructured, sparsity)
 }
 
 fn kept_of_group(kept: usize, group: usize) -> Goal {
     let pattern = Pattern::KeptOfGroup { kept, group };
     let sparsity = pattern.implied_sparsity().unwrap();
-    Goal { pattern, sparsity }
+    Goal::new(pattern, sparsity)
 }
 
 /// By rows with factors, over the whole linear without.

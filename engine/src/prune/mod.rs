@@ -1,5 +1,6 @@
 //! The block loop: observe, prune, forward again.
 
+mod measuring;
 mod paired;
 mod propagation;
 
@@ -19,6 +20,7 @@ use crate::pattern::Goal;
 use crate::recipe::{LinearOutcome, Pruned, Recipe};
 use crate::resume::{Loaded, ResumeState, Saver, Snapshot};
 use crate::statistic::{BlockStatistics, InputStatistics, Statistic};
+use crate::targets::Targets;
 use crate::windows::TokenWindows;
 
 /// What to prune by.
@@ -26,8 +28,8 @@ use crate::windows::TokenWindows;
 pub struct PruneOptions<'a> {
     /// What is done to each linear.
     pub recipe: Recipe,
-    /// What is asked of every linear.
-    pub goal: Goal,
+    /// What is asked of the linears.
+    pub targets: &'a Targets,
     /// Calibration windows; a recipe that needs none does not look at them.
     pub windows: Option<&'a TokenWindows>,
     /// Where to keep the state between blocks; `None` = nowhere.
@@ -46,12 +48,17 @@ pub fn prune(
     options: &PruneOptions<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Vec<LinearOutcome>> {
-    decoder.plan().check_pattern(options.goal.pattern)?;
+    options.targets.check(decoder.plan())?;
     let pass = Pass {
         decoder,
         target,
         options,
     };
+    if options.targets.needs_calibration() && options.windows.is_none() {
+        let allocation = options.targets.allocation.kind;
+        let detail = format!("{allocation} needs calibration windows");
+        return Err(EngineError::InvalidWindows(detail));
+    }
     let outcomes = if options.recipe.needs_calibration() {
         thread::scope(|threads| pass.with_calibration(threads, observer))?
     } else {
@@ -90,15 +97,22 @@ impl Pass<'_> {
             first,
             mut outcomes,
             changes,
+            zeros,
+            measured_tokens,
         } = self.start(windows, observer)?;
+        let goals = self
+            .options
+            .targets
+            .goals(decoder.plan(), zeros.as_deref())?;
         let state = self.options.resume_state;
         let mut saver =
             state.map(|state| Saver::new(threads, state, decoder, self.target, changes));
-        let mut meter = PruneMeter::new(windows, blocks, first);
-        for index in first..blocks {
+        let mut meter = PruneMeter::new(windows, blocks, first).after(measured_tokens);
+        for (index, goals) in goals.iter().enumerate().skip(first) {
             let mut work = BlockWork {
                 pass: self,
                 block: decoder.block(index)?,
+                goals,
                 is_last: index + 1 == blocks,
                 outcomes: &mut outcomes,
                 saver: saver.as_mut(),
@@ -106,6 +120,7 @@ impl Pass<'_> {
             let mut pass = BlockPass {
                 context: &context,
                 n_windows: windows.len(),
+                seq_len: windows.seq_len(),
                 meter: &mut meter,
                 observer: &mut *observer,
             };
@@ -126,6 +141,7 @@ impl Pass<'_> {
                     next_block: index + 1,
                     batches: &batches,
                     outcomes: &outcomes,
+                    zeros: zeros.as_deref(),
                 };
                 save_or_pause(saver.as_mut(), &snapshot, observer)?;
             }
@@ -135,14 +151,22 @@ impl Pass<'_> {
     }
 
     fn without_calibration(&self, observer: &mut dyn Observer) -> Result<()> {
-        let blocks = &self.decoder.plan().blocks;
+        let plan = self.decoder.plan();
+        let zeros = match self.options.windows {
+            Some(windows) => self.zeros_of_blocks(windows, observer)?,
+            None => self.options.targets.shared(plan, &[])?,
+        };
+        let goals = self.options.targets.goals(plan, zeros.as_deref())?;
+        let blocks = &plan.blocks;
         for (index, block) in blocks.iter().enumerate() {
             if observer.should_stop() || observer.should_pause() {
                 return Err(EngineError::Stopped);
             }
-            for linear in &block.linears {
-                let weights = self.decoder.checkpoint().read(&linear.weight())?;
-                self.prune_linear(linear, weights, &InputStatistics::default())?;
+            for (linear, goal) in block.linears.iter().zip(&goals[index]) {
+                if let Some(goal) = *goal {
+                    let weights = self.decoder.checkpoint().read(&linear.weight())?;
+                    self.prune_linear(linear, weights, &InputStatistics::default(), goal)?;
+                }
             }
             observer.progress(PassProgress {
                 blocks: index + 1,
@@ -164,9 +188,12 @@ impl Pass<'_> {
             next_block,
             changes,
             outcomes,
+            zeros,
             batches,
         }) = state.and_then(|state| state.load(lengths))
         else {
+            let zeros = self.zeros_of_blocks(windows, observer)?;
+            let measures = self.options.targets.needs_calibration();
             // The streams begin as the same.
             let batches = embedded(self.decoder, windows)?;
             return Ok(Start {
@@ -174,6 +201,12 @@ impl Pass<'_> {
                 first: 0,
                 outcomes: Vec::new(),
                 changes: Vec::new(),
+                zeros,
+                measured_tokens: if measures {
+                    self.tokens_of_pass(windows)
+                } else {
+                    0
+                },
             });
         };
         observer.resumed(next_block, self.decoder.plan().blocks.len());
@@ -187,6 +220,8 @@ impl Pass<'_> {
             first: next_block,
             outcomes,
             changes,
+            zeros,
+            measured_tokens: 0,
         })
     }
 
@@ -196,9 +231,9 @@ impl Pass<'_> {
         linear: &LinearSpec,
         weights: Weights,
         seen: &InputStatistics,
+        goal: Goal,
     ) -> Result<Pruned> {
-        let PruneOptions { recipe, goal, .. } = *self.options;
-        let pruned = recipe.prune(weights, linear, seen, goal)?;
+        let pruned = self.options.recipe.prune(weights, linear, seen, goal)?;
         let source = self.decoder.checkpoint();
         self.target
             .overwrite(source, &linear.weight(), &pruned.weights)?;
@@ -229,6 +264,7 @@ pub(super) struct BlockWork<'w, 'scope, 'env> {
     pass: &'w Pass<'w>,
     /// Its pruned linears stand in place of the dense ones, unless the pass goes on densely.
     pub(super) block: Block<'w>,
+    goals: &'w [Option<Goal>],
     /// Whether its outputs are needed by no other.
     pub(super) is_last: bool,
     outcomes: &'w mut Vec<LinearOutcome>,
@@ -270,11 +306,17 @@ impl BlockWork<'_, '_, '_> {
 
     fn prune_fed(&mut self, input: InputId, seen: &InputStatistics) -> Result<()> {
         let plan = self.block.plan();
+        let recipe = self.pass.options.recipe;
         for id in plan.fed_by(input) {
+            let Some(goal) = self.goals[id.0] else {
+                self.outcomes.extend(recipe.outcome_of_dense());
+                continue;
+            };
             let weights = self.block.weights(id)?;
-            let pruned = self.pass.prune_linear(plan.linear(id), weights, seen)?;
+            let linear = plan.linear(id);
+            let pruned = self.pass.prune_linear(linear, weights, seen, goal)?;
             self.outcomes.extend(pruned.outcome);
-            if self.pass.options.recipe.propagation != Propagation::Dense {
+            if recipe.propagation != Propagation::Dense {
                 self.block.replace(id, pruned.weights)?;
             }
         }
@@ -292,4 +334,8 @@ struct Start {
     outcomes: Vec<LinearOutcome>,
     /// Digests of what was kept of the changes of the blocks before it.
     changes: Vec<String>,
+    /// Of each block, where they are shared.
+    zeros: Option<Vec<u64>>,
+    /// Tokens that passed the dense model before.
+    measured_tokens: u64,
 }

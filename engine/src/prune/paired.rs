@@ -24,7 +24,8 @@ pub(super) fn prune_block(
     let plan = dense.plan();
     let (attention, feed_forward) = (&plan.attention, &plan.feed_forward);
     let (pruned_xs, dense_xs) = streams.split_at_mut(streams.len() / 2);
-    let mut seen = BlockStatistics::pairing(needs, plan, hidden, pass.n_windows);
+    let seen = BlockStatistics::pairing(needs, plan, hidden, pass.n_windows);
+    let mut seen = seen.in_windows_of(pass.seq_len);
 
     let input = plan.linear(attention.q).input;
     for (p, d) in pruned_xs.iter().zip(&*dense_xs) {

@@ -2,12 +2,14 @@
 //!
 //! One file each; those that change the mask have a row in [`REFINEMENTS`].
 
+mod dsnot;
 mod refit;
 mod scaled;
 mod swaps;
 
 use std::fmt::Debug;
 
+pub use dsnot::Dsnot;
 pub(crate) use refit::{refit, refit_multiplications};
 pub(crate) use scaled::ScaledGram;
 
@@ -18,7 +20,8 @@ use crate::pattern::Pattern;
 use crate::statistic::{InputStatistics, Statistic};
 
 /// Every refinement.
-pub const REFINEMENTS: [RefinementId; 1] = [Handle::new(&swaps::Swaps)];
+pub const REFINEMENTS: [RefinementId; 2] =
+    [Handle::new(&swaps::Swaps), Handle::new(&Dsnot::DEFAULT)];
 
 /// The handle of a refinement.
 pub type RefinementId = Handle<dyn Refinement>;

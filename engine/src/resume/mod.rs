@@ -33,7 +33,7 @@ use super::windows::TokenWindows;
 const STATE: &str = "state.json";
 const ACTIVATIONS: &str = "activations-";
 /// Changes when the meaning of the files changes.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// A directory that keeps the state of one pass.
 #[derive(Debug)]
@@ -52,6 +52,8 @@ pub(super) struct Loaded {
     pub(super) changes: Vec<String>,
     /// Of the linears before it.
     pub(super) outcomes: Vec<LinearOutcome>,
+    /// Zeros of each block, where they are shared.
+    pub(super) zeros: Option<Vec<u64>>,
     /// Inputs of the next block, batch by batch, each `[n_tokens, hidden]`, row-major.
     pub(super) batches: Vec<Vec<f32>>,
 }
@@ -65,6 +67,8 @@ struct State {
     activations_sha256: String,
     /// Of the linears before the next block.
     outcomes: Vec<LinearOutcome>,
+    /// Zeros of each block, where they are shared: what they go by is not measured again.
+    zeros: Option<Vec<u64>>,
     changes: Option<KeptChanges>,
 }
 
@@ -183,6 +187,7 @@ impl ResumeState {
         is_whole.then_some(Loaded {
             next_block: state.next_block,
             outcomes: state.outcomes,
+            zeros: state.zeros,
             changes: state.changes.map_or(Vec::new(), |kept| kept.sha256),
             batches,
         })
@@ -223,15 +228,15 @@ impl ResumeState {
         sync_dir(&self.dir)
     }
 
-    /// Saves the state before block `next_block`: its inputs `batches`, the `outcomes` of the linears before it, and the
-    /// digests of the changes of all blocks before it, if they are kept. Then it gives what can be carried elsewhere.
-    fn save(
-        &self,
-        next_block: usize,
-        batches: &[Tensor],
-        outcomes: &[LinearOutcome],
-        changes: &[String],
-    ) -> Result<Option<SavedState>> {
+    /// Saves the state before a block, and the digests of the changes of all blocks before it, if they are kept. Then it
+    /// gives what can be carried elsewhere.
+    fn save(&self, snapshot: &Snapshot<'_>, changes: &[String]) -> Result<Option<SavedState>> {
+        let Snapshot {
+            next_block,
+            batches,
+            outcomes,
+            zeros,
+        } = *snapshot;
         let mut digest = Sha256::new();
         write_durably(&self.activations_path(next_block), |file| {
             for batch in batches {
@@ -251,6 +256,7 @@ impl ResumeState {
             next_block,
             activations_sha256: hex(&digest.finalize()),
             outcomes: outcomes.to_vec(),
+            zeros: zeros.map(<[u64]>::to_vec),
             changes: kept.map(|(kind, digests)| KeptChanges {
                 kind,
                 sha256: digests.to_vec(),

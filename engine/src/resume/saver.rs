@@ -37,6 +37,8 @@ pub(crate) struct Snapshot<'a> {
     pub(crate) batches: &'a [Tensor],
     /// Of the linears before it.
     pub(crate) outcomes: &'a [LinearOutcome],
+    /// Zeros of each block, where they are shared.
+    pub(crate) zeros: Option<&'a [u64]>,
 }
 
 struct Written {
@@ -88,6 +90,7 @@ impl<'scope, 'env> Saver<'scope, 'env> {
         let (state, decoder, copy) = (self.state, self.decoder, self.copy);
         let (next_block, outcomes) = (snapshot.next_block, snapshot.outcomes.to_vec());
         let batches = snapshot.batches.to_vec();
+        let zeros = snapshot.zeros.map(<[u64]>::to_vec);
         let mut digests = self.changes.clone();
         let write = move || {
             let began = Instant::now();
@@ -98,7 +101,15 @@ impl<'scope, 'env> Saver<'scope, 'env> {
                     digests.push(changes::keep(&state.dir, kind, block, decoder, copy)?);
                 }
             }
-            let saved = state.save(next_block, &batches, &outcomes, &digests)?;
+            let saved = state.save(
+                &Snapshot {
+                    next_block,
+                    batches: &batches,
+                    outcomes: &outcomes,
+                    zeros: zeros.as_deref(),
+                },
+                &digests,
+            )?;
             Ok(Written {
                 changes: digests,
                 saved,

@@ -45,6 +45,13 @@ impl BlockStatistics {
         )
     }
 
+    /// In windows of so many tokens.
+    pub(crate) fn in_windows_of(self, seq_len: usize) -> Self {
+        let Self(inputs) = self;
+        let inputs = inputs.into_iter();
+        Self(inputs.map(|seen| seen.in_windows_of(seq_len)).collect())
+    }
+
     /// Adds the tokens of an input in the pruned model, in the dense one, and how far that one is ahead.
     pub(crate) fn add_pair(
         &mut self,

@@ -4,6 +4,7 @@ mod block;
 mod gram;
 mod pairing;
 mod sum_of_squares;
+mod window_moments;
 
 use candle_core::Tensor;
 
@@ -11,6 +12,7 @@ pub use block::BlockStatistics;
 pub use gram::Gram;
 pub(crate) use pairing::Pairing;
 pub use sum_of_squares::SumOfSquares;
+pub use window_moments::WindowMoments;
 
 use super::error::{EngineError, Result};
 
@@ -21,6 +23,8 @@ pub enum Statistic {
     SumOfSquares,
     /// Σ x xᵀ.
     Gram,
+    /// Σx and the variance of each window.
+    WindowMoments,
 }
 
 /// The statistics of one input of linears; only those that were asked for are there.
@@ -28,6 +32,7 @@ pub enum Statistic {
 pub struct InputStatistics {
     sum_of_squares: Option<SumOfSquares>,
     gram: Option<Gram>,
+    window_moments: Option<WindowMoments>,
     pairing: Option<Pairing>,
 }
 
@@ -39,8 +44,19 @@ impl InputStatistics {
             sum_of_squares: is_wanted(Statistic::SumOfSquares)
                 .then(|| SumOfSquares::new(d_in, n_windows)),
             gram: is_wanted(Statistic::Gram).then(|| Gram::new(d_in)),
+            window_moments: is_wanted(Statistic::WindowMoments)
+                .then(|| WindowMoments::new(d_in, n_windows)),
             pairing: None,
         }
+    }
+
+    /// In windows of so many tokens; without this every batch is one window.
+    #[must_use]
+    pub fn in_windows_of(mut self, seq_len: usize) -> Self {
+        if let Some(moments) = &mut self.window_moments {
+            moments.seq_len = Some(seq_len);
+        }
+        self
     }
 
     /// Pairs the input with that of the dense model, too.
@@ -78,6 +94,9 @@ impl InputStatistics {
         if let Some(gram) = &mut self.gram {
             gram.add(x)?;
         }
+        if let Some(moments) = &mut self.window_moments {
+            moments.add(x)?;
+        }
         Ok(())
     }
 
@@ -96,6 +115,10 @@ impl InputStatistics {
         let sums = self.sum_of_squares.as_ref();
         sums.is_none_or(SumOfSquares::is_finite)
             && self.gram.as_ref().is_none_or(Gram::is_finite)
+            && self
+                .window_moments
+                .as_ref()
+                .is_none_or(WindowMoments::is_finite)
             && self.pairing.as_ref().is_none_or(Pairing::is_finite)
     }
 
@@ -105,6 +128,14 @@ impl InputStatistics {
             .as_ref()
             .ok_or(EngineError::NotObserved(Statistic::SumOfSquares))
     }
+
+    /// Σx and the variance of each window; an error if they were not asked for.
+    pub fn window_moments(&self) -> Result<&WindowMoments> {
+        self.window_moments
+            .as_ref()
+            .ok_or(EngineError::NotObserved(Statistic::WindowMoments))
+    }
+
     /// Σ x xᵀ; an error if it was not asked for.
     pub fn gram(&self) -> Result<&Gram> {
         self.gram

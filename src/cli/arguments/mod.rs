@@ -1,5 +1,6 @@
 //! Arguments that several commands take.
 
+pub(super) mod allocation;
 pub(super) mod calibration;
 pub(super) mod evaluation;
 pub(super) mod model;

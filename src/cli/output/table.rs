@@ -60,6 +60,13 @@ pub(in crate::cli) fn of_manifest(manifest: &Manifest) -> String {
         vec!["peak memory".to_owned(), bytes(manifest.peak_rss_bytes)],
         vec!["digest".to_owned(), manifest.digest.clone()],
     ];
+    let rules: Vec<String> = manifest.rules.iter().map(ToString::to_string).collect();
+    if !rules.is_empty() {
+        rows.insert(1, vec!["rules".to_owned(), rules.join(", ")]);
+    }
+    if !manifest.allocation.is_uniform() {
+        rows.insert(1, vec!["allocation".to_owned(), allocation(manifest)]);
+    }
     rows.extend(layer_error(manifest).map(|error| vec!["layer error".to_owned(), error]));
     text.push_str(&columns(&rows));
     text
@@ -67,16 +74,27 @@ pub(in crate::cli) fn of_manifest(manifest: &Manifest) -> String {
 
 /// The method, and what followed it.
 pub(in crate::cli) fn recipe(manifest: &Manifest) -> String {
+    let group = manifest.group.map(|group| format!("per {group}"));
     let refit = manifest.refit.then_some("refit");
     let propagation = manifest.propagation;
     let propagation = (propagation != Propagation::default()).then(|| propagation.name());
     let parts = [
         Some(manifest.method.as_str()),
+        group.as_deref(),
         manifest.refine.as_deref(),
         refit,
         propagation,
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" + ")
+}
+
+/// Its name, and how far the sparsities of the blocks are apart.
+fn allocation(manifest: &Manifest) -> String {
+    let blocks = manifest.block_sparsity.iter().copied();
+    let least = blocks.clone().fold(f64::INFINITY, f64::min);
+    let most = blocks.fold(f64::NEG_INFINITY, f64::max);
+    let kind = manifest.allocation.kind;
+    format!("{kind}, blocks from {least:.4} to {most:.4}")
 }
 
 /// The mean over all linears, and what it was before the refit.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 
+use super::arguments::allocation;
 use super::arguments::calibration::CalibrationArgs;
 use super::arguments::evaluation::EvaluationArgs;
 use super::arguments::model::ModelArgument;
@@ -21,7 +22,8 @@ use super::unfinished::Unfinished;
 use super::{dry_run, failure, use_threads};
 use crate::domain::report::manifest::Manifest;
 use crate::engine::{
-    Contradiction, METHODS, MethodId, Pattern, Propagation, REFINEMENTS, Recipe, RefinementId,
+    AllocationSpec, ComparisonGroup, Contradiction, LinearRule, METHODS, MethodId, Pattern,
+    Propagation, REFINEMENTS, Recipe, RefinementId, Targets,
 };
 use crate::pipeline::{self, Plan, Workspace};
 use series::{Point, points};
@@ -45,6 +47,9 @@ pub struct Args {
     /// How weights are ranked; several are pruned one after the other
     #[arg(long = "method", value_name = "NAME,…", value_delimiter = ',', default_values_t = [MethodId::default()], value_parser = method(), help_heading = "Pruning")]
     methods: Vec<MethodId>,
+    /// Whose scores wanda, magnitude and ria compare where the pattern is unstructured: those of a row or of the linear
+    #[arg(long, value_name = "NAME", value_parser = group(), help_heading = "Pruning")]
+    group: Option<ComparisonGroup>,
     /// Change the masks of the methods, and keep their count
     #[arg(long, value_name = "NAME", value_parser = refinement(), help_heading = "Pruning")]
     refine: Option<RefinementId>,
@@ -66,6 +71,13 @@ pub struct Args {
     /// `unstructured`, or `N:M` to keep N of every M
     #[arg(long = "pattern", value_name = "PATTERN,…", value_delimiter = ',', default_values_t = [Pattern::default()], help_heading = "Pruning")]
     patterns: Vec<Pattern>,
+    /// Ask something else of the linears whose names match a regular expression: a fraction of zeros, an N:M pattern, or
+    /// `dense` to leave them as they are; may be repeated, and the first rule that matches counts
+    #[arg(long = "rule", value_name = "REGEX=VALUE", help_heading = "Pruning")]
+    rules: Vec<LinearRule>,
+    /// Share the zeros among blocks: NAME, NAME,PARAMETER=NUMBER,… or a file with the sparsity of each block
+    #[arg(long, value_name = "NAME|FILE", default_value_t, value_parser = allocation::parse, help_heading = "Pruning")]
+    allocation: AllocationSpec,
     #[command(flatten)]
     calibration: CalibrationArgs,
     #[command(flatten)]
@@ -77,6 +89,11 @@ pub struct Args {
 fn method() -> impl clap::builder::TypedValueParser<Value = MethodId> {
     let names = METHODS.map(|method| method.name());
     PossibleValuesParser::new(names).try_map(|name| name.parse::<MethodId>())
+}
+
+fn group() -> impl clap::builder::TypedValueParser<Value = ComparisonGroup> {
+    let names = ComparisonGroup::ALL.map(ComparisonGroup::name);
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<ComparisonGroup>())
 }
 
 fn refinement() -> impl clap::builder::TypedValueParser<Value = RefinementId> {
@@ -150,6 +167,7 @@ impl Args {
         let recipes = self.methods.iter().map(|&method| {
             let recipe = Recipe {
                 method,
+                group: self.group,
                 refine: self.refine,
                 refit: self.refit,
                 propagation: self.propagation,
@@ -170,15 +188,22 @@ fn plans(args: &Args, model: &ModelArgument, points: &[Point]) -> anyhow::Result
     let plans = points.iter().map(|point| {
         let data_dir = args.evaluation.data_dir.clone();
         let calibration = || args.calibration.plan(model, data_dir, defaults);
+        let targets = Targets {
+            goal: point.goal,
+            rules: args.rules.clone(),
+            allocation: args.allocation.clone(),
+        };
+        let contradiction = point.recipe.contradiction_with(point.goal.pattern);
+        let contradiction = contradiction.or_else(|| targets.contradiction());
+        if let Some(Contradiction { detail, .. }) = contradiction {
+            bail!("invalid_request: {detail}");
+        }
+        let reads_windows = point.recipe.needs_calibration() || targets.needs_calibration();
         Ok(Plan {
             model: model.source.clone(),
             recipe: point.recipe,
-            goal: point.goal,
-            calibration: point
-                .recipe
-                .needs_calibration()
-                .then(calibration)
-                .transpose()?,
+            targets,
+            calibration: reads_windows.then(calibration).transpose()?,
             evaluation: evaluation.clone(),
             device: args.run.device.clone(),
             spec: None,

@@ -14,7 +14,9 @@ pub(super) struct Point {
 impl Point {
     /// The name of its directory in a series, such as `wanda-0.5` or `wanda-2-4`.
     pub(super) fn name(&self) -> String {
-        let Goal { pattern, sparsity } = self.goal;
+        let Goal {
+            pattern, sparsity, ..
+        } = self.goal;
         let recipe = self.recipe.to_string().replace(" + ", "-");
         let pattern_name = pattern.to_string().replace(':', "-");
         match pattern.implied_sparsity() {
@@ -44,7 +46,7 @@ pub(super) fn points(
             goals.extend(
                 sparsities
                     .iter()
-                    .map(|&sparsity| Goal { pattern, sparsity }),
+                    .map(|&sparsity| Goal::new(pattern, sparsity)),
             );
             continue;
         };
@@ -56,10 +58,7 @@ pub(super) fn points(
                 "invalid_request: --sparsity {ratio} disagrees with the pattern {pattern}, which has {implied}"
             );
         }
-        goals.push(Goal {
-            pattern,
-            sparsity: implied,
-        });
+        goals.push(Goal::new(pattern, implied));
     }
     if let Some(open) = open.filter(|_| sparsities.is_empty()) {
         bail!("invalid_request: --sparsity is needed with the {open} pattern");

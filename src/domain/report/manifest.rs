@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::results::Results;
-use crate::domain::spec::{JobType, PruneSpec};
-use crate::engine::Propagation;
+use crate::domain::spec::{AllocationObject, JobType, PruneSpec, RuleObject};
+use crate::engine::{AllocationSpec, ComparisonGroup, LinearRule, Propagation};
 
 /// The version of this document's layout.
 pub const MANIFEST_VERSION: u32 = 1;
@@ -27,6 +27,10 @@ pub struct Manifest {
     pub spec: Option<PruneSpec>,
     /// The method's name.
     pub method: String,
+    /// Whose scores were compared where the pattern is unstructured; `null` = as the method does by itself.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub group: Option<ComparisonGroup>,
     /// The name of what changed the mask of the method; `null` for nothing.
     #[serde(default)]
     pub refine: Option<String>,
@@ -39,11 +43,22 @@ pub struct Manifest {
     pub propagation: Propagation,
     /// `unstructured` or `N:M`.
     pub pattern: String,
-    /// Over all pruned linears.
+    /// What was asked of linears by their names.
+    #[serde(default)]
+    #[schema(value_type = Vec<RuleObject>)]
+    pub rules: Vec<LinearRule>,
+    /// How the zeros of the other linears were shared among blocks.
+    #[serde(default)]
+    #[schema(value_type = AllocationObject)]
+    pub allocation: AllocationSpec,
+    /// The fraction of zeros of each block, counted in the written tensors; empty in documents of earlier versions.
+    #[serde(default)]
+    pub block_sparsity: Vec<f64>,
+    /// Over all linears of the blocks.
     pub sparsity: Sparsity,
     /// The windows that activations were observed on; `null` where the method observes none.
     pub calibration: Option<Calibration>,
-    /// Every pruned linear, in order.
+    /// Every linear of the blocks, in order.
     pub linears: Vec<LinearReport>,
     /// What was measured.
     pub results: Results,
@@ -153,10 +168,10 @@ pub struct ModelProvenance {
     pub files: Vec<FileEntry>,
 }
 
-/// Fractions of zeros over all pruned linears.
+/// Fractions of zeros over all linears of the blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Sparsity {
-    /// Asked for.
+    /// Asked for, of the linears that no rule names.
     pub requested: f64,
     /// Counted in the written tensors.
     pub achieved: f64,
@@ -184,7 +199,7 @@ pub struct Calibration {
     pub shaped_window_sha256: Option<String>,
 }
 
-/// One pruned linear.
+/// One linear.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LinearReport {
     /// Name of its tensor without `.weight`.

@@ -8,9 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::evaluation::EvaluationSpec;
 use super::method::{self, MethodObject};
 use super::model::ModelRef;
+use super::targets::{AllocationObject, RuleObject};
 use crate::corpora::DatasetRef;
 use crate::domain::JobId;
-use crate::engine::{Goal, MethodId, Pattern, Propagation, Recipe, RefinementId};
+use crate::engine::{
+    AllocationSpec, ComparisonGroup, Goal, LinearRule, MethodId, Pattern, Propagation, Recipe,
+    RefinementId, Targets,
+};
 
 /// The kind of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -73,6 +77,10 @@ pub struct PruneSpec {
     #[serde(with = "method")]
     #[schema(value_type = MethodObject)]
     pub method: MethodId,
+    /// Whose scores the method compares where the pattern is unstructured; `null` = as it does by itself.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "row")]
+    pub group: Option<ComparisonGroup>,
     /// What changes the mask of the method, and keeps its count.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "swaps")]
@@ -84,11 +92,19 @@ pub struct PruneSpec {
     #[serde(default)]
     #[schema(value_type = String, example = "pruned")]
     pub propagation: Propagation,
-    /// Fraction of zeros asked for, in [0, 1).
+    /// Fraction of zeros asked for, in [0, 1), of the linears that no rule names.
     pub sparsity: f64,
     /// Which positions may become zero.
     #[schema(value_type = String, example = "2:4")]
     pub pattern: Pattern,
+    /// What is asked of linears by their names; the first rule that matches counts.
+    #[serde(default)]
+    #[schema(value_type = Vec<RuleObject>)]
+    pub rules: Vec<LinearRule>,
+    /// How the zeros of the other linears are shared among blocks.
+    #[serde(default)]
+    #[schema(value_type = AllocationObject)]
+    pub allocation: AllocationSpec,
     /// The calibration windows.
     pub calibration: CalibrationSpec,
     /// What is measured.
@@ -96,11 +112,12 @@ pub struct PruneSpec {
 }
 
 impl PruneSpec {
-    /// What is asked of every linear.
-    pub fn goal(&self) -> Goal {
-        Goal {
-            pattern: self.pattern,
-            sparsity: self.sparsity,
+    /// What is asked of the linears.
+    pub fn targets(&self) -> Targets {
+        Targets {
+            goal: Goal::new(self.pattern, self.sparsity),
+            rules: self.rules.clone(),
+            allocation: self.allocation.clone(),
         }
     }
 
@@ -108,6 +125,7 @@ impl PruneSpec {
     pub fn recipe(&self) -> Recipe {
         Recipe {
             method: self.method,
+            group: self.group,
             refine: self.refine,
             refit: self.refit,
             propagation: self.propagation,
@@ -116,8 +134,13 @@ impl PruneSpec {
 
     /// The calibration windows, if any are read.
     pub fn calibration_in_use(&self) -> Option<&CalibrationSpec> {
-        let recipe = self.recipe();
-        recipe.needs_calibration().then_some(&self.calibration)
+        let is_read = self.recipe().needs_calibration() || self.measures_blocks();
+        is_read.then_some(&self.calibration)
+    }
+
+    /// Whether the calibration windows pass the dense model before anything is pruned.
+    pub fn measures_blocks(&self) -> bool {
+        !self.allocation.kind.needs().is_empty()
     }
 }
 

@@ -9,9 +9,11 @@ pub mod memory;
 mod method;
 mod model;
 mod stored;
+mod targets;
 pub mod work;
 
 pub use evaluation::{BosRule, EvaluationSpec, GenerationRule, Guard, TaskRef, task_names};
 pub use job_spec::{CalibrationSpec, EvaluateSpec, JobSpec, JobType, PruneSpec};
 pub use model::{BUNDLED_MODEL, ModelRef, PinnedCommit};
 pub use stored::{SPEC_VERSION, StoredSpec};
+pub use targets::{AllocationObject, RuleObject};

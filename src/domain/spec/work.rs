@@ -7,6 +7,8 @@
 //! measuring = tokens · (Σ_blocks weights + vocab · hidden)     for each model
 //! ```
 //!
+//! The weights count twice where an allocation measures the dense blocks first.
+//!
 //! Tasks are not counted: how long their documents are shows when they are read.
 
 use super::job_spec::JobSpec;
@@ -51,7 +53,8 @@ pub fn estimate(spec: &JobSpec, model: &ModelPlan) -> JobWork {
                 .clone()
                 .map(|block| spec.recipe().gram_multiplications(block));
             let solving = blocks.map(|block| spec.recipe().multiplications(block));
-            let of_token = weights / n_blocks * (2 * n_blocks - 1) + grams.sum::<u64>();
+            let passes = if spec.measures_blocks() { 2 } else { 1 };
+            let of_token = passes * (weights / n_blocks * (2 * n_blocks - 1)) + grams.sum::<u64>();
             tokens
                 .saturating_mul(of_token)
                 .saturating_add(solving.sum())

@@ -19,7 +19,7 @@ use crate::domain::job::progress::Phase;
 use crate::domain::job::state::JobState;
 use crate::domain::report::results::Warning;
 use crate::domain::spec::{BosRule, GenerationRule, Guard, JobSpec, PinnedCommit, StoredSpec};
-use crate::engine::{MethodId, Pattern, Propagation};
+use crate::engine::{AllocationSpec, MethodId, Pattern, Propagation};
 
 /// A job.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -242,7 +242,7 @@ fn example_job() -> serde_json::Value {
         "id": "job_019abcde0123789a8bcdef0123456789", "object": "prune.job", "name": null, "metadata": {},
         "status": "queued", "phase": null, "progress": progress::example(), "type": "prune",
         "model": {"source": "hub", "id": "HuggingFaceTB/SmolLM2-135M", "revision": "main"},
-        "method": {"type": MethodId::default().name()}, "refine": null, "refit": false, "propagation": Propagation::default(),
+        "method": {"type": MethodId::default().name()}, "group": null, "refine": null, "refit": false, "propagation": Propagation::default(),
         "sparsity": 0.5, "pattern": Pattern::default().to_string(),
         "calibration": {"dataset": C4.name, "n_samples": 16, "seq_len": null, "seed": 0},
         "evaluation": {
@@ -253,8 +253,10 @@ fn example_job() -> serde_json::Value {
         "worker_id": null, "error": null, "cancel": null, "results": null, "warnings": [],
         "created_at": "2026-11-24T11:32:24.123Z", "started_at": null, "finished_at": null, "kept": false, "retain_until": null,
         "updated_at": "2026-11-24T11:32:24.123Z", "version": 1, "attempts": [],
-        "links": links
     });
+    job["rules"] = serde_json::json!([]);
+    job["allocation"] = serde_json::json!(AllocationSpec::default());
+    job["links"] = links;
     for (name, value) in turn::example() {
         job[name] = value;
     }

@@ -8,7 +8,7 @@ use crate::corpora::Corpus;
 use crate::domain::spec::{BosRule, Guard, JobType, PruneSpec};
 use crate::domain::task_info::TaskInfo;
 use crate::engine::model::ARCHITECTURES;
-use crate::engine::{METHODS, Pattern, Propagation, REFINEMENTS};
+use crate::engine::{ALLOCATIONS, ComparisonGroup, METHODS, Pattern, Propagation, REFINEMENTS};
 use crate::http::input::query::NoParameters;
 use crate::http::output::problem::Problem;
 use crate::http::{BODY_LIMIT, HttpState};
@@ -21,10 +21,14 @@ pub(super) struct Capabilities {
     job_types: [JobType; 2],
     /// How weights can be ranked.
     methods: [&'static str; METHODS.len()],
+    /// Whose scores a method can compare where the pattern is unstructured.
+    groups: [&'static str; ComparisonGroup::ALL.len()],
     /// What can change the mask of a method.
     refinements: [&'static str; REFINEMENTS.len()],
     /// Where the inputs can come from that linears are pruned by.
     propagations: [&'static str; Propagation::ALL.len()],
+    /// How zeros can be shared among blocks.
+    allocations: [&'static str; ALLOCATIONS.len()],
     /// What `pattern` can be.
     patterns: Patterns,
     /// Registered texts that are available, from the data directory or from the hub; files below the data directory can be used as `local` besides.
@@ -85,6 +89,8 @@ struct CapabilityLimits {
     n_samples: u64,
     min_seq_len: u64,
     max_seq_len: u64,
+    rules: usize,
+    rule_chars: usize,
     perplexity_texts: usize,
     tasks: usize,
     name_chars: usize,
@@ -115,8 +121,10 @@ pub(super) async fn get_capabilities(
     Ok(Json(Capabilities {
         job_types: JobType::ALL,
         methods: METHODS.map(|method| method.name()),
+        groups: ComparisonGroup::ALL.map(ComparisonGroup::name),
         refinements: REFINEMENTS.map(|refinement| refinement.name()),
         propagations: Propagation::ALL.map(Propagation::name),
+        allocations: ALLOCATIONS.map(|allocation| allocation.name()),
         patterns: Patterns {
             named: Pattern::NAMED,
             max_group: Pattern::MAX_GROUP,
@@ -157,6 +165,8 @@ fn limits() -> CapabilityLimits {
         n_samples: limits::N_SAMPLES,
         min_seq_len: *limits::SEQ_LEN.start(),
         max_seq_len: *limits::SEQ_LEN.end(),
+        rules: limits::RULES,
+        rule_chars: limits::RULE_CHARS,
         perplexity_texts: limits::PERPLEXITY_TEXTS,
         tasks: limits::TASKS,
         name_chars: limits::NAME_CHARS,

@@ -12,7 +12,7 @@ use crate::datasets::{DataRoots, DatasetNotFound, Place};
 use crate::domain::attempt::AttemptSpec;
 use crate::domain::spec::{CalibrationSpec, PruneSpec};
 use crate::domain::{ErrorCode, HubReach};
-use crate::engine::{Goal, ModelPlan, Recipe};
+use crate::engine::{ModelPlan, Recipe, Targets};
 pub use evaluation::{EvaluationPlan, TaskSource};
 pub use hidden::hidden_dirs;
 pub use model::ModelSource;
@@ -24,8 +24,8 @@ pub struct Plan {
     pub model: ModelSource,
     /// What is done to each linear.
     pub recipe: Recipe,
-    /// What is asked of every linear.
-    pub goal: Goal,
+    /// What is asked of the linears.
+    pub targets: Targets,
     /// What activations are observed on; `None` where the recipe observes none.
     pub calibration: Option<CalibrationPlan>,
     /// What is measured.
@@ -75,7 +75,7 @@ impl Plan {
         Ok(Self {
             model: ModelSource::of_attempt(attempt, &spec.model)?,
             recipe: spec.recipe(),
-            goal: spec.goal(),
+            targets: spec.targets(),
             calibration: calibration.transpose()?,
             evaluation: EvaluationPlan::of_attempt(attempt, &spec.evaluation)?,
             device: DeviceName::of_attempt(attempt)?,

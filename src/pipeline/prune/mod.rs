@@ -36,7 +36,7 @@ pub(super) fn prune_into(
     let target = target::open(decoder, workspace, state.as_ref(), windows, propagation)?;
     let options = PruneOptions {
         recipe: plan.recipe,
-        goal: plan.goal,
+        targets: &plan.targets,
         windows,
         resume_state: state.as_ref(),
     };
@@ -44,7 +44,18 @@ pub(super) fn prune_into(
     Ok(prune(decoder, &target, &options, &mut observer)?)
 }
 
-/// Every pruned linear with its zeros, counted in the files that are delivered.
+/// The fraction of zeros of each block.
+pub(super) fn block_sparsity(linears: &[LinearReport], model_plan: &ModelPlan) -> Vec<f64> {
+    let mut linears = linears.iter();
+    let blocks = model_plan.blocks.iter().map(|block| {
+        let of_block = linears.by_ref().take(block.linears.len());
+        let zeros: u64 = of_block.map(|linear| linear.zeros).sum();
+        zeros as f64 / block.weights() as f64
+    });
+    blocks.collect()
+}
+
+/// Every linear with its zeros, counted in the files that are delivered.
 pub(super) fn report(
     dir: &Path,
     model_plan: &ModelPlan,

@@ -17,7 +17,7 @@ use super::stopwatch::Stopwatch;
 use crate::domain::report::manifest::{
     Calibration, FileEntry, MANIFEST_VERSION, Manifest, ModelProvenance, Sparsity,
 };
-use crate::engine::{Checkpoint, ModelPlan};
+use crate::engine::{Checkpoint, ModelPlan, Targets};
 
 /// Name of the manifest in an artifact.
 pub(crate) const MANIFEST_FILE: &str = "secateur.json";
@@ -61,8 +61,17 @@ pub(super) fn fingerprint(
     // The computation follows the configuration, so another one gives other activations.
     add(&format!("{config:?}"));
     add(&plan.recipe.to_string());
-    add(&plan.goal.pattern.to_string());
-    add(&plan.goal.sparsity.to_bits().to_string());
+    let Targets {
+        goal,
+        rules,
+        allocation,
+    } = &plan.targets;
+    add(&goal.pattern.to_string());
+    add(&goal.sparsity.to_bits().to_string());
+    for rule in rules {
+        add(&rule.to_string());
+    }
+    add(&allocation.to_string());
     add(&plan.device.to_string());
     if let Some(calibration) = calibration {
         add(&calibration.window_sha256);
@@ -127,12 +136,16 @@ pub(super) fn finish(
         model: pruned.provenance,
         spec: plan.spec.clone(),
         method: plan.recipe.method.to_string(),
+        group: plan.recipe.group,
         refine: plan.recipe.refine.map(|refine| refine.to_string()),
         refit: plan.recipe.refit,
         propagation: plan.recipe.propagation,
-        pattern: plan.goal.pattern.to_string(),
+        pattern: plan.targets.goal.pattern.to_string(),
+        rules: plan.targets.rules.clone(),
+        allocation: plan.targets.allocation.clone(),
+        block_sparsity: pruned.block_sparsity,
         sparsity: Sparsity {
-            requested: plan.goal.sparsity,
+            requested: plan.targets.goal.sparsity,
             achieved: zeros as f64 / weights as f64,
         },
         calibration: pruned.calibration,

@@ -37,8 +37,8 @@ fn the_minimal_body_gets_the_papers_recipe() {
         json!({
             "type": "prune",
             "model": {"source": "hub", "id": "org/name", "revision": "main"},
-            "method": {"type": "wanda"}, "refine": null, "refit": false, "propagation": "pruned", "sparsity": 0.5,
-            "pattern": "unstructured",
+            "method": {"type": "wanda"}, "group": null, "refine": null, "refit": false, "propagation": "pruned", "sparsity": 0.5,
+            "pattern": "unstructured", "rules": [], "allocation": {"type": "uniform"},
             "calibration": {"dataset": "c4", "n_samples": 128, "seq_len": null, "seed": 0},
             "evaluation": {
                 "perplexity": [{"dataset": "wikitext2"}], "seq_len": null, "windows": null, "max_tokens": null,
@@ -157,6 +157,20 @@ fn a_refinement_needs_a_method_that_keeps_the_weights() {
         [("/refine".to_owned(), "contradiction")]
     );
     assert_eq!(prune(&body("wanda")).recipe().to_string(), "wanda + swaps");
+}
+
+#[test]
+fn a_comparison_group_is_for_scores_and_for_any_position() {
+    let body = |method, pattern| {
+        json!({
+            "model": "demo", "sparsity": 0.5, "method": method, "pattern": pattern, "group": "linear",
+        })
+    };
+    for wrong in [body("sparsegpt", "unstructured"), body("wanda", "2:4")] {
+        assert_eq!(errors(&wrong), [("/group".to_owned(), "contradiction")]);
+    }
+    let recipe = prune(&body("wanda", "unstructured")).recipe();
+    assert_eq!(recipe.to_string(), "wanda + per-linear");
 }
 
 #[test]

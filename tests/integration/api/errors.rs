@@ -42,7 +42,7 @@ async fn all_wrong_fields_are_told_at_once() {
       },
       {
         "code": "unknown_field",
-        "detail": "unknown field, expected one of type, name, metadata, run_after, priority, submitter, resources, deadline_seconds, on_duplicate, model, method, refine, refit, propagation, pattern, sparsity, calibration, evaluation, artifact",
+        "detail": "unknown field, expected one of type, name, metadata, run_after, priority, submitter, resources, deadline_seconds, on_duplicate, model, method, group, refine, refit, propagation, pattern, sparsity, rules, allocation, calibration, evaluation, artifact",
         "pointer": "/sparsty"
       }
     ]

@@ -45,6 +45,9 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
     assert!((shares.sum::<f64>() - 1.0).abs() < 1e-9, "{progress}");
     insta::assert_json_snapshot!(job, @r#"
     {
+      "allocation": {
+        "type": "uniform"
+      },
       "attempt": 0,
       "attempts": [],
       "calibration": {
@@ -83,6 +86,7 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
       },
       "failed_attempts": 0,
       "finished_at": null,
+      "group": null,
       "id": "[id]",
       "kept": false,
       "links": "[links]",
@@ -112,6 +116,7 @@ async fn the_minimal_body_is_accepted_and_comes_back_complete() {
       "results": null,
       "retain_until": null,
       "retry_at": null,
+      "rules": [],
       "run_after": null,
       "sparsity": 0.5,
       "started_at": null,

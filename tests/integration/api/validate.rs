@@ -60,6 +60,55 @@ async fn a_good_body_is_told_what_it_would_be_and_need_and_makes_no_job() {
 }
 
 #[tokio::test]
+async fn rules_are_held_to_the_linears_of_the_model() {
+    let app = TestApp::api().await;
+    let body = json!({
+        "model": "demo", "sparsity": 0.5,
+        "rules": [
+            {"match": "lm_head", "dense": true}, {"match": "_proj$", "pattern": "3:7"},
+            {"match": "up_proj", "sparsity": 0.1},
+        ],
+    });
+    let validation = validate(&app, &body).await;
+    let expected = [
+        ("/rules/0/match", "rule_mismatch"),
+        ("/rules/2/match", "rule_mismatch"),
+        ("/rules/1/pattern", "pattern_mismatch"),
+    ];
+    assert_eq!(problems(&validation), expected, "{validation}");
+    let answer = app.post("/v1/jobs", &body).await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(answer.json()["errors"][0]["pointer"], "/rules/0/match");
+}
+
+#[tokio::test]
+async fn an_allocation_is_held_to_the_blocks_of_the_model() {
+    let app = TestApp::api().await;
+    let with =
+        |allocation: Value| json!({"model": "demo", "sparsity": 0.5, "allocation": allocation});
+    for (allocation, pointer) in [
+        (json!({"type": "owl", "max_sparsity": 0.4}), "/allocation"),
+        (
+            json!({"type": "table", "sparsities": [0.5, 0.5]}),
+            "/allocation/sparsities",
+        ),
+    ] {
+        let validation = validate(&app, &with(allocation)).await;
+        assert_eq!(
+            problems(&validation),
+            [(pointer, "allocation_mismatch")],
+            "{validation}"
+        );
+    }
+    let measured = json!({"type": "magnitude"});
+    let mut body = with(json!("owl"));
+    body["method"] = measured;
+    let validation = validate(&app, &body).await;
+    assert_eq!(validation["valid"], true, "{validation}");
+    assert_eq!(validation["request"]["allocation"]["threshold"], 3.0);
+}
+
+#[tokio::test]
 async fn everything_that_is_wrong_is_told_at_once() {
     let app = TestApp::api().await;
     let body = json!({

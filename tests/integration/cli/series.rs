@@ -103,6 +103,8 @@ fn a_dry_run_says_what_it_would_take_and_does_nothing() {
         "0.5,0.6",
         "--eval-windows",
         "8",
+        "--rule",
+        "down_proj$=dense",
         "--dry-run",
         "--out",
         text(&out),
@@ -112,6 +114,7 @@ fn a_dry_run_says_what_it_would_take_and_does_nothing() {
     for word in [
         "LlamaForCausalLM, 4 blocks, ",
         " weights in 28 linears",
+        "down_proj$=dense: 4 linears, model.layers.0.mlp.down_proj to model.layers.3.mlp.down_proj",
         "memory",
         "disk",
         "download",

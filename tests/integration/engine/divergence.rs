@@ -35,10 +35,7 @@ fn a_pruned_model_diverges_as_its_logits_say_and_keeps_its_perplexity() {
     let pruned = prune_model(
         dense.path(),
         method("magnitude"),
-        Goal {
-            pattern: Pattern::Unstructured,
-            sparsity: 0.3,
-        },
+        Goal::new(Pattern::Unstructured, 0.3),
         &windows(),
     );
     let open = |path| Checkpoint::open(path).unwrap();

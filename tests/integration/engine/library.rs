@@ -77,7 +77,7 @@ fn prune_with(
     let windows = tiny_windows();
     let options = PruneOptions {
         recipe: method("wanda").into(),
-        goal: half("unstructured"),
+        targets: &half("unstructured").into(),
         windows: Some(&windows),
         resume_state: Some(state),
     };
@@ -311,7 +311,7 @@ fn a_model_with_nan_fails_with_block_and_linear_named() {
         let windows = tiny_windows();
         let options = PruneOptions {
             recipe: method(name).into(),
-            goal: half("unstructured"),
+            targets: &half("unstructured").into(),
             windows: Some(&windows),
             resume_state: None,
         };

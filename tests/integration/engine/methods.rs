@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use secateur::engine::model::LinearSpec;
 use secateur::engine::{
-    Chosen, ComparisonGroup, Goal, InputStatistics, Method, MethodId, Pattern, Recipe, Result, Ria,
-    Statistic, TokenWindows, Weights,
+    Chosen, ComparisonGroup, Dsnot, Goal, InputStatistics, Method, MethodId, Pattern, Recipe,
+    RefinementId, Result, Ria, Statistic, TokenWindows, Weights,
 };
 
 use crate::engine::reference::{
@@ -83,7 +83,7 @@ impl Method for OriginalRia {
     }
 
     fn needs(&self) -> &'static [Statistic] {
-        Ria::DEFAULT.needs()
+        Ria.needs()
     }
 
     fn prune(
@@ -101,24 +101,24 @@ impl Method for OriginalRia {
             sparsity: goal.sparsity + one_more,
             ..goal
         };
-        Ria::DEFAULT.prune(weights, linear, seen, goal)
+        Ria.prune(weights, linear, seen, goal)
     }
 }
-
-/// RIA that compares the weights of each row, as the original does with `--per_outneuron`.
-static RIA_BY_ROWS: Ria = Ria {
-    among: ComparisonGroup::Row,
-};
 
 #[test]
 fn ria_gives_the_masks_of_the_original() {
     Golden::each(|golden| {
-        for (run, method, pattern) in [
-            ("ria-50", MethodId::new(&OriginalRia), "unstructured"),
-            ("ria-50-rows", MethodId::new(&RIA_BY_ROWS), "unstructured"),
-            ("ria-2of4", method("ria"), "2:4"),
+        // As the original does with `--per_outneuron`.
+        let rows = Recipe {
+            group: Some(ComparisonGroup::Row),
+            ..method("ria").into()
+        };
+        for (run, recipe, pattern) in [
+            ("ria-50", MethodId::new(&OriginalRia).into(), "unstructured"),
+            ("ria-50-rows", rows, "unstructured"),
+            ("ria-2of4", method("ria").into(), "2:4"),
         ] {
-            let pruned = golden.prune(method, pattern);
+            let pruned = golden.prune(recipe, pattern);
             for linear in pruned.sums.keys() {
                 let differing = golden.differing(run, &pruned, linear);
                 assert_eq!(differing, 0, "{run}: bits of the mask of {linear}");
@@ -191,6 +191,29 @@ fn sparsegpt_gives_the_weights_of_the_original() {
         }
         let expected = golden.number(&format!("/runs/{run}/perplexity"));
         assert_close(golden.perplexity(&pruned), expected, 0.01, run);
+    });
+}
+
+/// With eight cycles: with more the original runs out of candidates, and its count drifts.
+static DSNOT: Dsnot = Dsnot { cycles: 8 };
+
+#[test]
+fn dsnot_gives_the_masks_and_the_errors_of_the_original() {
+    Golden::each(|golden| {
+        for (run, pattern) in [("dsnot-50-all", "unstructured"), ("dsnot-2of4-all", "2:4")] {
+            let recipe = Recipe {
+                refine: Some(RefinementId::new(&DSNOT)),
+                ..method("wanda").into()
+            };
+            let pruned = golden.prune(recipe, pattern);
+            for (linear, outcome) in &pruned.outcomes {
+                assert_eq!(golden.differing(run, &pruned, linear), 0, "{run}: {linear}");
+                let expected = golden.number(&format!("/runs/{run}/layer_error/{linear}"));
+                assert_close(outcome.layer_error, expected, 1e-3, linear);
+            }
+            let expected = golden.number(&format!("/runs/{run}/perplexity"));
+            assert_close(golden.perplexity(&pruned), expected, 1e-4, run);
+        }
     });
 }
 

@@ -10,3 +10,4 @@ mod model_directories;
 pub(crate) mod real_model;
 pub(crate) mod reference;
 pub(crate) mod reference_scores;
+mod targets;

@@ -10,7 +10,7 @@ use candle_core::Device;
 use safetensors::SafeTensors;
 use secateur::engine::{
     BlockStatistics, Checkpoint, Decoder, Goal, LinearOutcome, MethodId, ModelPlan, Observer,
-    PassProgress, PruneOptions, PrunedCopy, Recipe, ResidentBlocks, Silent, TokenWindows,
+    PassProgress, PruneOptions, PrunedCopy, Recipe, ResidentBlocks, Silent, Targets, TokenWindows,
     perplexity, prune,
 };
 
@@ -26,10 +26,7 @@ pub(crate) fn method(name: &str) -> MethodId {
 
 /// Half of the weights, in this pattern.
 pub(crate) fn half(pattern: &str) -> Goal {
-    Goal {
-        pattern: pattern.parse().unwrap(),
-        sparsity: 0.5,
-    }
+    Goal::new(pattern.parse().unwrap(), 0.5)
 }
 
 /// The folder of reference results, if it is there.
@@ -120,7 +117,7 @@ impl Pruned {
 pub(crate) fn prune_model(
     model: &Path,
     recipe: impl Into<Recipe>,
-    goal: Goal,
+    targets: impl Into<Targets>,
     windows: &TokenWindows,
 ) -> Pruned {
     let dir = tempfile::tempdir().unwrap();
@@ -129,7 +126,7 @@ pub(crate) fn prune_model(
     let target = PrunedCopy::create(&source, dir.path()).unwrap();
     let options = PruneOptions {
         recipe: recipe.into(),
-        goal,
+        targets: &targets.into(),
         windows: Some(windows),
         resume_state: None,
     };

@@ -86,7 +86,7 @@ impl Work {
                 path: self.path("model"),
             },
             recipe: self.recipe,
-            goal: half("unstructured"),
+            targets: half("unstructured").into(),
             calibration: Some(CalibrationPlan::Given(self.path("ids.safetensors"))),
             evaluation: EvaluationPlan::default(),
             device: DeviceName::Cpu,

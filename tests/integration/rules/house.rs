@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use secateur::corpora::{Corpus, DEMO};
 use secateur::engine::model::ARCHITECTURES;
-use secateur::engine::{METHODS, Pattern};
+use secateur::engine::{ALLOCATIONS, METHODS, Pattern};
 
 use super::architecture::sources;
 
@@ -62,7 +62,9 @@ fn variants() -> BTreeSet<&'static str> {
     let corpora = Corpus::names()
         .into_iter()
         .filter(|name| *name != DEMO.name);
+    let allocations = ALLOCATIONS.iter().map(|allocation| allocation.name());
     let words = methods
+        .chain(allocations)
         .chain(corpora)
         .chain(ARCHITECTURES)
         .chain(Pattern::NAMED);

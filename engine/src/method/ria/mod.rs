@@ -15,17 +15,7 @@ use crate::statistic::{InputStatistics, Statistic};
 
 /// `(|W_ij| / Σ_i|W_ij| + |W_ij| / Σ_j|W_ij|) · √‖X_j‖₂`.
 #[derive(Debug, Clone, Copy)]
-pub struct Ria {
-    /// Whose scores are compared where the pattern is unstructured.
-    pub among: ComparisonGroup,
-}
-
-impl Ria {
-    /// As its authors run it.
-    pub const DEFAULT: Self = Self {
-        among: ComparisonGroup::Linear,
-    };
-}
+pub struct Ria;
 
 impl Method for Ria {
     fn name(&self) -> &'static str {
@@ -40,6 +30,10 @@ impl Method for Ria {
         &[Statistic::SumOfSquares]
     }
 
+    fn group(&self) -> Option<ComparisonGroup> {
+        Some(ComparisonGroup::Linear)
+    }
+
     fn prune(
         &self,
         weights: &mut Weights,
@@ -48,7 +42,7 @@ impl Method for Ria {
         goal: Goal,
     ) -> Result<Chosen> {
         let score = RelativeImportance::of(weights, linear.d_in, &seen.sum_of_squares()?.norms());
-        lowest(weights, linear, goal, self.among, &score)
+        lowest(weights, linear, goal, ComparisonGroup::Linear, &score)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::error::{EngineError, Result};
 use crate::mask::Mask;
 use crate::model::LinearSpec;
 use crate::ops::matmul::{View, add_times};
-use crate::pattern::{Goal, Pattern, Score, choose_in_linear, is_among_lowest, zeros_of};
+use crate::pattern::{Goal, Pattern, Score, choose_in_linear, is_among_lowest};
 use crate::simd::vectorized;
 use crate::statistic::{Gram, InputStatistics, Statistic};
 
@@ -146,7 +146,7 @@ impl Pass<'_> {
             let end = (first + width).min(self.d_in);
             let choice = match goal.pattern {
                 Pattern::Unstructured => {
-                    let all = zeros_of(rows * end, goal.sparsity);
+                    let all = goal.zeros_until(rows * end, self.values.len());
                     let mask = self.lowest(first..end, all - zeros)?;
                     zeros = all;
                     Choice::Made(mask)

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use crate::algebra::test_linear::{TestLinear, goal, half, on_any_threads};
+use crate::pattern::Goal;
 
 #[test]
 fn hand_computed() {
@@ -70,5 +71,20 @@ fn it_is_the_same_for_any_number_of_threads() {
     let problem = TestLinear::random(90, 200, 300, 6);
     for pattern in ["unstructured", "2:4"] {
         on_any_threads(|| problem.prune("sparsegpt", half(pattern)));
+    }
+}
+
+#[test]
+fn counted_zeros_are_met_to_the_weight() {
+    let problem = TestLinear::random(7, 150, 300, 3);
+    for zeros in [0, 1, 333, 1049] {
+        let goal = Goal {
+            zeros: Some(zeros),
+            ..goal("unstructured", 0.5)
+        };
+        for method in ["sparsegpt", "alps", "wanda", "magnitude", "ria"] {
+            let (_, chosen) = problem.prune(method, goal);
+            assert_eq!(chosen.mask.count(), zeros, "{method}");
+        }
     }
 }
