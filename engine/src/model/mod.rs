@@ -5,6 +5,8 @@ mod config;
 mod family;
 mod plan;
 mod rope;
+#[cfg(test)]
+pub(crate) mod test_model;
 
 use block::Norm;
 use candle_core::{Device, Tensor};
@@ -13,8 +15,8 @@ pub use block::{Block, BlockContext, Tap};
 pub use config::parse_json;
 pub use family::ARCHITECTURES;
 pub use plan::{
-    AttentionSpec, BlockPlan, FeedForward, HeadSpec, InputId, LinearId, LinearSpec, ModelPlan,
-    NormSpec, RopeId,
+    AttentionSpec, BlockPlan, FeedForward, HeadSpec, InputId, LinearId, LinearSpec, Mlp, ModelPlan,
+    NormKind, NormSpec, PartNorms, QkvSpec, RopeId, UpSpec,
 };
 pub use rope::{RopeScaling, RopeSpec, RopeTable, RopeTables};
 
@@ -90,7 +92,7 @@ impl<'a> Decoder<'a> {
     /// Reads block `index` into memory.
     pub fn block(&self, index: usize) -> Result<Block<'_>> {
         let plan = &self.plan.blocks[index];
-        Block::load(self.checkpoint, plan, self.plan.hidden, &self.device)
+        Block::load(self.checkpoint, plan, &self.device)
     }
 
     /// Reads the final norm and the output projection into memory.
@@ -101,7 +103,7 @@ impl<'a> Decoder<'a> {
         } = &self.plan.head;
         let projection = self.checkpoint.read(projection)?;
         Ok(Head {
-            norm: Norm::load(self.checkpoint, norm, hidden, &self.device)?,
+            norm: Norm::load(self.checkpoint, norm, &self.device)?,
             projection: projection.into_tensor(&[vocab, hidden], &self.device)?,
         })
     }
@@ -139,21 +141,8 @@ fn tie_head(checkpoint: &Checkpoint, plan: &mut ModelPlan) -> Result<()> {
 }
 
 fn check_tensors(checkpoint: &Checkpoint, plan: &ModelPlan) -> Result<()> {
-    let hidden = [plan.hidden];
-    let vocabulary = [plan.vocab, plan.hidden];
-    checkpoint.expect(&plan.embedding, &vocabulary)?;
-    checkpoint.expect(&plan.head.norm.tensor, &hidden)?;
-    checkpoint.expect(&plan.head.projection, &vocabulary)?;
-    for block in &plan.blocks {
-        for norm in [&block.attention.norm, &block.feed_forward.norm] {
-            checkpoint.expect(&norm.tensor, &hidden)?;
-        }
-        for linear in &block.linears {
-            checkpoint.expect(&linear.weight(), &[linear.d_out, linear.d_in])?;
-            if linear.has_bias {
-                checkpoint.expect(&linear.bias(), &[linear.d_out])?;
-            }
-        }
+    for (name, shape) in plan.tensors() {
+        checkpoint.expect(&name, &shape)?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ mod gram;
 mod linear;
 mod loss;
 pub(crate) mod matmul;
-mod rms_norm;
+mod norm;
 mod silu_mul;
 mod widen;
 
@@ -32,7 +32,7 @@ pub use loss::{
     PairedPrediction, Target, TokenScore, log_probabilities, negative_log_likelihoods,
     paired_predictions,
 };
-pub use rms_norm::rms_norm;
+pub use norm::rms_norm;
 pub use silu_mul::silu_mul;
 pub use widen::widen;
 pub(crate) use widen::{widened_bf16, widened_f16};

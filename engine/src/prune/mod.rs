@@ -293,3 +293,6 @@ struct Start {
     /// Digests of what was kept of the changes of the blocks before it.
     changes: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests;

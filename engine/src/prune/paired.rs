@@ -22,11 +22,11 @@ pub(super) fn prune_block(
 ) -> Result<BlockStatistics> {
     let dense = work.block.clone();
     let plan = dense.plan();
-    let (attention, feed_forward) = (&plan.attention, &plan.feed_forward);
+    let (attention, mlp) = (&plan.attention, &plan.feed_forward.mlp);
     let (pruned_xs, dense_xs) = streams.split_at_mut(streams.len() / 2);
     let mut seen = BlockStatistics::pairing(needs, plan, hidden, pass.n_windows);
 
-    let input = plan.linear(attention.q).input;
+    let input = plan.linear(attention.qkv.first()).input;
     for (p, d) in pruned_xs.iter().zip(&*dense_xs) {
         let pair = [&work.block.attention_input(p)?, &dense.attention_input(d)?];
         seen.add_pair(input, pair, None)?;
@@ -47,7 +47,7 @@ pub(super) fn prune_block(
     work.prune(input, &mut seen)?;
 
     work.inputs_go(pass.observer)?;
-    let input = plan.linear(feed_forward.gate).input;
+    let input = plan.linear(mlp.up.first()).input;
     let batches = pruned_xs.iter_mut().zip(&mut *dense_xs);
     for ((p, d), [of_pruned, of_dense]) in batches.zip(attended) {
         *p = work.block.after_attention(p, &of_pruned)?;
@@ -60,7 +60,7 @@ pub(super) fn prune_block(
     }
     work.prune(input, &mut seen)?;
 
-    let input = plan.linear(feed_forward.down).input;
+    let input = plan.linear(mlp.down).input;
     for (p, d) in pruned_xs.iter().zip(&*dense_xs) {
         let of_pruned = work.block.gated(&work.block.feed_forward_input(p)?)?;
         let of_dense = dense.gated(&dense.feed_forward_input(d)?)?;

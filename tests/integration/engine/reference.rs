@@ -349,3 +349,8 @@ fn mistral_with_a_sliding_window_gives_the_results_of_the_reference() {
 fn qwen2_gives_the_results_of_the_reference() {
     check_family("qwen2");
 }
+
+#[test]
+fn qwen3_gives_the_results_of_the_reference() {
+    check_family("qwen3");
+}

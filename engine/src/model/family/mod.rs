@@ -2,11 +2,10 @@
 //!
 //! Running a model wrongly is worse than not running it.
 
-mod decoder;
 mod llama;
 mod mistral;
-mod qwen2;
-mod rope;
+mod qwen;
+mod shared;
 
 use std::path::Path;
 
@@ -25,7 +24,7 @@ struct Family {
 }
 
 /// Families that can be run.
-const FAMILIES: [&Family; 3] = [&llama::FAMILY, &mistral::FAMILY, &qwen2::FAMILY];
+const FAMILIES: [&Family; 4] = [&llama::FAMILY, &mistral::FAMILY, &qwen::QWEN2, &qwen::QWEN3];
 
 /// Architectures that can be run, as `config.json` names them.
 pub const ARCHITECTURES: [&str; FAMILIES.len()] = {
@@ -90,6 +89,12 @@ fn unsupported<T>(what: String) -> Result<T> {
 /// A setting that makes no sense.
 fn invalid<T>(reason: String) -> Result<T> {
     Err(EngineError::InvalidConfig(reason))
+}
+
+/// A configuration of each family.
+#[cfg(test)]
+pub(crate) fn examples() -> Vec<serde_json::Value> {
+    FAMILIES.iter().copied().map(tests::of_family).collect()
 }
 
 #[cfg(test)]

@@ -7,11 +7,11 @@ fn config(architecture: &str, model_type: &str) -> Value {
     json!({
         "architectures": [architecture], "model_type": model_type, "hidden_size": 64, "intermediate_size": 176,
         "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 256,
-        "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": true
+        "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": true,
     })
 }
 
-fn of_family(family: &Family) -> Value {
+pub(super) fn of_family(family: &Family) -> Value {
     config(family.architecture, family.model_type)
 }
 
@@ -83,9 +83,9 @@ fn what_is_not_said_has_the_defaults_of_the_class() {
     let context = |family| without(family, "max_position_embeddings").max_seq_len;
     assert_eq!(context(&llama::FAMILY), 2048);
     assert_eq!(context(&mistral::FAMILY), 131_072);
-    assert_eq!(context(&qwen2::FAMILY), 32_768);
+    assert_eq!(context(&qwen::QWEN2), 32_768);
     // 8 or 32 heads that 4 query heads cannot share.
-    for family in [&mistral::FAMILY, &qwen2::FAMILY] {
+    for family in [&mistral::FAMILY, &qwen::QWEN2, &qwen::QWEN3] {
         let mut config = of_family(family);
         config
             .as_object_mut()
@@ -106,8 +106,10 @@ fn each_family_has_the_biases_of_its_class() {
     let null = with(&llama::FAMILY, &json!({"attention_bias": null})).unwrap();
     assert!(biases(&null).is_empty());
     assert!(biases(&with(&mistral::FAMILY, &all).unwrap()).is_empty());
-    let qwen2 = with(&qwen2::FAMILY, &all).unwrap();
+    let qwen2 = with(&qwen::QWEN2, &all).unwrap();
     assert_eq!(biases(&qwen2), ["q_proj", "k_proj", "v_proj"]);
+    let qwen3 = with(&qwen::QWEN3, &all).unwrap();
+    assert_eq!(biases(&qwen3), ["q_proj", "k_proj", "v_proj", "o_proj"]);
 }
 
 #[test]
@@ -124,17 +126,31 @@ fn llama_has_no_sliding_window_and_mistral_the_one_that_is_named() {
 }
 
 #[test]
-fn qwen2_has_windows_where_they_are_switched_on() {
-    let qwen2 = |keys| with(&qwen2::FAMILY, &keys).map(|plan| windows(&plan));
+fn qwen3_norms_queries_and_keys_head_by_head() {
+    let plan = without(&qwen::QWEN3, "architectures");
+    let [q, k] = plan.blocks[1].attention.qk_norms.as_ref().unwrap();
+    assert_eq!(q.name, "model.layers.1.self_attn.q_norm");
+    assert_eq!((q.width, k.width), (128, 128));
+    let named = with(&qwen::QWEN3, &json!({"head_dim": 32})).unwrap();
+    assert_eq!(named.blocks[0].linears[0].d_out, 4 * 32);
+}
+
+#[test]
+fn qwen_models_have_windows_where_they_are_switched_on() {
+    [&qwen::QWEN2, &qwen::QWEN3].map(check_qwen_windows);
+}
+
+fn check_qwen_windows(family: &Family) {
+    let qwen = |keys| with(family, &keys).map(|plan| windows(&plan));
     let off = json!({"sliding_window": 16, "max_window_layers": 0});
-    assert_eq!(qwen2(off).unwrap(), [None; 2]);
+    assert_eq!(qwen(off).unwrap(), [None; 2]);
     let on = json!({"use_sliding_window": true, "sliding_window": 16, "max_window_layers": 1});
-    assert_eq!(qwen2(on).unwrap(), [None, Some(16)]);
+    assert_eq!(qwen(on).unwrap(), [None, Some(16)]);
     let far = json!({"use_sliding_window": true, "sliding_window": 16});
-    assert_eq!(qwen2(far).unwrap(), [None; 2]);
+    assert_eq!(qwen(far).unwrap(), [None; 2]);
     let types = json!(["sliding_attention", "full_attention"]);
     let named = json!({"use_sliding_window": true, "max_window_layers": 0, "layer_types": types});
-    assert_eq!(qwen2(named).unwrap(), [Some(4096), None]);
+    assert_eq!(qwen(named).unwrap(), [Some(4096), None]);
     for (types, complaint) in [
         (types, "without a window"),
         (json!(["full_attention"]), "1 entries for 2 blocks"),
@@ -143,7 +159,7 @@ fn qwen2_has_windows_where_they_are_switched_on() {
             "chunked_attention",
         ),
     ] {
-        let error = qwen2(json!({"layer_types": types})).unwrap_err();
+        let error = qwen(json!({"layer_types": types})).unwrap_err();
         assert!(error.to_string().contains(complaint), "{error}");
     }
 }

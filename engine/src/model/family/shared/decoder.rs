@@ -1,11 +1,12 @@
 //! The decoder that families share: RMS norms, rotary attention with grouped heads, gated feed-forward with SiLU.
 
-use super::{invalid, rope, unsupported};
+use super::rope;
 use crate::error::Result;
 use crate::model::config::{Config, missing};
+use crate::model::family::{invalid, unsupported};
 use crate::model::plan::{
-    AttentionSpec, BlockPlan, FeedForward, HeadSpec, InputId, LinearId, LinearSpec, ModelPlan,
-    NormSpec, RopeId,
+    AttentionSpec, BlockPlan, FeedForward, HeadSpec, InputId, LinearId, LinearSpec, Mlp, ModelPlan,
+    NormKind, NormSpec, PartNorms, QkvSpec, RopeId, UpSpec,
 };
 use crate::model::rope::RopeSpec;
 
@@ -13,16 +14,32 @@ use crate::model::rope::RopeSpec;
 const MAX_BLOCKS: usize = 1 << 12;
 
 /// What a class takes for keys that are absent.
-pub(super) struct FamilyDefaults {
+pub(in crate::model::family) struct FamilyDefaults {
     /// `num_key_value_heads`; `None` = as many as query heads. An explicit null is that in every class.
-    pub(super) kv_heads: Option<usize>,
+    pub(in crate::model::family) kv_heads: Option<usize>,
+    /// `head_dim`; `None` = the hidden size divided by the number of heads.
+    pub(in crate::model::family) head_dim: Option<usize>,
     /// `max_position_embeddings`.
-    pub(super) max_seq_len: usize,
+    pub(in crate::model::family) max_seq_len: usize,
+    /// `rms_norm_eps`.
+    pub(in crate::model::family) eps: f64,
+}
+
+impl Default for FamilyDefaults {
+    /// Those of LLaMA.
+    fn default() -> Self {
+        Self {
+            kv_heads: None,
+            head_dim: None,
+            max_seq_len: 2048,
+            eps: 1e-6,
+        }
+    }
 }
 
 /// The numbers that every block has in common.
-pub(super) struct Dimensions {
-    pub(super) blocks: usize,
+pub(in crate::model::family) struct Dimensions {
+    pub(in crate::model::family) blocks: usize,
     hidden: usize,
     intermediate: usize,
     heads: usize,
@@ -36,18 +53,35 @@ pub(super) struct Dimensions {
     has_code: bool,
 }
 
+/// What can differ between families; by default it is as in LLaMA.
+#[derive(Default)]
+pub(in crate::model::family) struct DecoderStyle {
+    /// What norms of queries and keys see.
+    pub(in crate::model::family) qk_norm: Option<QkNorm>,
+}
+
+/// What a norm of queries and keys sees.
+#[derive(Clone, Copy)]
+pub(in crate::model::family) enum QkNorm {
+    /// A head at a time.
+    EachHead,
+}
+
 /// What can differ between families and between blocks.
 #[derive(Clone, Copy, Default)]
-pub(super) struct BlockSettings {
-    pub(super) qkv_bias: bool,
-    pub(super) o_bias: bool,
-    pub(super) mlp_bias: bool,
+pub(in crate::model::family) struct BlockSettings {
+    pub(in crate::model::family) qkv_bias: bool,
+    pub(in crate::model::family) o_bias: bool,
+    pub(in crate::model::family) mlp_bias: bool,
     /// Tokens that a query sees; `None` = all before it.
-    pub(super) window: Option<usize>,
+    pub(in crate::model::family) window: Option<usize>,
 }
 
 impl Dimensions {
-    pub(super) fn read(config: &Config, defaults: &FamilyDefaults) -> Result<Self> {
+    pub(in crate::model::family) fn read(
+        config: &Config,
+        defaults: &FamilyDefaults,
+    ) -> Result<Self> {
         refuse_other_computations(config)?;
         let hidden = config.required_size("hidden_size")?;
         let heads = config.required_size("num_attention_heads")?;
@@ -57,7 +91,8 @@ impl Dimensions {
             defaults.kv_heads
         }
         .unwrap_or(heads);
-        let head_dim = config.size("head_dim")?.unwrap_or(hidden / heads);
+        let head_dim = config.size("head_dim")?.or(defaults.head_dim);
+        let head_dim = head_dim.unwrap_or(hidden / heads);
         if !heads.is_multiple_of(kv_heads) {
             return invalid(format!(
                 "{heads} query heads cannot share {kv_heads} key-value heads"
@@ -72,7 +107,7 @@ impl Dimensions {
             .size("max_position_embeddings")?
             .unwrap_or(defaults.max_seq_len);
         #[expect(clippy::cast_possible_truncation, reason = "the computation is in f32")]
-        let eps = config.positive("rms_norm_eps")?.unwrap_or(1e-6) as f32;
+        let eps = config.positive("rms_norm_eps")?.unwrap_or(defaults.eps) as f32;
         Ok(Self {
             blocks: config
                 .size_up_to("num_hidden_layers", MAX_BLOCKS)?
@@ -92,9 +127,10 @@ impl Dimensions {
     }
 
     /// The whole decoder, with the settings of each block.
-    pub(super) fn plan(
+    pub(in crate::model::family) fn plan(
         self,
         architecture: &'static str,
+        style: &DecoderStyle,
         settings: impl Fn(usize) -> BlockSettings,
     ) -> ModelPlan {
         ModelPlan {
@@ -104,10 +140,10 @@ impl Dimensions {
             max_seq_len: self.max_seq_len,
             embedding: "model.embed_tokens.weight".to_owned(),
             blocks: (0..self.blocks)
-                .map(|index| self.block(index, settings(index)))
+                .map(|index| self.block(index, style, settings(index)))
                 .collect(),
             head: HeadSpec {
-                norm: self.norm("model.norm"),
+                norm: self.norm("model.norm", self.hidden),
                 projection: "lm_head.weight".to_owned(),
                 is_tied: self.tied_embeddings,
             },
@@ -116,48 +152,82 @@ impl Dimensions {
         }
     }
 
-    fn norm(&self, module: &str) -> NormSpec {
+    fn norm(&self, name: &str, width: usize) -> NormSpec {
         NormSpec {
-            tensor: format!("{module}.weight"),
+            name: name.to_owned(),
+            kind: NormKind::Rms,
+            width,
             eps: self.eps,
         }
     }
 
-    fn block(&self, index: usize, settings: BlockSettings) -> BlockPlan {
-        let BlockSettings {
-            qkv_bias,
-            o_bias,
-            mlp_bias,
-            window,
-        } = settings;
+    fn block(&self, index: usize, style: &DecoderStyle, settings: BlockSettings) -> BlockPlan {
         let prefix = format!("model.layers.{index}");
         let mut linears = Linears::new(&prefix);
-        let (q_width, kv_width) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        let attention = AttentionSpec {
-            norm: self.norm(&format!("{prefix}.input_layernorm")),
-            q: linears.of_next_input(self.hidden, "self_attn.q_proj", q_width, qkv_bias),
-            k: linears.of_same_input("self_attn.k_proj", kv_width, qkv_bias),
-            v: linears.of_same_input("self_attn.v_proj", kv_width, qkv_bias),
-            o: linears.of_next_input(q_width, "self_attn.o_proj", self.hidden, o_bias),
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            head_dim: self.head_dim,
-            scale: 1.0 / (self.head_dim as f32).sqrt(),
-            window,
-            rope: RopeId(0),
-        };
-        let (hidden, inner) = (self.hidden, self.intermediate);
-        let feed_forward = FeedForward {
-            norm: self.norm(&format!("{prefix}.post_attention_layernorm")),
-            gate: linears.of_next_input(hidden, "mlp.gate_proj", inner, mlp_bias),
-            up: linears.of_same_input("mlp.up_proj", inner, mlp_bias),
-            down: linears.of_next_input(inner, "mlp.down_proj", hidden, mlp_bias),
-        };
+        let attention = self.attention(&mut linears, style, settings);
+        let feed_forward = self.feed_forward(&mut linears, settings);
         BlockPlan {
             linears: linears.specs,
             inputs: linears.inputs,
             attention,
             feed_forward,
+        }
+    }
+
+    fn attention(
+        &self,
+        linears: &mut Linears<'_>,
+        style: &DecoderStyle,
+        settings: BlockSettings,
+    ) -> AttentionSpec {
+        let BlockSettings {
+            qkv_bias, o_bias, ..
+        } = settings;
+        let (prefix, hidden) = (linears.prefix, self.hidden);
+        let (q_width, kv_width) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let qk_norms = style.qk_norm.map(|of| {
+            let widths = match of {
+                QkNorm::EachHead => [self.head_dim; 2],
+            };
+            let norm = |name, width| self.norm(&format!("{prefix}.self_attn.{name}"), width);
+            [norm("q_norm", widths[0]), norm("k_norm", widths[1])]
+        });
+        AttentionSpec {
+            norms: PartNorms {
+                input: Some(self.norm(&format!("{prefix}.input_layernorm"), hidden)),
+                output: None,
+            },
+            qkv: QkvSpec::Separate {
+                q: linears.of_next_input(hidden, "self_attn.q_proj", q_width, qkv_bias),
+                k: linears.of_same_input("self_attn.k_proj", kv_width, qkv_bias),
+                v: linears.of_same_input("self_attn.v_proj", kv_width, qkv_bias),
+            },
+            qk_norms,
+            o: linears.of_next_input(q_width, "self_attn.o_proj", hidden, o_bias),
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim,
+            scale: 1.0 / (self.head_dim as f32).sqrt(),
+            window: settings.window,
+            rope: RopeId(0),
+        }
+    }
+
+    fn feed_forward(&self, linears: &mut Linears<'_>, settings: BlockSettings) -> FeedForward {
+        let (prefix, hidden, inner) = (linears.prefix, self.hidden, self.intermediate);
+        let bias = settings.mlp_bias;
+        FeedForward {
+            norms: PartNorms {
+                input: Some(self.norm(&format!("{prefix}.post_attention_layernorm"), hidden)),
+                output: None,
+            },
+            mlp: Mlp {
+                up: UpSpec::Gated {
+                    gate: linears.of_next_input(hidden, "mlp.gate_proj", inner, bias),
+                    up: linears.of_same_input("mlp.up_proj", inner, bias),
+                },
+                down: linears.of_next_input(inner, "mlp.down_proj", hidden, bias),
+            },
         }
     }
 }

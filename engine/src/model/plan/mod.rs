@@ -1,11 +1,18 @@
 //! What a decoder is made of: made of `config.json` by a [family](super::family), and all that the engine goes by.
 
+mod attention;
+mod feed_forward;
+mod norm;
+
 use std::collections::BTreeSet;
 
+pub use attention::{AttentionSpec, QkvSpec};
+pub use feed_forward::{FeedForward, Mlp, UpSpec};
+pub use norm::{NormKind, NormSpec, PartNorms};
+
 use super::family;
-use super::rope::{RopeSpec, RopeTables};
+use super::rope::RopeSpec;
 use crate::error::{EngineError, Result};
-use crate::ops::AttentionShape;
 use crate::pattern::Pattern;
 
 /// Tables that older checkpoints hold, and that follow from the configuration.
@@ -34,12 +41,7 @@ pub struct ModelPlan {
     pub has_code: bool,
 }
 
-/// One decoder block:
-///
-/// ```text
-/// h = x + o(attention(q(a), k(a), v(a)))      a = norm(x)
-/// y = h + feed_forward(m)                     m = norm(h)
-/// ```
+/// One decoder block: attention, then a feed-forward part, each with a norm or two (see [`PartNorms`]).
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockPlan {
     /// Prunable linears in the order of the computation, by [`LinearId`].
@@ -77,55 +79,6 @@ pub struct LinearSpec {
     pub has_bias: bool,
     /// What feeds it.
     pub input: InputId,
-}
-
-/// Causal attention with rotary positions and grouped key-value heads, after a norm.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AttentionSpec {
-    /// Of its input.
-    pub norm: NormSpec,
-    /// Makes queries.
-    pub q: LinearId,
-    /// Makes keys.
-    pub k: LinearId,
-    /// Makes values.
-    pub v: LinearId,
-    /// Makes the output.
-    pub o: LinearId,
-    /// Query heads.
-    pub heads: usize,
-    /// Key and value heads; each serves `heads / kv_heads` query heads.
-    pub kv_heads: usize,
-    /// Width of one head.
-    pub head_dim: usize,
-    /// Factor of the scores before the softmax.
-    pub scale: f32,
-    /// A query sees this many tokens, itself included; `None` = all before it.
-    pub window: Option<usize>,
-    /// How queries and keys are turned.
-    pub rope: RopeId,
-}
-
-/// `down(silu(gate(m)) · up(m))` after a norm.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FeedForward {
-    /// Of its input.
-    pub norm: NormSpec,
-    /// Makes the gate.
-    pub gate: LinearId,
-    /// Makes what the gate lets through.
-    pub up: LinearId,
-    /// Makes the output.
-    pub down: LinearId,
-}
-
-/// Root-mean-square norm.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NormSpec {
-    /// Tensor of its weight, `[hidden]`.
-    pub tensor: String,
-    /// Added to the mean square.
-    pub eps: f32,
 }
 
 /// A norm and the projection to logits.
@@ -175,7 +128,7 @@ impl ModelPlan {
     /// Refuses weights that lack a tensor, or hold one that no class of this architecture reads, such as scales or the
     /// matrices of an adapter: the model that was trained is another one.
     pub fn check_names(&self, names: &BTreeSet<&str>) -> Result<()> {
-        let read: BTreeSet<String> = self.tensors().collect();
+        let read: BTreeSet<String> = self.tensors().map(|(name, _)| name).collect();
         let may_lack = |name: &str| self.head.is_tied && name == self.head.projection;
         let mut all = read.iter();
         if let Some(name) = all.find(|name| !names.contains(name.as_str()) && !may_lack(name)) {
@@ -188,30 +141,32 @@ impl ModelPlan {
         }
     }
 
-    /// Names of all tensors that are read.
-    fn tensors(&self) -> impl Iterator<Item = String> {
-        let head = [
-            &self.embedding,
-            &self.head.norm.tensor,
-            &self.head.projection,
-        ];
-        head.into_iter()
-            .cloned()
+    /// Every tensor that is read, with its shape; that of the projection last.
+    pub fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>)> {
+        let vocabulary = vec![self.vocab, self.hidden];
+        let embedding = (self.embedding.clone(), vocabulary.clone());
+        let projection = (self.head.projection.clone(), vocabulary);
+        std::iter::once(embedding)
             .chain(self.blocks.iter().flat_map(BlockPlan::tensors))
+            .chain(of_norm(&self.head.norm))
+            .chain([projection])
     }
 }
 
 impl BlockPlan {
-    fn tensors(&self) -> impl Iterator<Item = String> {
-        let norms = [&self.attention.norm, &self.feed_forward.norm];
+    fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>)> {
         let linears = self.linears.iter().flat_map(|linear| {
-            let bias = linear.has_bias.then(|| linear.bias());
-            [linear.weight()].into_iter().chain(bias)
+            let bias = (linear.bias(), vec![linear.d_out]);
+            let weight = (linear.weight(), vec![linear.d_out, linear.d_in]);
+            [weight].into_iter().chain(linear.has_bias.then_some(bias))
         });
-        norms
-            .map(|norm| norm.tensor.clone())
-            .into_iter()
-            .chain(linears)
+        self.norms().flat_map(of_norm).chain(linears)
+    }
+
+    fn norms(&self) -> impl Iterator<Item = &NormSpec> {
+        let (attention, feed_forward) = (&self.attention, &self.feed_forward);
+        let of_parts = attention.norms.iter().chain(feed_forward.norms.iter());
+        of_parts.chain(attention.qk_norms.iter().flatten())
     }
 
     /// A linear by its place.
@@ -230,16 +185,17 @@ impl BlockPlan {
         linears.filter_map(move |(at, linear)| (linear.input == input).then_some(LinearId(at)))
     }
 
-    /// The linears that write into the residual stream.
+    /// The linears that write into the residual stream as they are: no norm stands between.
     pub(crate) fn residual_linears(&self) -> impl Iterator<Item = &LinearSpec> {
-        [self.attention.o, self.feed_forward.down]
-            .map(|id| self.linear(id))
-            .into_iter()
+        let (attention, feed_forward) = (&self.attention, &self.feed_forward);
+        let o = (attention.norms.output.is_none()).then_some(attention.o);
+        let down = (feed_forward.norms.output.is_none()).then_some(feed_forward.mlp.down);
+        o.into_iter().chain(down).map(|id| self.linear(id))
     }
 
     /// Width within the feed-forward part.
     pub fn inner_width(&self) -> u64 {
-        self.linear(self.feed_forward.down).d_in as u64
+        self.linear(self.feed_forward.mlp.down).d_in as u64
     }
 
     /// Number of weights in its linears.
@@ -265,21 +221,8 @@ impl LinearSpec {
     }
 }
 
-impl AttentionSpec {
-    /// What the operation needs to know, with positions out of `ropes`.
-    pub(crate) fn shape<'a>(&self, ropes: &'a RopeTables) -> AttentionShape<'a> {
-        AttentionShape {
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            head_dim: self.head_dim,
-            scale: self.scale,
-            window: self.window,
-            rope: ropes.get(self.rope),
-        }
-    }
-
-    /// Width of all keys of a token.
-    pub(crate) fn kv_width(&self) -> usize {
-        self.kv_heads * self.head_dim
-    }
+fn of_norm(norm: &NormSpec) -> impl Iterator<Item = (String, Vec<usize>)> + use<> {
+    let width = norm.width;
+    let tensors = norm.tensors().into_iter();
+    tensors.map(move |name| (name, vec![width]))
 }

@@ -3,9 +3,9 @@
 //! `rope_scaling` (transformers 4) comes before `rope_parameters` (transformers 5) unless it is empty; `rope_theta` and
 //! `partial_rotary_factor` within it come before the ones beside it.
 
-use super::{invalid, unsupported};
 use crate::error::Result;
 use crate::model::config::{Config, missing};
+use crate::model::family::{invalid, unsupported};
 use crate::model::rope::{RopeScaling, RopeSpec};
 
 /// Base of the frequencies where none is given.

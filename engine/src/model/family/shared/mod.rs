@@ -1,0 +1,5 @@
+//! What several families have in common.
+
+pub(super) mod decoder;
+pub(super) mod layer_types;
+pub(super) mod rope;
