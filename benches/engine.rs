@@ -220,9 +220,9 @@ fn tree_attention(criterion: &mut Criterion) {
     let spec = RopeSpec {
         theta: 10_000.0,
         scaling: RopeScaling::Default,
-        head_dim: 64,
+        width: 64,
     };
-    let rope = RopeTable::new(spec, 512);
+    let rope = RopeTable::new(&spec, 512);
     let shape = AttentionShape {
         heads: 9,
         kv_heads: 3,

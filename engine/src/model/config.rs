@@ -106,6 +106,14 @@ impl Config {
         })
     }
 
+    /// Numbers greater than 0 in a row.
+    pub(super) fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        self.typed(key, "an array of numbers greater than 0", |value| {
+            let positive = |x: &Value| x.as_f64().filter(|x| x.is_finite() && *x > 0.0);
+            value.as_array()?.iter().map(positive).collect()
+        })
+    }
+
     /// An object of its own.
     pub(super) fn object(&self, key: &str) -> Result<Option<Self>> {
         self.typed(key, "an object", |value| {

@@ -50,6 +50,7 @@ fn write_model(models: &Path, architecture: &str) {
 fn model_type(architecture: &str) -> &'static str {
     match architecture {
         "Qwen3ForCausalLM" => "qwen3",
+        "Phi3ForCausalLM" => "phi3",
         other => panic!("no model of {other}"),
     }
 }

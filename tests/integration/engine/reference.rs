@@ -354,3 +354,8 @@ fn qwen2_gives_the_results_of_the_reference() {
 fn qwen3_gives_the_results_of_the_reference() {
     check_family("qwen3");
 }
+
+#[test]
+fn phi3_with_fused_linears_gives_the_results_of_the_reference() {
+    check_family("phi3");
+}

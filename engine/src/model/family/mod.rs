@@ -4,6 +4,7 @@
 
 mod llama;
 mod mistral;
+mod phi3;
 mod qwen;
 mod shared;
 
@@ -24,7 +25,13 @@ struct Family {
 }
 
 /// Families that can be run.
-const FAMILIES: [&Family; 4] = [&llama::FAMILY, &mistral::FAMILY, &qwen::QWEN2, &qwen::QWEN3];
+const FAMILIES: [&Family; 5] = [
+    &llama::FAMILY,
+    &mistral::FAMILY,
+    &qwen::QWEN2,
+    &qwen::QWEN3,
+    &phi3::FAMILY,
+];
 
 /// Architectures that can be run, as `config.json` names them.
 pub const ARCHITECTURES: [&str; FAMILIES.len()] = {

@@ -51,7 +51,7 @@ pub(super) struct CachedAttention<'a> {
 impl CachedAttention<'_> {
     pub(super) fn composed(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         let positions: Vec<usize> = self.sequences.iter().map(|s| s.len - 1).collect();
-        let q = rotate::composed(q, &positions, self.shape.rope)?;
+        let q = rotate::composed(q, &positions, self.shape)?;
         let outputs = self.sequences.iter().enumerate().map(|(row, sequence)| {
             composed_span(
                 self.shape,

@@ -75,7 +75,7 @@ impl AttentionShape<'_> {
                 .zip(scratch.q.chunks_exact_mut(width))
                 .enumerate()
             {
-                rotate_row(self.rope, x, y, span.position + row);
+                rotate_row(self, x, y, span.position + row);
             }
         });
         for head in 0..self.heads {

@@ -7,13 +7,13 @@ use crate::model::{RopeScaling, RopeSpec};
 
 const HEAD_DIM: usize = 16;
 
-fn table(head_dim: usize, seq_len: usize) -> RopeTable {
+fn table(width: usize, seq_len: usize) -> RopeTable {
     let spec = RopeSpec {
         theta: 10_000.0,
         scaling: RopeScaling::Default,
-        head_dim,
+        width,
     };
-    RopeTable::new(spec, seq_len)
+    RopeTable::new(&spec, seq_len)
 }
 
 fn shape(rope: &RopeTable, window: Option<usize>) -> AttentionShape<'_> {
@@ -148,6 +148,24 @@ fn fused_and_composed_agree() {
 }
 
 #[test]
+fn only_the_first_components_of_each_head_are_turned() {
+    // Heads of 4 of which 2 are turned, by 1 radian at position 1.
+    let rope = table(2, 2);
+    let shape = AttentionShape {
+        head_dim: 4,
+        ..shape(&rope, None)
+    };
+    let x = Tensor::new(&[[1f32, 0.0, 5.0, 6.0, 0.0, 1.0, 7.0, 8.0]], &Device::Cpu).unwrap();
+    let turned = rotate(&x, &[1], &shape).unwrap();
+    let (sin, cos) = 1f32.sin_cos();
+    let expected = [[cos, sin, 5.0, 6.0, -sin, cos, 7.0, 8.0]];
+    let expected = Tensor::new(&expected, &Device::Cpu).unwrap();
+    assert_close(&turned, &expected, "fused");
+    let composed = rotate::composed(&x, &[1], &shape).unwrap();
+    assert_close(&composed, &expected, "composed");
+}
+
+#[test]
 fn a_sliding_window_hides_what_lies_before_it() {
     for window in [1, 5, 64, 400] {
         check_windows(300, Some(window));
@@ -185,7 +203,7 @@ fn a_cached_sequence_gives_its_last_token_what_the_whole_sequence_gives_it() {
         for s in sequences {
             (0..s.len).for_each(|p| positions[s.start + p] = p);
         }
-        let turned = rotate(&k, &positions, &rope).unwrap();
+        let turned = rotate(&k, &positions, &shape).unwrap();
         let last = sequences.map(|s| q.narrow(0, s.start + s.len - 1, 1).unwrap());
         let last = Tensor::cat(&last, 0).unwrap();
         let fused = cached_attention(&last, &turned, &v, &shape, &sequences).unwrap();

@@ -1,6 +1,6 @@
 //! The decoder that families share: RMS norms, rotary attention with grouped heads, gated feed-forward with SiLU.
 
-use super::rope;
+use super::rope::{self, RopeDefaults};
 use crate::error::Result;
 use crate::model::config::{Config, missing};
 use crate::model::family::{invalid, unsupported};
@@ -23,6 +23,8 @@ pub(in crate::model::family) struct FamilyDefaults {
     pub(in crate::model::family) max_seq_len: usize,
     /// `rms_norm_eps`.
     pub(in crate::model::family) eps: f64,
+    /// Rotary settings.
+    pub(in crate::model::family) rope: RopeDefaults,
 }
 
 impl Default for FamilyDefaults {
@@ -33,6 +35,7 @@ impl Default for FamilyDefaults {
             head_dim: None,
             max_seq_len: 2048,
             eps: 1e-6,
+            rope: RopeDefaults::default(),
         }
     }
 }
@@ -58,6 +61,8 @@ pub(in crate::model::family) struct Dimensions {
 pub(in crate::model::family) struct DecoderStyle {
     /// What norms of queries and keys see.
     pub(in crate::model::family) qk_norm: Option<QkNorm>,
+    /// Whether one matrix makes queries, keys and values, and one gate and up.
+    pub(in crate::model::family) is_fused: bool,
 }
 
 /// What a norm of queries and keys sees.
@@ -106,6 +111,7 @@ impl Dimensions {
         let max_seq_len = config
             .size("max_position_embeddings")?
             .unwrap_or(defaults.max_seq_len);
+        let rope = rope::read(config, head_dim, max_seq_len, &defaults.rope)?;
         #[expect(clippy::cast_possible_truncation, reason = "the computation is in f32")]
         let eps = config.positive("rms_norm_eps")?.unwrap_or(defaults.eps) as f32;
         Ok(Self {
@@ -118,9 +124,9 @@ impl Dimensions {
             kv_heads,
             head_dim,
             vocab: config.required_size("vocab_size")?,
-            max_seq_len,
+            max_seq_len: rope::longest_context(&rope.scaling, max_seq_len),
             eps,
-            rope: rope::read(config, head_dim, max_seq_len)?,
+            rope,
             tied_embeddings: config.flag("tie_word_embeddings")?,
             has_code: config.says("auto_map"),
         })
@@ -165,7 +171,7 @@ impl Dimensions {
         let prefix = format!("model.layers.{index}");
         let mut linears = Linears::new(&prefix);
         let attention = self.attention(&mut linears, style, settings);
-        let feed_forward = self.feed_forward(&mut linears, settings);
+        let feed_forward = self.feed_forward(&mut linears, style, settings);
         BlockPlan {
             linears: linears.specs,
             inputs: linears.inputs,
@@ -192,16 +198,22 @@ impl Dimensions {
             let norm = |name, width| self.norm(&format!("{prefix}.self_attn.{name}"), width);
             [norm("q_norm", widths[0]), norm("k_norm", widths[1])]
         });
+        let qkv = if style.is_fused {
+            let rows = q_width + 2 * kv_width;
+            QkvSpec::Stacked(linears.of_next_input(hidden, "self_attn.qkv_proj", rows, qkv_bias))
+        } else {
+            QkvSpec::Separate {
+                q: linears.of_next_input(hidden, "self_attn.q_proj", q_width, qkv_bias),
+                k: linears.of_same_input("self_attn.k_proj", kv_width, qkv_bias),
+                v: linears.of_same_input("self_attn.v_proj", kv_width, qkv_bias),
+            }
+        };
         AttentionSpec {
             norms: PartNorms {
                 input: Some(self.norm(&format!("{prefix}.input_layernorm"), hidden)),
                 output: None,
             },
-            qkv: QkvSpec::Separate {
-                q: linears.of_next_input(hidden, "self_attn.q_proj", q_width, qkv_bias),
-                k: linears.of_same_input("self_attn.k_proj", kv_width, qkv_bias),
-                v: linears.of_same_input("self_attn.v_proj", kv_width, qkv_bias),
-            },
+            qkv,
             qk_norms,
             o: linears.of_next_input(q_width, "self_attn.o_proj", hidden, o_bias),
             heads: self.heads,
@@ -213,19 +225,29 @@ impl Dimensions {
         }
     }
 
-    fn feed_forward(&self, linears: &mut Linears<'_>, settings: BlockSettings) -> FeedForward {
+    fn feed_forward(
+        &self,
+        linears: &mut Linears<'_>,
+        style: &DecoderStyle,
+        settings: BlockSettings,
+    ) -> FeedForward {
         let (prefix, hidden, inner) = (linears.prefix, self.hidden, self.intermediate);
         let bias = settings.mlp_bias;
+        let up = if style.is_fused {
+            UpSpec::Stacked(linears.of_next_input(hidden, "mlp.gate_up_proj", 2 * inner, bias))
+        } else {
+            UpSpec::Gated {
+                gate: linears.of_next_input(hidden, "mlp.gate_proj", inner, bias),
+                up: linears.of_same_input("mlp.up_proj", inner, bias),
+            }
+        };
         FeedForward {
             norms: PartNorms {
                 input: Some(self.norm(&format!("{prefix}.post_attention_layernorm"), hidden)),
                 output: None,
             },
             mlp: Mlp {
-                up: UpSpec::Gated {
-                    gate: linears.of_next_input(hidden, "mlp.gate_proj", inner, bias),
-                    up: linears.of_same_input("mlp.up_proj", inner, bias),
-                },
+                up,
                 down: linears.of_next_input(inner, "mlp.down_proj", hidden, bias),
             },
         }

@@ -137,7 +137,8 @@ fn qwen3_norms_queries_and_keys_head_by_head() {
 
 #[test]
 fn qwen_models_have_windows_where_they_are_switched_on() {
-    [&qwen::QWEN2, &qwen::QWEN3].map(check_qwen_windows);
+    check_qwen_windows(&qwen::QWEN2);
+    check_qwen_windows(&qwen::QWEN3);
 }
 
 fn check_qwen_windows(family: &Family) {
@@ -166,7 +167,7 @@ fn check_qwen_windows(family: &Family) {
 
 #[test]
 fn rotary_settings_are_found_in_every_spelling() {
-    let rope = |keys| with(&llama::FAMILY, &keys).unwrap().ropes[0];
+    let rope = |keys| with(&llama::FAMILY, &keys).unwrap().ropes[0].clone();
     #[expect(clippy::cast_possible_truncation, reason = "whole numbers")]
     let theta = |keys| rope(keys).theta.round() as i64;
     assert_eq!(theta(json!({"rope_theta": 5e5})), 500_000);
@@ -191,7 +192,8 @@ fn rotary_settings_are_found_in_every_spelling() {
 #[test]
 fn the_context_of_the_training_before_is_found_in_every_place() {
     let mut llama3 = json!({"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_type": "llama3"});
-    let original = |keys: Value| match with(&llama::FAMILY, &keys).unwrap().ropes[0].scaling {
+    let original = |keys: Value| match with(&llama::FAMILY, &keys).unwrap().ropes.remove(0).scaling
+    {
         RopeScaling::Llama3 {
             original_max_seq_len,
             ..
@@ -217,8 +219,8 @@ fn what_would_be_run_wrongly_is_refused_by_name() {
         ("hidden_act", json!("gelu"), "gelu"),
         (
             "rope_scaling",
-            json!({"type": "yarn", "factor": 4.0}),
-            "yarn",
+            json!({"type": "proportional", "factor": 4.0}),
+            "proportional",
         ),
         (
             "rope_parameters",
@@ -230,12 +232,6 @@ fn what_would_be_run_wrongly_is_refused_by_name() {
             json!({"bits": 4}),
             "quantization_config",
         ),
-        ("partial_rotary_factor", json!(0.5), "partial_rotary_factor"),
-        (
-            "rope_parameters",
-            json!({"partial_rotary_factor": 0.5}),
-            "partial_rotary_factor",
-        ),
     ] {
         for family in FAMILIES {
             let error = with(family, &json!({key: value})).unwrap_err();
@@ -246,6 +242,107 @@ fn what_would_be_run_wrongly_is_refused_by_name() {
             assert!(error.to_string().contains(name), "{error}");
         }
     }
+}
+
+#[test]
+fn a_part_of_each_head_is_turned_where_the_class_does_so() {
+    let half = json!({"partial_rotary_factor": 0.5});
+    for family in [&llama::FAMILY, &mistral::FAMILY, &qwen::QWEN2, &qwen::QWEN3] {
+        for keys in [&half, &json!({"rope_parameters": half})] {
+            let error = with(family, keys).unwrap_err().to_string();
+            assert!(error.contains("partial_rotary_factor"), "{error}");
+        }
+    }
+    let width = |keys| with(&phi3::FAMILY, &keys).map(|plan| plan.ropes[0].width);
+    assert_eq!(width(json!({})).unwrap(), 16);
+    assert_eq!(width(json!({"rope_parameters": half})).unwrap(), 8);
+    assert_eq!(width(half).unwrap(), 8);
+    for odd in [0.2, 0.01, 1.5] {
+        assert!(
+            width(json!({"partial_rotary_factor": odd})).is_err(),
+            "{odd}"
+        );
+    }
+}
+
+#[test]
+fn phi3_has_one_matrix_for_qkv_and_one_for_gate_and_up() {
+    let plan = with(&phi3::FAMILY, &json!({"sliding_window": 16})).unwrap();
+    let of_block = plan.blocks[0].linears.iter();
+    let linears: Vec<_> = of_block
+        .map(|l| (l.name.as_str(), l.d_out, l.d_in, l.input.0))
+        .collect();
+    assert_eq!(
+        linears,
+        [
+            ("model.layers.0.self_attn.qkv_proj", 128, 64, 0),
+            ("model.layers.0.self_attn.o_proj", 64, 64, 1),
+            ("model.layers.0.mlp.gate_up_proj", 352, 64, 2),
+            ("model.layers.0.mlp.down_proj", 64, 176, 3),
+        ]
+    );
+    assert_eq!(windows(&plan), [Some(16); 2]);
+    for kind in ["linear", "dynamic", "llama3"] {
+        let scaling = json!({"rope_scaling": {"type": kind, "factor": 2.0}});
+        let error = with(&phi3::FAMILY, &scaling).unwrap_err().to_string();
+        assert!(error.contains(kind), "{error}");
+    }
+}
+
+#[test]
+fn longrope_is_run_up_to_the_context_of_the_training_before() {
+    let factors = |n: usize| vec![2.0; n];
+    let longrope = |short: usize, kind: &str| {
+        let keys = json!({
+            "max_position_embeddings": 512, "original_max_position_embeddings": 128,
+            "rope_scaling": {"type": kind, "short_factor": factors(short), "long_factor": factors(8)},
+        });
+        with(&phi3::FAMILY, &keys)
+    };
+    for kind in ["longrope", "su", "yarn"] {
+        let mut plan = longrope(8, kind).unwrap();
+        assert_eq!(plan.max_seq_len, 128);
+        let RopeScaling::LongRope {
+            short_factors,
+            attention_factor,
+            ..
+        } = plan.ropes.remove(0).scaling
+        else {
+            panic!("{:?}", plan.ropes);
+        };
+        assert_eq!(short_factors.len(), 8);
+        // 512 tokens are four times 128: sqrt(1 + ln 4 / ln 128).
+        assert!((attention_factor - (1.0 + 2.0 / 7.0f64).sqrt()).abs() < 1e-12);
+    }
+    let error = longrope(7, "longrope").unwrap_err().to_string();
+    assert!(error.contains("short_factor"), "{error}");
+}
+
+#[test]
+fn yarn_and_dynamic_scaling_are_those_of_transformers() {
+    let scaling = |keys: Value| {
+        let plan = with(&llama::FAMILY, &json!({"rope_scaling": keys}));
+        plan.map(|mut plan| plan.ropes.remove(0).scaling)
+    };
+    let dynamic = json!({"type": "dynamic", "factor": 2.0});
+    assert_eq!(scaling(dynamic).unwrap(), RopeScaling::Default);
+    let yarn = |keys: Value| match scaling(keys).unwrap() {
+        RopeScaling::Yarn {
+            attention_factor,
+            original_max_seq_len,
+            ..
+        } => (attention_factor, original_max_seq_len),
+        other => panic!("{other:?}"),
+    };
+    let (factor, context) = yarn(json!({"type": "yarn", "factor": 4.0}));
+    assert!((factor - (0.1 * 4f64.ln() + 1.0)).abs() < 1e-12);
+    assert_eq!(context, 128);
+    let scales = json!({"rope_type": "yarn", "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 2.0});
+    let expected = (0.1 * 4f64.ln() + 1.0) / (0.2 * 4f64.ln() + 1.0);
+    assert!((yarn(scales).0 - expected).abs() < 1e-12);
+    let named = json!({"rope_type": "yarn", "factor": 4.0, "attention_factor": 0.5, "original_max_position_embeddings": 32});
+    assert_eq!(yarn(named), (0.5, 32));
+    assert!(scaling(json!({"type": "yarn"})).is_err());
 }
 
 #[test]
@@ -266,13 +363,14 @@ fn a_family_is_known_by_both_names_and_the_others_are_listed() {
 
 #[test]
 fn impossible_numbers_are_refused() {
+    let odd = with(&llama::FAMILY, &json!({"head_dim": 15}));
+    assert!(matches!(odd, Err(EngineError::InvalidConfig(_))));
     for (key, value) in [
         ("hidden_size", json!(0)),
         ("hidden_size", json!(-1)),
         ("vocab_size", json!(1u64 << 40)),
         ("num_hidden_layers", json!(1 << 20)),
         ("num_key_value_heads", json!(3)),
-        ("head_dim", json!(15)),
         ("rope_theta", json!(-1.0)),
         ("architectures", json!(llama::FAMILY.architecture)),
     ] {
