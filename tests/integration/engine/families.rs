@@ -51,6 +51,7 @@ fn model_type(architecture: &str) -> &'static str {
     match architecture {
         "Qwen3ForCausalLM" => "qwen3",
         "Phi3ForCausalLM" => "phi3",
+        "Olmo2ForCausalLM" => "olmo2",
         other => panic!("no model of {other}"),
     }
 }

@@ -4,6 +4,7 @@
 
 mod llama;
 mod mistral;
+mod olmo2;
 mod phi3;
 mod qwen;
 mod shared;
@@ -25,12 +26,13 @@ struct Family {
 }
 
 /// Families that can be run.
-const FAMILIES: [&Family; 5] = [
+const FAMILIES: [&Family; 6] = [
     &llama::FAMILY,
     &mistral::FAMILY,
     &qwen::QWEN2,
     &qwen::QWEN3,
     &phi3::FAMILY,
+    &olmo2::FAMILY,
 ];
 
 /// Architectures that can be run, as `config.json` names them.

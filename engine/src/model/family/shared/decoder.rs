@@ -59,10 +59,40 @@ pub(in crate::model::family) struct Dimensions {
 /// What can differ between families; by default it is as in LLaMA.
 #[derive(Default)]
 pub(in crate::model::family) struct DecoderStyle {
+    /// Where the parts of a block have norms.
+    pub(in crate::model::family) norms: NormPlaces,
     /// What norms of queries and keys see.
     pub(in crate::model::family) qk_norm: Option<QkNorm>,
     /// Whether one matrix makes queries, keys and values, and one gate and up.
     pub(in crate::model::family) is_fused: bool,
+}
+
+/// Where the parts of a block have norms.
+#[derive(Clone, Copy, Default)]
+pub(in crate::model::family) enum NormPlaces {
+    /// Before each part.
+    #[default]
+    Before,
+    /// After each part.
+    After,
+}
+
+impl NormPlaces {
+    /// Names of the norms before and after the attention.
+    fn of_attention(self) -> [Option<&'static str>; 2] {
+        match self {
+            Self::Before => [Some("input_layernorm"), None],
+            Self::After => [None, Some("post_attention_layernorm")],
+        }
+    }
+
+    /// Names of the norms before and after the feed-forward part.
+    fn of_feed_forward(self) -> [Option<&'static str>; 2] {
+        match self {
+            Self::Before => [Some("post_attention_layernorm"), None],
+            Self::After => [None, Some("post_feedforward_layernorm")],
+        }
+    }
 }
 
 /// What a norm of queries and keys sees.
@@ -70,6 +100,8 @@ pub(in crate::model::family) struct DecoderStyle {
 pub(in crate::model::family) enum QkNorm {
     /// A head at a time.
     EachHead,
+    /// All heads at once.
+    AllHeads,
 }
 
 /// What can differ between families and between blocks.
@@ -167,6 +199,12 @@ impl Dimensions {
         }
     }
 
+    fn part_norms(&self, prefix: &str, names: [Option<&str>; 2]) -> PartNorms {
+        let norm = |name| self.norm(&format!("{prefix}.{name}"), self.hidden);
+        let [input, output] = names.map(|name| name.map(norm));
+        PartNorms { input, output }
+    }
+
     fn block(&self, index: usize, style: &DecoderStyle, settings: BlockSettings) -> BlockPlan {
         let prefix = format!("model.layers.{index}");
         let mut linears = Linears::new(&prefix);
@@ -194,6 +232,7 @@ impl Dimensions {
         let qk_norms = style.qk_norm.map(|of| {
             let widths = match of {
                 QkNorm::EachHead => [self.head_dim; 2],
+                QkNorm::AllHeads => [q_width, kv_width],
             };
             let norm = |name, width| self.norm(&format!("{prefix}.self_attn.{name}"), width);
             [norm("q_norm", widths[0]), norm("k_norm", widths[1])]
@@ -209,10 +248,7 @@ impl Dimensions {
             }
         };
         AttentionSpec {
-            norms: PartNorms {
-                input: Some(self.norm(&format!("{prefix}.input_layernorm"), hidden)),
-                output: None,
-            },
+            norms: self.part_norms(prefix, style.norms.of_attention()),
             qkv,
             qk_norms,
             o: linears.of_next_input(q_width, "self_attn.o_proj", hidden, o_bias),
@@ -231,7 +267,7 @@ impl Dimensions {
         style: &DecoderStyle,
         settings: BlockSettings,
     ) -> FeedForward {
-        let (prefix, hidden, inner) = (linears.prefix, self.hidden, self.intermediate);
+        let (hidden, inner) = (self.hidden, self.intermediate);
         let bias = settings.mlp_bias;
         let up = if style.is_fused {
             UpSpec::Stacked(linears.of_next_input(hidden, "mlp.gate_up_proj", 2 * inner, bias))
@@ -242,10 +278,7 @@ impl Dimensions {
             }
         };
         FeedForward {
-            norms: PartNorms {
-                input: Some(self.norm(&format!("{prefix}.post_attention_layernorm"), hidden)),
-                output: None,
-            },
+            norms: self.part_norms(linears.prefix, style.norms.of_feed_forward()),
             mlp: Mlp {
                 up,
                 down: linears.of_next_input(inner, "mlp.down_proj", hidden, bias),

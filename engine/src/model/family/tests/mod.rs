@@ -1,3 +1,5 @@
+mod olmo2_model;
+
 use serde_json::{Value, json};
 
 use super::*;
