@@ -228,6 +228,7 @@ fn tree_attention(criterion: &mut Criterion) {
         kv_heads: 3,
         head_dim: 64,
         scale: 0.125,
+        soft_cap: None,
         window: None,
         rope: &rope,
     };

@@ -121,6 +121,12 @@ impl Config {
         })
     }
 
+    /// Its keys with those of `other` in their place.
+    pub(super) fn overlaid(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
     /// Whether nothing is in it.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()

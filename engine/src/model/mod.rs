@@ -22,7 +22,7 @@ pub use rope::{RopeScaling, RopeSpec, RopeTable, RopeTables};
 
 use super::checkpoint::Checkpoint;
 use super::error::{EngineError, Result};
-use super::ops::linear;
+use super::ops::{linear, soft_cap};
 
 /// A model directory with its plan: hands out embeddings, blocks and the head.
 #[derive(Debug)]
@@ -84,7 +84,9 @@ impl<'a> Decoder<'a> {
             let row = self
                 .checkpoint
                 .read_row(&self.plan.embedding, id as usize)?;
-            rows.extend(row.into_f32());
+            let factor = self.plan.embedding_factor.map(row.rounding());
+            let row = row.into_f32().into_iter();
+            rows.extend(row.map(|value| factor.map_or(value, |factor| value * factor)));
         }
         Ok(Tensor::from_vec(rows, (ids.len(), hidden), &self.device)?)
     }
@@ -99,12 +101,16 @@ impl<'a> Decoder<'a> {
     pub fn head(&self) -> Result<Head> {
         let (vocab, hidden) = (self.plan.vocab, self.plan.hidden);
         let HeadSpec {
-            norm, projection, ..
+            norm,
+            projection,
+            soft_cap,
+            ..
         } = &self.plan.head;
         let projection = self.checkpoint.read(projection)?;
         Ok(Head {
             norm: Norm::load(self.checkpoint, norm, &self.device)?,
             projection: projection.into_tensor(&[vocab, hidden], &self.device)?,
+            soft_cap: *soft_cap,
         })
     }
 }
@@ -114,12 +120,17 @@ impl<'a> Decoder<'a> {
 pub struct Head {
     norm: Norm,
     projection: Tensor,
+    soft_cap: Option<f32>,
 }
 
 impl Head {
     /// `x`: `[n, hidden]` → logits `[n, vocab]`.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(linear(&self.norm.forward(x)?, &self.projection)?)
+        let logits = linear(&self.norm.forward(x)?, &self.projection)?;
+        Ok(match self.soft_cap {
+            Some(cap) => soft_cap(logits, cap)?,
+            None => logits,
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 //! Each has a CPU version (fused, parallel, the same bits for any number of threads) and a version composed of
 //! candle's own operations for other devices; tests compare the two.
 
+mod activation;
 mod add;
 mod argmax;
 mod attention;
@@ -13,11 +14,12 @@ mod linear;
 mod loss;
 pub(crate) mod matmul;
 mod norm;
-mod silu_mul;
+mod soft_cap;
 mod widen;
 
 use candle_core::{CpuStorage, Layout, Tensor};
 
+pub use activation::Activation;
 pub use add::add;
 pub use argmax::argmax;
 pub use attention::{
@@ -33,7 +35,7 @@ pub use loss::{
     paired_predictions,
 };
 pub use norm::rms_norm;
-pub use silu_mul::silu_mul;
+pub use soft_cap::soft_cap;
 pub use widen::widen;
 pub(crate) use widen::{widened_bf16, widened_f16};
 

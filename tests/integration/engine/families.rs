@@ -52,6 +52,8 @@ fn model_type(architecture: &str) -> &'static str {
         "Qwen3ForCausalLM" => "qwen3",
         "Phi3ForCausalLM" => "phi3",
         "Olmo2ForCausalLM" => "olmo2",
+        "Gemma2ForCausalLM" => "gemma2",
+        "Gemma3ForCausalLM" => "gemma3_text",
         other => panic!("no model of {other}"),
     }
 }

@@ -359,3 +359,13 @@ fn qwen3_gives_the_results_of_the_reference() {
 fn phi3_with_fused_linears_gives_the_results_of_the_reference() {
     check_family("phi3");
 }
+
+#[test]
+fn gemma2_gives_the_results_of_the_reference() {
+    check_family("gemma2");
+}
+
+#[test]
+fn gemma3_gives_the_results_of_the_reference() {
+    check_family("gemma3");
+}

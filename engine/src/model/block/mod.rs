@@ -11,7 +11,7 @@ use super::plan::{BlockPlan, InputId, LinearId, PartNorms, QkvSpec, UpSpec};
 use super::rope::RopeTables;
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::error::Result;
-use crate::ops::{TokenLayout, causal_attention, silu_mul, widen};
+use crate::ops::{TokenLayout, causal_attention, widen};
 
 /// Sees the input `[n_tokens, d_in]` of linears as it passes.
 pub type Tap<'a> = &'a mut dyn FnMut(InputId, &Tensor) -> Result<()>;
@@ -167,16 +167,14 @@ impl<'p> Block<'p> {
         Ok(self.feed_forward_norms.enter(h)?)
     }
 
-    /// `silu(gate(m)) · up(m)`.
+    /// `activation(gate(m)) · up(m)`.
     pub(crate) fn gated(&self, m: &Tensor) -> Result<Tensor> {
-        Ok(match self.plan.feed_forward.mlp.up {
-            UpSpec::Gated { gate, up } => silu_mul(&self.linear(gate, m)?, &self.linear(up, m)?)?,
-            UpSpec::Stacked(both) => {
-                let both = self.linear(both, m)?;
-                let [gate, up] = halves(&both)?;
-                silu_mul(&gate, &up)?
-            }
-        })
+        let mlp = &self.plan.feed_forward.mlp;
+        let [gate, up] = match mlp.up {
+            UpSpec::Gated { gate, up } => [self.linear(gate, m)?, self.linear(up, m)?],
+            UpSpec::Stacked(both) => halves(&self.linear(both, m)?)?,
+        };
+        Ok(mlp.activation.gate(&gate, &up)?)
     }
 
     /// The residual stream with what the feed-forward part made.

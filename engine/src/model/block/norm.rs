@@ -10,7 +10,6 @@ use crate::ops::{add, rms_norm};
 /// A norm as its [`NormSpec`] says.
 #[derive(Debug, Clone)]
 pub(in crate::model) struct Norm {
-    kind: NormKind,
     weight: Tensor,
     eps: f32,
 }
@@ -22,17 +21,19 @@ impl Norm {
         device: &Device,
     ) -> Result<Self> {
         let weight = checkpoint.read(&spec.weight())?;
+        let weight = weight.into_tensor(&[spec.width], device)?;
+        let weight = match spec.kind {
+            NormKind::Rms => weight,
+            NormKind::RmsFromOne => (weight + 1.0)?,
+        };
         Ok(Self {
-            kind: spec.kind,
-            weight: weight.into_tensor(&[spec.width], device)?,
+            weight,
             eps: spec.eps,
         })
     }
 
     pub(in crate::model) fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        match self.kind {
-            NormKind::Rms => rms_norm(x, &self.weight, self.eps),
-        }
+        rms_norm(x, &self.weight, self.eps)
     }
 }
 

@@ -21,7 +21,7 @@ fn plan(config: &Config) -> Result<ModelPlan> {
         qkv_bias: attention_bias,
         o_bias: attention_bias,
         mlp_bias: config.flag("mlp_bias")?,
-        window: None,
+        ..BlockSettings::default()
     };
     Ok(dimensions.plan(FAMILY.architecture, &DecoderStyle::default(), |_| settings))
 }

@@ -2,6 +2,7 @@
 //!
 //! Running a model wrongly is worse than not running it.
 
+mod gemma;
 mod llama;
 mod mistral;
 mod olmo2;
@@ -26,13 +27,15 @@ struct Family {
 }
 
 /// Families that can be run.
-const FAMILIES: [&Family; 6] = [
+const FAMILIES: [&Family; 8] = [
     &llama::FAMILY,
     &mistral::FAMILY,
     &qwen::QWEN2,
     &qwen::QWEN3,
     &phi3::FAMILY,
     &olmo2::FAMILY,
+    &gemma::GEMMA2,
+    &gemma::GEMMA3,
 ];
 
 /// Architectures that can be run, as `config.json` names them.

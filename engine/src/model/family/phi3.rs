@@ -2,7 +2,7 @@
 //! another; a part of each head may be turned.
 
 use super::Family;
-use super::shared::decoder::{BlockSettings, DecoderStyle, Dimensions, FamilyDefaults};
+use super::shared::decoder::{BlockSettings, DecoderStyle, Dimensions, FamilyDefaults, RopeSource};
 use super::shared::rope::RopeDefaults;
 use crate::error::Result;
 use crate::model::config::Config;
@@ -28,12 +28,12 @@ fn plan(config: &Config) -> Result<ModelPlan> {
         &FamilyDefaults {
             max_seq_len: 4096,
             eps: 1e-5,
-            rope: RopeDefaults {
+            rope: RopeSource::One(RopeDefaults {
                 partial: Some(("partial_rotary_factor", 1.0)),
                 original_max_seq_len: Some(4096),
                 kinds: Some(&ROPE_KINDS),
                 ..RopeDefaults::default()
-            },
+            }),
             ..FamilyDefaults::default()
         },
     )?;

@@ -23,6 +23,8 @@ pub struct AttentionSpec {
     pub head_dim: usize,
     /// Factor of the scores before the softmax.
     pub scale: f32,
+    /// Bound of the scores before the softmax: `cap · tanh(score / cap)`.
+    pub soft_cap: Option<f32>,
     /// A query sees this many tokens, itself included; `None` = all before it.
     pub window: Option<usize>,
     /// How queries and keys are turned.
@@ -62,6 +64,7 @@ impl AttentionSpec {
             kv_heads: self.kv_heads,
             head_dim: self.head_dim,
             scale: self.scale,
+            soft_cap: self.soft_cap,
             window: self.window,
             rope: ropes.get(self.rope),
         }

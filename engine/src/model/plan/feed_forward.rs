@@ -1,6 +1,7 @@
 //! What a feed-forward part is made of.
 
 use super::{LinearId, PartNorms};
+use crate::ops::Activation;
 
 /// The second half of a block.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,11 +12,13 @@ pub struct FeedForward {
     pub mlp: Mlp,
 }
 
-/// `down(silu(gate(m)) · up(m))`.
+/// `down(activation(gate(m)) · up(m))`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mlp {
     /// Makes what is within.
     pub up: UpSpec,
+    /// What is within goes through it.
+    pub activation: Activation,
     /// Makes the output.
     pub down: LinearId,
 }

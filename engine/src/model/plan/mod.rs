@@ -31,6 +31,8 @@ pub struct ModelPlan {
     pub max_seq_len: usize,
     /// Tensor of the embedding, `[vocab, hidden]`.
     pub embedding: String,
+    /// What embeddings are multiplied by, rounded to their dtype.
+    pub embedding_factor: Option<f32>,
     /// Rotary settings, by [`RopeId`].
     pub ropes: Vec<RopeSpec>,
     /// Blocks in the order of the computation.
@@ -90,6 +92,8 @@ pub struct HeadSpec {
     pub projection: String,
     /// Whether the embedding takes its place where the weights hold no other.
     pub is_tied: bool,
+    /// Bound of the logits: `cap · tanh(logit / cap)`.
+    pub soft_cap: Option<f32>,
 }
 
 impl ModelPlan {

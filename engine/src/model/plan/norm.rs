@@ -19,6 +19,8 @@ pub enum NormKind {
     /// Divides by the root of the mean square, multiplies by the weight.
     #[default]
     Rms,
+    /// The same with 1 more than the weight.
+    RmsFromOne,
 }
 
 impl NormSpec {

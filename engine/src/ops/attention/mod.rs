@@ -30,6 +30,8 @@ pub struct AttentionShape<'a> {
     pub head_dim: usize,
     /// Factor of the scores before the softmax.
     pub scale: f32,
+    /// Bounds the scores: `cap · tanh(score / cap)`.
+    pub soft_cap: Option<f32>,
     /// A query sees this many tokens, itself included; `None` = all before it.
     pub window: Option<usize>,
     /// As many positions as the longest sequence has.
@@ -97,7 +99,11 @@ fn composed_span(
         });
         let mask = Tensor::from_vec(mask.collect(), (n, keys), q.device())?;
         let scores = q.narrow(1, start, n)?.contiguous()?.matmul(&k)?;
-        let scores = (scores * f64::from(shape.scale))?.broadcast_add(&mask)?;
+        let mut scores = (scores * f64::from(shape.scale))?;
+        if let Some(cap) = shape.soft_cap.map(f64::from) {
+            scores = ((scores / cap)?.tanh()? * cap)?;
+        }
+        let scores = scores.broadcast_add(&mask)?;
         parts.push(candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(&v)?);
     }
     Tensor::cat(&parts, 1)?

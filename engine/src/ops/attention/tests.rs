@@ -22,6 +22,7 @@ fn shape(rope: &RopeTable, window: Option<usize>) -> AttentionShape<'_> {
         kv_heads: 2,
         head_dim: HEAD_DIM,
         scale: 0.25,
+        soft_cap: None,
         window,
         rope,
     }
@@ -166,6 +167,38 @@ fn only_the_first_components_of_each_head_are_turned() {
 }
 
 #[test]
+fn scores_have_a_soft_cap() {
+    let rope = table(2, 2);
+    let shape = AttentionShape {
+        heads: 1,
+        kv_heads: 1,
+        head_dim: 2,
+        scale: 1.0,
+        soft_cap: Some(2.0),
+        window: None,
+        rope: &rope,
+    };
+    // Component 0 turns by 1 radian from position 0 to 1: the second query's scores are 4 cos 1 and 4.
+    let q = Tensor::new(&[[2f32, 0.0], [2.0, 0.0]], &Device::Cpu).unwrap();
+    let v = Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu).unwrap();
+    let layout = TokenLayout::Windows(2);
+    let fused = causal_attention(&q, &q, &v, &shape, layout).unwrap();
+    let weights = [4.0 * 1f32.cos(), 4.0].map(|score| (2.0 * (score / 2.0).tanh()).exp());
+    let all = weights[0] + weights[1];
+    let expected = Tensor::new(&[[1.0, 0.0], weights.map(|w| w / all)], &Device::Cpu).unwrap();
+    assert_close(&fused, &expected, "fused");
+    let attention = TreeAttention {
+        shape: &shape,
+        segments: &layout.segments(2).unwrap(),
+    };
+    assert_close(
+        &attention.composed(&q, &q, &v).unwrap(),
+        &expected,
+        "composed",
+    );
+}
+
+#[test]
 fn a_sliding_window_hides_what_lies_before_it() {
     for window in [1, 5, 64, 400] {
         check_windows(300, Some(window));
@@ -180,6 +213,7 @@ fn the_first_token_attends_to_itself_alone() {
         kv_heads: 1,
         head_dim: 2,
         scale: 1.0,
+        soft_cap: None,
         window: None,
         rope: &rope,
     };

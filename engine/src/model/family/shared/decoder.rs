@@ -1,4 +1,4 @@
-//! The decoder that families share: RMS norms, rotary attention with grouped heads, gated feed-forward with SiLU.
+//! The decoder that families share: RMS norms, rotary attention with grouped heads, gated feed-forward.
 
 use super::rope::{self, RopeDefaults};
 use crate::error::Result;
@@ -9,6 +9,7 @@ use crate::model::plan::{
     NormKind, NormSpec, PartNorms, QkvSpec, RopeId, UpSpec,
 };
 use crate::model::rope::RopeSpec;
+use crate::ops::Activation;
 
 /// Most blocks of a model: a plan names the tensors of each.
 const MAX_BLOCKS: usize = 1 << 12;
@@ -24,7 +25,20 @@ pub(in crate::model::family) struct FamilyDefaults {
     /// `rms_norm_eps`.
     pub(in crate::model::family) eps: f64,
     /// Rotary settings.
-    pub(in crate::model::family) rope: RopeDefaults,
+    pub(in crate::model::family) rope: RopeSource,
+    /// `tie_word_embeddings`.
+    pub(in crate::model::family) is_tied: bool,
+    /// Key of the activation, and what stands for one that is absent.
+    pub(in crate::model::family) activation: (&'static str, Activation),
+}
+
+/// Where rotary settings are found.
+#[derive(Clone, Copy)]
+pub(in crate::model::family) enum RopeSource {
+    /// In one place for all blocks.
+    One(RopeDefaults),
+    /// By layer type, with these bases by default: of blocks that see all tokens, and of those with a sliding window.
+    ByLayerType([f64; 2]),
 }
 
 impl Default for FamilyDefaults {
@@ -35,7 +49,9 @@ impl Default for FamilyDefaults {
             head_dim: None,
             max_seq_len: 2048,
             eps: 1e-6,
-            rope: RopeDefaults::default(),
+            rope: RopeSource::One(RopeDefaults::default()),
+            is_tied: false,
+            activation: ("hidden_act", Activation::Silu),
         }
     }
 }
@@ -51,7 +67,8 @@ pub(in crate::model::family) struct Dimensions {
     vocab: usize,
     max_seq_len: usize,
     eps: f32,
-    rope: RopeSpec,
+    ropes: Vec<RopeSpec>,
+    activation: Activation,
     tied_embeddings: bool,
     has_code: bool,
 }
@@ -65,6 +82,16 @@ pub(in crate::model::family) struct DecoderStyle {
     pub(in crate::model::family) qk_norm: Option<QkNorm>,
     /// Whether one matrix makes queries, keys and values, and one gate and up.
     pub(in crate::model::family) is_fused: bool,
+    /// What norms compute.
+    pub(in crate::model::family) norm_kind: NormKind,
+    /// The scores of the attention are divided by its root; `None` = the width of a head.
+    pub(in crate::model::family) attention_scalar: Option<f32>,
+    /// Bound of the scores of the attention.
+    pub(in crate::model::family) attention_soft_cap: Option<f32>,
+    /// Bound of the logits.
+    pub(in crate::model::family) logit_soft_cap: Option<f32>,
+    /// Whether embeddings are multiplied by the root of the hidden size.
+    pub(in crate::model::family) scales_embedding: bool,
 }
 
 /// Where the parts of a block have norms.
@@ -75,6 +102,8 @@ pub(in crate::model::family) enum NormPlaces {
     Before,
     /// After each part.
     After,
+    /// Before and after each part.
+    Around,
 }
 
 impl NormPlaces {
@@ -83,6 +112,7 @@ impl NormPlaces {
         match self {
             Self::Before => [Some("input_layernorm"), None],
             Self::After => [None, Some("post_attention_layernorm")],
+            Self::Around => [Some("input_layernorm"), Some("post_attention_layernorm")],
         }
     }
 
@@ -91,6 +121,10 @@ impl NormPlaces {
         match self {
             Self::Before => [Some("post_attention_layernorm"), None],
             Self::After => [None, Some("post_feedforward_layernorm")],
+            Self::Around => [
+                Some("pre_feedforward_layernorm"),
+                Some("post_feedforward_layernorm"),
+            ],
         }
     }
 }
@@ -112,6 +146,8 @@ pub(in crate::model::family) struct BlockSettings {
     pub(in crate::model::family) mlp_bias: bool,
     /// Tokens that a query sees; `None` = all before it.
     pub(in crate::model::family) window: Option<usize>,
+    /// Number of the rotary settings.
+    pub(in crate::model::family) rope: usize,
 }
 
 impl Dimensions {
@@ -143,7 +179,18 @@ impl Dimensions {
         let max_seq_len = config
             .size("max_position_embeddings")?
             .unwrap_or(defaults.max_seq_len);
-        let rope = rope::read(config, head_dim, max_seq_len, &defaults.rope)?;
+        let ropes = match &defaults.rope {
+            RopeSource::One(defaults) => {
+                vec![rope::read(config, head_dim, max_seq_len, defaults)?]
+            }
+            RopeSource::ByLayerType(thetas) => {
+                rope::read_by_layer_type(config, head_dim, max_seq_len, *thetas)?.into()
+            }
+        };
+        let known = ropes
+            .iter()
+            .map(|rope| rope::longest_context(&rope.scaling, max_seq_len));
+        let (activation_key, activation) = defaults.activation;
         #[expect(clippy::cast_possible_truncation, reason = "the computation is in f32")]
         let eps = config.positive("rms_norm_eps")?.unwrap_or(defaults.eps) as f32;
         Ok(Self {
@@ -156,10 +203,15 @@ impl Dimensions {
             kv_heads,
             head_dim,
             vocab: config.required_size("vocab_size")?,
-            max_seq_len: rope::longest_context(&rope.scaling, max_seq_len),
+            max_seq_len: known.min().unwrap_or(max_seq_len),
             eps,
-            rope,
-            tied_embeddings: config.flag("tie_word_embeddings")?,
+            ropes,
+            activation: read_activation(config, activation_key, activation)?,
+            tied_embeddings: if config.says("tie_word_embeddings") {
+                config.flag("tie_word_embeddings")?
+            } else {
+                defaults.is_tied
+            },
             has_code: config.says("auto_map"),
         })
     }
@@ -177,30 +229,37 @@ impl Dimensions {
             vocab: self.vocab,
             max_seq_len: self.max_seq_len,
             embedding: "model.embed_tokens.weight".to_owned(),
+            embedding_factor: (style.scales_embedding).then(|| (self.hidden as f32).sqrt()),
             blocks: (0..self.blocks)
                 .map(|index| self.block(index, style, settings(index)))
                 .collect(),
             head: HeadSpec {
-                norm: self.norm("model.norm", self.hidden),
+                norm: self.norm("model.norm", self.hidden, style),
                 projection: "lm_head.weight".to_owned(),
                 is_tied: self.tied_embeddings,
+                soft_cap: style.logit_soft_cap,
             },
-            ropes: vec![self.rope],
+            ropes: self.ropes,
             has_code: self.has_code,
         }
     }
 
-    fn norm(&self, name: &str, width: usize) -> NormSpec {
+    fn norm(&self, name: &str, width: usize, style: &DecoderStyle) -> NormSpec {
         NormSpec {
             name: name.to_owned(),
-            kind: NormKind::Rms,
+            kind: style.norm_kind,
             width,
             eps: self.eps,
         }
     }
 
-    fn part_norms(&self, prefix: &str, names: [Option<&str>; 2]) -> PartNorms {
-        let norm = |name| self.norm(&format!("{prefix}.{name}"), self.hidden);
+    fn part_norms(
+        &self,
+        prefix: &str,
+        names: [Option<&str>; 2],
+        style: &DecoderStyle,
+    ) -> PartNorms {
+        let norm = |name| self.norm(&format!("{prefix}.{name}"), self.hidden, style);
         let [input, output] = names.map(|name| name.map(norm));
         PartNorms { input, output }
     }
@@ -234,7 +293,7 @@ impl Dimensions {
                 QkNorm::EachHead => [self.head_dim; 2],
                 QkNorm::AllHeads => [q_width, kv_width],
             };
-            let norm = |name, width| self.norm(&format!("{prefix}.self_attn.{name}"), width);
+            let norm = |name, width| self.norm(&format!("{prefix}.self_attn.{name}"), width, style);
             [norm("q_norm", widths[0]), norm("k_norm", widths[1])]
         });
         let qkv = if style.is_fused {
@@ -248,16 +307,21 @@ impl Dimensions {
             }
         };
         AttentionSpec {
-            norms: self.part_norms(prefix, style.norms.of_attention()),
+            norms: self.part_norms(prefix, style.norms.of_attention(), style),
             qkv,
             qk_norms,
             o: linears.of_next_input(q_width, "self_attn.o_proj", hidden, o_bias),
             heads: self.heads,
             kv_heads: self.kv_heads,
             head_dim: self.head_dim,
-            scale: 1.0 / (self.head_dim as f32).sqrt(),
+            scale: 1.0
+                / style
+                    .attention_scalar
+                    .unwrap_or(self.head_dim as f32)
+                    .sqrt(),
+            soft_cap: style.attention_soft_cap,
             window: settings.window,
-            rope: RopeId(0),
+            rope: RopeId(settings.rope),
         }
     }
 
@@ -278,9 +342,10 @@ impl Dimensions {
             }
         };
         FeedForward {
-            norms: self.part_norms(linears.prefix, style.norms.of_feed_forward()),
+            norms: self.part_norms(linears.prefix, style.norms.of_feed_forward(), style),
             mlp: Mlp {
                 up,
+                activation: self.activation,
                 down: linears.of_next_input(inner, "mlp.down_proj", hidden, bias),
             },
         }
@@ -289,14 +354,27 @@ impl Dimensions {
 
 /// Settings that every family refuses.
 fn refuse_other_computations(config: &Config) -> Result<()> {
-    let activation = config.text("hidden_act")?.unwrap_or("silu");
-    if activation != "silu" && activation != "swish" {
-        return unsupported(format!("hidden_act {activation:?}, expected \"silu\""));
-    }
     if config.says("quantization_config") {
         return unsupported("quantised weights (quantization_config)".to_owned());
     }
     Ok(())
+}
+
+/// An activation by its name in transformers.
+pub(in crate::model::family) fn read_activation(
+    config: &Config,
+    key: &str,
+    default: Activation,
+) -> Result<Activation> {
+    match config.text(key)? {
+        None => Ok(default),
+        Some("silu" | "swish") => Ok(Activation::Silu),
+        // One formula, written in different ways.
+        Some("gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" | "gelu_python_tanh") => {
+            Ok(Activation::GeluTanh)
+        }
+        Some(other) => unsupported(format!("{key} {other:?}")),
+    }
 }
 
 /// Collects the linears of a block in the order of the computation.

@@ -59,6 +59,40 @@ pub(in crate::model::family) fn read(
     source.spec()
 }
 
+/// Of blocks that see all tokens, and of blocks with a sliding window, each with settings of its own.
+///
+/// The older keys `rope_scaling`, `rope_theta` (all tokens) and `rope_local_base_freq` (sliding window) are read, too.
+pub(in crate::model::family) fn read_by_layer_type(
+    config: &Config,
+    head_dim: usize,
+    max_seq_len: usize,
+    thetas: [f64; 2],
+) -> Result<[RopeSpec; 2]> {
+    let settings = config.object("rope_parameters")?.unwrap_or_default();
+    if !settings.is_empty() && settings.nested().is_none() {
+        return unsupported("rope_parameters without a layer type".to_owned());
+    }
+    let spec = |kind, scaling: Option<Config>, theta_key, theta| {
+        let settings = settings.object(kind)?.unwrap_or_default();
+        let source = Source {
+            beside: &Config::default(),
+            settings: &settings.overlaid(scaling.unwrap_or_default()),
+            head_dim,
+            max_seq_len,
+            defaults: &RopeDefaults {
+                theta: config.positive(theta_key)?.unwrap_or(theta),
+                ..RopeDefaults::default()
+            },
+        };
+        source.spec()
+    };
+    let scaling = config.object("rope_scaling")?;
+    Ok([
+        spec("full_attention", scaling, "rope_theta", thetas[0])?,
+        spec("sliding_attention", None, "rope_local_base_freq", thetas[1])?,
+    ])
+}
+
 /// Settings, and what stands beside them.
 struct Source<'a> {
     beside: &'a Config,

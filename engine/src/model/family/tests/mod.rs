@@ -3,7 +3,8 @@ mod olmo2_model;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{BlockPlan, RopeScaling};
+use crate::model::{BlockPlan, NormKind, RopeScaling};
+use crate::ops::Activation;
 
 fn config(architecture: &str, model_type: &str) -> Value {
     json!({
@@ -86,6 +87,8 @@ fn what_is_not_said_has_the_defaults_of_the_class() {
     assert_eq!(context(&llama::FAMILY), 2048);
     assert_eq!(context(&mistral::FAMILY), 131_072);
     assert_eq!(context(&qwen::QWEN2), 32_768);
+    assert_eq!(context(&gemma::GEMMA2), 8192);
+    assert_eq!(context(&gemma::GEMMA3), 131_072);
     // 8 or 32 heads that 4 query heads cannot share.
     for family in [&mistral::FAMILY, &qwen::QWEN2, &qwen::QWEN3] {
         let mut config = of_family(family);
@@ -218,16 +221,10 @@ fn what_would_be_run_wrongly_is_refused_by_name() {
             json!(["LlamaForSequenceClassification"]),
             "LlamaForSequenceClassification",
         ),
-        ("hidden_act", json!("gelu"), "gelu"),
         (
             "rope_scaling",
             json!({"type": "proportional", "factor": 4.0}),
             "proportional",
-        ),
-        (
-            "rope_parameters",
-            json!({"full_attention": {"rope_theta": 1e4}}),
-            "full_attention",
         ),
         (
             "quantization_config",
@@ -244,6 +241,105 @@ fn what_would_be_run_wrongly_is_refused_by_name() {
             assert!(error.to_string().contains(name), "{error}");
         }
     }
+}
+
+#[test]
+fn an_activation_is_known_by_its_names_and_another_is_refused() {
+    let gemma = [&gemma::GEMMA2, &gemma::GEMMA3];
+    for family in FAMILIES {
+        let is_gemma = gemma
+            .iter()
+            .any(|it| it.architecture == family.architecture);
+        let key = if is_gemma {
+            "hidden_activation"
+        } else {
+            "hidden_act"
+        };
+        let of = |name: &str| {
+            let plan = with(family, &json!({key: name}));
+            plan.map(|plan| plan.blocks[0].feed_forward.mlp.activation)
+        };
+        assert_eq!(of("swish").unwrap(), Activation::Silu);
+        assert_eq!(of("gelu_new").unwrap(), Activation::GeluTanh);
+        let error = of("mish").unwrap_err().to_string();
+        assert!(error.contains("mish"), "{error}");
+    }
+    let plan = without(&gemma::GEMMA2, "hidden_act");
+    assert_eq!(
+        plan.blocks[0].feed_forward.mlp.activation,
+        Activation::GeluTanh
+    );
+}
+
+#[test]
+fn gemma_models_have_what_their_classes_have() {
+    for family in [&gemma::GEMMA2, &gemma::GEMMA3] {
+        let plan = with(
+            family,
+            &json!({"head_dim": null, "tie_word_embeddings": null}),
+        )
+        .unwrap();
+        let attention = &plan.blocks[0].attention;
+        assert_eq!((attention.head_dim, plan.head.is_tied), (256, true));
+        assert!((attention.scale - 1.0 / 16.0).abs() < 1e-9);
+        assert!((plan.embedding_factor.unwrap() - 8.0).abs() < 1e-9);
+        assert_eq!(plan.head.norm.kind, NormKind::RmsFromOne);
+        for (keys, complaint) in [
+            (
+                json!({"use_bidirectional_attention": true}),
+                "bidirectional",
+            ),
+            (json!({"sliding_window": null}), "sliding_window"),
+        ] {
+            let error = with(family, &keys).unwrap_err().to_string();
+            assert!(error.contains(complaint), "{error}");
+        }
+    }
+    let gemma2 = with(&gemma::GEMMA2, &json!({"sliding_window": 8})).unwrap();
+    assert_eq!(windows(&gemma2), [Some(8), None]);
+    assert_eq!(gemma2.blocks[0].attention.soft_cap, Some(50.0));
+    assert_eq!(gemma2.head.soft_cap, Some(30.0));
+    let uncapped = json!({"attn_logit_softcapping": null, "final_logit_softcapping": 20.0});
+    let uncapped = with(&gemma::GEMMA2, &uncapped).unwrap();
+    assert_eq!(uncapped.blocks[0].attention.soft_cap, None);
+    assert_eq!(uncapped.head.soft_cap, Some(20.0));
+}
+
+#[test]
+fn gemma3_has_two_rotary_tables() {
+    let gemma3 = |keys: Value| {
+        let mut config =
+            json!({"num_hidden_layers": 4, "sliding_window": 8, "sliding_window_pattern": 3});
+        config
+            .as_object_mut()
+            .unwrap()
+            .extend(keys.as_object().unwrap().clone());
+        with(&gemma::GEMMA3, &config).unwrap()
+    };
+    let thetas = |plan: &ModelPlan| -> Vec<f64> { plan.ropes.iter().map(|r| r.theta).collect() };
+    let plan = gemma3(json!({}));
+    assert_eq!(windows(&plan), [Some(8), Some(8), None, Some(8)]);
+    let tables: Vec<_> = plan.blocks.iter().map(|b| b.attention.rope.0).collect();
+    assert_eq!(tables, [1, 1, 0, 1]);
+    assert_eq!(thetas(&plan), [1e6, 1e4]);
+    assert_eq!(plan.head.soft_cap, None);
+
+    let older = gemma3(json!({
+        "rope_theta": 5e5, "rope_local_base_freq": 2e4, "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+    }));
+    assert_eq!(thetas(&older), [5e5, 2e4]);
+    assert_eq!(older.ropes[0].scaling, RopeScaling::Linear { factor: 8.0 });
+    assert_eq!(older.ropes[1].scaling, RopeScaling::Default);
+    let newer = gemma3(json!({"rope_parameters": {"sliding_attention": {"rope_theta": 3e4}}}));
+    assert_eq!(thetas(&newer), [1e6, 3e4]);
+    let flat = with(
+        &gemma::GEMMA3,
+        &json!({"rope_parameters": {"rope_theta": 3e4}}),
+    );
+    assert!(flat.is_err());
+    let nested = json!({"rope_parameters": {"full_attention": {"rope_theta": 1e4}}});
+    let error = with(&llama::FAMILY, &nested).unwrap_err().to_string();
+    assert!(error.contains("full_attention"), "{error}");
 }
 
 #[test]

@@ -1,0 +1,122 @@
+//! Nonlinearities of feed-forward parts.
+
+mod gelu_tanh;
+mod silu;
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use gelu_tanh::gelu_tanh;
+use rayon::prelude::*;
+use silu::silu;
+
+use super::{contiguous, on_cpu};
+use crate::simd::vectorized;
+
+/// Elements that are worth a task of their own.
+const ELEMENTS_PER_TASK: usize = 1 << 14;
+
+/// A function of one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Activation {
+    /// `x · σ(x)`.
+    #[default]
+    Silu,
+    /// GELU by its approximation with tanh.
+    GeluTanh,
+}
+
+impl Activation {
+    /// `y = activation(gate) · up`, elementwise, f32, all of one shape.
+    pub fn gate(self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+        if !on_cpu(gate) {
+            return self.composed(gate)? * up;
+        }
+        match self {
+            Self::Silu => gate.apply_op2_no_bwd(up, &Gate(silu)),
+            Self::GeluTanh => gate.apply_op2_no_bwd(up, &Gate(gelu_tanh)),
+        }
+    }
+
+    fn composed(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Silu => x.silu(),
+            Self::GeluTanh => x.gelu(),
+        }
+    }
+}
+
+struct Gate<F>(F);
+
+impl<F: Fn(f32) -> f32 + Sync> CustomOp2 for Gate<F> {
+    fn name(&self) -> &'static str {
+        "gate"
+    }
+
+    fn cpu_fwd(
+        &self,
+        g: &CpuStorage,
+        g_layout: &Layout,
+        u: &CpuStorage,
+        u_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (gate, up) = (contiguous(g, g_layout)?, contiguous(u, u_layout)?);
+        let mut y = vec![0f32; gate.len()];
+        y.par_chunks_mut(ELEMENTS_PER_TASK)
+            .zip(
+                gate.par_chunks(ELEMENTS_PER_TASK)
+                    .zip(up.par_chunks(ELEMENTS_PER_TASK)),
+            )
+            .for_each(|(y, (gate, up))| {
+                vectorized(|| {
+                    for ((y, &g), &u) in y.iter_mut().zip(gate).zip(up) {
+                        *y = (self.0)(g) * u;
+                    }
+                });
+            });
+        Ok((CpuStorage::F32(y), g_layout.shape().clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    const ALL: [Activation; 2] = [Activation::Silu, Activation::GeluTanh];
+
+    fn values(x: &Tensor) -> Vec<f32> {
+        x.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn fused_and_composed_agree() {
+        for activation in ALL {
+            let gate = Tensor::randn(0f32, 3.0, (64, 700), &Device::Cpu).unwrap();
+            let up = Tensor::randn(0f32, 1.0, (64, 700), &Device::Cpu).unwrap();
+            let fused = values(&activation.gate(&gate, &up).unwrap());
+            let composed = values(&(activation.composed(&gate).unwrap() * up).unwrap());
+            for (a, b) in fused.iter().zip(composed) {
+                let close = (a - b).abs() <= 2e-6 * b.abs().max(1.0);
+                assert!(close, "{activation:?}: {a} {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn extreme_gates_stay_finite_and_nan_is_kept() {
+        for activation in ALL {
+            let gate = [-1e30f32, -200.0, 0.0, 200.0, f32::NAN];
+            let gate = Tensor::new(&gate, &Device::Cpu).unwrap();
+            let up = gate.ones_like().unwrap();
+            let y = values(&activation.gate(&gate, &up).unwrap());
+            assert!(
+                y[0].abs() < 1e-6
+                    && y[1].abs() < 1e-30
+                    && y[2].abs() < f32::MIN_POSITIVE
+                    && (y[3] - 200.0).abs() < 1e-4
+                    && y[4].is_nan(),
+                "{activation:?}: {y:?}"
+            );
+        }
+    }
+}
