@@ -230,7 +230,7 @@ fn tree_attention(criterion: &mut Criterion) {
         scale: 0.125,
         soft_cap: None,
         window: None,
-        rope: &rope,
+        rope: Some(&rope),
     };
     let mut segments: Vec<Segment> = Vec::new();
     for _ in 0..14 {

@@ -268,7 +268,7 @@ impl Running<'_> {
         meter.begin_wave();
         let states = forward_with(
             model,
-            &[Batch::of_rows(&ids)],
+            &[Batch::of_rows(&ids, &positions)],
             meter,
             &mut |block, _, q, k, v| {
                 let shape = self.plan.blocks[block].attention.shape(self.ropes);

@@ -16,7 +16,7 @@ fn logits_of(decoder: &Decoder<'_>, ids: &[u32]) -> Tensor {
         ropes: &ropes,
         layout,
     };
-    let mut x = decoder.embed(ids).unwrap();
+    let mut x = decoder.embed(ids, context.layout).unwrap();
     for index in 0..decoder.plan().blocks.len() {
         x = decoder.block(index).unwrap().forward(&x, &context).unwrap();
     }

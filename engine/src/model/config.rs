@@ -67,6 +67,15 @@ impl Config {
         Ok(flag.unwrap_or(false))
     }
 
+    /// A boolean, or `default` where the key is absent.
+    pub(super) fn flag_or(&self, key: &str, default: bool) -> Result<bool> {
+        if self.says(key) {
+            self.flag(key)
+        } else {
+            Ok(default)
+        }
+    }
+
     /// A finite number greater than 0.
     pub(super) fn positive(&self, key: &str) -> Result<Option<f64>> {
         self.typed(key, "a number greater than 0", |value| {

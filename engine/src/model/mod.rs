@@ -16,13 +16,13 @@ pub use config::parse_json;
 pub use family::ARCHITECTURES;
 pub use plan::{
     AttentionSpec, BlockPlan, FeedForward, HeadSpec, InputId, LinearId, LinearSpec, Mlp, ModelPlan,
-    NormKind, NormSpec, PartNorms, QkvSpec, RopeId, UpSpec,
+    NormKind, NormSpec, PartNorms, PositionSpec, QkvSpec, RopeId, UpSpec,
 };
 pub use rope::{RopeScaling, RopeSpec, RopeTable, RopeTables};
 
 use super::checkpoint::Checkpoint;
 use super::error::{EngineError, Result};
-use super::ops::{linear, soft_cap};
+use super::ops::{TokenLayout, linear, soft_cap};
 
 /// A model directory with its plan: hands out embeddings, blocks and the head.
 #[derive(Debug)]
@@ -73,8 +73,10 @@ impl<'a> Decoder<'a> {
         Ok(RopeTables::new(&self.plan.ropes, seq_len))
     }
 
-    /// `[ids.len(), hidden]`, f32. Only the rows asked for are read.
-    pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
+    /// The first block's input `[ids.len(), hidden]`, f32, of tokens laid out like that.
+    ///
+    /// Only the rows asked for are read.
+    pub fn embed(&self, ids: &[u32], layout: TokenLayout<'_>) -> Result<Tensor> {
         let (hidden, vocab) = (self.plan.hidden, self.plan.vocab);
         let mut rows = Vec::with_capacity(ids.len() * hidden);
         for &id in ids {
@@ -87,6 +89,14 @@ impl<'a> Decoder<'a> {
             let factor = self.plan.embedding_factor.map(row.rounding());
             let row = row.into_f32().into_iter();
             rows.extend(row.map(|value| factor.map_or(value, |factor| value * factor)));
+        }
+        if let Some(PositionSpec { tensor, offset }) = &self.plan.positions {
+            let positions = layout.positions(ids.len())?;
+            for (row, position) in rows.chunks_exact_mut(hidden).zip(positions) {
+                let learned = self.checkpoint.read_row(tensor, offset + position)?;
+                let pairs = row.iter_mut().zip(learned.into_f32());
+                pairs.for_each(|(value, position)| *value += position);
+            }
         }
         Ok(Tensor::from_vec(rows, (ids.len(), hidden), &self.device)?)
     }
@@ -108,7 +118,10 @@ impl<'a> Decoder<'a> {
         } = &self.plan.head;
         let projection = self.checkpoint.read(projection)?;
         Ok(Head {
-            norm: Norm::load(self.checkpoint, norm, &self.device)?,
+            norm: match norm {
+                Some(norm) => Some(Norm::load(self.checkpoint, norm, &self.device)?),
+                None => None,
+            },
             projection: projection.into_tensor(&[vocab, hidden], &self.device)?,
             soft_cap: *soft_cap,
         })
@@ -118,7 +131,7 @@ impl<'a> Decoder<'a> {
 /// The way from the last block to logits.
 #[derive(Debug)]
 pub struct Head {
-    norm: Norm,
+    norm: Option<Norm>,
     projection: Tensor,
     soft_cap: Option<f32>,
 }
@@ -126,7 +139,10 @@ pub struct Head {
 impl Head {
     /// `x`: `[n, hidden]` → logits `[n, vocab]`.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        let logits = linear(&self.norm.forward(x)?, &self.projection)?;
+        let logits = match &self.norm {
+            Some(norm) => linear(&norm.forward(x)?, &self.projection)?,
+            None => linear(x, &self.projection)?,
+        };
         Ok(match self.soft_cap {
             Some(cap) => soft_cap(logits, cap)?,
             None => logits,

@@ -45,7 +45,9 @@ pub enum RopeScaling {
         /// Context of the training before.
         original_max_seq_len: usize,
     },
-    /// LongRoPE (arXiv 2402.13753) up to the context of the training before: each frequency divided by a factor of its own.
+    /// LongRoPE (arXiv 2402.13753): each frequency divided by a factor of its own.
+    ///
+    /// Known up to the context of the training before.
     LongRope {
         /// One per pair.
         short_factors: Vec<f64>,
@@ -141,7 +143,7 @@ impl RopeSpec {
     }
 }
 
-/// Between a frequency divided by `factor` (`kept` = 0 or less) and as it is (1 or more).
+/// From a frequency divided by `factor` (`kept` ≤ 0) to the frequency itself (≥ 1).
 fn mixed(frequency: f64, factor: f64, kept: f64) -> f64 {
     let kept = kept.clamp(0.0, 1.0);
     (1.0 - kept) * frequency / factor + kept * frequency

@@ -34,7 +34,7 @@ pub use loss::{
     PairedPrediction, Target, TokenScore, log_probabilities, negative_log_likelihoods,
     paired_predictions,
 };
-pub use norm::rms_norm;
+pub use norm::{layer_norm, rms_norm};
 pub use soft_cap::soft_cap;
 pub use widen::widen;
 pub(crate) use widen::{widened_bf16, widened_f16};

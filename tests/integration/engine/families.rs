@@ -40,6 +40,7 @@ fn write_model(models: &Path, architecture: &str) {
         }
         other => {
             config["model_type"] = model_type(other).into();
+            config["ffn_dim"] = config["intermediate_size"].clone();
             write_random_weights(&model.join("model.safetensors"), &config);
         }
     }
@@ -54,6 +55,8 @@ fn model_type(architecture: &str) -> &'static str {
         "Olmo2ForCausalLM" => "olmo2",
         "Gemma2ForCausalLM" => "gemma2",
         "Gemma3ForCausalLM" => "gemma3_text",
+        "GPTNeoXForCausalLM" => "gpt_neox",
+        "OPTForCausalLM" => "opt",
         other => panic!("no model of {other}"),
     }
 }

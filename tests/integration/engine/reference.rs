@@ -369,3 +369,13 @@ fn gemma2_gives_the_results_of_the_reference() {
 fn gemma3_gives_the_results_of_the_reference() {
     check_family("gemma3");
 }
+
+#[test]
+fn gpt_neox_gives_the_results_of_the_reference() {
+    check_family("gpt-neox");
+}
+
+#[test]
+fn opt_gives_the_results_of_the_reference() {
+    check_family("opt");
+}

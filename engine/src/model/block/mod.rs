@@ -7,7 +7,7 @@ use candle_core::{D, Device, Tensor};
 
 use self::linear::Linear;
 pub(super) use self::norm::Norm;
-use super::plan::{BlockPlan, InputId, LinearId, PartNorms, QkvSpec, UpSpec};
+use super::plan::{BlockPlan, InputId, LinearId, Mlp, PartNorms, QkvSpec, UpSpec};
 use super::rope::RopeTables;
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::error::Result;
@@ -105,7 +105,7 @@ impl<'p> Block<'p> {
         let attended = self.attended_with(&a, attend)?;
         tap(input_of(attention.o), &attended)?;
         let h = self.after_attention(x, &attended)?;
-        let m = self.feed_forward_input(&h)?;
+        let m = self.feed_forward_input(x, &h)?;
         tap(input_of(mlp.up.first()), &m)?;
         let gated = self.gated(&m)?;
         tap(input_of(mlp.down), &gated)?;
@@ -142,6 +142,12 @@ impl<'p> Block<'p> {
                 let q = attention.q_width();
                 Ok([columns(0, q)?, columns(q, kv)?, columns(q + kv, kv)?])
             }
+            QkvSpec::Interleaved(qkv) => {
+                let (all, width) = (self.linear(qkv, a)?, attention.q_width());
+                let by_head = all.reshape(((), attention.heads, 3, attention.head_dim))?;
+                let part = |at| by_head.narrow(2, at, 1)?.contiguous()?.reshape(((), width));
+                Ok([part(0)?, part(1)?, part(2)?])
+            }
         }
     }
 
@@ -163,18 +169,23 @@ impl<'p> Block<'p> {
     }
 
     /// What the feed-forward part reads.
-    pub(crate) fn feed_forward_input(&self, h: &Tensor) -> Result<Tensor> {
-        Ok(self.feed_forward_norms.enter(h)?)
+    ///
+    /// `x`: the block's input, `h`: the residual stream after the attention.
+    pub(crate) fn feed_forward_input(&self, x: &Tensor, h: &Tensor) -> Result<Tensor> {
+        let read = if self.plan.is_parallel { x } else { h };
+        Ok(self.feed_forward_norms.enter(read)?)
     }
 
-    /// `activation(gate(m)) · up(m)`.
+    /// `activation(gate(m)) · up(m)`, or `activation(up(m))`.
     pub(crate) fn gated(&self, m: &Tensor) -> Result<Tensor> {
-        let mlp = &self.plan.feed_forward.mlp;
-        let [gate, up] = match mlp.up {
-            UpSpec::Gated { gate, up } => [self.linear(gate, m)?, self.linear(up, m)?],
-            UpSpec::Stacked(both) => halves(&self.linear(both, m)?)?,
-        };
-        Ok(mlp.activation.gate(&gate, &up)?)
+        let Mlp { up, activation, .. } = self.plan.feed_forward.mlp;
+        Ok(match up {
+            UpSpec::Gated { gate, up } => {
+                activation.gate(&self.linear(gate, m)?, &self.linear(up, m)?)?
+            }
+            UpSpec::Stacked(both) => activation.gate_stacked(&self.linear(both, m)?)?,
+            UpSpec::Plain(up) => activation.apply(&self.linear(up, m)?)?,
+        })
     }
 
     /// The residual stream with what the feed-forward part made.
@@ -182,13 +193,6 @@ impl<'p> Block<'p> {
         let y = self.linear(self.plan.feed_forward.mlp.down, gated)?;
         Ok(self.feed_forward_norms.join(h, &y)?)
     }
-}
-
-/// The first half of the columns, and the second.
-fn halves(x: &Tensor) -> candle_core::Result<[Tensor; 2]> {
-    let width = x.dim(D::Minus1)? / 2;
-    let half = |start| x.narrow(D::Minus1, start, width)?.contiguous();
-    Ok([half(0)?, half(width)?])
 }
 
 /// What the blocks of a model share.

@@ -3,7 +3,8 @@
 //! The class has no sliding window, so a key of that name means nothing here.
 
 use super::Family;
-use super::shared::decoder::{BlockSettings, DecoderStyle, Dimensions, FamilyDefaults};
+use super::shared::decoder::Dimensions;
+use super::shared::style::{BlockSettings, DecoderStyle, FamilyDefaults};
 use crate::error::Result;
 use crate::model::config::Config;
 use crate::model::plan::ModelPlan;

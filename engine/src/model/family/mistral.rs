@@ -1,6 +1,7 @@
 //! Mistral: `MistralForCausalLM` of transformers. Every block looks through the same sliding window, and nothing has a bias.
 
-use super::shared::decoder::{BlockSettings, DecoderStyle, Dimensions, FamilyDefaults};
+use super::shared::decoder::Dimensions;
+use super::shared::style::{BlockSettings, DecoderStyle, FamilyDefaults};
 use super::{Family, unsupported};
 use crate::error::Result;
 use crate::model::config::Config;

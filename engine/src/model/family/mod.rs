@@ -3,9 +3,11 @@
 //! Running a model wrongly is worse than not running it.
 
 mod gemma;
+mod gpt_neox;
 mod llama;
 mod mistral;
 mod olmo2;
+mod opt;
 mod phi3;
 mod qwen;
 mod shared;
@@ -27,7 +29,7 @@ struct Family {
 }
 
 /// Families that can be run.
-const FAMILIES: [&Family; 8] = [
+const FAMILIES: [&Family; 10] = [
     &llama::FAMILY,
     &mistral::FAMILY,
     &qwen::QWEN2,
@@ -36,6 +38,8 @@ const FAMILIES: [&Family; 8] = [
     &olmo2::FAMILY,
     &gemma::GEMMA2,
     &gemma::GEMMA3,
+    &gpt_neox::FAMILY,
+    &opt::FAMILY,
 ];
 
 /// Architectures that can be run, as `config.json` names them.

@@ -2,9 +2,8 @@
 //! all keys of a token at once.
 
 use super::Family;
-use super::shared::decoder::{
-    BlockSettings, DecoderStyle, Dimensions, FamilyDefaults, NormPlaces, QkNorm,
-};
+use super::shared::decoder::Dimensions;
+use super::shared::style::{BlockSettings, DecoderStyle, FamilyDefaults, NormPlaces, QkNorm};
 use crate::error::Result;
 use crate::model::config::Config;
 use crate::model::plan::ModelPlan;

@@ -2,8 +2,9 @@
 //! another; a part of each head may be turned.
 
 use super::Family;
-use super::shared::decoder::{BlockSettings, DecoderStyle, Dimensions, FamilyDefaults, RopeSource};
+use super::shared::decoder::Dimensions;
 use super::shared::rope::RopeDefaults;
+use super::shared::style::{BlockSettings, DecoderStyle, FamilyDefaults, RopeSource};
 use crate::error::Result;
 use crate::model::config::Config;
 use crate::model::plan::ModelPlan;

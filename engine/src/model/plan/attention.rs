@@ -27,8 +27,8 @@ pub struct AttentionSpec {
     pub soft_cap: Option<f32>,
     /// A query sees this many tokens, itself included; `None` = all before it.
     pub window: Option<usize>,
-    /// How queries and keys are turned.
-    pub rope: RopeId,
+    /// How queries and keys are turned, if they are.
+    pub rope: Option<RopeId>,
 }
 
 /// The linears that make queries, keys and values of one input.
@@ -43,15 +43,19 @@ pub enum QkvSpec {
         /// Makes values.
         v: LinearId,
     },
-    /// One for all: rows of all queries, then of all keys, then of all values.
+    /// One for all: rows of queries, then of keys, then of values.
     Stacked(LinearId),
+    /// One for all: of each head, rows of queries, keys, values.
+    Interleaved(LinearId),
 }
 
 impl QkvSpec {
     /// The first of the linears.
     pub(crate) fn first(self) -> LinearId {
         match self {
-            Self::Separate { q, .. } | Self::Stacked(q) => q,
+            Self::Separate { q: first, .. } | Self::Stacked(first) | Self::Interleaved(first) => {
+                first
+            }
         }
     }
 }
@@ -66,7 +70,7 @@ impl AttentionSpec {
             scale: self.scale,
             soft_cap: self.soft_cap,
             window: self.window,
-            rope: ropes.get(self.rope),
+            rope: self.rope.map(|id| ropes.get(id)),
         }
     }
 

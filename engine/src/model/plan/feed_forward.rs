@@ -12,7 +12,7 @@ pub struct FeedForward {
     pub mlp: Mlp,
 }
 
-/// `down(activation(gate(m)) · up(m))`.
+/// `down(activation(gate(m)) · up(m))`, or `down(activation(up(m)))`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mlp {
     /// Makes what is within.
@@ -35,13 +35,15 @@ pub enum UpSpec {
     },
     /// One for both: rows of the gate, then of what it lets through.
     Stacked(LinearId),
+    /// No gate.
+    Plain(LinearId),
 }
 
 impl UpSpec {
     /// The first of the linears.
     pub(crate) fn first(self) -> LinearId {
         match self {
-            Self::Gated { gate: first, .. } | Self::Stacked(first) => first,
+            Self::Gated { gate: first, .. } | Self::Stacked(first) | Self::Plain(first) => first,
         }
     }
 }

@@ -33,17 +33,30 @@ pub struct ModelPlan {
     pub embedding: String,
     /// What embeddings are multiplied by, rounded to their dtype.
     pub embedding_factor: Option<f32>,
+    /// Learned positions, which are added to embeddings.
+    pub positions: Option<PositionSpec>,
     /// Rotary settings, by [`RopeId`].
     pub ropes: Vec<RopeSpec>,
     /// Blocks in the order of the computation.
     pub blocks: Vec<BlockPlan>,
     /// From the last block to logits.
     pub head: HeadSpec,
+    /// Ends of names of tensors that the class does not read.
+    pub ignored: &'static [&'static str],
     /// Whether `config.json` names Python code of its own, which is not run.
     pub has_code: bool,
 }
 
-/// One decoder block: attention, then a feed-forward part, each with a norm or two (see [`PartNorms`]).
+/// A table of positions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PositionSpec {
+    /// Tensor, `[offset + longest context, hidden]`.
+    pub tensor: String,
+    /// Row of position 0.
+    pub offset: usize,
+}
+
+/// One decoder block: attention and a feed-forward part, with norms (see [`PartNorms`]).
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockPlan {
     /// Prunable linears in the order of the computation, by [`LinearId`].
@@ -54,6 +67,8 @@ pub struct BlockPlan {
     pub attention: AttentionSpec,
     /// The second half.
     pub feed_forward: FeedForward,
+    /// Whether the feed-forward part reads the block's input, as the attention does.
+    pub is_parallel: bool,
 }
 
 /// Place of a linear in [`BlockPlan::linears`].
@@ -87,7 +102,7 @@ pub struct LinearSpec {
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeadSpec {
     /// Of the last block's output.
-    pub norm: NormSpec,
+    pub norm: Option<NormSpec>,
     /// Tensor of the projection, `[vocab, hidden]`.
     pub projection: String,
     /// Whether the embedding takes its place where the weights hold no other.
@@ -138,8 +153,12 @@ impl ModelPlan {
         if let Some(name) = all.find(|name| !names.contains(name.as_str()) && !may_lack(name)) {
             return Err(EngineError::MissingTensor(name.clone()));
         }
+        let is_ignored = |name: &str| {
+            let mut ends = self.ignored.iter().chain(&[DERIVED]);
+            ends.any(|end| name.ends_with(end))
+        };
         let mut names = names.iter();
-        match names.find(|name| !read.contains(**name) && !name.ends_with(DERIVED)) {
+        match names.find(|name| !read.contains(**name) && !is_ignored(name)) {
             Some(name) => Err(EngineError::UnreadTensor((*name).to_owned())),
             None => Ok(()),
         }
@@ -150,9 +169,14 @@ impl ModelPlan {
         let vocabulary = vec![self.vocab, self.hidden];
         let embedding = (self.embedding.clone(), vocabulary.clone());
         let projection = (self.head.projection.clone(), vocabulary);
+        let positions = self.positions.iter().map(|spec| {
+            let rows = spec.offset + self.max_seq_len;
+            (spec.tensor.clone(), vec![rows, self.hidden])
+        });
         std::iter::once(embedding)
+            .chain(positions)
             .chain(self.blocks.iter().flat_map(BlockPlan::tensors))
-            .chain(of_norm(&self.head.norm))
+            .chain(self.head.norm.iter().flat_map(of_norm))
             .chain([projection])
     }
 }
@@ -189,7 +213,7 @@ impl BlockPlan {
         linears.filter_map(move |(at, linear)| (linear.input == input).then_some(LinearId(at)))
     }
 
-    /// The linears that write into the residual stream as they are: no norm stands between.
+    /// The linears that write into the residual stream without a norm between.
     pub(crate) fn residual_linears(&self) -> impl Iterator<Item = &LinearSpec> {
         let (attention, feed_forward) = (&self.attention, &self.feed_forward);
         let o = (attention.norms.output.is_none()).then_some(attention.o);

@@ -21,6 +21,8 @@ pub enum NormKind {
     Rms,
     /// The same with 1 more than the weight.
     RmsFromOne,
+    /// Removes mean and standard deviation, multiplies by the weight, adds a bias.
+    Layer,
 }
 
 impl NormSpec {
@@ -29,9 +31,14 @@ impl NormSpec {
         format!("{}.weight", self.name)
     }
 
+    /// Tensor of the bias, `[width]`, if there is one.
+    pub fn bias(&self) -> Option<String> {
+        (self.kind == NormKind::Layer).then(|| format!("{}.bias", self.name))
+    }
+
     /// Tensors of `[width]` that it reads.
     pub(super) fn tensors(&self) -> Vec<String> {
-        vec![self.weight()]
+        [self.weight()].into_iter().chain(self.bias()).collect()
     }
 }
 
@@ -46,9 +53,20 @@ pub struct PartNorms<T = NormSpec> {
     pub input: Option<T>,
     /// Of what it gives, before that is added to the residual stream.
     pub output: Option<T>,
+    /// Of the residual stream after that.
+    pub sum: Option<T>,
 }
 
 impl<T> PartNorms<T> {
+    /// No norm.
+    pub fn none() -> Self {
+        Self {
+            input: None,
+            output: None,
+            sum: None,
+        }
+    }
+
     /// Makes something of each norm.
     pub(crate) fn try_map<U, E>(
         &self,
@@ -57,10 +75,11 @@ impl<T> PartNorms<T> {
         Ok(PartNorms {
             input: self.input.as_ref().map(&make).transpose()?,
             output: self.output.as_ref().map(&make).transpose()?,
+            sum: self.sum.as_ref().map(&make).transpose()?,
         })
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.input.iter().chain(&self.output)
+        self.input.iter().chain(&self.output).chain(&self.sum)
     }
 }

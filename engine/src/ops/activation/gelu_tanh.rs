@@ -6,7 +6,7 @@ use super::silu::times_sigmoid;
 #[inline(always)]
 pub(super) fn gelu_tanh(x: f32) -> f32 {
     // 2 √(2/π)
-    const TWICE_ROOT: f32 = 1.595_769_1;
+    const TWICE_ROOT: f32 = 1.595_769_2;
     times_sigmoid(x, TWICE_ROOT * x * (1.0 + 0.044_715 * x * x))
 }
 

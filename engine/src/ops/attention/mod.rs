@@ -34,8 +34,8 @@ pub struct AttentionShape<'a> {
     pub soft_cap: Option<f32>,
     /// A query sees this many tokens, itself included; `None` = all before it.
     pub window: Option<usize>,
-    /// As many positions as the longest sequence has.
-    pub rope: &'a RopeTable,
+    /// As many positions as the longest sequence has; `None` = nothing is turned.
+    pub rope: Option<&'a RopeTable>,
 }
 
 impl AttentionShape<'_> {
@@ -45,6 +45,12 @@ impl AttentionShape<'_> {
 
     fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
+    }
+
+    /// Whether sequences of `len` tokens have positions.
+    fn reaches(&self, len: usize) -> bool {
+        self.rope
+            .is_none_or(|rope| len * rope.half <= rope.cos.len())
     }
 
     /// Position of the first key that the query at `position` sees.

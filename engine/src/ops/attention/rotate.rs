@@ -12,12 +12,8 @@ use crate::simd::vectorized;
 /// - `x`: `[n_tokens, n_heads · head_dim]`, f32
 /// - `positions`: `n_tokens` positions that the rotary table of `shape` has
 pub fn rotate(x: &Tensor, positions: &[usize], shape: &AttentionShape<'_>) -> Result<Tensor> {
-    let (rows, rope) = (x.dim(0)?, shape.rope);
-    if rows != positions.len()
-        || positions
-            .iter()
-            .any(|p| (p + 1) * rope.half > rope.cos.len())
-    {
+    let rows = x.dim(0)?;
+    if rows != positions.len() || !positions.iter().all(|p| shape.reaches(p + 1)) {
         candle_core::bail!("{rows} rows to turn by {} positions", positions.len());
     }
     if on_cpu(x) {
@@ -32,7 +28,10 @@ pub(super) fn composed(
     positions: &[usize],
     shape: &AttentionShape<'_>,
 ) -> Result<Tensor> {
-    let ((rows, width), rope) = (x.dims2()?, shape.rope);
+    let Some(rope) = shape.rope else {
+        return Ok(x.clone());
+    };
+    let (rows, width) = x.dims2()?;
     let table = |values: &[f32]| {
         let rows_of = |p: &usize| values[p * rope.half..][..rope.half].iter().copied();
         let gathered: Vec<f32> = positions.iter().flat_map(rows_of).collect();
@@ -55,7 +54,10 @@ pub(super) fn composed(
 /// Turns one token's heads from `x` into `y`; both `[n_heads · head_dim]`.
 #[inline(always)]
 pub(super) fn rotate_row(shape: &AttentionShape<'_>, x: &[f32], y: &mut [f32], position: usize) {
-    let (rope, head_dim) = (shape.rope, shape.head_dim);
+    let Some(rope) = shape.rope else {
+        return y.copy_from_slice(x);
+    };
+    let head_dim = shape.head_dim;
     let half = rope.half;
     let cos = &rope.cos[position * half..][..half];
     let sin = &rope.sin[position * half..][..half];

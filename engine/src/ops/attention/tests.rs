@@ -24,7 +24,7 @@ fn shape(rope: &RopeTable, window: Option<usize>) -> AttentionShape<'_> {
         scale: 0.25,
         soft_cap: None,
         window,
-        rope,
+        rope: Some(rope),
     }
 }
 
@@ -167,6 +167,25 @@ fn only_the_first_components_of_each_head_are_turned() {
 }
 
 #[test]
+fn without_a_rotary_table_nothing_is_turned() {
+    let rope = table(HEAD_DIM, 1);
+    let shape = AttentionShape {
+        rope: None,
+        ..shape(&rope, None)
+    };
+    let (q, k, v) = (random(9, 6), random(9, 2), random(9, 2));
+    assert_close(&rotate(&q, &[3; 9], &shape).unwrap(), &q, "rotate");
+    let layout = TokenLayout::Windows(9);
+    let fused = causal_attention(&q, &k, &v, &shape, layout).unwrap();
+    // The last token sees the same whatever the order of those before it.
+    let order = Tensor::new(&[3u32, 0, 7, 1, 6, 2, 5, 4, 8], &Device::Cpu).unwrap();
+    let mixed = |x: &Tensor| x.index_select(&order, 0).unwrap();
+    let other = causal_attention(&mixed(&q), &mixed(&k), &mixed(&v), &shape, layout).unwrap();
+    let last = |x: &Tensor| x.narrow(0, 8, 1).unwrap();
+    assert_close(&last(&fused), &last(&other), "order");
+}
+
+#[test]
 fn scores_have_a_soft_cap() {
     let rope = table(2, 2);
     let shape = AttentionShape {
@@ -176,7 +195,7 @@ fn scores_have_a_soft_cap() {
         scale: 1.0,
         soft_cap: Some(2.0),
         window: None,
-        rope: &rope,
+        rope: Some(&rope),
     };
     // Component 0 turns by 1 radian from position 0 to 1: the second query's scores are 4 cos 1 and 4.
     let q = Tensor::new(&[[2f32, 0.0], [2.0, 0.0]], &Device::Cpu).unwrap();
@@ -215,7 +234,7 @@ fn the_first_token_attends_to_itself_alone() {
         scale: 1.0,
         soft_cap: None,
         window: None,
-        rope: &rope,
+        rope: Some(&rope),
     };
     let q = Tensor::zeros((2, 2), DType::F32, &Device::Cpu).unwrap();
     let v = Tensor::new(&[[1f32, 2.0], [3.0, 6.0]], &Device::Cpu).unwrap();

@@ -22,7 +22,7 @@ pub fn causal_attention(
 ) -> Result<Tensor> {
     let segments = layout.segments(q.dim(0)?)?;
     let longest = segments.iter().map(|s| s.position + s.len).max();
-    if shape.rope.cos.len() < longest.unwrap_or(0) * shape.rope.half {
+    if !shape.reaches(longest.unwrap_or(0)) {
         candle_core::bail!("a sequence of {longest:?} tokens is longer than the rotary table");
     }
     let attention = TreeAttention {

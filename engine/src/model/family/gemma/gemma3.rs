@@ -6,8 +6,9 @@
 use super::{Family, cap, defaults, style, windows};
 use crate::error::Result;
 use crate::model::config::Config;
-use crate::model::family::shared::decoder::{
-    BlockSettings, DecoderStyle, Dimensions, FamilyDefaults, QkNorm, RopeSource,
+use crate::model::family::shared::decoder::Dimensions;
+use crate::model::family::shared::style::{
+    BlockSettings, DecoderStyle, FamilyDefaults, QkNorm, RopeSource,
 };
 use crate::model::plan::ModelPlan;
 
@@ -17,7 +18,7 @@ pub(in crate::model::family) const FAMILY: Family = Family {
     plan,
 };
 
-/// Bases of the rotary tables: of blocks that see all tokens, and of those with a sliding window.
+/// Rotary bases of blocks that see all tokens, and of those with a sliding window.
 const THETAS: [f64; 2] = [1e6, 1e4];
 
 fn plan(config: &Config) -> Result<ModelPlan> {

@@ -6,8 +6,8 @@
 mod gemma2;
 mod gemma3;
 
-use super::shared::decoder::{DecoderStyle, FamilyDefaults, NormPlaces};
 use super::shared::layer_types;
+use super::shared::style::{DecoderStyle, FamilyDefaults, NormPlaces};
 use super::{Family, invalid, unsupported};
 use crate::error::Result;
 use crate::model::config::Config;
@@ -44,7 +44,9 @@ fn style(config: &Config) -> Result<DecoderStyle> {
     })
 }
 
-/// The sliding window of each block; without `layer_types`, every block has one but the last of each `pattern`.
+/// The sliding window of each block.
+///
+/// Without `layer_types`, every block has one but the last of each `pattern`.
 fn windows(config: &Config, blocks: usize, pattern: usize) -> Result<Vec<Option<usize>>> {
     let window = if config.names("sliding_window") {
         config.size("sliding_window")?

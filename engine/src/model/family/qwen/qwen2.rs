@@ -4,9 +4,8 @@
 use super::{Family, windows};
 use crate::error::Result;
 use crate::model::config::Config;
-use crate::model::family::shared::decoder::{
-    BlockSettings, DecoderStyle, Dimensions, FamilyDefaults,
-};
+use crate::model::family::shared::decoder::Dimensions;
+use crate::model::family::shared::style::{BlockSettings, DecoderStyle, FamilyDefaults};
 use crate::model::plan::ModelPlan;
 
 pub(in crate::model::family) const FAMILY: Family = Family {

@@ -1,60 +1,18 @@
 //! The decoder that families share: RMS norms, rotary attention with grouped heads, gated feed-forward.
 
-use super::rope::{self, RopeDefaults};
+use super::linears::Linears;
+use super::rope;
+use super::settings::{self, activation};
+use super::style::{BlockSettings, DecoderStyle, FamilyDefaults, QkNorm, RopeSource};
 use crate::error::Result;
-use crate::model::config::{Config, missing};
-use crate::model::family::{invalid, unsupported};
+use crate::model::config::Config;
+use crate::model::family::invalid;
 use crate::model::plan::{
-    AttentionSpec, BlockPlan, FeedForward, HeadSpec, InputId, LinearId, LinearSpec, Mlp, ModelPlan,
-    NormKind, NormSpec, PartNorms, QkvSpec, RopeId, UpSpec,
+    AttentionSpec, BlockPlan, FeedForward, HeadSpec, Mlp, ModelPlan, NormSpec, PartNorms, QkvSpec,
+    RopeId, UpSpec,
 };
 use crate::model::rope::RopeSpec;
 use crate::ops::Activation;
-
-/// Most blocks of a model: a plan names the tensors of each.
-const MAX_BLOCKS: usize = 1 << 12;
-
-/// What a class takes for keys that are absent.
-pub(in crate::model::family) struct FamilyDefaults {
-    /// `num_key_value_heads`; `None` = as many as query heads. An explicit null is that in every class.
-    pub(in crate::model::family) kv_heads: Option<usize>,
-    /// `head_dim`; `None` = the hidden size divided by the number of heads.
-    pub(in crate::model::family) head_dim: Option<usize>,
-    /// `max_position_embeddings`.
-    pub(in crate::model::family) max_seq_len: usize,
-    /// `rms_norm_eps`.
-    pub(in crate::model::family) eps: f64,
-    /// Rotary settings.
-    pub(in crate::model::family) rope: RopeSource,
-    /// `tie_word_embeddings`.
-    pub(in crate::model::family) is_tied: bool,
-    /// Key of the activation, and what stands for one that is absent.
-    pub(in crate::model::family) activation: (&'static str, Activation),
-}
-
-/// Where rotary settings are found.
-#[derive(Clone, Copy)]
-pub(in crate::model::family) enum RopeSource {
-    /// In one place for all blocks.
-    One(RopeDefaults),
-    /// By layer type, with these bases by default: of blocks that see all tokens, and of those with a sliding window.
-    ByLayerType([f64; 2]),
-}
-
-impl Default for FamilyDefaults {
-    /// Those of LLaMA.
-    fn default() -> Self {
-        Self {
-            kv_heads: None,
-            head_dim: None,
-            max_seq_len: 2048,
-            eps: 1e-6,
-            rope: RopeSource::One(RopeDefaults::default()),
-            is_tied: false,
-            activation: ("hidden_act", Activation::Silu),
-        }
-    }
-}
 
 /// The numbers that every block has in common.
 pub(in crate::model::family) struct Dimensions {
@@ -73,89 +31,12 @@ pub(in crate::model::family) struct Dimensions {
     has_code: bool,
 }
 
-/// What can differ between families; by default it is as in LLaMA.
-#[derive(Default)]
-pub(in crate::model::family) struct DecoderStyle {
-    /// Where the parts of a block have norms.
-    pub(in crate::model::family) norms: NormPlaces,
-    /// What norms of queries and keys see.
-    pub(in crate::model::family) qk_norm: Option<QkNorm>,
-    /// Whether one matrix makes queries, keys and values, and one gate and up.
-    pub(in crate::model::family) is_fused: bool,
-    /// What norms compute.
-    pub(in crate::model::family) norm_kind: NormKind,
-    /// The scores of the attention are divided by its root; `None` = the width of a head.
-    pub(in crate::model::family) attention_scalar: Option<f32>,
-    /// Bound of the scores of the attention.
-    pub(in crate::model::family) attention_soft_cap: Option<f32>,
-    /// Bound of the logits.
-    pub(in crate::model::family) logit_soft_cap: Option<f32>,
-    /// Whether embeddings are multiplied by the root of the hidden size.
-    pub(in crate::model::family) scales_embedding: bool,
-}
-
-/// Where the parts of a block have norms.
-#[derive(Clone, Copy, Default)]
-pub(in crate::model::family) enum NormPlaces {
-    /// Before each part.
-    #[default]
-    Before,
-    /// After each part.
-    After,
-    /// Before and after each part.
-    Around,
-}
-
-impl NormPlaces {
-    /// Names of the norms before and after the attention.
-    fn of_attention(self) -> [Option<&'static str>; 2] {
-        match self {
-            Self::Before => [Some("input_layernorm"), None],
-            Self::After => [None, Some("post_attention_layernorm")],
-            Self::Around => [Some("input_layernorm"), Some("post_attention_layernorm")],
-        }
-    }
-
-    /// Names of the norms before and after the feed-forward part.
-    fn of_feed_forward(self) -> [Option<&'static str>; 2] {
-        match self {
-            Self::Before => [Some("post_attention_layernorm"), None],
-            Self::After => [None, Some("post_feedforward_layernorm")],
-            Self::Around => [
-                Some("pre_feedforward_layernorm"),
-                Some("post_feedforward_layernorm"),
-            ],
-        }
-    }
-}
-
-/// What a norm of queries and keys sees.
-#[derive(Clone, Copy)]
-pub(in crate::model::family) enum QkNorm {
-    /// A head at a time.
-    EachHead,
-    /// All heads at once.
-    AllHeads,
-}
-
-/// What can differ between families and between blocks.
-#[derive(Clone, Copy, Default)]
-pub(in crate::model::family) struct BlockSettings {
-    pub(in crate::model::family) qkv_bias: bool,
-    pub(in crate::model::family) o_bias: bool,
-    pub(in crate::model::family) mlp_bias: bool,
-    /// Tokens that a query sees; `None` = all before it.
-    pub(in crate::model::family) window: Option<usize>,
-    /// Number of the rotary settings.
-    pub(in crate::model::family) rope: usize,
-}
-
 impl Dimensions {
     pub(in crate::model::family) fn read(
         config: &Config,
         defaults: &FamilyDefaults,
     ) -> Result<Self> {
-        refuse_other_computations(config)?;
+        settings::refuse_other_computations(config)?;
         let hidden = config.required_size("hidden_size")?;
         let heads = config.required_size("num_attention_heads")?;
         let kv_heads = if config.names("num_key_value_heads") {
@@ -190,13 +71,11 @@ impl Dimensions {
         let known = ropes
             .iter()
             .map(|rope| rope::longest_context(&rope.scaling, max_seq_len));
-        let (activation_key, activation) = defaults.activation;
+        let (activation_key, default) = defaults.activation;
         #[expect(clippy::cast_possible_truncation, reason = "the computation is in f32")]
         let eps = config.positive("rms_norm_eps")?.unwrap_or(defaults.eps) as f32;
         Ok(Self {
-            blocks: config
-                .size_up_to("num_hidden_layers", MAX_BLOCKS)?
-                .ok_or_else(|| missing("num_hidden_layers"))?,
+            blocks: settings::blocks(config)?,
             hidden,
             intermediate: config.required_size("intermediate_size")?,
             heads,
@@ -206,12 +85,8 @@ impl Dimensions {
             max_seq_len: known.min().unwrap_or(max_seq_len),
             eps,
             ropes,
-            activation: read_activation(config, activation_key, activation)?,
-            tied_embeddings: if config.says("tie_word_embeddings") {
-                config.flag("tie_word_embeddings")?
-            } else {
-                defaults.is_tied
-            },
+            activation: activation(config, activation_key, default)?,
+            tied_embeddings: config.flag_or("tie_word_embeddings", defaults.is_tied)?,
             has_code: config.says("auto_map"),
         })
     }
@@ -229,17 +104,19 @@ impl Dimensions {
             vocab: self.vocab,
             max_seq_len: self.max_seq_len,
             embedding: "model.embed_tokens.weight".to_owned(),
+            positions: None,
             embedding_factor: (style.scales_embedding).then(|| (self.hidden as f32).sqrt()),
             blocks: (0..self.blocks)
                 .map(|index| self.block(index, style, settings(index)))
                 .collect(),
             head: HeadSpec {
-                norm: self.norm("model.norm", self.hidden, style),
+                norm: Some(self.norm("model.norm", self.hidden, style)),
                 projection: "lm_head.weight".to_owned(),
                 is_tied: self.tied_embeddings,
                 soft_cap: style.logit_soft_cap,
             },
             ropes: self.ropes,
+            ignored: &[],
             has_code: self.has_code,
         }
     }
@@ -261,7 +138,11 @@ impl Dimensions {
     ) -> PartNorms {
         let norm = |name| self.norm(&format!("{prefix}.{name}"), self.hidden, style);
         let [input, output] = names.map(|name| name.map(norm));
-        PartNorms { input, output }
+        PartNorms {
+            input,
+            output,
+            ..PartNorms::none()
+        }
     }
 
     fn block(&self, index: usize, style: &DecoderStyle, settings: BlockSettings) -> BlockPlan {
@@ -274,6 +155,7 @@ impl Dimensions {
             inputs: linears.inputs,
             attention,
             feed_forward,
+            is_parallel: false,
         }
     }
 
@@ -321,7 +203,7 @@ impl Dimensions {
                     .sqrt(),
             soft_cap: style.attention_soft_cap,
             window: settings.window,
-            rope: RopeId(settings.rope),
+            rope: Some(RopeId(settings.rope)),
         }
     }
 
@@ -349,66 +231,5 @@ impl Dimensions {
                 down: linears.of_next_input(inner, "mlp.down_proj", hidden, bias),
             },
         }
-    }
-}
-
-/// Settings that every family refuses.
-fn refuse_other_computations(config: &Config) -> Result<()> {
-    if config.says("quantization_config") {
-        return unsupported("quantised weights (quantization_config)".to_owned());
-    }
-    Ok(())
-}
-
-/// An activation by its name in transformers.
-pub(in crate::model::family) fn read_activation(
-    config: &Config,
-    key: &str,
-    default: Activation,
-) -> Result<Activation> {
-    match config.text(key)? {
-        None => Ok(default),
-        Some("silu" | "swish") => Ok(Activation::Silu),
-        // One formula, written in different ways.
-        Some("gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" | "gelu_python_tanh") => {
-            Ok(Activation::GeluTanh)
-        }
-        Some(other) => unsupported(format!("{key} {other:?}")),
-    }
-}
-
-/// Collects the linears of a block in the order of the computation.
-struct Linears<'a> {
-    prefix: &'a str,
-    specs: Vec<LinearSpec>,
-    inputs: Vec<usize>,
-}
-
-impl<'a> Linears<'a> {
-    fn new(prefix: &'a str) -> Self {
-        Self {
-            prefix,
-            specs: Vec::new(),
-            inputs: Vec::new(),
-        }
-    }
-
-    /// A linear that is the first to see an input, of `d_in` features.
-    fn of_next_input(&mut self, d_in: usize, name: &str, d_out: usize, has_bias: bool) -> LinearId {
-        self.inputs.push(d_in);
-        self.of_same_input(name, d_out, has_bias)
-    }
-
-    /// A linear that sees the input of the one before it.
-    fn of_same_input(&mut self, name: &str, d_out: usize, has_bias: bool) -> LinearId {
-        let input = self.inputs.len() - 1;
-        self.specs.push(LinearSpec {
-            name: format!("{}.{name}", self.prefix),
-            d_out,
-            d_in: self.inputs[input],
-            has_bias,
-            input: InputId(input),
-        });
-        LinearId(self.specs.len() - 1)
     }
 }

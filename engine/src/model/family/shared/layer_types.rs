@@ -4,7 +4,9 @@ use crate::error::Result;
 use crate::model::config::Config;
 use crate::model::family::{invalid, unsupported};
 
-/// The sliding window of each block. Where `layer_types` says nothing, `is_sliding` tells by the block's number.
+/// The sliding window of each block.
+///
+/// Where `layer_types` says nothing, `is_sliding` tells by the block's number.
 pub(in crate::model::family) fn windows(
     config: &Config,
     blocks: usize,

@@ -2,4 +2,7 @@
 
 pub(super) mod decoder;
 pub(super) mod layer_types;
+pub(super) mod linears;
 pub(super) mod rope;
+pub(super) mod settings;
+pub(super) mod style;

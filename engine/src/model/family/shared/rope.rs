@@ -15,11 +15,11 @@ pub(in crate::model::family) struct RopeDefaults {
     pub(in crate::model::family) theta: f64,
     /// Its key beside the settings.
     pub(in crate::model::family) theta_key: &'static str,
-    /// Key and default of the turned share of a head; `None` = the class turns whole heads.
+    /// Key and default of the turned share of a head; `None` = whole heads.
     pub(in crate::model::family) partial: Option<(&'static str, f64)>,
     /// Context of the training before scaling; `None` = the longest context.
     pub(in crate::model::family) original_max_seq_len: Option<usize>,
-    /// The kinds of scaling that the class knows, with what it takes each for; `None` = all, by their names.
+    /// Known kinds of scaling, with what the class takes each for; `None` = all.
     pub(in crate::model::family) kinds: Option<&'static [(&'static str, &'static str)]>,
 }
 
@@ -59,7 +59,7 @@ pub(in crate::model::family) fn read(
     source.spec()
 }
 
-/// Of blocks that see all tokens, and of blocks with a sliding window, each with settings of its own.
+/// Of blocks that see all tokens, and of those with a sliding window.
 ///
 /// The older keys `rope_scaling`, `rope_theta` (all tokens) and `rope_local_base_freq` (sliding window) are read, too.
 pub(in crate::model::family) fn read_by_layer_type(
@@ -211,22 +211,19 @@ impl Source<'_> {
             (Some(mscale), Some(all)) => scale(mscale) / scale(all),
             _ => scale(1.0),
         };
-        let truncate = match self.settings.says("truncate") {
-            true => self.settings.flag("truncate")?,
-            false => true,
-        };
         Ok(RopeScaling::Yarn {
             factor,
             attention_factor: number("attention_factor")?.unwrap_or(of_scales),
             beta_fast: number("beta_fast")?.unwrap_or(32.0),
             beta_slow: number("beta_slow")?.unwrap_or(1.0),
-            truncate,
+            truncate: self.settings.flag_or("truncate", true)?,
             original_max_seq_len: self.original_max_seq_len()?,
         })
     }
 
-    /// The frequencies depend on how long the longest sequence of a batch is: beyond the context of the training before,
-    /// others would be used. That context is the longest then (see [`longest_context`]).
+    /// LongRoPE up to the context of the training before (see [`longest_context`]).
+    ///
+    /// Beyond it, the frequencies depend on the longest sequence of a batch.
     fn longrope(&self, width: usize) -> Result<RopeScaling> {
         let factors = |key| self.settings.numbers(key)?.ok_or_else(|| missing(key));
         let (short_factors, long_factors) = (factors("short_factor")?, factors("long_factor")?);

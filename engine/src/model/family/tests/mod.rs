@@ -1,4 +1,7 @@
 mod olmo2_model;
+mod rope;
+
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
@@ -9,7 +12,7 @@ use crate::ops::Activation;
 fn config(architecture: &str, model_type: &str) -> Value {
     json!({
         "architectures": [architecture], "model_type": model_type, "hidden_size": 64, "intermediate_size": 176,
-        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 256,
+        "ffn_dim": 176, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 256,
         "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": true,
     })
 }
@@ -171,48 +174,6 @@ fn check_qwen_windows(family: &Family) {
 }
 
 #[test]
-fn rotary_settings_are_found_in_every_spelling() {
-    let rope = |keys| with(&llama::FAMILY, &keys).unwrap().ropes[0].clone();
-    #[expect(clippy::cast_possible_truncation, reason = "whole numbers")]
-    let theta = |keys| rope(keys).theta.round() as i64;
-    assert_eq!(theta(json!({"rope_theta": 5e5})), 500_000);
-    let inside = json!({"rope_type": "default", "rope_theta": 5e5});
-    for key in ["rope_parameters", "rope_scaling"] {
-        let beside = json!({key: inside, "rope_theta": 7e3});
-        assert_eq!(theta(beside), 500_000, "{key}");
-        let none = json!({key: {}, "rope_theta": 7e3});
-        assert_eq!(theta(none), 7000, "{key}");
-    }
-
-    // The older key wins, with all that it says.
-    let linear = json!({"type": "linear", "factor": 2.0});
-    let both = json!({"rope_scaling": linear, "rope_parameters": inside});
-    assert_eq!(
-        rope(both.clone()).scaling,
-        RopeScaling::Linear { factor: 2.0 }
-    );
-    assert_eq!(theta(both), 10_000);
-}
-
-#[test]
-fn the_context_of_the_training_before_is_found_in_every_place() {
-    let mut llama3 = json!({"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_type": "llama3"});
-    let original = |keys: Value| match with(&llama::FAMILY, &keys).unwrap().ropes.remove(0).scaling
-    {
-        RopeScaling::Llama3 {
-            original_max_seq_len,
-            ..
-        } => original_max_seq_len,
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(original(json!({"rope_scaling": llama3})), 128);
-    llama3["original_max_position_embeddings"] = 32.into();
-    assert_eq!(original(json!({"rope_scaling": llama3})), 32);
-    let beside = json!({"rope_parameters": llama3, "original_max_position_embeddings": 64});
-    assert_eq!(original(beside), 64);
-}
-
-#[test]
 fn what_would_be_run_wrongly_is_refused_by_name() {
     for (key, value, name) in [
         ("model_type", json!("mixtral"), "mixtral"),
@@ -220,11 +181,6 @@ fn what_would_be_run_wrongly_is_refused_by_name() {
             "architectures",
             json!(["LlamaForSequenceClassification"]),
             "LlamaForSequenceClassification",
-        ),
-        (
-            "rope_scaling",
-            json!({"type": "proportional", "factor": 4.0}),
-            "proportional",
         ),
         (
             "quantization_config",
@@ -245,15 +201,11 @@ fn what_would_be_run_wrongly_is_refused_by_name() {
 
 #[test]
 fn an_activation_is_known_by_its_names_and_another_is_refused() {
-    let gemma = [&gemma::GEMMA2, &gemma::GEMMA3];
     for family in FAMILIES {
-        let is_gemma = gemma
-            .iter()
-            .any(|it| it.architecture == family.architecture);
-        let key = if is_gemma {
-            "hidden_activation"
-        } else {
-            "hidden_act"
+        let key = match family.model_type {
+            "gemma2" | "gemma3_text" => "hidden_activation",
+            "opt" => "activation_function",
+            _ => "hidden_act",
         };
         let of = |name: &str| {
             let plan = with(family, &json!({key: name}));
@@ -261,6 +213,8 @@ fn an_activation_is_known_by_its_names_and_another_is_refused() {
         };
         assert_eq!(of("swish").unwrap(), Activation::Silu);
         assert_eq!(of("gelu_new").unwrap(), Activation::GeluTanh);
+        assert_eq!(of("gelu").unwrap(), Activation::Gelu);
+        assert_eq!(of("relu").unwrap(), Activation::Relu);
         let error = of("mish").unwrap_err().to_string();
         assert!(error.contains("mish"), "{error}");
     }
@@ -283,7 +237,7 @@ fn gemma_models_have_what_their_classes_have() {
         assert_eq!((attention.head_dim, plan.head.is_tied), (256, true));
         assert!((attention.scale - 1.0 / 16.0).abs() < 1e-9);
         assert!((plan.embedding_factor.unwrap() - 8.0).abs() < 1e-9);
-        assert_eq!(plan.head.norm.kind, NormKind::RmsFromOne);
+        assert_eq!(plan.head.norm.unwrap().kind, NormKind::RmsFromOne);
         for (keys, complaint) in [
             (
                 json!({"use_bidirectional_attention": true}),
@@ -306,60 +260,64 @@ fn gemma_models_have_what_their_classes_have() {
 }
 
 #[test]
-fn gemma3_has_two_rotary_tables() {
-    let gemma3 = |keys: Value| {
-        let mut config =
-            json!({"num_hidden_layers": 4, "sliding_window": 8, "sliding_window_pattern": 3});
-        config
-            .as_object_mut()
-            .unwrap()
-            .extend(keys.as_object().unwrap().clone());
-        with(&gemma::GEMMA3, &config).unwrap()
-    };
-    let thetas = |plan: &ModelPlan| -> Vec<f64> { plan.ropes.iter().map(|r| r.theta).collect() };
-    let plan = gemma3(json!({}));
-    assert_eq!(windows(&plan), [Some(8), Some(8), None, Some(8)]);
-    let tables: Vec<_> = plan.blocks.iter().map(|b| b.attention.rope.0).collect();
-    assert_eq!(tables, [1, 1, 0, 1]);
-    assert_eq!(thetas(&plan), [1e6, 1e4]);
-    assert_eq!(plan.head.soft_cap, None);
+fn gpt_neox_reads_its_own_keys() {
+    let neox = |keys| with(&gpt_neox::FAMILY, &keys).unwrap();
+    let plan = neox(json!({"rotary_pct": 0.5, "rotary_emb_base": 5e3, "rope_theta": 7.0}));
+    let block = &plan.blocks[0];
+    let shapes: Vec<_> = block
+        .linears
+        .iter()
+        .map(|l| (l.d_out, l.d_in, l.has_bias))
+        .collect();
+    let expected = [
+        (192, 64, true),
+        (64, 64, true),
+        (176, 64, true),
+        (64, 176, true),
+    ];
+    assert_eq!(shapes, expected);
+    assert!(block.is_parallel && !plan.ropes.is_empty());
+    assert_eq!(plan.ropes[0].width, 8);
+    assert!((plan.ropes[0].theta - 5e3).abs() < 1e-9);
+    assert_eq!(neox(json!({})).ropes[0].width, 4);
+    let other = neox(json!({"use_parallel_residual": false, "attention_bias": false}));
+    assert!(!other.blocks[0].is_parallel);
+    assert_eq!(biases(&other), ["dense_h_to_4h", "dense_4h_to_h"]);
 
-    let older = gemma3(json!({
-        "rope_theta": 5e5, "rope_local_base_freq": 2e4, "rope_scaling": {"rope_type": "linear", "factor": 8.0},
-    }));
-    assert_eq!(thetas(&older), [5e5, 2e4]);
-    assert_eq!(older.ropes[0].scaling, RopeScaling::Linear { factor: 8.0 });
-    assert_eq!(older.ropes[1].scaling, RopeScaling::Default);
-    let newer = gemma3(json!({"rope_parameters": {"sliding_attention": {"rope_theta": 3e4}}}));
-    assert_eq!(thetas(&newer), [1e6, 3e4]);
-    let flat = with(
-        &gemma::GEMMA3,
-        &json!({"rope_parameters": {"rope_theta": 3e4}}),
-    );
-    assert!(flat.is_err());
-    let nested = json!({"rope_parameters": {"full_attention": {"rope_theta": 1e4}}});
-    let error = with(&llama::FAMILY, &nested).unwrap_err().to_string();
-    assert!(error.contains("full_attention"), "{error}");
+    let tensors: Vec<String> = plan.tensors().map(|(name, _)| name).collect();
+    let mut names: BTreeSet<&str> = tensors.iter().map(String::as_str).collect();
+    names.insert("gpt_neox.layers.0.attention.bias");
+    names.insert("gpt_neox.layers.1.attention.masked_bias");
+    plan.check_names(&names).unwrap();
+    names.insert("gpt_neox.layers.1.attention.scale");
+    assert!(plan.check_names(&names).is_err());
 }
 
 #[test]
-fn a_part_of_each_head_is_turned_where_the_class_does_so() {
-    let half = json!({"partial_rotary_factor": 0.5});
-    for family in [&llama::FAMILY, &mistral::FAMILY, &qwen::QWEN2, &qwen::QWEN3] {
-        for keys in [&half, &json!({"rope_parameters": half})] {
-            let error = with(family, keys).unwrap_err().to_string();
-            assert!(error.contains("partial_rotary_factor"), "{error}");
-        }
-    }
-    let width = |keys| with(&phi3::FAMILY, &keys).map(|plan| plan.ropes[0].width);
-    assert_eq!(width(json!({})).unwrap(), 16);
-    assert_eq!(width(json!({"rope_parameters": half})).unwrap(), 8);
-    assert_eq!(width(half).unwrap(), 8);
-    for odd in [0.2, 0.01, 1.5] {
-        assert!(
-            width(json!({"partial_rotary_factor": odd})).is_err(),
-            "{odd}"
-        );
+fn opt_has_norms_before_each_part_or_after_the_sum() {
+    let opt = |keys| with(&opt::FAMILY, &keys);
+    let before = opt(json!({})).unwrap();
+    let norms = &before.blocks[0].attention.norms;
+    assert!(norms.input.is_some() && norms.sum.is_none() && before.head.norm.is_some());
+    assert_eq!(before.positions.as_ref().unwrap().offset, 2);
+    let table = "model.decoder.embed_positions.weight";
+    let mut tensors = before.tensors();
+    assert!(tensors.any(|(name, shape)| name == table && shape == [130, 64]));
+    let after = opt(json!({"do_layer_norm_before": false})).unwrap();
+    let norms = &after.blocks[0].attention.norms;
+    assert!(norms.input.is_none() && norms.sum.is_some() && after.head.norm.is_none());
+    let removed = opt(json!({"_remove_final_layer_norm": true})).unwrap();
+    assert!(removed.head.norm.is_none());
+    for (keys, complaint) in [
+        (json!({"word_embed_proj_dim": 32}), "project_in"),
+        (
+            json!({"layer_norm_elementwise_affine": false}),
+            "layer_norm_elementwise_affine",
+        ),
+    ] {
+        let error = opt(keys).unwrap_err();
+        assert!(matches!(error, EngineError::UnsupportedArchitecture(_)));
+        assert!(error.to_string().contains(complaint), "{error}");
     }
 }
 
@@ -388,62 +346,6 @@ fn phi3_has_one_matrix_for_qkv_and_one_for_gate_and_up() {
 }
 
 #[test]
-fn longrope_is_run_up_to_the_context_of_the_training_before() {
-    let factors = |n: usize| vec![2.0; n];
-    let longrope = |short: usize, kind: &str| {
-        let keys = json!({
-            "max_position_embeddings": 512, "original_max_position_embeddings": 128,
-            "rope_scaling": {"type": kind, "short_factor": factors(short), "long_factor": factors(8)},
-        });
-        with(&phi3::FAMILY, &keys)
-    };
-    for kind in ["longrope", "su", "yarn"] {
-        let mut plan = longrope(8, kind).unwrap();
-        assert_eq!(plan.max_seq_len, 128);
-        let RopeScaling::LongRope {
-            short_factors,
-            attention_factor,
-            ..
-        } = plan.ropes.remove(0).scaling
-        else {
-            panic!("{:?}", plan.ropes);
-        };
-        assert_eq!(short_factors.len(), 8);
-        // 512 tokens are four times 128: sqrt(1 + ln 4 / ln 128).
-        assert!((attention_factor - (1.0 + 2.0 / 7.0f64).sqrt()).abs() < 1e-12);
-    }
-    let error = longrope(7, "longrope").unwrap_err().to_string();
-    assert!(error.contains("short_factor"), "{error}");
-}
-
-#[test]
-fn yarn_and_dynamic_scaling_are_those_of_transformers() {
-    let scaling = |keys: Value| {
-        let plan = with(&llama::FAMILY, &json!({"rope_scaling": keys}));
-        plan.map(|mut plan| plan.ropes.remove(0).scaling)
-    };
-    let dynamic = json!({"type": "dynamic", "factor": 2.0});
-    assert_eq!(scaling(dynamic).unwrap(), RopeScaling::Default);
-    let yarn = |keys: Value| match scaling(keys).unwrap() {
-        RopeScaling::Yarn {
-            attention_factor,
-            original_max_seq_len,
-            ..
-        } => (attention_factor, original_max_seq_len),
-        other => panic!("{other:?}"),
-    };
-    let (factor, context) = yarn(json!({"type": "yarn", "factor": 4.0}));
-    assert!((factor - (0.1 * 4f64.ln() + 1.0)).abs() < 1e-12);
-    assert_eq!(context, 128);
-    let scales = json!({"rope_type": "yarn", "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 2.0});
-    let expected = (0.1 * 4f64.ln() + 1.0) / (0.2 * 4f64.ln() + 1.0);
-    assert!((yarn(scales).0 - expected).abs() < 1e-12);
-    let named = json!({"rope_type": "yarn", "factor": 4.0, "attention_factor": 0.5, "original_max_position_embeddings": 32});
-    assert_eq!(yarn(named), (0.5, 32));
-    assert!(scaling(json!({"type": "yarn"})).is_err());
-}
-
-#[test]
 fn a_family_is_known_by_both_names_and_the_others_are_listed() {
     let mixed = parse_value(&config(
         llama::FAMILY.architecture,
@@ -461,15 +363,23 @@ fn a_family_is_known_by_both_names_and_the_others_are_listed() {
 
 #[test]
 fn impossible_numbers_are_refused() {
-    let odd = with(&llama::FAMILY, &json!({"head_dim": 15}));
-    assert!(matches!(odd, Err(EngineError::InvalidConfig(_))));
+    for keys in [
+        json!({"head_dim": 15}),
+        json!({"num_key_value_heads": 3}),
+        json!({"rope_theta": -1.0}),
+    ] {
+        let refused = with(&llama::FAMILY, &keys);
+        assert!(matches!(refused, Err(EngineError::InvalidConfig(_))));
+    }
+    for family in [&gpt_neox::FAMILY, &opt::FAMILY] {
+        let refused = with(family, &json!({"num_attention_heads": 5}));
+        assert!(matches!(refused, Err(EngineError::InvalidConfig(_))));
+    }
     for (key, value) in [
         ("hidden_size", json!(0)),
         ("hidden_size", json!(-1)),
         ("vocab_size", json!(1u64 << 40)),
         ("num_hidden_layers", json!(1 << 20)),
-        ("num_key_value_heads", json!(3)),
-        ("rope_theta", json!(-1.0)),
         ("architectures", json!(llama::FAMILY.architecture)),
     ] {
         for family in FAMILIES {

@@ -128,7 +128,7 @@ fn logits_are_those_of_plain_loops() {
         ropes: &decoder.ropes(ids.len()).unwrap(),
         layout,
     };
-    let mut x = decoder.embed(&ids).unwrap();
+    let mut x = decoder.embed(&ids, layout).unwrap();
     for index in 0..2 {
         x = decoder.block(index).unwrap().forward(&x, &context).unwrap();
     }
