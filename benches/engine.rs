@@ -214,16 +214,17 @@ fn tree_attention(criterion: &mut Criterion) {
     let spec = RopeSpec {
         theta: 10_000.0,
         scaling: RopeScaling::Default,
-        head_dim: 64,
+        width: 64,
     };
-    let rope = RopeTable::new(spec, 512);
+    let rope = RopeTable::new(&spec, 512);
     let shape = AttentionShape {
         heads: 9,
         kv_heads: 3,
         head_dim: 64,
         scale: 0.125,
+        soft_cap: None,
         window: None,
-        rope: &rope,
+        rope: Some(&rope),
     };
     let mut segments: Vec<Segment> = Vec::new();
     for _ in 0..14 {

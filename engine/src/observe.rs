@@ -45,7 +45,8 @@ pub fn observe(
 
 /// The inputs of the first block, batch by batch.
 pub(super) fn embedded(decoder: &Decoder<'_>, windows: &TokenWindows) -> Result<Vec<Tensor>> {
-    let batches = windows.batches().map(|ids| decoder.embed(ids));
+    let layout = TokenLayout::Windows(windows.seq_len());
+    let batches = windows.batches().map(|ids| decoder.embed(ids, layout));
     batches.collect()
 }
 

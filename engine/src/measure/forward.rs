@@ -21,9 +21,9 @@ pub(super) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// Tokens that do not see each other.
-    pub(super) fn of_rows(ids: &'a [u32]) -> Self {
-        let layout = TokenLayout::Windows(1);
+    /// Tokens at these positions that do not see each other.
+    pub(super) fn of_rows(ids: &'a [u32], positions: &'a [usize]) -> Self {
+        let layout = TokenLayout::Rows(positions);
         Self { ids, layout }
     }
 }
@@ -62,7 +62,7 @@ pub(super) fn forward_with(
     let decoder = model.decoder();
     let mut states = batches
         .iter()
-        .map(|batch| decoder.embed(batch.ids))
+        .map(|batch| decoder.embed(batch.ids, batch.layout))
         .collect::<Result<Vec<Tensor>>>()?;
     for index in 0..decoder.plan().blocks.len() {
         model.with_block(index, |block| {

@@ -213,7 +213,7 @@ impl Running<'_> {
                 self.keep(
                     block,
                     &wave[batch],
-                    &rotate(k, &wave[batch].positions(), shape.rope)?,
+                    &rotate(k, &wave[batch].positions(), &shape)?,
                     v,
                 )?;
                 Ok(causal_attention(q, k, v, &shape, batches[batch].layout)?)
@@ -268,11 +268,11 @@ impl Running<'_> {
         meter.begin_wave();
         let states = forward_with(
             model,
-            &[Batch::of_rows(&ids)],
+            &[Batch::of_rows(&ids, &positions)],
             meter,
             &mut |block, _, q, k, v| {
                 let shape = self.plan.blocks[block].attention.shape(self.ropes);
-                let k = rotate(k, &positions, shape.rope)?;
+                let k = rotate(k, &positions, &shape)?;
                 for (row, sequence) in seen.iter().enumerate() {
                     let (k, v) = (k.narrow(0, row, 1)?, v.narrow(0, row, 1)?);
                     self.cache

@@ -17,3 +17,6 @@ pub use generate::{GenerateOptions, Generation, GenerationEnd, Stop, generate};
 pub use log_likelihood::{LogLikelihood, ScoredSequence, log_likelihoods};
 pub use perplexity::{Perplexity, perplexity};
 pub use resident_blocks::ResidentBlocks;
+
+#[cfg(test)]
+mod tests;

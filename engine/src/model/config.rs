@@ -67,6 +67,15 @@ impl Config {
         Ok(flag.unwrap_or(false))
     }
 
+    /// A boolean, or `default` where the key is absent.
+    pub(super) fn flag_or(&self, key: &str, default: bool) -> Result<bool> {
+        if self.says(key) {
+            self.flag(key)
+        } else {
+            Ok(default)
+        }
+    }
+
     /// A finite number greater than 0.
     pub(super) fn positive(&self, key: &str) -> Result<Option<f64>> {
         self.typed(key, "a number greater than 0", |value| {
@@ -106,11 +115,25 @@ impl Config {
         })
     }
 
+    /// Numbers greater than 0 in a row.
+    pub(super) fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        self.typed(key, "an array of numbers greater than 0", |value| {
+            let positive = |x: &Value| x.as_f64().filter(|x| x.is_finite() && *x > 0.0);
+            value.as_array()?.iter().map(positive).collect()
+        })
+    }
+
     /// An object of its own.
     pub(super) fn object(&self, key: &str) -> Result<Option<Self>> {
         self.typed(key, "an object", |value| {
             value.as_object().cloned().map(Self)
         })
+    }
+
+    /// Its keys with those of `other` in their place.
+    pub(super) fn overlaid(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
     }
 
     /// Whether nothing is in it.

@@ -5,6 +5,8 @@ mod config;
 mod family;
 mod plan;
 mod rope;
+#[cfg(test)]
+pub(crate) mod test_model;
 
 use block::Norm;
 use candle_core::{Device, Tensor};
@@ -13,14 +15,14 @@ pub use block::{Block, BlockContext, Tap};
 pub use config::{MAX_CONFIG_BYTES, parse_json};
 pub use family::ARCHITECTURES;
 pub use plan::{
-    AttentionSpec, BlockPlan, FeedForward, HeadSpec, InputId, LinearId, LinearSpec, ModelPlan,
-    NormSpec, RopeId,
+    AttentionSpec, BlockPlan, FeedForward, HeadSpec, InputId, LinearId, LinearSpec, Mlp, ModelPlan,
+    NormKind, NormSpec, PartNorms, PositionSpec, QkvSpec, RopeId, UpSpec,
 };
 pub use rope::{RopeScaling, RopeSpec, RopeTable, RopeTables};
 
 use super::checkpoint::Checkpoint;
 use super::error::{EngineError, Result};
-use super::ops::linear;
+use super::ops::{TokenLayout, linear, soft_cap};
 
 /// A model directory with its plan: hands out embeddings, blocks and the head.
 #[derive(Debug)]
@@ -71,8 +73,10 @@ impl<'a> Decoder<'a> {
         Ok(RopeTables::new(&self.plan.ropes, seq_len))
     }
 
-    /// `[ids.len(), hidden]`, f32. Only the rows asked for are read.
-    pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
+    /// The first block's input `[ids.len(), hidden]`, f32, of tokens laid out like that.
+    ///
+    /// Only the rows asked for are read.
+    pub fn embed(&self, ids: &[u32], layout: TokenLayout<'_>) -> Result<Tensor> {
         let (hidden, vocab) = (self.plan.hidden, self.plan.vocab);
         let mut rows = Vec::with_capacity(ids.len() * hidden);
         for &id in ids {
@@ -82,7 +86,17 @@ impl<'a> Decoder<'a> {
             let row = self
                 .checkpoint
                 .read_row(&self.plan.embedding, id as usize)?;
-            rows.extend(row.into_f32());
+            let factor = self.plan.embedding_factor.map(row.rounding());
+            let row = row.into_f32().into_iter();
+            rows.extend(row.map(|value| factor.map_or(value, |factor| value * factor)));
+        }
+        if let Some(PositionSpec { tensor, offset }) = &self.plan.positions {
+            let positions = layout.positions(ids.len())?;
+            for (row, position) in rows.chunks_exact_mut(hidden).zip(positions) {
+                let learned = self.checkpoint.read_row(tensor, offset + position)?;
+                let pairs = row.iter_mut().zip(learned.into_f32());
+                pairs.for_each(|(value, position)| *value += position);
+            }
         }
         Ok(Tensor::from_vec(rows, (ids.len(), hidden), &self.device)?)
     }
@@ -90,19 +104,26 @@ impl<'a> Decoder<'a> {
     /// Reads block `index` into memory.
     pub fn block(&self, index: usize) -> Result<Block<'_>> {
         let plan = &self.plan.blocks[index];
-        Block::load(self.checkpoint, plan, self.plan.hidden, &self.device)
+        Block::load(self.checkpoint, plan, &self.device)
     }
 
     /// Reads the final norm and the output projection into memory.
     pub fn head(&self) -> Result<Head> {
         let (vocab, hidden) = (self.plan.vocab, self.plan.hidden);
         let HeadSpec {
-            norm, projection, ..
+            norm,
+            projection,
+            soft_cap,
+            ..
         } = &self.plan.head;
         let projection = self.checkpoint.read(projection)?;
         Ok(Head {
-            norm: Norm::load(self.checkpoint, norm, hidden, &self.device)?,
+            norm: match norm {
+                Some(norm) => Some(Norm::load(self.checkpoint, norm, &self.device)?),
+                None => None,
+            },
             projection: projection.into_tensor(&[vocab, hidden], &self.device)?,
+            soft_cap: *soft_cap,
         })
     }
 }
@@ -110,14 +131,22 @@ impl<'a> Decoder<'a> {
 /// The way from the last block to logits.
 #[derive(Debug)]
 pub struct Head {
-    norm: Norm,
+    norm: Option<Norm>,
     projection: Tensor,
+    soft_cap: Option<f32>,
 }
 
 impl Head {
     /// `x`: `[n, hidden]` → logits `[n, vocab]`.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(linear(&self.norm.forward(x)?, &self.projection)?)
+        let logits = match &self.norm {
+            Some(norm) => linear(&norm.forward(x)?, &self.projection)?,
+            None => linear(x, &self.projection)?,
+        };
+        Ok(match self.soft_cap {
+            Some(cap) => soft_cap(logits, cap)?,
+            None => logits,
+        })
     }
 }
 
@@ -139,21 +168,8 @@ fn tie_head(checkpoint: &Checkpoint, plan: &mut ModelPlan) -> Result<()> {
 }
 
 fn check_tensors(checkpoint: &Checkpoint, plan: &ModelPlan) -> Result<()> {
-    let hidden = [plan.hidden];
-    let vocabulary = [plan.vocab, plan.hidden];
-    checkpoint.expect(&plan.embedding, &vocabulary)?;
-    checkpoint.expect(&plan.head.norm.tensor, &hidden)?;
-    checkpoint.expect(&plan.head.projection, &vocabulary)?;
-    for block in &plan.blocks {
-        for norm in [&block.attention.norm, &block.feed_forward.norm] {
-            checkpoint.expect(&norm.tensor, &hidden)?;
-        }
-        for linear in &block.linears {
-            checkpoint.expect(&linear.weight(), &[linear.d_out, linear.d_in])?;
-            if linear.has_bias {
-                checkpoint.expect(&linear.bias(), &[linear.d_out])?;
-            }
-        }
+    for (name, shape) in plan.tensors() {
+        checkpoint.expect(&name, &shape)?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Each has a CPU version (fused, parallel, the same bits for any number of threads) and a version composed of
 //! candle's own operations for other devices; tests compare the two.
 
+mod activation;
 mod add;
 mod argmax;
 mod attention;
@@ -12,13 +13,14 @@ mod gram;
 mod linear;
 mod loss;
 pub(crate) mod matmul;
-mod rms_norm;
-mod silu_mul;
+mod norm;
+mod soft_cap;
 mod widen;
 mod window_moments;
 
 use candle_core::{CpuStorage, Layout, Tensor};
 
+pub use activation::Activation;
 pub use add::add;
 pub use argmax::argmax;
 pub use attention::{
@@ -33,8 +35,8 @@ pub use loss::{
     PairedPrediction, Target, TokenScore, log_probabilities, negative_log_likelihoods,
     paired_predictions,
 };
-pub use rms_norm::rms_norm;
-pub use silu_mul::silu_mul;
+pub use norm::{layer_norm, rms_norm};
+pub use soft_cap::soft_cap;
 pub use widen::widen;
 pub(crate) use widen::{widened_bf16, widened_f16};
 pub use window_moments::add_window_moments;

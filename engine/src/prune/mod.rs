@@ -339,3 +339,6 @@ struct Start {
     /// Tokens that passed the dense model before.
     measured_tokens: u64,
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use candle_core::Tensor;
 
 use super::BlockWork;
 use crate::error::Result;
+use crate::model::Block;
 use crate::observe::BlockPass;
 use crate::statistic::{BlockStatistics, Statistic};
 
@@ -22,12 +23,12 @@ pub(super) fn prune_block(
 ) -> Result<BlockStatistics> {
     let dense = work.block.clone();
     let plan = dense.plan();
-    let (attention, feed_forward) = (&plan.attention, &plan.feed_forward);
+    let (attention, mlp) = (&plan.attention, &plan.feed_forward.mlp);
     let (pruned_xs, dense_xs) = streams.split_at_mut(streams.len() / 2);
     let seen = BlockStatistics::pairing(needs, plan, hidden, pass.n_windows);
     let mut seen = seen.in_windows_of(pass.seq_len);
 
-    let input = plan.linear(attention.q).input;
+    let input = plan.linear(attention.qkv.first()).input;
     for (p, d) in pruned_xs.iter().zip(&*dense_xs) {
         let pair = [&work.block.attention_input(p)?, &dense.attention_input(d)?];
         seen.add_pair(input, pair, None)?;
@@ -48,35 +49,53 @@ pub(super) fn prune_block(
     work.prune(input, &mut seen)?;
 
     work.inputs_go(pass.observer)?;
-    let input = plan.linear(feed_forward.gate).input;
+    let input = plan.linear(mlp.up.first()).input;
+    let mut kept = Vec::new();
     let batches = pruned_xs.iter_mut().zip(&mut *dense_xs);
     for ((p, d), [of_pruned, of_dense]) in batches.zip(attended) {
-        *p = work.block.after_attention(p, &of_pruned)?;
-        *d = dense.after_attention(d, &of_dense)?;
-        let pair = [
-            &work.block.feed_forward_input(p)?,
-            &dense.feed_forward_input(d)?,
-        ];
-        seen.add_pair(input, pair, None)?;
+        let h = work.block.after_attention(p, &of_pruned)?;
+        let of_pruned = work.block.feed_forward_input(p, &h)?;
+        *p = h;
+        let h = dense.after_attention(d, &of_dense)?;
+        let of_dense = dense.feed_forward_input(d, &h)?;
+        *d = h;
+        seen.add_pair(input, [&of_pruned, &of_dense], None)?;
+        // The block's input is gone now.
+        if plan.is_parallel {
+            kept.push([of_pruned, of_dense]);
+        }
     }
     work.prune(input, &mut seen)?;
 
-    let input = plan.linear(feed_forward.down).input;
-    for (p, d) in pruned_xs.iter().zip(&*dense_xs) {
-        let of_pruned = work.block.gated(&work.block.feed_forward_input(p)?)?;
-        let of_dense = dense.gated(&dense.feed_forward_input(d)?)?;
+    let input = plan.linear(mlp.down).input;
+    let blocks = [&work.block, &dense];
+    for (at, (p, d)) in pruned_xs.iter().zip(&*dense_xs).enumerate() {
+        let [of_pruned, of_dense] = gated(blocks, [p, d], kept.get(at))?;
         seen.add_pair(input, [&of_pruned, &of_dense], Some(&(d - p)?))?;
     }
     work.prune(input, &mut seen)?;
 
     if !work.is_last {
-        for (p, d) in pruned_xs.iter_mut().zip(dense_xs) {
-            let gated = work.block.gated(&work.block.feed_forward_input(p)?)?;
-            *p = work.block.after_feed_forward(p, &gated)?;
-            let gated = dense.gated(&dense.feed_forward_input(d)?)?;
-            *d = dense.after_feed_forward(d, &gated)?;
+        let blocks = [&work.block, &dense];
+        for (at, (p, d)) in pruned_xs.iter_mut().zip(dense_xs).enumerate() {
+            let [of_pruned, of_dense] = gated(blocks, [p, d], kept.get(at))?;
+            *p = work.block.after_feed_forward(p, &of_pruned)?;
+            *d = dense.after_feed_forward(d, &of_dense)?;
             pass.meter.forwarded(p, pass.observer)?;
         }
     }
     Ok(seen)
+}
+
+/// What is within both feed-forward parts; what they read is kept, or made of the residual streams.
+fn gated(
+    blocks: [&Block<'_>; 2],
+    streams: [&Tensor; 2],
+    kept: Option<&[Tensor; 2]>,
+) -> Result<[Tensor; 2]> {
+    let gated = |at: usize| match kept {
+        Some(read) => blocks[at].gated(&read[at]),
+        None => blocks[at].gated(&blocks[at].feed_forward_input(streams[at], streams[at])?),
+    };
+    Ok([gated(0)?, gated(1)?])
 }

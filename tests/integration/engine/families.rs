@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
+use secateur::engine::ModelPlan;
 use secateur::engine::model::ARCHITECTURES;
 use serde_json::{Value, json};
 
@@ -37,9 +38,50 @@ fn write_model(models: &Path, architecture: &str) {
             config["model_type"] = "qwen2".into();
             add_biases(&model.join("model.safetensors"));
         }
-        other => panic!("no model of {other}"),
+        other => {
+            config["model_type"] = model_type(other).into();
+            config["ffn_dim"] = config["intermediate_size"].clone();
+            write_random_weights(&model.join("model.safetensors"), &config);
+        }
     }
     fs::write(path, config.to_string()).unwrap();
+}
+
+/// Of the architectures whose models have weights of another shape than the bundled one.
+fn model_type(architecture: &str) -> &'static str {
+    match architecture {
+        "Qwen3ForCausalLM" => "qwen3",
+        "Phi3ForCausalLM" => "phi3",
+        "Olmo2ForCausalLM" => "olmo2",
+        "Gemma2ForCausalLM" => "gemma2",
+        "Gemma3ForCausalLM" => "gemma3_text",
+        "GPTNeoXForCausalLM" => "gpt_neox",
+        "OPTForCausalLM" => "opt",
+        other => panic!("no model of {other}"),
+    }
+}
+
+/// All tensors of a model with this configuration, small and at random.
+fn write_random_weights(path: &Path, config: &Value) {
+    let plan = ModelPlan::parse(config.to_string().as_bytes()).unwrap();
+    let mut state = 1_u32;
+    let mut random = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    let tensors = plan.tensors().map(|(name, shape)| {
+        let n: usize = shape.iter().product();
+        let values = (0..n).flat_map(|_| (0.05 * random()).to_le_bytes());
+        (name, shape, values.collect::<Vec<u8>>())
+    });
+    let tensors: Vec<_> = tensors
+        .filter(|(name, ..)| !(plan.head.is_tied && *name == plan.head.projection))
+        .collect();
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap();
+        (name.clone(), view)
+    });
+    fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
 /// Gives queries, keys and values biases of 1.
@@ -98,7 +140,11 @@ async fn a_model_of_every_family_is_pruned_and_measured() {
         let perplexity = &manifest["results"]["perplexity"][0];
         for side in ["before", "after"] {
             let value = perplexity[side].as_f64().unwrap();
-            assert!(value > 1.0 && value < 768.0, "{architecture}: {perplexity}");
+            // A little worse than a guess at most: some models have weights at random.
+            assert!(
+                value > 1.0 && value < 1000.0,
+                "{architecture}: {perplexity}"
+            );
         }
 
         let out = app.home().join(format!("{architecture}-pruned"));

@@ -212,7 +212,7 @@ fn last_logits(model: &Path, ids: &[u32]) -> Vec<f32> {
         ropes: &ropes,
         layout: TokenLayout::Windows(ids.len()),
     };
-    let mut x = decoder.embed(ids).unwrap();
+    let mut x = decoder.embed(ids, context.layout).unwrap();
     for index in 0..decoder.plan().blocks.len() {
         x = decoder.block(index).unwrap().forward(&x, &context).unwrap();
     }

@@ -41,7 +41,7 @@ pub(crate) fn logits_of(decoder: &Decoder<'_>, ids: &[u32]) -> Tensor {
         ropes: &ropes,
         layout: TokenLayout::Windows(ids.len()),
     };
-    let mut x = decoder.embed(ids).unwrap();
+    let mut x = decoder.embed(ids, context.layout).unwrap();
     for index in 0..decoder.plan().blocks.len() {
         x = decoder.block(index).unwrap().forward(&x, &context).unwrap();
     }

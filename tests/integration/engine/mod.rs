@@ -2,6 +2,7 @@
 
 pub(crate) mod divergence;
 mod families;
+mod gemma_model;
 pub(crate) mod generate;
 pub(crate) mod library;
 pub(crate) mod log_likelihood;

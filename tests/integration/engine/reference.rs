@@ -346,3 +346,33 @@ fn mistral_with_a_sliding_window_gives_the_results_of_the_reference() {
 fn qwen2_gives_the_results_of_the_reference() {
     check_family("qwen2");
 }
+
+#[test]
+fn qwen3_gives_the_results_of_the_reference() {
+    check_family("qwen3");
+}
+
+#[test]
+fn phi3_with_fused_linears_gives_the_results_of_the_reference() {
+    check_family("phi3");
+}
+
+#[test]
+fn gemma2_gives_the_results_of_the_reference() {
+    check_family("gemma2");
+}
+
+#[test]
+fn gemma3_gives_the_results_of_the_reference() {
+    check_family("gemma3");
+}
+
+#[test]
+fn gpt_neox_gives_the_results_of_the_reference() {
+    check_family("gpt-neox");
+}
+
+#[test]
+fn opt_gives_the_results_of_the_reference() {
+    check_family("opt");
+}

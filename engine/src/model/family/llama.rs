@@ -3,7 +3,8 @@
 //! The class has no sliding window, so a key of that name means nothing here.
 
 use super::Family;
-use super::decoder::{BlockSettings, Dimensions, FamilyDefaults};
+use super::shared::decoder::Dimensions;
+use super::shared::style::{BlockSettings, DecoderStyle, FamilyDefaults};
 use crate::error::Result;
 use crate::model::config::Config;
 use crate::model::plan::ModelPlan;
@@ -15,19 +16,13 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn plan(config: &Config) -> Result<ModelPlan> {
-    let dimensions = Dimensions::read(
-        config,
-        &FamilyDefaults {
-            kv_heads: None,
-            max_seq_len: 2048,
-        },
-    )?;
+    let dimensions = Dimensions::read(config, &FamilyDefaults::default())?;
     let attention_bias = config.flag("attention_bias")?;
     let settings = BlockSettings {
         qkv_bias: attention_bias,
         o_bias: attention_bias,
         mlp_bias: config.flag("mlp_bias")?,
-        window: None,
+        ..BlockSettings::default()
     };
-    Ok(dimensions.plan(FAMILY.architecture, |_| settings))
+    Ok(dimensions.plan(FAMILY.architecture, &DecoderStyle::default(), |_| settings))
 }

@@ -1,6 +1,7 @@
 //! Mistral: `MistralForCausalLM` of transformers. Every block looks through the same sliding window, and nothing has a bias.
 
-use super::decoder::{BlockSettings, Dimensions, FamilyDefaults};
+use super::shared::decoder::Dimensions;
+use super::shared::style::{BlockSettings, DecoderStyle, FamilyDefaults};
 use super::{Family, unsupported};
 use crate::error::Result;
 use crate::model::config::Config;
@@ -21,6 +22,7 @@ fn plan(config: &Config) -> Result<ModelPlan> {
         &FamilyDefaults {
             kv_heads: Some(8),
             max_seq_len: 4096 * 32,
+            ..FamilyDefaults::default()
         },
     )?;
     // transformers takes these for another class, with windows in some blocks.
@@ -36,5 +38,5 @@ fn plan(config: &Config) -> Result<ModelPlan> {
         window,
         ..BlockSettings::default()
     };
-    Ok(dimensions.plan(FAMILY.architecture, |_| settings))
+    Ok(dimensions.plan(FAMILY.architecture, &DecoderStyle::default(), |_| settings))
 }

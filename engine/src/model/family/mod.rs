@@ -2,11 +2,15 @@
 //!
 //! Running a model wrongly is worse than not running it.
 
-mod decoder;
+mod gemma;
+mod gpt_neox;
 mod llama;
 mod mistral;
-mod qwen2;
-mod rope;
+mod olmo2;
+mod opt;
+mod phi3;
+mod qwen;
+mod shared;
 
 use std::path::Path;
 
@@ -25,7 +29,18 @@ struct Family {
 }
 
 /// Families that can be run.
-const FAMILIES: [&Family; 3] = [&llama::FAMILY, &mistral::FAMILY, &qwen2::FAMILY];
+const FAMILIES: [&Family; 10] = [
+    &llama::FAMILY,
+    &mistral::FAMILY,
+    &qwen::QWEN2,
+    &qwen::QWEN3,
+    &phi3::FAMILY,
+    &olmo2::FAMILY,
+    &gemma::GEMMA2,
+    &gemma::GEMMA3,
+    &gpt_neox::FAMILY,
+    &opt::FAMILY,
+];
 
 /// Architectures that can be run, as `config.json` names them.
 pub const ARCHITECTURES: [&str; FAMILIES.len()] = {
@@ -90,6 +105,12 @@ fn unsupported<T>(what: String) -> Result<T> {
 /// A setting that makes no sense.
 fn invalid<T>(reason: String) -> Result<T> {
     Err(EngineError::InvalidConfig(reason))
+}
+
+/// A configuration of each family.
+#[cfg(test)]
+pub(crate) fn examples() -> Vec<serde_json::Value> {
+    FAMILIES.iter().copied().map(tests::of_family).collect()
 }
 
 #[cfg(test)]

@@ -28,10 +28,8 @@ pub fn cached_attention(
     shape: &AttentionShape<'_>,
     sequences: &[CachedSequence],
 ) -> Result<Tensor> {
-    let (rows, half) = (k.dim(0)?, shape.rope.half);
-    let fits = |s: &CachedSequence| {
-        s.len > 0 && s.start + s.len <= rows && s.len * half <= shape.rope.cos.len()
-    };
+    let rows = k.dim(0)?;
+    let fits = |s: &CachedSequence| s.len > 0 && s.start + s.len <= rows && shape.reaches(s.len);
     if q.dim(0)? != sequences.len() || !sequences.iter().all(fits) {
         candle_core::bail!("{sequences:?} in a cache of {rows} rows");
     }
@@ -51,7 +49,7 @@ pub(super) struct CachedAttention<'a> {
 impl CachedAttention<'_> {
     pub(super) fn composed(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         let positions: Vec<usize> = self.sequences.iter().map(|s| s.len - 1).collect();
-        let q = rotate::composed(q, &positions, self.shape.rope)?;
+        let q = rotate::composed(q, &positions, self.shape)?;
         let outputs = self.sequences.iter().enumerate().map(|(row, sequence)| {
             composed_span(
                 self.shape,

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::AttentionShape;
 use super::rotate::rotate_row;
 use crate::ops::matmul::{View, times};
+use crate::ops::soft_cap::soft_cap_values;
 use crate::simd::{LANES, exp, max, vectorized};
 
 /// Scores of a chunk of queries that stay in the second-level cache.
@@ -75,7 +76,7 @@ impl AttentionShape<'_> {
                 .zip(scratch.q.chunks_exact_mut(width))
                 .enumerate()
             {
-                rotate_row(self.rope, x, y, span.position + row);
+                rotate_row(self, x, y, span.position + row);
             }
         });
         for head in 0..self.heads {
@@ -95,6 +96,9 @@ impl AttentionShape<'_> {
             {
                 let position = span.position + row;
                 let seen = self.first_key(position) - first..position + 1 - first;
+                if let Some(cap) = self.soft_cap {
+                    vectorized(|| soft_cap_values(&mut scores[seen.clone()], cap));
+                }
                 *scale = 1.0 / vectorized(|| exponentials(scores, seen));
             }
             let weights = View::rows(&scratch.scores, queries, keys, keys);

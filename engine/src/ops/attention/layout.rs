@@ -25,6 +25,8 @@ pub enum TokenLayout<'a> {
     Windows(usize),
     /// Sequences that share prefixes: segments end to end, each after the one it continues.
     Tree(&'a [Segment]),
+    /// Last tokens of sequences, at these positions; they see a cache.
+    Rows(&'a [usize]),
 }
 
 impl<'a> TokenLayout<'a> {
@@ -49,6 +51,18 @@ impl<'a> TokenLayout<'a> {
                 check(segments, n_tokens)?;
                 Ok(Cow::Borrowed(segments))
             }
+            Self::Rows(_) => candle_core::bail!("rows do not see each other"),
+        }
+    }
+
+    /// The position of each row of a batch of `n_tokens` in its sequence.
+    pub(crate) fn positions(&self, n_tokens: usize) -> Result<Vec<usize>> {
+        match *self {
+            Self::Rows(positions) if positions.len() == n_tokens => Ok(positions.to_vec()),
+            Self::Rows(positions) => {
+                candle_core::bail!("{} positions for {n_tokens} tokens", positions.len())
+            }
+            Self::Windows(_) | Self::Tree(_) => Ok(positions(&self.segments(n_tokens)?)),
         }
     }
 }

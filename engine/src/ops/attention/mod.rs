@@ -30,10 +30,12 @@ pub struct AttentionShape<'a> {
     pub head_dim: usize,
     /// Factor of the scores before the softmax.
     pub scale: f32,
+    /// Bounds the scores: `cap · tanh(score / cap)`.
+    pub soft_cap: Option<f32>,
     /// A query sees this many tokens, itself included; `None` = all before it.
     pub window: Option<usize>,
-    /// As many positions as the longest sequence has.
-    pub rope: &'a RopeTable,
+    /// As many positions as the longest sequence has; `None` = nothing is turned.
+    pub rope: Option<&'a RopeTable>,
 }
 
 impl AttentionShape<'_> {
@@ -43,6 +45,12 @@ impl AttentionShape<'_> {
 
     fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
+    }
+
+    /// Whether sequences of `len` tokens have positions.
+    fn reaches(&self, len: usize) -> bool {
+        self.rope
+            .is_none_or(|rope| len * rope.half <= rope.cos.len())
     }
 
     /// Position of the first key that the query at `position` sees.
@@ -97,7 +105,11 @@ fn composed_span(
         });
         let mask = Tensor::from_vec(mask.collect(), (n, keys), q.device())?;
         let scores = q.narrow(1, start, n)?.contiguous()?.matmul(&k)?;
-        let scores = (scores * f64::from(shape.scale))?.broadcast_add(&mask)?;
+        let mut scores = (scores * f64::from(shape.scale))?;
+        if let Some(cap) = shape.soft_cap.map(f64::from) {
+            scores = ((scores / cap)?.tanh()? * cap)?;
+        }
+        let scores = scores.broadcast_add(&mask)?;
         parts.push(candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(&v)?);
     }
     Tensor::cat(&parts, 1)?

@@ -7,13 +7,13 @@ use crate::model::{RopeScaling, RopeSpec};
 
 const HEAD_DIM: usize = 16;
 
-fn table(head_dim: usize, seq_len: usize) -> RopeTable {
+fn table(width: usize, seq_len: usize) -> RopeTable {
     let spec = RopeSpec {
         theta: 10_000.0,
         scaling: RopeScaling::Default,
-        head_dim,
+        width,
     };
-    RopeTable::new(spec, seq_len)
+    RopeTable::new(&spec, seq_len)
 }
 
 fn shape(rope: &RopeTable, window: Option<usize>) -> AttentionShape<'_> {
@@ -22,8 +22,9 @@ fn shape(rope: &RopeTable, window: Option<usize>) -> AttentionShape<'_> {
         kv_heads: 2,
         head_dim: HEAD_DIM,
         scale: 0.25,
+        soft_cap: None,
         window,
-        rope,
+        rope: Some(rope),
     }
 }
 
@@ -148,6 +149,75 @@ fn fused_and_composed_agree() {
 }
 
 #[test]
+fn only_the_first_components_of_each_head_are_turned() {
+    // Heads of 4 of which 2 are turned, by 1 radian at position 1.
+    let rope = table(2, 2);
+    let shape = AttentionShape {
+        head_dim: 4,
+        ..shape(&rope, None)
+    };
+    let x = Tensor::new(&[[1f32, 0.0, 5.0, 6.0, 0.0, 1.0, 7.0, 8.0]], &Device::Cpu).unwrap();
+    let turned = rotate(&x, &[1], &shape).unwrap();
+    let (sin, cos) = 1f32.sin_cos();
+    let expected = [[cos, sin, 5.0, 6.0, -sin, cos, 7.0, 8.0]];
+    let expected = Tensor::new(&expected, &Device::Cpu).unwrap();
+    assert_close(&turned, &expected, "fused");
+    let composed = rotate::composed(&x, &[1], &shape).unwrap();
+    assert_close(&composed, &expected, "composed");
+}
+
+#[test]
+fn without_a_rotary_table_nothing_is_turned() {
+    let rope = table(HEAD_DIM, 1);
+    let shape = AttentionShape {
+        rope: None,
+        ..shape(&rope, None)
+    };
+    let (q, k, v) = (random(9, 6), random(9, 2), random(9, 2));
+    assert_close(&rotate(&q, &[3; 9], &shape).unwrap(), &q, "rotate");
+    let layout = TokenLayout::Windows(9);
+    let fused = causal_attention(&q, &k, &v, &shape, layout).unwrap();
+    // The last token sees the same whatever the order of those before it.
+    let order = Tensor::new(&[3u32, 0, 7, 1, 6, 2, 5, 4, 8], &Device::Cpu).unwrap();
+    let mixed = |x: &Tensor| x.index_select(&order, 0).unwrap();
+    let other = causal_attention(&mixed(&q), &mixed(&k), &mixed(&v), &shape, layout).unwrap();
+    let last = |x: &Tensor| x.narrow(0, 8, 1).unwrap();
+    assert_close(&last(&fused), &last(&other), "order");
+}
+
+#[test]
+fn scores_have_a_soft_cap() {
+    let rope = table(2, 2);
+    let shape = AttentionShape {
+        heads: 1,
+        kv_heads: 1,
+        head_dim: 2,
+        scale: 1.0,
+        soft_cap: Some(2.0),
+        window: None,
+        rope: Some(&rope),
+    };
+    // Component 0 turns by 1 radian from position 0 to 1: the second query's scores are 4 cos 1 and 4.
+    let q = Tensor::new(&[[2f32, 0.0], [2.0, 0.0]], &Device::Cpu).unwrap();
+    let v = Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu).unwrap();
+    let layout = TokenLayout::Windows(2);
+    let fused = causal_attention(&q, &q, &v, &shape, layout).unwrap();
+    let weights = [4.0 * 1f32.cos(), 4.0].map(|score| (2.0 * (score / 2.0).tanh()).exp());
+    let all = weights[0] + weights[1];
+    let expected = Tensor::new(&[[1.0, 0.0], weights.map(|w| w / all)], &Device::Cpu).unwrap();
+    assert_close(&fused, &expected, "fused");
+    let attention = TreeAttention {
+        shape: &shape,
+        segments: &layout.segments(2).unwrap(),
+    };
+    assert_close(
+        &attention.composed(&q, &q, &v).unwrap(),
+        &expected,
+        "composed",
+    );
+}
+
+#[test]
 fn a_sliding_window_hides_what_lies_before_it() {
     for window in [1, 5, 64, 400] {
         check_windows(300, Some(window));
@@ -162,8 +232,9 @@ fn the_first_token_attends_to_itself_alone() {
         kv_heads: 1,
         head_dim: 2,
         scale: 1.0,
+        soft_cap: None,
         window: None,
-        rope: &rope,
+        rope: Some(&rope),
     };
     let q = Tensor::zeros((2, 2), DType::F32, &Device::Cpu).unwrap();
     let v = Tensor::new(&[[1f32, 2.0], [3.0, 6.0]], &Device::Cpu).unwrap();
@@ -185,7 +256,7 @@ fn a_cached_sequence_gives_its_last_token_what_the_whole_sequence_gives_it() {
         for s in sequences {
             (0..s.len).for_each(|p| positions[s.start + p] = p);
         }
-        let turned = rotate(&k, &positions, &rope).unwrap();
+        let turned = rotate(&k, &positions, &shape).unwrap();
         let last = sequences.map(|s| q.narrow(0, s.start + s.len - 1, 1).unwrap());
         let last = Tensor::cat(&last, 0).unwrap();
         let fused = cached_attention(&last, &turned, &v, &shape, &sequences).unwrap();

@@ -22,7 +22,7 @@ pub fn causal_attention(
 ) -> Result<Tensor> {
     let segments = layout.segments(q.dim(0)?)?;
     let longest = segments.iter().map(|s| s.position + s.len).max();
-    if shape.rope.cos.len() < longest.unwrap_or(0) * shape.rope.half {
+    if !shape.reaches(longest.unwrap_or(0)) {
         candle_core::bail!("a sequence of {longest:?} tokens is longer than the rotary table");
     }
     let attention = TreeAttention {
@@ -87,8 +87,8 @@ impl TreeAttention<'_> {
 
     pub(super) fn composed(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         let positions = positions(self.segments);
-        let q = rotate::composed(q, &positions, self.shape.rope)?;
-        let k = rotate::composed(k, &positions, self.shape.rope)?;
+        let q = rotate::composed(q, &positions, self.shape)?;
+        let k = rotate::composed(k, &positions, self.shape)?;
         let mut parts = Vec::with_capacity(self.segments.len());
         for (index, segment) in self.segments.iter().enumerate() {
             let (rows, first) = self.visible_rows(index);
@@ -151,7 +151,7 @@ impl CustomOp3 for TreeAttention<'_> {
     ) -> Result<(CpuStorage, Shape)> {
         let positions = positions(self.segments);
         let k = contiguous(k, k_layout)?;
-        let k = rotate_rows(self.shape.rope, k, self.shape.kv_width(), &positions);
+        let k = rotate_rows(self.shape, k, self.shape.kv_width(), &positions);
         let tensors = Tensors {
             q: contiguous(q, q_layout)?,
             k: &k,

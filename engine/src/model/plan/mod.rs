@@ -1,11 +1,18 @@
 //! What a decoder is made of: made of `config.json` by a [family](super::family), and all that the engine goes by.
 
+mod attention;
+mod feed_forward;
+mod norm;
+
 use std::collections::BTreeSet;
 
+pub use attention::{AttentionSpec, QkvSpec};
+pub use feed_forward::{FeedForward, Mlp, UpSpec};
+pub use norm::{NormKind, NormSpec, PartNorms};
+
 use super::family;
-use super::rope::{RopeSpec, RopeTables};
+use super::rope::RopeSpec;
 use crate::error::{EngineError, Result};
-use crate::ops::AttentionShape;
 
 /// Tables that older checkpoints hold, and that follow from the configuration.
 const DERIVED: &str = "rotary_emb.inv_freq";
@@ -23,22 +30,32 @@ pub struct ModelPlan {
     pub max_seq_len: usize,
     /// Tensor of the embedding, `[vocab, hidden]`.
     pub embedding: String,
+    /// What embeddings are multiplied by, rounded to their dtype.
+    pub embedding_factor: Option<f32>,
+    /// Learned positions, which are added to embeddings.
+    pub positions: Option<PositionSpec>,
     /// Rotary settings, by [`RopeId`].
     pub ropes: Vec<RopeSpec>,
     /// Blocks in the order of the computation.
     pub blocks: Vec<BlockPlan>,
     /// From the last block to logits.
     pub head: HeadSpec,
+    /// Ends of names of tensors that the class does not read.
+    pub ignored: &'static [&'static str],
     /// Whether `config.json` names Python code of its own, which is not run.
     pub has_code: bool,
 }
 
-/// One decoder block:
-///
-/// ```text
-/// h = x + o(attention(q(a), k(a), v(a)))      a = norm(x)
-/// y = h + feed_forward(m)                     m = norm(h)
-/// ```
+/// A table of positions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PositionSpec {
+    /// Tensor, `[offset + longest context, hidden]`.
+    pub tensor: String,
+    /// Row of position 0.
+    pub offset: usize,
+}
+
+/// One decoder block: attention and a feed-forward part, with norms (see [`PartNorms`]).
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockPlan {
     /// Prunable linears in the order of the computation, by [`LinearId`].
@@ -49,6 +66,8 @@ pub struct BlockPlan {
     pub attention: AttentionSpec,
     /// The second half.
     pub feed_forward: FeedForward,
+    /// Whether the feed-forward part reads the block's input, as the attention does.
+    pub is_parallel: bool,
 }
 
 /// Place of a linear in [`BlockPlan::linears`].
@@ -78,64 +97,17 @@ pub struct LinearSpec {
     pub input: InputId,
 }
 
-/// Causal attention with rotary positions and grouped key-value heads, after a norm.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AttentionSpec {
-    /// Of its input.
-    pub norm: NormSpec,
-    /// Makes queries.
-    pub q: LinearId,
-    /// Makes keys.
-    pub k: LinearId,
-    /// Makes values.
-    pub v: LinearId,
-    /// Makes the output.
-    pub o: LinearId,
-    /// Query heads.
-    pub heads: usize,
-    /// Key and value heads; each serves `heads / kv_heads` query heads.
-    pub kv_heads: usize,
-    /// Width of one head.
-    pub head_dim: usize,
-    /// Factor of the scores before the softmax.
-    pub scale: f32,
-    /// A query sees this many tokens, itself included; `None` = all before it.
-    pub window: Option<usize>,
-    /// How queries and keys are turned.
-    pub rope: RopeId,
-}
-
-/// `down(silu(gate(m)) · up(m))` after a norm.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FeedForward {
-    /// Of its input.
-    pub norm: NormSpec,
-    /// Makes the gate.
-    pub gate: LinearId,
-    /// Makes what the gate lets through.
-    pub up: LinearId,
-    /// Makes the output.
-    pub down: LinearId,
-}
-
-/// Root-mean-square norm.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NormSpec {
-    /// Tensor of its weight, `[hidden]`.
-    pub tensor: String,
-    /// Added to the mean square.
-    pub eps: f32,
-}
-
 /// A norm and the projection to logits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeadSpec {
     /// Of the last block's output.
-    pub norm: NormSpec,
+    pub norm: Option<NormSpec>,
     /// Tensor of the projection, `[vocab, hidden]`.
     pub projection: String,
     /// Whether the embedding takes its place where the weights hold no other.
     pub is_tied: bool,
+    /// Bound of the logits: `cap · tanh(logit / cap)`.
+    pub soft_cap: Option<f32>,
 }
 
 impl ModelPlan {
@@ -162,43 +134,54 @@ impl ModelPlan {
     /// Refuses weights that lack a tensor, or hold one that no class of this architecture reads, such as scales or the
     /// matrices of an adapter: the model that was trained is another one.
     pub fn check_names(&self, names: &BTreeSet<&str>) -> Result<()> {
-        let read: BTreeSet<String> = self.tensors().collect();
+        let read: BTreeSet<String> = self.tensors().map(|(name, _)| name).collect();
         let may_lack = |name: &str| self.head.is_tied && name == self.head.projection;
         let mut all = read.iter();
         if let Some(name) = all.find(|name| !names.contains(name.as_str()) && !may_lack(name)) {
             return Err(EngineError::MissingTensor(name.clone()));
         }
+        let is_ignored = |name: &str| {
+            let mut ends = self.ignored.iter().chain(&[DERIVED]);
+            ends.any(|end| name.ends_with(end))
+        };
         let mut names = names.iter();
-        match names.find(|name| !read.contains(**name) && !name.ends_with(DERIVED)) {
+        match names.find(|name| !read.contains(**name) && !is_ignored(name)) {
             Some(name) => Err(EngineError::UnreadTensor((*name).to_owned())),
             None => Ok(()),
         }
     }
 
-    /// Names of all tensors that are read.
-    fn tensors(&self) -> impl Iterator<Item = String> {
-        let head = [
-            &self.embedding,
-            &self.head.norm.tensor,
-            &self.head.projection,
-        ];
-        head.into_iter()
-            .cloned()
+    /// Every tensor that is read, with its shape; that of the projection last.
+    pub fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>)> {
+        let vocabulary = vec![self.vocab, self.hidden];
+        let embedding = (self.embedding.clone(), vocabulary.clone());
+        let projection = (self.head.projection.clone(), vocabulary);
+        let positions = self.positions.iter().map(|spec| {
+            let rows = spec.offset + self.max_seq_len;
+            (spec.tensor.clone(), vec![rows, self.hidden])
+        });
+        std::iter::once(embedding)
+            .chain(positions)
             .chain(self.blocks.iter().flat_map(BlockPlan::tensors))
+            .chain(self.head.norm.iter().flat_map(of_norm))
+            .chain([projection])
     }
 }
 
 impl BlockPlan {
-    fn tensors(&self) -> impl Iterator<Item = String> {
-        let norms = [&self.attention.norm, &self.feed_forward.norm];
+    fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>)> {
         let linears = self.linears.iter().flat_map(|linear| {
-            let bias = linear.has_bias.then(|| linear.bias());
-            [linear.weight()].into_iter().chain(bias)
+            let bias = (linear.bias(), vec![linear.d_out]);
+            let weight = (linear.weight(), vec![linear.d_out, linear.d_in]);
+            [weight].into_iter().chain(linear.has_bias.then_some(bias))
         });
-        norms
-            .map(|norm| norm.tensor.clone())
-            .into_iter()
-            .chain(linears)
+        self.norms().flat_map(of_norm).chain(linears)
+    }
+
+    fn norms(&self) -> impl Iterator<Item = &NormSpec> {
+        let (attention, feed_forward) = (&self.attention, &self.feed_forward);
+        let of_parts = attention.norms.iter().chain(feed_forward.norms.iter());
+        of_parts.chain(attention.qk_norms.iter().flatten())
     }
 
     /// A linear by its place.
@@ -217,16 +200,17 @@ impl BlockPlan {
         linears.filter_map(move |(at, linear)| (linear.input == input).then_some(LinearId(at)))
     }
 
-    /// The linears that write into the residual stream.
+    /// The linears that write into the residual stream without a norm between.
     pub(crate) fn residual_linears(&self) -> impl Iterator<Item = &LinearSpec> {
-        [self.attention.o, self.feed_forward.down]
-            .map(|id| self.linear(id))
-            .into_iter()
+        let (attention, feed_forward) = (&self.attention, &self.feed_forward);
+        let o = (attention.norms.output.is_none()).then_some(attention.o);
+        let down = (feed_forward.norms.output.is_none()).then_some(feed_forward.mlp.down);
+        o.into_iter().chain(down).map(|id| self.linear(id))
     }
 
     /// Width within the feed-forward part.
     pub fn inner_width(&self) -> u64 {
-        self.linear(self.feed_forward.down).d_in as u64
+        self.linear(self.feed_forward.mlp.down).d_in as u64
     }
 
     /// Number of weights in its linears.
@@ -252,21 +236,8 @@ impl LinearSpec {
     }
 }
 
-impl AttentionSpec {
-    /// What the operation needs to know, with positions out of `ropes`.
-    pub(crate) fn shape<'a>(&self, ropes: &'a RopeTables) -> AttentionShape<'a> {
-        AttentionShape {
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            head_dim: self.head_dim,
-            scale: self.scale,
-            window: self.window,
-            rope: ropes.get(self.rope),
-        }
-    }
-
-    /// Width of all keys of a token.
-    pub(crate) fn kv_width(&self) -> usize {
-        self.kv_heads * self.head_dim
-    }
+fn of_norm(norm: &NormSpec) -> impl Iterator<Item = (String, Vec<usize>)> + use<> {
+    let width = norm.width;
+    let tensors = norm.tensors().into_iter();
+    tensors.map(move |name| (name, vec![width]))
 }

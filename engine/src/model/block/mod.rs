@@ -1,69 +1,17 @@
 //! One decoder block as its [`BlockPlan`] says, with the inputs of its linears open to observation.
 
-use candle_core::{Device, Tensor};
+mod linear;
+mod norm;
 
-use super::plan::{AttentionSpec, BlockPlan, FeedForward, InputId, LinearId, LinearSpec, NormSpec};
+use candle_core::{D, Device, Tensor};
+
+use self::linear::Linear;
+pub(super) use self::norm::Norm;
+use super::plan::{BlockPlan, InputId, LinearId, Mlp, PartNorms, QkvSpec, UpSpec};
 use super::rope::RopeTables;
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::error::Result;
-use crate::ops::{TokenLayout, add, causal_attention, linear, rms_norm, silu_mul, widen};
-
-/// `y = x · weightᵀ + bias`.
-#[derive(Debug, Clone)]
-struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
-}
-
-impl Linear {
-    fn load(checkpoint: &Checkpoint, spec: &LinearSpec, device: &Device) -> Result<Self> {
-        let weight = checkpoint.read(&spec.weight())?;
-        let bias = if spec.has_bias {
-            let bias = checkpoint.read(&spec.bias())?;
-            Some(bias.into_tensor(&[spec.d_out], device)?)
-        } else {
-            None
-        };
-        Ok(Self {
-            weight: weight.into_own_tensor(&[spec.d_out, spec.d_in], device)?,
-            bias,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let y = linear(x, &self.weight)?;
-        match &self.bias {
-            Some(bias) => add(&y, bias),
-            None => Ok(y),
-        }
-    }
-}
-
-/// Root-mean-square norm.
-#[derive(Debug, Clone)]
-pub(super) struct Norm {
-    weight: Tensor,
-    eps: f32,
-}
-
-impl Norm {
-    pub(super) fn load(
-        checkpoint: &Checkpoint,
-        spec: &NormSpec,
-        hidden: usize,
-        device: &Device,
-    ) -> Result<Self> {
-        let weight = checkpoint.read(&spec.tensor)?;
-        Ok(Self {
-            weight: weight.into_tensor(&[hidden], device)?,
-            eps: spec.eps,
-        })
-    }
-
-    pub(super) fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        rms_norm(x, &self.weight, self.eps)
-    }
-}
+use crate::ops::{TokenLayout, causal_attention, widen};
 
 /// Sees the input `[n_tokens, d_in]` of linears as it passes.
 pub type Tap<'a> = &'a mut dyn FnMut(InputId, &Tensor) -> Result<()>;
@@ -76,24 +24,29 @@ pub(crate) type Attend<'a> = &'a mut dyn FnMut(&Tensor, &Tensor, &Tensor) -> Res
 pub struct Block<'p> {
     plan: &'p BlockPlan,
     linears: Vec<Linear>,
-    attention_norm: Norm,
-    feed_forward_norm: Norm,
+    attention_norms: PartNorms<Norm>,
+    qk_norms: Option<[Norm; 2]>,
+    feed_forward_norms: PartNorms<Norm>,
 }
 
 impl<'p> Block<'p> {
     pub(super) fn load(
         checkpoint: &Checkpoint,
         plan: &'p BlockPlan,
-        hidden: usize,
         device: &Device,
     ) -> Result<Self> {
-        let norm = |spec| Norm::load(checkpoint, spec, hidden, device);
+        let norm = |spec: &_| Norm::load(checkpoint, spec, device);
         let linear = |spec| Linear::load(checkpoint, spec, device);
+        let qk_norms = match &plan.attention.qk_norms {
+            Some([q, k]) => Some([norm(q)?, norm(k)?]),
+            None => None,
+        };
         Ok(Self {
             plan,
             linears: plan.linears.iter().map(linear).collect::<Result<_>>()?,
-            attention_norm: norm(&plan.attention.norm)?,
-            feed_forward_norm: norm(&plan.feed_forward.norm)?,
+            attention_norms: plan.attention.norms.try_map(norm)?,
+            qk_norms,
+            feed_forward_norms: plan.feed_forward.norms.try_map(norm)?,
         })
     }
 
@@ -145,23 +98,23 @@ impl<'p> Block<'p> {
 
     /// The residual stream before, and the input of, the last linear.
     fn until_down(&self, x: &Tensor, attend: Attend<'_>, tap: Tap<'_>) -> Result<(Tensor, Tensor)> {
-        let (attention, feed_forward) = (&self.plan.attention, &self.plan.feed_forward);
+        let (attention, mlp) = (&self.plan.attention, &self.plan.feed_forward.mlp);
         let input_of = |id| self.plan.linear(id).input;
         let a = self.attention_input(x)?;
-        tap(input_of(attention.q), &a)?;
+        tap(input_of(attention.qkv.first()), &a)?;
         let attended = self.attended_with(&a, attend)?;
         tap(input_of(attention.o), &attended)?;
         let h = self.after_attention(x, &attended)?;
-        let m = self.feed_forward_input(&h)?;
-        tap(input_of(feed_forward.gate), &m)?;
+        let m = self.feed_forward_input(x, &h)?;
+        tap(input_of(mlp.up.first()), &m)?;
         let gated = self.gated(&m)?;
-        tap(input_of(feed_forward.down), &gated)?;
+        tap(input_of(mlp.down), &gated)?;
         Ok((h, gated))
     }
 
-    /// `a = norm(x)`.
+    /// What queries, keys and values are made of.
     pub(crate) fn attention_input(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(self.attention_norm.forward(x)?)
+        Ok(self.attention_norms.enter(x)?)
     }
 
     /// `attention(q(a), k(a), v(a))`.
@@ -170,12 +123,32 @@ impl<'p> Block<'p> {
     }
 
     fn attended_with(&self, a: &Tensor, attend: Attend<'_>) -> Result<Tensor> {
-        let AttentionSpec { q, k, v, .. } = self.plan.attention;
-        attend(
-            &self.linear(q, a)?,
-            &self.linear(k, a)?,
-            &self.linear(v, a)?,
-        )
+        let [q, k, v] = self.qkv(a)?;
+        match &self.qk_norms {
+            Some([of_q, of_k]) => attend(&of_q.forward(&q)?, &of_k.forward(&k)?, &v),
+            None => attend(&q, &k, &v),
+        }
+    }
+
+    fn qkv(&self, a: &Tensor) -> candle_core::Result<[Tensor; 3]> {
+        let attention = &self.plan.attention;
+        match attention.qkv {
+            QkvSpec::Separate { q, k, v } => {
+                Ok([self.linear(q, a)?, self.linear(k, a)?, self.linear(v, a)?])
+            }
+            QkvSpec::Stacked(qkv) => {
+                let (all, kv) = (self.linear(qkv, a)?, attention.kv_width());
+                let columns = |start, width| all.narrow(D::Minus1, start, width)?.contiguous();
+                let q = attention.q_width();
+                Ok([columns(0, q)?, columns(q, kv)?, columns(q + kv, kv)?])
+            }
+            QkvSpec::Interleaved(qkv) => {
+                let (all, width) = (self.linear(qkv, a)?, attention.q_width());
+                let by_head = all.reshape(((), attention.heads, 3, attention.head_dim))?;
+                let part = |at| by_head.narrow(2, at, 1)?.contiguous()?.reshape(((), width));
+                Ok([part(0)?, part(1)?, part(2)?])
+            }
+        }
     }
 
     fn attend(
@@ -189,25 +162,36 @@ impl<'p> Block<'p> {
         Ok(causal_attention(q, k, v, &shape, context.layout)?)
     }
 
-    /// `h = x + o(attended)`.
+    /// The residual stream with what the attention made.
     pub(crate) fn after_attention(&self, x: &Tensor, attended: &Tensor) -> Result<Tensor> {
-        Ok(add(x, &self.linear(self.plan.attention.o, attended)?)?)
+        let y = self.linear(self.plan.attention.o, attended)?;
+        Ok(self.attention_norms.join(x, &y)?)
     }
 
-    /// `m = norm(h)`.
-    pub(crate) fn feed_forward_input(&self, h: &Tensor) -> Result<Tensor> {
-        Ok(self.feed_forward_norm.forward(h)?)
+    /// What the feed-forward part reads.
+    ///
+    /// `x`: the block's input, `h`: the residual stream after the attention.
+    pub(crate) fn feed_forward_input(&self, x: &Tensor, h: &Tensor) -> Result<Tensor> {
+        let read = if self.plan.is_parallel { x } else { h };
+        Ok(self.feed_forward_norms.enter(read)?)
     }
 
-    /// `silu(gate(m)) · up(m)`.
+    /// `activation(gate(m)) · up(m)`, or `activation(up(m))`.
     pub(crate) fn gated(&self, m: &Tensor) -> Result<Tensor> {
-        let FeedForward { gate, up, .. } = self.plan.feed_forward;
-        Ok(silu_mul(&self.linear(gate, m)?, &self.linear(up, m)?)?)
+        let Mlp { up, activation, .. } = self.plan.feed_forward.mlp;
+        Ok(match up {
+            UpSpec::Gated { gate, up } => {
+                activation.gate(&self.linear(gate, m)?, &self.linear(up, m)?)?
+            }
+            UpSpec::Stacked(both) => activation.gate_stacked(&self.linear(both, m)?)?,
+            UpSpec::Plain(up) => activation.apply(&self.linear(up, m)?)?,
+        })
     }
 
-    /// `y = h + down(gated)`.
+    /// The residual stream with what the feed-forward part made.
     pub(crate) fn after_feed_forward(&self, h: &Tensor, gated: &Tensor) -> Result<Tensor> {
-        Ok(add(h, &self.linear(self.plan.feed_forward.down, gated)?)?)
+        let y = self.linear(self.plan.feed_forward.mlp.down, gated)?;
+        Ok(self.feed_forward_norms.join(h, &y)?)
     }
 }
 
