@@ -114,15 +114,8 @@ impl Recipe {
         let gram = self.needs().contains(&Statistic::Gram);
         let grams: u64 = block.inputs.iter().map(|&width| square(width as u64)).sum();
         let grams = match self.propagation {
-            // The products with the dense inputs, and what the residual stream is ahead.
-            Propagation::Paired => {
-                2 * grams
-                    + F32
-                        * block
-                            .residual_linears()
-                            .map(LinearSpec::weights)
-                            .sum::<u64>()
-            }
+            // The products with the dense inputs, what the residual stream is ahead, and the dense block.
+            Propagation::Paired => 2 * grams + F32 * (block.residual_weights() + block.weights()),
             Propagation::Pruned | Propagation::Dense => grams,
         };
         let of_linear = |linear: &LinearSpec| {
@@ -150,22 +143,48 @@ impl Recipe {
             } else {
                 0
             };
-            self.method.multiplications(d_out, d_in) + refine + refit
+            let method = self.method.multiplications(d_out, d_in);
+            method.saturating_add(refine).saturating_add(refit)
         };
-        block.linears.iter().map(of_linear).sum()
+        let linears = block.linears.iter().map(of_linear);
+        linears.fold(0, u64::saturating_add)
     }
 
-    /// Multiplications of a token that Gram matrices of a block take.
-    pub fn gram_multiplications(self, block: &BlockPlan) -> u64 {
-        if self.needs().contains(&Statistic::Gram) {
-            block
-                .inputs
-                .iter()
-                .map(|&width| (width as u64).pow(2) / 2)
-                .sum()
-        } else {
-            0
+    /// Multiplications of a token that the statistics of a block take, which need it to the end where it is not the `last`.
+    pub fn observing_multiplications(self, block: &BlockPlan, is_last: bool) -> u64 {
+        let (all, feed_forward) = (block.weights(), &block.feed_forward);
+        let passes = match self.propagation {
+            Propagation::Pruned | Propagation::Dense => all * if is_last { 1 } else { 2 },
+            Propagation::Paired => {
+                let weights = |id| block.linear(id).weights();
+                let (gate, up) = (weights(feed_forward.gate), weights(feed_forward.up));
+                // Each stream passes the gate once for what is behind it, and once more when that is pruned.
+                let of_stream = if is_last {
+                    all - weights(feed_forward.down)
+                } else {
+                    all + gate + up
+                };
+                2 * of_stream
+            }
+        };
+        passes + self.gram_multiplications(block)
+    }
+
+    /// Half a matrix, as it is symmetric; that of two streams is none.
+    fn gram_multiplications(self, block: &BlockPlan) -> u64 {
+        if !self.needs().contains(&Statistic::Gram) {
+            return 0;
         }
+        let squares: u64 = block
+            .inputs
+            .iter()
+            .map(|&width| (width as u64).pow(2))
+            .sum();
+        let of_pairs = match self.propagation {
+            Propagation::Pruned | Propagation::Dense => 0,
+            Propagation::Paired => squares + block.residual_weights(),
+        };
+        squares / 2 + of_pairs
     }
 
     /// Prunes the weights of a linear.

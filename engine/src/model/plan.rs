@@ -237,6 +237,11 @@ impl BlockPlan {
             .into_iter()
     }
 
+    /// Their weights.
+    pub(crate) fn residual_weights(&self) -> u64 {
+        self.residual_linears().map(LinearSpec::weights).sum()
+    }
+
     /// Width within the feed-forward part.
     pub fn inner_width(&self) -> u64 {
         self.linear(self.feed_forward.down).d_in as u64

@@ -2,7 +2,7 @@
 
 use super::{invalid, rope, unsupported};
 use crate::error::Result;
-use crate::model::config::{Config, missing};
+use crate::model::config::{Config, MAX_DIMENSION, missing};
 use crate::model::plan::{
     AttentionSpec, BlockPlan, FeedForward, HeadSpec, InputId, LinearId, LinearSpec, ModelPlan,
     NormSpec, RopeId,
@@ -66,6 +66,11 @@ impl Dimensions {
         if head_dim == 0 || !head_dim.is_multiple_of(2) {
             return invalid(format!(
                 "head_dim is {head_dim}, rotary embedding needs an even one"
+            ));
+        }
+        if heads * head_dim > MAX_DIMENSION {
+            return invalid(format!(
+                "{heads} heads of {head_dim} are wider than {MAX_DIMENSION}"
             ));
         }
         let max_seq_len = config

@@ -257,6 +257,7 @@ fn impossible_numbers_are_refused() {
         ("num_hidden_layers", json!(1 << 20)),
         ("num_key_value_heads", json!(3)),
         ("head_dim", json!(15)),
+        ("head_dim", json!(1 << 23)),
         ("rope_theta", json!(-1.0)),
         ("architectures", json!(llama::FAMILY.architecture)),
     ] {
