@@ -149,15 +149,8 @@ impl Recipe {
         let gram = self.needs().contains(&Statistic::Gram);
         let grams: u64 = block.inputs.iter().map(|&width| square(width as u64)).sum();
         let grams = match self.propagation {
-            // The products with the dense inputs, and what the residual stream is ahead.
-            Propagation::Paired => {
-                2 * grams
-                    + F32
-                        * block
-                            .residual_linears()
-                            .map(LinearSpec::weights)
-                            .sum::<u64>()
-            }
+            // The products with the dense inputs, what the residual stream is ahead, and the dense block.
+            Propagation::Paired => 2 * grams + F32 * (block.residual_weights() + block.weights()),
             Propagation::Pruned | Propagation::Dense => grams,
         };
         let of_linear = |linear: &LinearSpec| {
@@ -185,22 +178,47 @@ impl Recipe {
             } else {
                 0
             };
-            self.method.multiplications(d_out, d_in) + refine + refit
+            let method = self.method.multiplications(d_out, d_in);
+            method.saturating_add(refine).saturating_add(refit)
         };
-        block.linears.iter().map(of_linear).sum()
+        let linears = block.linears.iter().map(of_linear);
+        linears.fold(0, u64::saturating_add)
     }
 
-    /// Multiplications of a token that Gram matrices of a block take.
-    pub fn gram_multiplications(self, block: &BlockPlan) -> u64 {
-        if self.needs().contains(&Statistic::Gram) {
-            block
-                .inputs
-                .iter()
-                .map(|&width| (width as u64).pow(2) / 2)
-                .sum()
-        } else {
-            0
+    /// Multiplications of a token that the statistics of a block take, which need it to the end where it is not the `last`.
+    pub fn observing_multiplications(self, block: &BlockPlan, is_last: bool) -> u64 {
+        let (all, mlp) = (block.weights(), &block.feed_forward.mlp);
+        let passes = match self.propagation {
+            Propagation::Pruned | Propagation::Dense => all * if is_last { 1 } else { 2 },
+            Propagation::Paired => {
+                let weights = |id| block.linear(id).weights();
+                // Each stream passes them once for what is behind, and once more when they are pruned.
+                let of_stream = if is_last {
+                    all - weights(mlp.down)
+                } else {
+                    all + mlp.up.linears().map(weights).sum::<u64>()
+                };
+                2 * of_stream
+            }
+        };
+        passes + self.gram_multiplications(block)
+    }
+
+    /// Half a matrix, as it is symmetric; that of two streams is none.
+    fn gram_multiplications(self, block: &BlockPlan) -> u64 {
+        if !self.needs().contains(&Statistic::Gram) {
+            return 0;
         }
+        let squares: u64 = block
+            .inputs
+            .iter()
+            .map(|&width| (width as u64).pow(2))
+            .sum();
+        let of_pairs = match self.propagation {
+            Propagation::Pruned | Propagation::Dense => 0,
+            Propagation::Paired => squares + block.residual_weights(),
+        };
+        squares / 2 + of_pairs
     }
 
     /// Prunes the weights of a linear.

@@ -13,7 +13,7 @@ use crate::error::{EngineError, Result};
 pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// Most of each dimension: keeps products of them far from overflow.
-const MAX_DIMENSION: usize = 1 << 24;
+pub(super) const MAX_DIMENSION: usize = 1 << 24;
 
 /// A JSON object whose `null` values count as absent.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use super::*;
 use crate::method::MethodId;
 use crate::model::ModelPlan;
 use crate::model::test_model::for_each_family;
-use crate::pattern::Pattern;
+use crate::pattern::{Goal, Pattern};
 use crate::statistic::BlockStatistics;
 
 fn windows() -> TokenWindows {
@@ -77,10 +77,7 @@ fn run(
             propagation,
             ..wanda.into()
         },
-        goal: Goal {
-            pattern: Pattern::Unstructured,
-            sparsity,
-        },
+        targets: &Targets::from(Goal::new(Pattern::Unstructured, sparsity)),
         windows: Some(&windows()),
         resume_state,
     };

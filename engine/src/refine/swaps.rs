@@ -46,7 +46,7 @@ impl Refinement for Swaps {
 
     /// Two rows of the Gram matrix and two looks at all features for each swap.
     fn multiplications(&self, d_out: u64, d_in: u64) -> u64 {
-        d_out * d_in * d_in
+        (d_out * d_in).saturating_mul(d_in)
     }
 
     fn refine(

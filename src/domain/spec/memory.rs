@@ -7,7 +7,8 @@
 //! block       = 4 · (weights of a block's linears + weights of its largest linear)
 //! batch       = 4 · max(2048, seq_len) · (3 · intermediate + 4 · hidden)
 //! calibration = 4 · n_samples · seq_len · hidden · activations                if the method reads any
-//! solving     = Gram matrices of a block's inputs and what the method needs   if it needs them
+//! solving     = Gram matrices of a block's inputs and what the method needs   if it needs them; with paired inputs twice
+//!               the matrices, what the residual stream is ahead, and the dense block
 //! wave        = min(256 MiB, 4 · tokens · hidden)                             of `windows`, or of the longest text
 //! head        = 4 · vocab · hidden + 32 MiB of logits                         where anything is measured
 //! measuring   = models · (wave + head)                                        models = 2 where two are compared
@@ -191,6 +192,23 @@ mod tests {
             estimate_mib(&body)
         };
         assert!(measured("demo") < measured("wikitext2"));
+    }
+
+    #[test]
+    fn the_dense_block_stays_beside_a_paired_one() {
+        let solving = |propagation: &str| {
+            let body = json!({
+                "model": "org/name", "sparsity": 0.5, "refit": true, "propagation": propagation,
+            });
+            match JobRequest::parse(&body, Defaults::CPU).unwrap().spec {
+                JobSpec::Prune(spec) => spec.recipe().working_bytes(&smol_lm2().blocks[0]),
+                JobSpec::Evaluate(_) => 0,
+            }
+        };
+        let (squares, residual) = (3 * 576 * 576 + 1536 * 1536, 576 * 576 + 576 * 1536);
+        let block = smol_lm2().blocks[0].weights();
+        let more = solving("paired") - solving("pruned");
+        assert_eq!(more, F32 * (squares + residual + block));
     }
 
     /// The largest numbers that a configuration and a request may have.

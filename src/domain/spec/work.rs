@@ -3,7 +3,9 @@
 //! Multiplications of linears, of the head and of what solves for weights, which are nearly all there is:
 //!
 //! ```text
-//! pruning   = n_samples · seq_len · Σ_blocks (weights · (2 blocks − 1) / blocks + Gram) + Σ_blocks solving
+//! pruning   = n_samples · seq_len · Σ_blocks observing + Σ_blocks solving
+//! observing = 2 · weights + Gram                                for the last block 1 · weights
+//!             2 · (weights + gate + up) + 3 · Gram + residual   paired; for the last block 2 · (weights − down) + …
 //! measuring = tokens · (Σ_blocks weights + vocab · hidden)     for each model
 //! ```
 //!
@@ -46,18 +48,25 @@ pub fn estimate(spec: &JobSpec, model: &ModelPlan) -> JobWork {
     let pruning = match spec {
         JobSpec::Prune(spec) => spec.calibration_in_use().map(|calibration| {
             let seq_len = calibration.seq_len.unwrap_or(model.default_seq_len());
-            let tokens = calibration.n_samples as u64 * seq_len as u64;
-            let n_blocks = model.blocks.len() as u64;
+            let tokens = (calibration.n_samples as u64).saturating_mul(seq_len as u64);
+            let (recipe, n_blocks) = (spec.recipe(), model.blocks.len());
             let blocks = model.blocks.iter();
-            let grams = blocks
-                .clone()
-                .map(|block| spec.recipe().gram_multiplications(block));
-            let solving = blocks.map(|block| spec.recipe().multiplications(block));
-            let passes = if spec.measures_blocks() { 2 } else { 1 };
-            let of_token = passes * (weights / n_blocks * (2 * n_blocks - 1)) + grams.sum::<u64>();
-            tokens
-                .saturating_mul(of_token)
-                .saturating_add(solving.sum())
+            let observing = blocks.clone().enumerate();
+            let observing = observing
+                .map(|(at, block)| {
+                    let is_last = at + 1 == n_blocks;
+                    let passes = if is_last { 1 } else { 2 };
+                    let shares = if spec.measures_blocks() {
+                        passes * block.weights()
+                    } else {
+                        0
+                    };
+                    shares + recipe.observing_multiplications(block, is_last)
+                })
+                .fold(0, u64::saturating_add);
+            let solving = blocks.map(|block| recipe.multiplications(block));
+            let solving = solving.fold(0, u64::saturating_add);
+            tokens.saturating_mul(observing).saturating_add(solving)
         }),
         JobSpec::Evaluate(_) => None,
     };
@@ -72,5 +81,56 @@ pub fn estimate(spec: &JobSpec, model: &ModelPlan) -> JobWork {
         models: 1 + u64::from(spec.is_comparison()),
         has_tasks: !evaluation.tasks.is_empty(),
         measuring: tokens.map(|tokens| tokens.saturating_mul(of_token)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::request::{Defaults, JobRequest};
+
+    fn model(hidden: u64, intermediate: u64, blocks: u64) -> ModelPlan {
+        let config = json!({
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": hidden,
+            "intermediate_size": intermediate, "num_hidden_layers": blocks,
+            "num_attention_heads": 32, "vocab_size": 32_000, "max_position_embeddings": 4096,
+        });
+        ModelPlan::parse(config.to_string().as_bytes()).unwrap()
+    }
+
+    fn pruning(model: &ModelPlan, more: &Value) -> u64 {
+        let mut body = json!({
+            "model": "org/name", "sparsity": 0.5, "calibration": {"n_samples": 1, "seq_len": 1},
+        });
+        for (field, value) in more.as_object().unwrap() {
+            body[field] = value.clone();
+        }
+        let spec = JobRequest::parse(&body, Defaults::CPU).unwrap().spec;
+        estimate(&spec, model).pruning
+    }
+
+    /// The shapes of a model of seven billion weights, by hand.
+    #[test]
+    fn two_streams_are_more_work_than_one() {
+        let [one, two] = [1, 2].map(|blocks| model(4096, 11_008, blocks));
+        let of_block = |propagation: &str| {
+            let fields = json!({"refit": true, "propagation": propagation});
+            pruning(&two, &fields) - pruning(&one, &fields)
+        };
+        assert_eq!(of_block("paired") - of_block("pruned"), 413_728_768);
+    }
+
+    #[test]
+    fn the_largest_numbers_that_a_model_may_have_overflow_nothing() {
+        let largest = model(1 << 24, 1 << 24, 4096);
+        for fields in [
+            json!({"method": "sparsegpt"}),
+            json!({"method": "alps", "propagation": "paired"}),
+            json!({"refine": "swaps", "refit": true}),
+        ] {
+            assert_eq!(pruning(&largest, &fields), u64::MAX, "{fields}");
+        }
     }
 }

@@ -210,45 +210,6 @@ fn failures_are_one_line_and_leave_nothing() {
         ),
         (&["--model", "demo", "--pattern", "3:7"], "pattern_mismatch"),
         (
-            &[
-                "--model",
-                "demo",
-                "--sparsity",
-                "0.995",
-                "--allocation",
-                "owl",
-            ],
-            "allocation_mismatch: the allocation owl: blocks of a sparsity within 0 and 0.99",
-        ),
-        (
-            &[
-                "--model",
-                "demo",
-                "--sparsity",
-                "0.5",
-                "--method",
-                "alps",
-                "--group",
-                "row",
-            ],
-            "invalid_request: alps chooses by more than scores; a comparison group is for wanda, magnitude, ria",
-        ),
-        (
-            &["--model", "demo", "--pattern", "2:4", "--allocation", "owl"],
-            "invalid_request: owl shares zeros among blocks, and 2:4 gives each the same share",
-        ),
-        (
-            &[
-                "--model",
-                "demo",
-                "--sparsity",
-                "0.5",
-                "--rule",
-                "lm_head=dense",
-            ],
-            "rule_mismatch: the rule `lm_head=dense`: it matches no linear",
-        ),
-        (
             &["--model", "/nowhere", "--sparsity", "0.5"],
             "model_not_found",
         ),
@@ -290,4 +251,55 @@ fn failures_are_one_line_and_leave_nothing() {
     std::fs::create_dir(&out).unwrap();
     assert!(with(&["--model", "demo", "--sparsity", "0.5"]).contains("output_exists"));
     assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0);
+}
+
+#[test]
+fn what_does_not_go_together_is_refused_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    for (args, words) in [
+        (
+            &[
+                "--model",
+                "demo",
+                "--sparsity",
+                "0.995",
+                "--allocation",
+                "owl",
+            ][..],
+            "allocation_mismatch: the allocation owl: blocks of a sparsity within 0 and 0.99",
+        ),
+        (
+            &[
+                "--model",
+                "demo",
+                "--sparsity",
+                "0.5",
+                "--method",
+                "alps",
+                "--group",
+                "row",
+            ],
+            "invalid_request: alps chooses by more than scores; a comparison group is for wanda, magnitude, ria",
+        ),
+        (
+            &["--model", "demo", "--pattern", "2:4", "--allocation", "owl"],
+            "invalid_request: owl shares zeros among blocks, and 2:4 gives each the same share",
+        ),
+        (
+            &[
+                "--model",
+                "demo",
+                "--sparsity",
+                "0.5",
+                "--rule",
+                "lm_head=dense",
+            ],
+            "rule_mismatch: the rule `lm_head=dense`: it matches no linear",
+        ),
+    ] {
+        let line = failure(&[&["prune", "--out", text(&out)], args].concat());
+        assert!(line.contains(words), "{args:?}: {line}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }

@@ -57,8 +57,12 @@ impl Method for Alps {
     /// A search of 33 rounds, as is usual, an inverse in every third, and the fit.
     fn multiplications(&self, d_out: u64, d_in: u64) -> u64 {
         const ROUNDS: u64 = 33;
-        let inverses = ROUNDS / LOOK_EVERY as u64 * d_in.pow(3);
-        ROUNDS * d_out * d_in * d_in + inverses + refit_multiplications(d_out, d_in)
+        let inverses = d_in
+            .saturating_pow(3)
+            .saturating_mul(ROUNDS / LOOK_EVERY as u64);
+        let rounds = (ROUNDS * d_out * d_in).saturating_mul(d_in);
+        let all = rounds.saturating_add(inverses);
+        all.saturating_add(refit_multiplications(d_out, d_in))
     }
 
     fn prune(

@@ -57,7 +57,8 @@ impl Method for SparseGpt {
 
     /// The factor of the inverse, and half a product for the updates.
     fn multiplications(&self, d_out: u64, d_in: u64) -> u64 {
-        d_in.pow(3) + d_out * d_in * d_in / 2
+        let factor = d_in.saturating_pow(3);
+        factor.saturating_add((d_out * d_in).saturating_mul(d_in) / 2)
     }
 
     fn prune(

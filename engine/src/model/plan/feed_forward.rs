@@ -46,4 +46,13 @@ impl UpSpec {
             Self::Gated { gate: first, .. } | Self::Stacked(first) | Self::Plain(first) => first,
         }
     }
+
+    /// All of them.
+    pub(crate) fn linears(self) -> impl Iterator<Item = LinearId> {
+        let (first, second) = match self {
+            Self::Gated { gate, up } => (gate, Some(up)),
+            Self::Stacked(only) | Self::Plain(only) => (only, None),
+        };
+        std::iter::once(first).chain(second)
+    }
 }

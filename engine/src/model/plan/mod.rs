@@ -208,6 +208,11 @@ impl BlockPlan {
         o.into_iter().chain(down).map(|id| self.linear(id))
     }
 
+    /// Their weights.
+    pub(crate) fn residual_weights(&self) -> u64 {
+        self.residual_linears().map(LinearSpec::weights).sum()
+    }
+
     /// Width within the feed-forward part.
     pub fn inner_width(&self) -> u64 {
         self.linear(self.feed_forward.mlp.down).d_in as u64

@@ -30,7 +30,7 @@ const TOLERANCE: f64 = 1e-10;
 
 /// Multiplications of a fit: a product of weights and Gram matrix for each step, and four for the errors.
 pub(crate) fn refit_multiplications(d_out: u64, d_in: u64) -> u64 {
-    (MAX_STEPS as u64 + 4) * d_out * d_in * d_in
+    ((MAX_STEPS as u64 + 4) * d_out * d_in).saturating_mul(d_in)
 }
 
 /// Fits the kept weights, `[d_out, d_in]`, to the outputs of the `dense` ones: on the same inputs, or with a `pairing`
