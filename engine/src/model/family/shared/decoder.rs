@@ -5,7 +5,7 @@ use super::rope;
 use super::settings::{self, activation};
 use super::style::{BlockSettings, DecoderStyle, FamilyDefaults, QkNorm, RopeSource};
 use crate::error::Result;
-use crate::model::config::Config;
+use crate::model::config::{Config, MAX_DIMENSION};
 use crate::model::family::invalid;
 use crate::model::plan::{
     AttentionSpec, BlockPlan, FeedForward, HeadSpec, Mlp, ModelPlan, NormSpec, PartNorms, QkvSpec,
@@ -55,6 +55,11 @@ impl Dimensions {
         if head_dim == 0 || !head_dim.is_multiple_of(2) {
             return invalid(format!(
                 "head_dim is {head_dim}, rotary embedding needs an even one"
+            ));
+        }
+        if heads * head_dim > MAX_DIMENSION {
+            return invalid(format!(
+                "{heads} heads of {head_dim} are wider than {MAX_DIMENSION}"
             ));
         }
         let max_seq_len = config

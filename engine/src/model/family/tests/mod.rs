@@ -365,6 +365,7 @@ fn a_family_is_known_by_both_names_and_the_others_are_listed() {
 fn impossible_numbers_are_refused() {
     for keys in [
         json!({"head_dim": 15}),
+        json!({"head_dim": 1 << 23}),
         json!({"num_key_value_heads": 3}),
         json!({"rope_theta": -1.0}),
     ] {
