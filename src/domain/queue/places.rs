@@ -150,8 +150,8 @@ mod tests {
         assert_eq!(expected(Some(2000), Some(DeviceKind::Cuda)), seconds(2));
         assert_eq!(expected(Some(2000), Some(DeviceKind::Cpu)), None);
         assert_eq!(expected(Some(30_000), None), seconds(300), "ten times");
-        assert_eq!(expected(Some(200), None), None);
         assert_eq!(expected(Some(100), None), seconds(1), "a tenth");
+        assert_eq!(expected(Some(99), None), None, "nothing of its size");
         assert_eq!(expected(Some(30_001), None), None, "nothing of its size");
         assert_eq!(expected(Some(0), None), None);
         assert_eq!(expected(None, None), None);

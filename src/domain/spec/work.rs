@@ -102,7 +102,7 @@ mod tests {
 
     fn pruning(model: &ModelPlan, more: &Value) -> u64 {
         let mut body = json!({
-            "model": "org/name", "sparsity": 0.5, "calibration": {"n_samples": 1, "seq_len": 1},
+            "model": "org/name", "sparsity": 0.5, "calibration": {"n_samples": 1, "seq_len": 2},
         });
         for (field, value) in more.as_object().unwrap() {
             body[field] = value.clone();
@@ -111,7 +111,7 @@ mod tests {
         estimate(&spec, model).pruning
     }
 
-    /// The shapes of a model of seven billion weights, by hand.
+    /// The shapes of a model of seven billion weights and two tokens, by hand.
     #[test]
     fn two_streams_are_more_work_than_one() {
         let [one, two] = [1, 2].map(|blocks| model(4096, 11_008, blocks));
@@ -119,7 +119,7 @@ mod tests {
             let fields = json!({"refit": true, "propagation": propagation});
             pruning(&two, &fields) - pruning(&one, &fields)
         };
-        assert_eq!(of_block("paired") - of_block("pruned"), 413_728_768);
+        assert_eq!(of_block("paired") - of_block("pruned"), 2 * 413_728_768);
     }
 
     #[test]
