@@ -187,6 +187,9 @@ impl Recipe {
 
     /// Multiplications of a token that the statistics of a block take, which need it to the end where it is not the `last`.
     pub fn observing_multiplications(self, block: &BlockPlan, is_last: bool) -> u64 {
+        if !self.needs_calibration() {
+            return 0;
+        }
         let (all, mlp) = (block.weights(), &block.feed_forward.mlp);
         let passes = match self.propagation {
             Propagation::Pruned | Propagation::Dense => all * if is_last { 1 } else { 2 },

@@ -62,6 +62,9 @@ fn name(manifest: &Manifest) -> String {
     if !manifest.allocation.is_uniform() {
         name += &format!(" {}", manifest.allocation);
     }
+    for rule in &manifest.rules {
+        name += &format!(" {rule}");
+    }
     name
 }
 

@@ -178,6 +178,14 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// Whether what was saved is of this model and allocation.
+    fn fits(&self, loaded: &Loaded) -> bool {
+        let blocks = self.decoder.plan().blocks.len();
+        let zeros = loaded.zeros.as_ref().map(Vec::len);
+        let is_uniform = self.options.targets.allocation.is_uniform();
+        (1..blocks).contains(&loaded.next_block) && zeros == (!is_uniform).then_some(blocks)
+    }
+
     /// What was saved, or the first block's inputs.
     fn start(&self, windows: &TokenWindows, observer: &mut dyn Observer) -> Result<Start> {
         let hidden = self.decoder.plan().hidden;
@@ -190,7 +198,9 @@ impl Pass<'_> {
             outcomes,
             zeros,
             batches,
-        }) = state.and_then(|state| state.load(lengths))
+        }) = state
+            .and_then(|state| state.load(lengths))
+            .filter(|loaded| self.fits(loaded))
         else {
             let zeros = self.zeros_of_blocks(windows, observer)?;
             let measures = self.options.targets.needs_calibration();

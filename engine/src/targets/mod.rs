@@ -180,11 +180,12 @@ impl Targets {
 
     /// Why no linear goes by a rule.
     fn why_unused(&self, number: usize, plan: &ModelPlan) -> String {
-        let matches = |linear: &LinearSpec| {
-            let compiled = self.rules[number].compiled();
+        let compiled = self.rules[number].compiled();
+        let matches = |linear: &&LinearSpec| {
+            let compiled = compiled.as_ref();
             compiled.is_ok_and(|it| it.is_match(&linear.name))
         };
-        let Some(linear) = plan.linears().find(|linear| matches(linear)) else {
+        let Some(linear) = plan.linears().find(matches) else {
             let example = plan.linears().next();
             let example = example.map_or("", |linear| linear.name.as_str());
             return format!("it matches no linear; one of them is {example}");

@@ -10,7 +10,7 @@ use super::Contradiction;
 use crate::pattern::{Goal, Pattern};
 
 /// Bytes of a compiled expression, and of what it keeps while it searches.
-const SIZE_LIMIT: usize = 1 << 20;
+const SIZE_LIMIT: usize = 1 << 16;
 
 /// The value of a rule that leaves linears as they are.
 const DENSE: &str = "dense";

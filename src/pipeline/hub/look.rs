@@ -60,19 +60,33 @@ impl HubLook {
             return unknown(&reason);
         }
         let place = self.recent.place(Instant::now(), &question);
-        let answer = place.get_or_init(async || {
-            let deadline = tokio::time::Instant::now() + self.limit;
-            let turn = Arc::clone(&self.turns).acquire_owned();
-            let Ok(Ok(turn)) = timeout_at(deadline, turn).await else {
-                return unknown("this server asks the hub for too many models at once");
-            };
-            // Noted while this waited.
-            if let Some(reason) = self.away.reason(Instant::now()) {
-                return unknown(&reason);
-            }
-            self.ask_hub(&question, deadline, turn).await
-        });
-        answer.await.clone()
+        let deadline = tokio::time::Instant::now() + self.limit;
+        // What failed for a moment is asked again by the next.
+        let known =
+            place.get_or_try_init(async || match self.ask_in_turn(&question, deadline).await {
+                Err(NoRemoteModel::Unknown(reason)) => Err(reason),
+                answer => Ok(answer),
+            });
+        known
+            .await
+            .cloned()
+            .unwrap_or_else(|reason| unknown(&reason))
+    }
+
+    async fn ask_in_turn(
+        &self,
+        question: &ModelQuestion,
+        deadline: tokio::time::Instant,
+    ) -> Answer {
+        let turn = Arc::clone(&self.turns).acquire_owned();
+        let Ok(Ok(turn)) = timeout_at(deadline, turn).await else {
+            return unknown("this server asks the hub for too many models at once");
+        };
+        // Noted while this waited.
+        if let Some(reason) = self.away.reason(Instant::now()) {
+            return unknown(&reason);
+        }
+        self.ask_hub(question, deadline, turn).await
     }
 
     async fn ask_hub(

@@ -227,7 +227,7 @@ fn alps_reaches_the_errors_of_the_original() {
             for (linear, outcome) in &pruned.outcomes {
                 let expected = golden.number(&format!("/runs/{run}/layer_error/{linear}"));
                 let ratio = outcome.layer_error / expected;
-                assert!((0.9..1.01).contains(&ratio), "{run}: {linear}: {ratio}");
+                assert!((0.9..1.02).contains(&ratio), "{run}: {linear}: {ratio}");
             }
             let expected = golden.number(&format!("/runs/{run}/mean_layer_error"));
             let mean = pruned.mean_error() / expected;

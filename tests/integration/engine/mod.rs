@@ -2,7 +2,6 @@
 
 pub(crate) mod divergence;
 mod families;
-mod gemma_model;
 pub(crate) mod generate;
 pub(crate) mod library;
 pub(crate) mod log_likelihood;

@@ -170,6 +170,10 @@ impl<'a> Search<'a> {
     /// The weights on the support that was found.
     fn run(mut self) -> Result<Masked> {
         let kept = (self.dense.len() as u64 - self.sparse.mask.count()) as f64;
+        // There is nothing to search.
+        if kept == 0.0 {
+            return Ok(self.sparse);
+        }
         let mut inverse = self.inverse()?;
         let mut last_support = self.sparse.mask.clone();
         let mut has_grown = false;

@@ -2,6 +2,8 @@
 //!
 //! `SECATEUR_REAL_MODEL` names its directory (f32, one file); without it these tests say that they were not run.
 
+mod gemma;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
