@@ -71,7 +71,9 @@ impl BlockPass<'_> {
         let seen = BlockStatistics::collecting(wanted, block.plan(), self.n_windows);
         let mut seen = seen.in_windows_of(self.seq_len);
         for x in batches {
-            block.observe(x, self.context, &mut |input, x| seen.add(input, x))?;
+            block.observe(x, self.context, &mut |input, x, rows| {
+                seen.add(input, x, rows)
+            })?;
             self.meter.forwarded(x, self.observer)?;
         }
         for input in block.plan().input_ids() {

@@ -99,8 +99,10 @@ pub fn prune_series(
         .map(|(point, pruned)| pruned.subject(point, decoder.plan()))
         .collect();
     let mut results = run.results(Some(&dense), &subjects, listener)?;
-    for results in &mut results {
+    for (results, pruned) in results.iter_mut().zip(&pruned) {
         results.warnings.extend(warnings::of_model(decoder.plan()));
+        let unseen = warnings::of_linears(&pruned.linears);
+        results.warnings.extend(unseen);
     }
 
     stopwatch.enter(Phase::Publishing, listener);

@@ -108,6 +108,14 @@ impl Config {
         })
     }
 
+    /// Integers of at least 0 in a row.
+    pub(super) fn counts(&self, key: &str) -> Result<Option<Vec<usize>>> {
+        self.typed(key, "an array of whole numbers", |value| {
+            let count = |n: &Value| n.as_u64().and_then(|n| usize::try_from(n).ok());
+            value.as_array()?.iter().map(count).collect()
+        })
+    }
+
     /// Strings in a row.
     pub(super) fn texts(&self, key: &str) -> Result<Option<Vec<&str>>> {
         self.typed(key, "an array of strings", |value| {

@@ -15,8 +15,8 @@ pub use block::{Block, BlockContext, Tap};
 pub use config::{MAX_CONFIG_BYTES, parse_json};
 pub use family::ARCHITECTURES;
 pub use plan::{
-    AttentionSpec, BlockPlan, FeedForward, HeadSpec, InputId, LinearId, LinearSpec, Mlp, ModelPlan,
-    NormKind, NormSpec, PartNorms, PositionSpec, QkvSpec, RopeId, UpSpec,
+    AttentionSpec, BlockPlan, FeedForward, HeadSpec, InputId, LinearId, LinearSpec, Mlp, Mlps,
+    ModelPlan, NormKind, NormSpec, PartNorms, PositionSpec, QkvSpec, RopeId, RouterSpec, UpSpec,
 };
 pub use rope::{RopeScaling, RopeSpec, RopeTable, RopeTables};
 

@@ -14,6 +14,7 @@ mod linear;
 mod loss;
 pub(crate) mod matmul;
 mod norm;
+mod routing;
 mod soft_cap;
 mod widen;
 mod window_moments;
@@ -36,6 +37,7 @@ pub use loss::{
     paired_predictions,
 };
 pub use norm::{layer_norm, rms_norm};
+pub use routing::{RoutedTokens, RowSum, route};
 pub use soft_cap::soft_cap;
 pub use widen::widen;
 pub(crate) use widen::{widened_bf16, widened_f16};

@@ -210,6 +210,10 @@ pub struct LinearReport {
     pub cols: usize,
     /// Zeros in the written tensor.
     pub zeros: u64,
+    /// Calibration tokens that its input was observed on: of an expert those that were sent to it; `null` where none are
+    /// read. Without any, the zeros were chosen by magnitude.
+    #[serde(default)]
+    pub input_tokens: Option<u64>,
     /// `‖(W − W′)X‖² / ‖WX‖²` on the calibration tokens, `W` dense and `W′` as written; `null` where neither the
     /// method nor the refit needs Gram matrices.
     #[serde(default)]

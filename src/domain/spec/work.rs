@@ -9,7 +9,7 @@
 //! measuring = tokens · (Σ_blocks weights + vocab · hidden)     for each model
 //! ```
 //!
-//! The weights count twice where an allocation measures the dense blocks first.
+//! Of experts only those count that read a token. The weights count twice where an allocation measures the dense blocks first.
 //!
 //! Tasks are not counted: how long their documents are shows when they are read.
 
@@ -44,7 +44,7 @@ impl JobWork {
 
 /// The work of a job on a model of these numbers.
 pub fn estimate(spec: &JobSpec, model: &ModelPlan) -> JobWork {
-    let weights: u64 = model.blocks.iter().map(BlockPlan::weights).sum();
+    let weights: u64 = model.blocks.iter().map(BlockPlan::weights_per_token).sum();
     let pruning = match spec {
         JobSpec::Prune(spec) => spec.calibration_in_use().map(|calibration| {
             let seq_len = calibration.seq_len.unwrap_or(model.default_seq_len());
@@ -57,7 +57,7 @@ pub fn estimate(spec: &JobSpec, model: &ModelPlan) -> JobWork {
                     let is_last = at + 1 == n_blocks;
                     let passes = if is_last { 1 } else { 2 };
                     let shares = if spec.measures_blocks() {
-                        passes * block.weights()
+                        passes * block.weights_per_token()
                     } else {
                         0
                     };

@@ -69,7 +69,8 @@ pub(super) fn report(
             rows: linear.d_out,
             cols: linear.d_in,
             zeros: delivered.count_zeros(&linear.weight())?,
-            layer_error: outcome.map(|outcome| outcome.layer_error),
+            input_tokens: outcome.map(|outcome| outcome.input_tokens),
+            layer_error: outcome.and_then(|outcome| outcome.layer_error),
             layer_error_before_refit: outcome.and_then(|outcome| outcome.layer_error_before_refit),
             damping_steps: outcome.map_or(0, |outcome| outcome.damping_steps),
         })

@@ -73,7 +73,11 @@ fn rules_reach_their_linears_and_no_others() {
                 assert!(after == before, "{recipe}: {name}");
             }
             if let Some(outcome) = pruned.outcomes.get(name) {
-                assert_eq!(outcome.layer_error > 0.0, quarters > 0, "{recipe}: {name}");
+                assert_eq!(
+                    outcome.layer_error.unwrap() > 0.0,
+                    quarters > 0,
+                    "{recipe}: {name}"
+                );
             }
         }
     }

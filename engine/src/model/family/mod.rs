@@ -6,6 +6,7 @@ mod gemma;
 mod gpt_neox;
 mod llama;
 mod mistral;
+mod mixtral;
 mod olmo2;
 mod opt;
 mod phi3;
@@ -29,11 +30,13 @@ struct Family {
 }
 
 /// Families that can be run.
-const FAMILIES: [&Family; 10] = [
+const FAMILIES: [&Family; 12] = [
     &llama::FAMILY,
     &mistral::FAMILY,
+    &mixtral::FAMILY,
     &qwen::QWEN2,
     &qwen::QWEN3,
+    &qwen::QWEN3_MOE,
     &phi3::FAMILY,
     &olmo2::FAMILY,
     &gemma::GEMMA2,
