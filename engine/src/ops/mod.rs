@@ -8,6 +8,7 @@ mod add;
 mod argmax;
 mod attention;
 mod column_sum_squares;
+mod cosine;
 mod cross;
 mod gram;
 mod linear;
@@ -28,6 +29,7 @@ pub use attention::{
     rotate,
 };
 pub use column_sum_squares::column_sum_squares;
+pub use cosine::sum_of_cosines;
 pub use cross::add_cross;
 pub use gram::add_gram;
 pub use linear::linear;
