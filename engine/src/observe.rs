@@ -112,6 +112,13 @@ impl PruneMeter {
         }
     }
 
+    /// Every block is passed once, to its end.
+    pub(super) fn once(windows: &TokenWindows, blocks: usize) -> Self {
+        let mut meter = Self::new(windows, blocks, 0);
+        meter.progress.total_tokens = windows.n_tokens() as u64 * blocks as u64;
+        meter
+    }
+
     /// After a pass in which so many tokens were counted already.
     pub(super) fn after(mut self, tokens: u64) -> Self {
         self.progress.tokens += tokens;

@@ -52,6 +52,7 @@ fn plan(config: &Config) -> Result<ModelPlan> {
         },
         ignored: &IGNORED,
         has_code: config.says("auto_map"),
+        fixed_blocks: None,
     })
 }
 

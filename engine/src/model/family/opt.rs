@@ -50,6 +50,7 @@ fn plan(config: &Config) -> Result<ModelPlan> {
         },
         ignored: &[],
         has_code: config.says("auto_map"),
+        fixed_blocks: None,
     })
 }
 

@@ -3,6 +3,7 @@
 mod attention;
 mod feed_forward;
 mod norm;
+mod rest;
 
 use std::collections::BTreeSet;
 
@@ -44,6 +45,8 @@ pub struct ModelPlan {
     pub ignored: &'static [&'static str],
     /// Whether `config.json` names Python code of its own, which is not run.
     pub has_code: bool,
+    /// Why no block can be left out, if none can. A family says `None`, and is asked what becomes of the others.
+    pub fixed_blocks: Option<String>,
 }
 
 /// A table of positions.

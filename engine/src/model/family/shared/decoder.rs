@@ -123,6 +123,7 @@ impl Dimensions {
             ropes: self.ropes,
             ignored: &[],
             has_code: self.has_code,
+            fixed_blocks: None,
         }
     }
 
