@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use relu::relu;
 use silu::silu;
 pub use soft_cap::soft_cap;
-pub(super) use soft_cap::soft_cap_values;
+pub(in crate::ops) use soft_cap::soft_cap_values;
 
 use super::{ROWS_PER_TASK, contiguous, on_cpu};
 use crate::simd::vectorized;

@@ -22,7 +22,7 @@ fn composed(x: &Tensor, cap: f32) -> Result<Tensor> {
 
 /// The same of a few values, on the calling thread.
 #[inline(always)]
-pub(super) fn soft_cap_values(values: &mut [f32], cap: f32) {
+pub(in crate::ops) fn soft_cap_values(values: &mut [f32], cap: f32) {
     for value in values {
         *value = cap * tanh(*value / cap);
     }
