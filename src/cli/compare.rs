@@ -58,14 +58,15 @@ fn add(comparison: &mut Comparison, place: &Path) -> anyhow::Result<()> {
 /// What tells an artifact of a series from the others.
 fn name(manifest: &Manifest) -> String {
     let (recipe, pattern) = (table::recipe(manifest), &manifest.pattern);
-    let mut name = format!("{recipe} {pattern} {}", manifest.sparsity.requested);
+    let mut parts = vec![format!(
+        "{recipe} {pattern} {}",
+        manifest.sparsity.requested
+    )];
     if !manifest.allocation.is_uniform() {
-        name += &format!(" {}", manifest.allocation);
+        parts.push(manifest.allocation.to_string());
     }
-    for rule in &manifest.rules {
-        name += &format!(" {rule}");
-    }
-    name
+    parts.extend(manifest.rules.iter().map(ToString::to_string));
+    parts.join(" ")
 }
 
 fn report_file(place: &Path) -> anyhow::Result<PathBuf> {

@@ -52,18 +52,12 @@ pub(in crate::cli) fn of_manifest(manifest: &Manifest) -> String {
         ],
         vec![
             "sparsity".to_owned(),
-            match &manifest.structure {
-                Some(structure) => {
-                    format!(
-                        "{:.4} of {} parts",
-                        sparsity.achieved,
-                        structure.parts.len()
-                    )
-                }
-                None => {
-                    let linears = manifest.linears.len();
-                    format!("{:.4} of {linears} linears", sparsity.achieved)
-                }
+            if let Some(structure) = &manifest.structure {
+                let parts = structure.parts.len();
+                format!("{:.4} of {parts} parts", sparsity.achieved)
+            } else {
+                let linears = manifest.linears.len();
+                format!("{:.4} of {linears} linears", sparsity.achieved)
             },
         ],
         vec!["size".to_owned(), size(manifest)],

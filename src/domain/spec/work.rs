@@ -69,7 +69,8 @@ pub fn estimate(spec: &JobSpec, model: &ModelPlan) -> JobWork {
     };
     // A token passes the same share of them as of all weights.
     let all: u64 = model.blocks.iter().map(BlockPlan::weights).sum();
-    let removed = (u128::from(removed) * u128::from(weights) / u128::from(all.max(1))) as u64;
+    let removed = u128::from(removed) * u128::from(weights) / u128::from(all.max(1));
+    let removed = u64::try_from(removed).unwrap_or(weights);
     let texts = evaluation.perplexity.iter();
     let tokens = texts.map(|text| most_tokens(evaluation, text, seq_len));
     let tokens: Option<u64> = tokens.sum();

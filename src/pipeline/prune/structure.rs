@@ -23,15 +23,14 @@ impl Rankings {
         listener: &mut dyn Listener,
     ) -> Result<&(StructureId, Vec<RankedPart>, f64), PipelineError> {
         let known = self.0.iter().position(|(known, ..)| *known == structure);
-        let at = match known {
-            Some(at) => at,
-            None => {
-                let mut observer = EngineObserver(listener);
-                let parts = structure.rank(decoder, windows, &mut observer)?;
-                let pace = tokens_per_second(decoder, windows)?;
-                self.0.push((structure, parts, pace));
-                self.0.len() - 1
-            }
+        let at = if let Some(at) = known {
+            at
+        } else {
+            let mut observer = EngineObserver(listener);
+            let parts = structure.rank(decoder, windows, &mut observer)?;
+            let pace = tokens_per_second(decoder, windows)?;
+            self.0.push((structure, parts, pace));
+            self.0.len() - 1
         };
         Ok(&self.0[at])
     }

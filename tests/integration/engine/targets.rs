@@ -74,7 +74,7 @@ fn rules_reach_their_linears_and_no_others() {
             }
             if let Some(outcome) = pruned.outcomes.get(name) {
                 assert_eq!(
-                    outcome.layer_error.unwrap() > 0.0,
+                    outcome.layer_error.unwrap_or_default() > 0.0,
                     quarters > 0,
                     "{recipe}: {name}"
                 );

@@ -370,7 +370,7 @@ async fn a_stopped_server_gives_its_job_back_and_the_next_one_ends_it() {
 #[tokio::test]
 async fn a_job_may_save_what_it_has_done_before_the_server_stops() {
     let app = TestApp::start(new_home(), Arc::new(SystemClock), |config| {
-        config.worker.heartbeat_seconds = Duration::from_secs(60);
+        config.worker.heartbeat_seconds = Duration::from_mins(1);
     });
     let app = app.await;
     let id = app.submit("pause").await;

@@ -133,7 +133,8 @@ impl PlainModel {
         let gates: Rows = logits.iter().map(|logits| self.gates(logits)).collect();
         let mut y = vec![vec![0.0; m[0].len()]; m.len()];
         for expert in 0..logits[0].len() {
-            let tokens: Vec<usize> = (0..m.len()).filter(|&t| gates[t][expert] > 0.0).collect();
+            let gate: Vec<f64> = gates.iter().map(|gates| gates[expert]).collect();
+            let tokens: Vec<usize> = (0..m.len()).filter(|&t| gate[t] > 0.0).collect();
             if tokens.is_empty() {
                 continue;
             }
@@ -141,7 +142,7 @@ impl PlainModel {
             let made = self.mlp(&format!("{part}.experts.{expert}"), names, &read, tap);
             for (&t, made) in tokens.iter().zip(made) {
                 let pairs = y[t].iter_mut().zip(made);
-                pairs.for_each(|(y, made)| *y += gates[t][expert] * made);
+                pairs.for_each(|(y, made)| *y += gate[t] * made);
             }
         }
         y
