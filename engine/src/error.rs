@@ -110,6 +110,14 @@ pub enum EngineError {
         /// What is wrong.
         reason: String,
     },
+    /// Parts cannot be removed from this model as was asked.
+    #[error("the structure {structure}: {reason}")]
+    StructureMismatch {
+        /// Its name.
+        structure: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
     /// The windows cannot be used with this model.
     #[error("{0}")]
     InvalidWindows(String),

@@ -7,6 +7,9 @@
 //! block; that output is the next block's input. One block is resident at a time: it is read from the source
 //! checkpoint and its pruned linears are written into a copy of that checkpoint, tensor by tensor.
 //!
+//! A [`Structure`] of the table [`STRUCTURES`] removes whole parts instead: one pass over the dense model ranks them,
+//! and what is left is written as a smaller checkpoint.
+//!
 //! # Words
 //!
 //! - *block*: one decoder layer; *linear*: one weight matrix `[d_out, d_in]`
@@ -32,11 +35,13 @@ mod observer;
 pub mod ops;
 mod pattern;
 mod prune;
+mod pruning;
 mod recipe;
 mod refine;
 mod resume;
 mod simd;
 mod statistic;
+mod structure;
 mod targets;
 mod windows;
 
@@ -53,7 +58,7 @@ pub use mask::Mask;
 pub use measure::{
     Divergence, GenerateOptions, Generation, GenerationEnd, LOGITS_BYTES, LogLikelihood,
     Perplexity, ResidentBlocks, ScoredSequence, Stop, WAVE_BYTES, divergence, divergences,
-    generate, log_likelihoods, perplexity,
+    generate, log_likelihoods, perplexity, tokens_per_second,
 };
 pub use method::{Chosen, METHODS, Method, MethodId, Ria};
 pub use model::{Decoder, ModelPlan};
@@ -61,11 +66,13 @@ pub use observe::observe;
 pub use observer::{Observer, PassProgress, Silent};
 pub use pattern::{ComparisonGroup, Goal, Pattern};
 pub use prune::{Propagation, PruneOptions, prune};
+pub use pruning::{Pruning, PruningMethod, PruningWork};
 pub use recipe::{Contradiction, LinearOutcome, Recipe};
 pub use refine::{Dsnot, REFINEMENTS, Refinement, RefinementId};
 pub use resume::{ResumeState, SavedState};
 pub use statistic::{
     BlockStatistics, Gram, InputStatistics, Statistic, SumOfSquares, WindowMoments,
 };
+pub use structure::{RankedPart, Rest, STRUCTURES, Structure, StructureId, remove};
 pub use targets::{LinearRule, Misfit, Targets};
 pub use windows::{BATCH_TOKENS, TokenWindows};

@@ -71,7 +71,9 @@ impl BlockPass<'_> {
         let seen = BlockStatistics::collecting(wanted, block.plan(), self.n_windows);
         let mut seen = seen.in_windows_of(self.seq_len);
         for x in batches {
-            block.observe(x, self.context, &mut |input, x| seen.add(input, x))?;
+            block.observe(x, self.context, &mut |input, x, rows| {
+                seen.add(input, x, rows)
+            })?;
             self.meter.forwarded(x, self.observer)?;
         }
         for input in block.plan().input_ids() {
@@ -108,6 +110,13 @@ impl PruneMeter {
                 total_tokens,
             },
         }
+    }
+
+    /// Every block is passed once, to its end.
+    pub(super) fn once(windows: &TokenWindows, blocks: usize) -> Self {
+        let mut meter = Self::new(windows, blocks, 0);
+        meter.progress.total_tokens = windows.n_tokens() as u64 * blocks as u64;
+        meter
     }
 
     /// After a pass in which so many tokens were counted already.

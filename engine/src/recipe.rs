@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::algebra::layer_error;
 use crate::checkpoint::Weights;
 use crate::error::{EngineError, Result};
-use crate::method::{Chosen, METHODS, MethodId};
+use crate::method::{Chosen, METHODS, MethodId, lowest_magnitudes};
 use crate::model::{BlockPlan, LinearSpec};
 use crate::pattern::{ComparisonGroup, Goal, Pattern};
 use crate::prune::Propagation;
@@ -41,15 +41,17 @@ pub struct Contradiction {
 /// A linear after a recipe.
 pub(crate) struct Pruned {
     pub(crate) weights: Weights,
-    /// Where the Gram matrix of the input is known.
-    pub(crate) outcome: Option<LinearOutcome>,
+    pub(crate) outcome: LinearOutcome,
 }
 
-/// How a linear came out that was pruned with the Gram matrix of its input.
+/// How a linear came out whose input was observed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LinearOutcome {
-    /// `‖(W − W′)X‖² / ‖WX‖²` on the calibration tokens, `W` dense and `W′` pruned.
-    pub layer_error: f64,
+    /// Calibration tokens that its input was observed on. Without any, as an expert can be, its weights were chosen by
+    /// their magnitudes.
+    pub input_tokens: u64,
+    /// `‖(W − W′)X‖² / ‖WX‖²` on these tokens, `W` dense and `W′` pruned; `None` where their Gram matrix is not known.
+    pub layer_error: Option<f64>,
     /// The same before the kept weights were fitted; `None` where they were not.
     pub layer_error_before_refit: Option<f64>,
     /// How often the damping of a matrix had to grow before it could be factored.
@@ -132,14 +134,14 @@ impl Recipe {
         self.method.only_zeroes() && !self.refit
     }
 
-    /// The outcome of a linear that is left as it is, where outcomes are known.
-    pub(crate) fn outcome_of_dense(self) -> Option<LinearOutcome> {
-        let knows = self.needs().contains(&Statistic::Gram);
-        knows.then(|| LinearOutcome {
-            layer_error: 0.0,
+    /// The outcome of a linear whose outputs stay as they are.
+    pub(crate) fn outcome_of_dense(self, seen: &InputStatistics) -> LinearOutcome {
+        LinearOutcome {
+            input_tokens: seen.n_tokens(),
+            layer_error: self.needs().contains(&Statistic::Gram).then_some(0.0),
             layer_error_before_refit: self.refit.then_some(0.0),
             damping_steps: 0,
-        })
+        }
     }
 
     /// Bytes that are needed to prune a block, besides its weights and its inputs.
@@ -190,16 +192,15 @@ impl Recipe {
         if !self.needs_calibration() {
             return 0;
         }
-        let (all, mlp) = (block.weights(), &block.feed_forward.mlp);
+        let all = block.weights_per_token();
         let passes = match self.propagation {
             Propagation::Pruned | Propagation::Dense => all * if is_last { 1 } else { 2 },
             Propagation::Paired => {
-                let weights = |id| block.linear(id).weights();
                 // Each stream passes them once for what is behind, and once more when they are pruned.
                 let of_stream = if is_last {
-                    all - weights(mlp.down)
+                    all - block.mlp_weights_per_token(|mlp| std::iter::once(mlp.down))
                 } else {
-                    all + mlp.up.linears().map(weights).sum::<u64>()
+                    all + block.mlp_weights_per_token(|mlp| mlp.up.linears())
                 };
                 2 * of_stream
             }
@@ -232,6 +233,9 @@ impl Recipe {
         seen: &InputStatistics,
         goal: Goal,
     ) -> Result<Pruned> {
+        if self.needs_calibration() && seen.n_tokens() == 0 {
+            return self.prune_unseen(weights, linear, seen, goal);
+        }
         let gram = self.needs().contains(&Statistic::Gram);
         let gram = gram.then(|| seen.gram()).transpose()?;
         let dense = (gram.is_some() || self.refine.is_some()).then(|| weights.clone().into_f32());
@@ -239,36 +243,61 @@ impl Recipe {
             mut mask,
             damping_steps,
         } = {
-            let group = self
-                .group
-                .filter(|_| goal.pattern.implied_sparsity().is_none());
-            let goal = Goal { group, ..goal };
+            let goal = self.in_group(goal);
             self.method.prune(&mut weights, linear, seen, goal)?
         };
         if let Some((refine, dense)) = self.refine.zip(dense.as_ref()) {
             refine.refine(&mut mask, dense, seen, goal.pattern)?;
         }
         mask.apply(&mut weights);
-        let outcome = dense.zip(gram).map(|(dense, gram)| {
+        let mut outcome = LinearOutcome {
+            input_tokens: seen.n_tokens(),
+            layer_error: None,
+            layer_error_before_refit: None,
+            damping_steps,
+        };
+        if let Some((dense, gram)) = dense.zip(gram) {
             let refitted = self
                 .refit
                 .then(|| refit(&dense, &mut weights, &mask, gram, seen.pairing()));
-            LinearOutcome {
-                layer_error: refitted.map_or_else(
-                    || layer_error(&dense, &weights, gram),
-                    |refitted| refitted.after,
-                ),
-                layer_error_before_refit: refitted.map(|refitted| refitted.before),
-                damping_steps,
-            }
-        });
-        if outcome.is_some_and(|outcome| !outcome.layer_error.is_finite()) {
+            outcome.layer_error = Some(refitted.map_or_else(
+                || layer_error(&dense, &weights, gram),
+                |refitted| refitted.after,
+            ));
+            outcome.layer_error_before_refit = refitted.map(|refitted| refitted.before);
+        }
+        if outcome.layer_error.is_some_and(|error| !error.is_finite()) {
             return Err(EngineError::NonFinite {
                 what: "weights",
                 place: linear.name.clone(),
             });
         }
         Ok(Pruned { weights, outcome })
+    }
+
+    /// Prunes the weights of a linear whose input was never seen: all scores would be 0, so their magnitudes are compared,
+    /// in the groups in which the method compares scores, and the kept weights stay.
+    fn prune_unseen(
+        self,
+        mut weights: Weights,
+        linear: &LinearSpec,
+        seen: &InputStatistics,
+        goal: Goal,
+    ) -> Result<Pruned> {
+        let among = self.method.group().unwrap_or(ComparisonGroup::Linear);
+        let chosen = lowest_magnitudes(&weights, linear, self.in_group(goal), among)?;
+        chosen.mask.apply(&mut weights);
+        Ok(Pruned {
+            weights,
+            outcome: self.outcome_of_dense(seen),
+        })
+    }
+
+    /// The goal with the comparison group that is asked for, where the pattern has none of its own.
+    fn in_group(self, goal: Goal) -> Goal {
+        let is_free = goal.pattern.implied_sparsity().is_none();
+        let group = self.group.filter(|_| is_free);
+        Goal { group, ..goal }
     }
 }
 

@@ -62,13 +62,13 @@ fn show(
 ) -> anyhow::Result<()> {
     let found = forecast(model, baseline, specs, device)
         .map_err(|error| anyhow::anyhow!("{}: {}", error.code(), error.chain()))?;
-    let artifacts = specs.iter().filter(|spec| spec.method().is_some()).count();
+    let prunes = specs.iter().any(|spec| spec.method().is_some());
     let mut stdout = std::io::stdout().lock();
-    write!(stdout, "{}", text(&found, artifacts as u64, plan, fetched))?;
+    write!(stdout, "{}", text(&found, prunes, plan, fetched))?;
     Ok(stdout.flush()?)
 }
 
-fn text(found: &Forecast, artifacts: u64, plan: &EvaluationPlan, fetched: &[&str]) -> String {
+fn text(found: &Forecast, prunes: bool, plan: &EvaluationPlan, fetched: &[&str]) -> String {
     let commit = found.commit.as_ref();
     let commit = commit.map(|commit| format!(" at commit {commit}"));
     let mut rows = vec![(
@@ -93,7 +93,7 @@ fn text(found: &Forecast, artifacts: u64, plan: &EvaluationPlan, fetched: &[&str
         ("rule", format!("{rule}: {linears}"))
     }));
     rows.push(("memory", table::bytes(found.memory_bytes)));
-    rows.push(("disk", table::bytes(artifacts * found.artifact_bytes)));
+    rows.push(("disk", table::bytes(found.artifact_bytes)));
     let mut downloads = table::bytes(found.download_bytes);
     if !fetched.is_empty() {
         downloads = format!(
@@ -102,7 +102,7 @@ fn text(found: &Forecast, artifacts: u64, plan: &EvaluationPlan, fetched: &[&str
         );
     }
     rows.push(("download", downloads));
-    if artifacts > 0 {
+    if prunes {
         rows.push((
             "pruning",
             format!("about {}", table::duration(found.pruning_seconds)),
@@ -144,15 +144,15 @@ fn spec(plan: &Plan) -> Result<JobSpec, PipelineError> {
     };
     Ok(JobSpec::Prune(PruneSpec {
         model: named(&plan.model),
-        method: plan.recipe.method,
-        group: plan.recipe.group,
-        refine: plan.recipe.refine,
-        refit: plan.recipe.refit,
-        propagation: plan.recipe.propagation,
-        sparsity: plan.targets.goal.sparsity,
-        pattern: plan.targets.goal.pattern,
-        rules: plan.targets.rules.clone(),
-        allocation: plan.targets.allocation.clone(),
+        method: plan.pruning.method,
+        group: plan.pruning.group,
+        refine: plan.pruning.refine,
+        refit: plan.pruning.refit,
+        propagation: plan.pruning.propagation,
+        sparsity: plan.pruning.targets.goal.sparsity,
+        pattern: plan.pruning.targets.goal.pattern,
+        rules: plan.pruning.targets.rules.clone(),
+        allocation: plan.pruning.targets.allocation.clone(),
         calibration: CalibrationSpec {
             dataset: DatasetRef::Local {
                 path: String::new(),

@@ -113,6 +113,8 @@ error_codes! {
     PatternMismatch = "pattern_mismatch", status: 422, retryable: false;
     /// A rule matches no linear of this model.
     RuleMismatch = "rule_mismatch", status: 422, retryable: false;
+    /// Parts cannot be removed from this model as was asked.
+    StructureMismatch = "structure_mismatch", status: 422, retryable: false;
     /// The zeros cannot be shared among this model's blocks as was asked.
     AllocationMismatch = "allocation_mismatch", status: 422, retryable: false;
     /// The model directory has no `tokenizer.json`, and the job needs one.
@@ -178,6 +180,7 @@ impl ErrorCode {
             EngineError::PatternMismatch { .. } => Self::PatternMismatch,
             EngineError::RuleMismatch { .. } => Self::RuleMismatch,
             EngineError::AllocationMismatch { .. } => Self::AllocationMismatch,
+            EngineError::StructureMismatch { .. } => Self::StructureMismatch,
             EngineError::InvalidWindows(_) | EngineError::InvalidSequence { .. } => {
                 Self::DatasetInvalid
             }

@@ -119,7 +119,7 @@ impl ModelLibrary {
         let own = models.first().and_then(|model| model.plan.as_ref().ok());
         Ok(Checked {
             work: own.and_then(|plan| work::estimate(&spec, plan).total()),
-            disk_bytes: pruned.and_then(|model| model.size_bytes),
+            disk_bytes: pruned.and_then(|model| artifact_bytes(&spec, model)),
             spec,
             models,
             memory_bytes,
@@ -208,8 +208,8 @@ pub(super) fn read(dir: &Path) -> Result<ModelPlan, ConfigError> {
 fn misfits(spec: &JobSpec, plans: &[ModelPlan]) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     if let JobSpec::Prune(spec) = spec {
-        let targets = spec.targets();
-        for misfit in plans.iter().flat_map(|plan| targets.misfits(plan)) {
+        let pruning = spec.pruning();
+        for misfit in plans.iter().flat_map(|plan| pruning.misfits(plan)) {
             refusals.push(refusal(
                 &format!("/{}", misfit.part),
                 ErrorCode::of_engine(&misfit.error),
@@ -233,6 +233,15 @@ fn misfits(spec: &JobSpec, plans: &[ModelPlan]) -> Vec<Refusal> {
         }
     }
     refusals
+}
+
+/// Bytes of the artifact at most.
+fn artifact_bytes(spec: &JobSpec, model: &CheckedModel) -> Option<u64> {
+    let size_bytes = model.size_bytes?;
+    Some(match (spec, &model.plan) {
+        (JobSpec::Prune(spec), Ok(plan)) => spec.pruning().most_bytes(plan, size_bytes),
+        _ => size_bytes,
+    })
 }
 
 fn fill_seq_len(spec: &mut JobSpec, seq_len: Option<usize>) {

@@ -11,7 +11,7 @@ use super::{DeviceName, PipelineError};
 use crate::domain::ErrorCode;
 use crate::domain::spec::{JobSpec, memory, work};
 use crate::engine::model::LinearSpec;
-use crate::engine::{Checkpoint, ModelPlan, Targets};
+use crate::engine::{Checkpoint, ModelPlan, Pruning, PruningMethod, Targets};
 
 /// Rows and columns of the products that are timed.
 const PROBE: usize = 1024;
@@ -36,7 +36,7 @@ pub struct Forecast {
     pub rules: Vec<(String, Vec<String>)>,
     /// Bytes of memory.
     pub memory_bytes: u64,
-    /// Bytes of each artifact.
+    /// Bytes of all artifacts.
     pub artifact_bytes: u64,
     /// Bytes that the cache lacks of the models.
     pub download_bytes: u64,
@@ -57,22 +57,34 @@ pub fn forecast(
     let baseline = baseline.map(Found::look).transpose()?;
     let mut plans = vec![own.plan.clone()];
     plans.extend(baseline.iter().map(|found| found.plan.clone()));
-    let targets: Vec<_> = specs.iter().filter_map(targets).collect();
-    for targets in &targets {
-        targets.check(&own.plan)?;
+    let prunings: Vec<_> = specs.iter().filter_map(pruning).collect();
+    for pruning in &prunings {
+        pruning.check(&own.plan)?;
     }
-    let rules = targets.first().map(|targets| rules(targets, &own.plan));
+    let rules = prunings
+        .first()
+        .map(|pruning| rules(&pruning.targets, &own.plan));
+    let artifacts = prunings.iter();
+    let artifacts = artifacts.map(|pruning| pruning.most_bytes(&own.plan, own.size_bytes));
     let per_second = multiplications_per_second(&device.open()?)?;
     let works: Vec<_> = specs
         .iter()
         .map(|spec| work::estimate(spec, &own.plan))
         .collect();
-    let pruning: u64 = works.iter().map(|work| work.pruning).sum();
+    // One pass ranks parts for every sparsity.
+    let is_done = |at: usize| {
+        let ranks = matches!(specs[at].method(), Some(PruningMethod::Parts(_)));
+        let mut before = specs[..at].iter();
+        ranks && before.any(|spec| spec.method() == specs[at].method())
+    };
+    let passes = works.iter().enumerate().filter(|(at, _)| !is_done(*at));
+    let pruning: u64 = passes.map(|(_, work)| work.pruning).sum();
     // What all are compared with is measured once.
     let compared = specs.iter().position(JobSpec::is_comparison);
     let compared = compared.map(|at| &works[at]);
-    let measured = works.iter().chain(compared);
-    let measuring: Option<u64> = measured.map(|work| work.measuring).sum();
+    let comparing = compared.map(|work| work.comparing);
+    let measured = works.iter().map(|work| work.measuring).chain(comparing);
+    let measuring: Option<u64> = measured.sum();
     let memory = specs
         .iter()
         .filter_map(|spec| memory::estimate(spec, &plans));
@@ -84,16 +96,16 @@ pub fn forecast(
         weights: own.plan.linears().map(LinearSpec::weights).sum(),
         rules: rules.transpose()?.unwrap_or_default(),
         memory_bytes: memory.max().unwrap_or_default(),
-        artifact_bytes: own.size_bytes,
+        artifact_bytes: artifacts.sum(),
         download_bytes: own.missing_bytes + baseline.map_or(0, |found| found.missing_bytes),
         pruning_seconds: pruning as f64 / per_second,
         measuring_seconds: measuring.map(|measuring| measuring as f64 / per_second),
     })
 }
 
-fn targets(spec: &JobSpec) -> Option<Targets> {
+fn pruning(spec: &JobSpec) -> Option<Pruning> {
     match spec {
-        JobSpec::Prune(spec) => Some(spec.targets()),
+        JobSpec::Prune(spec) => Some(spec.pruning()),
         JobSpec::Evaluate(_) => None,
     }
 }

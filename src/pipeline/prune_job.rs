@@ -2,17 +2,17 @@
 
 use super::calibrate::CalibrationWindows;
 use super::plan::Plan;
-use super::prune::{block_sparsity, prune_into, report};
+use super::prune::{Rankings, block_sparsity, prune_into, remove_parts, report};
 use super::resolve::{Demands, fetch, resolve};
 use super::stopwatch::Stopwatch;
 use super::{Listener, PipelineError, Workspace, calibrate, evaluation, publish, warnings};
 use crate::domain::job::progress::Phase;
 use crate::domain::report::manifest::{
-    Calibration, FileEntry, LinearReport, Manifest, ModelProvenance,
+    Calibration, FileEntry, LinearReport, Manifest, ModelProvenance, StructureReport,
 };
 use crate::domain::report::results::Results;
 use crate::domain::spec::JobSpec;
-use crate::engine::{Checkpoint, Decoder, ModelPlan};
+use crate::engine::{Checkpoint, Decoder, EngineError, ModelPlan, PruningWork};
 
 /// Does the whole job. When it returns, the artifact lies complete and synced in `workspace.artifact`.
 pub fn prune_job(
@@ -54,7 +54,7 @@ pub fn prune_series(
     let decoder = Decoder::open(&source, &device)?;
     source.companion_files()?;
     for (plan, _) in points {
-        plan.targets.check(decoder.plan())?;
+        plan.pruning.check(decoder.plan())?;
     }
     let prepared = evaluation::Prepared::new(
         &common.evaluation,
@@ -70,6 +70,7 @@ pub fn prune_series(
     stopwatch.enter(Phase::Pruning, listener);
     let provenance = publish::provenance(&model, &source, decoder.plan())?;
     let mut pruned = Vec::with_capacity(points.len());
+    let mut rankings = Rankings::default();
     for point in points {
         let calibration = calibration.as_ref();
         pruned.push(prune_point(
@@ -77,6 +78,7 @@ pub fn prune_series(
             point,
             &provenance,
             calibration,
+            &mut rankings,
             listener,
         )?);
     }
@@ -96,11 +98,13 @@ pub fn prune_series(
     let subjects: Vec<_> = points
         .iter()
         .zip(&pruned)
-        .map(|(point, pruned)| pruned.subject(point, decoder.plan()))
+        .map(|(point, pruned)| pruned.subject(point))
         .collect();
     let mut results = run.results(Some(&dense), &subjects, listener)?;
-    for results in &mut results {
+    for (results, pruned) in results.iter_mut().zip(&pruned) {
         results.warnings.extend(warnings::of_model(decoder.plan()));
+        let unseen = warnings::of_linears(&pruned.linears);
+        results.warnings.extend(unseen);
     }
 
     stopwatch.enter(Phase::Publishing, listener);
@@ -115,26 +119,44 @@ pub fn prune_series(
 /// Prunes into the artifact of a point; what is measured of it is not known yet.
 fn prune_point(
     decoder: &Decoder<'_>,
-    (plan, workspace): &(Plan, Workspace),
+    point: &(Plan, Workspace),
     provenance: &ModelProvenance,
     calibration: Option<&CalibrationWindows>,
+    rankings: &mut Rankings,
     listener: &mut dyn Listener,
 ) -> Result<PrunedModel, PipelineError> {
+    let (plan, Workspace { artifact, .. }) = point;
     let calibration = calibration.filter(|_| plan.calibration.is_some());
     let record = calibration.map(|c| &c.record);
-    let fingerprint = publish::fingerprint(provenance, decoder.plan(), plan, record);
     let windows = calibration.map(|c| &c.windows);
-    let outcomes = prune_into(decoder, plan, workspace, &fingerprint, windows, listener)?;
-    let artifact = &workspace.artifact;
+    let (mut outcomes, mut structure) = (Vec::new(), None);
+    match plan.pruning.work() {
+        PruningWork::Linears(recipe) => {
+            let fingerprint = publish::fingerprint(provenance, decoder.plan(), plan, record);
+            outcomes = prune_into(decoder, recipe, point, &fingerprint, windows, listener)?;
+        }
+        PruningWork::Parts(kind) => {
+            let windows = windows.ok_or_else(|| {
+                EngineError::InvalidWindows(format!("{kind} needs calibration windows"))
+            })?;
+            let of_source = (windows, provenance);
+            let removed = remove_parts(decoder, kind, point, of_source, rankings, listener)?;
+            structure = Some(removed);
+        }
+    }
+    let delivered = Checkpoint::open(artifact)?;
+    let model_plan = Decoder::open(&delivered, decoder.device())?.plan().clone();
     let (linears, weights) = rayon::join(
-        || report(artifact, decoder.plan(), &outcomes),
-        || publish::weight_files(artifact, provenance),
+        || report(artifact, &model_plan, &outcomes),
+        || publish::file_entries(artifact, delivered.shard_names()),
     );
     let linears = linears?;
     Ok(PrunedModel {
         provenance: provenance.clone(),
         calibration: record.cloned(),
-        block_sparsity: block_sparsity(&linears, decoder.plan()),
+        block_sparsity: block_sparsity(&linears, &model_plan),
+        structure,
+        model_plan,
         linears,
         weights: weights?,
         results: Results::default(),
@@ -145,6 +167,10 @@ fn prune_point(
 pub(super) struct PrunedModel {
     pub(super) provenance: ModelProvenance,
     pub(super) calibration: Option<Calibration>,
+    /// What it is made of.
+    model_plan: ModelPlan,
+    /// Which parts it lacks.
+    pub(super) structure: Option<StructureReport>,
     pub(super) linears: Vec<LinearReport>,
     /// The fraction of zeros of each block.
     pub(super) block_sparsity: Vec<f64>,
@@ -155,16 +181,12 @@ pub(super) struct PrunedModel {
 
 impl PrunedModel {
     /// The artifact of a point, to be measured.
-    fn subject<'a>(
-        &self,
-        (plan, workspace): &'a (Plan, Workspace),
-        model_plan: &ModelPlan,
-    ) -> evaluation::Subject<'a> {
+    fn subject<'a>(&self, (plan, workspace): &'a (Plan, Workspace)) -> evaluation::Subject<'a> {
         let dir = &workspace.artifact;
         let has_samples = !plan.evaluation.tasks.is_empty();
         evaluation::Subject {
             dir,
-            fingerprint: publish::model_fingerprint(&self.weights, model_plan),
+            fingerprint: publish::model_fingerprint(&self.weights, &self.model_plan),
             name: "pruned",
             samples: has_samples.then(|| dir.join(publish::SAMPLES_FILE)),
         }

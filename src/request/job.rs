@@ -14,8 +14,8 @@ use crate::domain::idempotency::OnDuplicate;
 use crate::domain::job::scheduling::DeviceKind;
 use crate::domain::spec::{BUNDLED_MODEL, JobType};
 use crate::engine::{
-    AllocationSpec, ComparisonGroup, Contradiction, METHODS, MethodId, Pattern, Propagation,
-    REFINEMENTS, Recipe,
+    AllocationSpec, ComparisonGroup, Contradiction, Pattern, Propagation, Pruning, PruningMethod,
+    PruningWork, REFINEMENTS,
 };
 
 /// Where a model can come from.
@@ -117,8 +117,8 @@ fn prune(defaults: Defaults, calibration_text: &str, evaluation_text: &str) -> V
             .required()
             .doc("The model to prune."),
         field("method", method())
-            .or(MethodId::default().name())
-            .doc("How weights are ranked."),
+            .or(PruningMethod::default().name())
+            .doc("How weights, or parts of the model, are ranked."),
         field("group", words("comparison group", ComparisonGroup::ALL.map(ComparisonGroup::name).into()))
             .doc(
                 "Whose scores are compared by a method that goes by them, where the pattern is unstructured: those of a \
@@ -141,7 +141,8 @@ fn prune(defaults: Defaults, calibration_text: &str, evaluation_text: &str) -> V
             .doc("Where zeros may be; `N:M` keeps N of every M consecutive input features, N < M."),
         field("sparsity", Rule::NumberBelow(0.0..1.0))
             .doc(
-                "Fraction of zeros of the linears that no rule names. May be left out for N:M, where it is 1 - N/M.",
+                "Fraction of zeros of the linears that no rule names; of a method that removes parts, the fraction of these, rounded \
+                 down. May be left out for N:M, where it is 1 - N/M.",
             ),
         field("rules", rules())
             .or(json!([]))
@@ -218,7 +219,7 @@ fn refinements() -> Vec<&'static str> {
 
 fn method() -> Rule {
     const NAME: &str = "MethodName";
-    let names = || METHODS.map(|method| method.name()).into();
+    let names = PruningMethod::names;
     let method = Variant::any_of(NAME, names(), Object::new(Vec::new()));
     let full = Rule::Tagged {
         tag: "type",
@@ -258,17 +259,20 @@ fn prunable(
         let detail = "the artifact of a job can be evaluated, not pruned".to_owned();
         errors.add(&format!("{at}/model/source"), "unsupported", detail);
     }
-    if let Some(contradiction) = recipe(read).and_then(Recipe::contradiction) {
-        let Contradiction { part, detail } = contradiction;
+    let pruning = pruning(read);
+    let contradictions = pruning.iter().flat_map(Pruning::contradictions);
+    for Contradiction { part, detail } in contradictions {
         errors.add(&format!("{at}/{part}"), "contradiction", detail);
     }
     let pattern = read["pattern"].as_str().map(str::parse::<Pattern>);
     let Some(Ok(pattern)) = pattern else { return };
-    let with_pattern = recipe(read).and_then(|recipe| recipe.contradiction_with(pattern));
-    let of_targets = targets(read, pattern).and_then(|targets| targets.contradiction());
-    for Contradiction { part, detail } in with_pattern.into_iter().chain(of_targets) {
-        errors.add(&format!("{at}/{part}"), "contradiction", detail);
-    }
+    // Parts have no pattern that a sparsity could follow from.
+    let has_parts = pruning.is_some_and(|it| matches!(it.work(), PruningWork::Parts(_)));
+    let pattern = if has_parts {
+        Pattern::default()
+    } else {
+        pattern
+    };
     let at = format!("{at}/sparsity");
     if let Some(implied) = pattern.implied_sparsity() {
         let given = read["sparsity"].as_f64();
@@ -285,14 +289,19 @@ fn prunable(
     }
 }
 
-fn recipe(read: &Map<String, Value>) -> Option<Recipe> {
+/// What is asked for; a part that is wrong by itself was told already, and counts as left out.
+fn pruning(read: &Map<String, Value>) -> Option<Pruning> {
     let word = |value: &Value| value.as_str().map(str::to_owned);
-    Some(Recipe {
-        method: word(&read["method"]["type"])?.parse().ok()?,
+    let method = word(&read["method"]["type"])?;
+    Some(Pruning {
         group: word(&read["group"]).and_then(|group| group.parse().ok()),
         refine: word(&read["refine"]).and_then(|refine| refine.parse().ok()),
-        refit: read["refit"].as_bool()?,
-        propagation: word(&read["propagation"])?.parse().ok()?,
+        refit: read["refit"].as_bool().unwrap_or_default(),
+        propagation: word(&read["propagation"])
+            .and_then(|propagation| propagation.parse().ok())
+            .unwrap_or_default(),
+        targets: targets(read),
+        ..method.parse::<PruningMethod>().ok()?.into()
     })
 }
 

@@ -96,13 +96,17 @@ fn complete(
 }
 
 /// What a body asks of linears, for what depends on several of its fields.
-pub(super) fn targets(read: &Map<String, Value>, pattern: Pattern) -> Option<Targets> {
-    let sparsity = read["sparsity"].as_f64().or(pattern.implied_sparsity())?;
-    Some(Targets {
-        goal: Goal::new(pattern, sparsity),
-        rules: serde_json::from_value(read["rules"].clone()).ok()?,
-        allocation: serde_json::from_value(read["allocation"].clone()).ok()?,
-    })
+pub(super) fn targets(read: &Map<String, Value>) -> Targets {
+    let pattern = read["pattern"].as_str();
+    let pattern: Option<Pattern> = pattern.and_then(|pattern| pattern.parse().ok());
+    let pattern = pattern.unwrap_or_default();
+    let sparsity = read["sparsity"].as_f64().or(pattern.implied_sparsity());
+    let (rules, allocation) = (read["rules"].clone(), read["allocation"].clone());
+    Targets {
+        goal: Goal::new(pattern, sparsity.unwrap_or_default()),
+        rules: serde_json::from_value(rules).unwrap_or_default(),
+        allocation: serde_json::from_value(allocation).unwrap_or_default(),
+    }
 }
 
 fn meaningful(

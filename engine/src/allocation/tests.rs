@@ -156,7 +156,7 @@ fn scores_of_a_block_are_those_of_its_linears_together() {
     for (input, &width) in block.input_ids().zip(&block.inputs) {
         let x: Vec<f32> = (0..width).map(|j| 1.0 + j as f32).collect();
         let x = Tensor::from_vec(x, (1, width), &Device::Cpu).unwrap();
-        seen.add(input, &x).unwrap();
+        seen.add(input, &x, None).unwrap();
     }
     let mut scores = Vec::new();
     for linear in &block.linears {

@@ -154,7 +154,7 @@ fn is_own_file(dir: &Path, path: &Path) -> bool {
 }
 
 /// Copies content durably, but not the mode: a read-only source must give a copy that can be written to.
-fn copy_file(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn copy_file(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to).map_err(EngineError::io("copy", from))?;
     fs::set_permissions(to, fs::Permissions::from_mode(0o644))
         .map_err(EngineError::io("set the mode of", to))?;

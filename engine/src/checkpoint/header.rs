@@ -59,8 +59,19 @@ impl TensorEntry {
 /// A header's tensors by name.
 pub(crate) type Header = BTreeMap<String, TensorEntry>;
 
+/// What a header says of the file as a whole, such as the format.
+pub(super) type Metadata = BTreeMap<String, String>;
+
+/// Its key among the tensors.
+pub(super) const METADATA: &str = "__metadata__";
+
 /// Reads and checks the header of an open file.
 pub(crate) fn read_header(file: &mut File, path: &Path) -> Result<Header> {
+    read_header_and_metadata(file, path).map(|(header, _)| header)
+}
+
+/// The same, with what is said of the file.
+pub(super) fn read_header_and_metadata(file: &mut File, path: &Path) -> Result<(Header, Metadata)> {
     let malformed = |reason: String| EngineError::MalformedCheckpoint {
         path: path.to_path_buf(),
         reason,
@@ -107,7 +118,8 @@ pub(crate) fn read_header(file: &mut File, path: &Path) -> Result<Header> {
     let raw: RawHeader = serde_json::from_slice(&json)
         .map_err(|e| not_a_header(format!("the header is not valid: {e}")))?;
     let data_len = file_len - 8 - header_len;
-    check_layout(raw, 8 + header_len, data_len).map_err(malformed)
+    let header = check_layout(raw.tensors, 8 + header_len, data_len).map_err(malformed)?;
+    Ok((header, raw.metadata))
 }
 
 /// Names the format of a file that is known not to be safetensors.
@@ -143,7 +155,10 @@ struct RawTensor {
 }
 
 /// As in the file, but with doubled names refused (`serde_json` would let the last one win).
-struct RawHeader(Vec<(String, RawTensor)>);
+struct RawHeader {
+    tensors: Vec<(String, RawTensor)>,
+    metadata: Metadata,
+}
 
 impl<'de> Deserialize<'de> for RawHeader {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
@@ -160,7 +175,7 @@ impl<'de> Deserialize<'de> for RawHeader {
                 mut map: A,
             ) -> std::result::Result<RawHeader, A::Error> {
                 let mut names = std::collections::HashSet::new();
-                let mut tensors = Vec::new();
+                let (mut tensors, mut metadata) = (Vec::new(), Metadata::new());
                 while let Some(name) = map.next_key::<String>()? {
                     if !names.insert(name.clone()) {
                         return Err(A::Error::custom(format!("{name:?} stands twice")));
@@ -168,13 +183,13 @@ impl<'de> Deserialize<'de> for RawHeader {
                     if names.len() > MAX_TENSORS {
                         return Err(A::Error::custom(format!("more than {MAX_TENSORS} tensors")));
                     }
-                    if name == "__metadata__" {
-                        map.next_value::<BTreeMap<String, String>>()?;
+                    if name == METADATA {
+                        metadata = map.next_value()?;
                     } else {
                         tensors.push((name, map.next_value()?));
                     }
                 }
-                Ok(RawHeader(tensors))
+                Ok(RawHeader { tensors, metadata })
             }
         }
         deserializer.deserialize_map(Entries)
@@ -183,11 +198,10 @@ impl<'de> Deserialize<'de> for RawHeader {
 
 /// The tensors must cover the data exactly, without overlap and without holes.
 fn check_layout(
-    raw: RawHeader,
+    mut tensors: Vec<(String, RawTensor)>,
     data_start: u64,
     data_len: u64,
 ) -> std::result::Result<Header, String> {
-    let mut tensors = raw.0;
     tensors.sort_by_key(|(_, tensor)| tensor.data_offsets);
     let mut header = Header::new();
     let mut end_of_last = 0;

@@ -2,6 +2,7 @@
 
 mod copy;
 mod header;
+mod rewrite;
 mod weights;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,7 @@ struct Shard {
     name: String,
     file: File,
     header: header::Header,
+    metadata: header::Metadata,
 }
 
 impl Checkpoint {
@@ -62,7 +64,7 @@ impl Checkpoint {
                     source: error,
                 },
             })?;
-            let header = header::read_header(&mut file, &path)?;
+            let (header, metadata) = header::read_header_and_metadata(&mut file, &path)?;
             // A tensor that the index places in another shard is superseded here.
             let is_superseded = |tensor: &str| {
                 let place = listed.weight_map.get(tensor);
@@ -74,7 +76,12 @@ impl Checkpoint {
                     return Err(EngineError::MalformedCheckpoint { path, reason });
                 }
             }
-            shards.push(Shard { name, file, header });
+            shards.push(Shard {
+                name,
+                file,
+                header,
+                metadata,
+            });
         }
         for (tensor, shard) in &listed.weight_map {
             if places

@@ -7,6 +7,7 @@ mod forward;
 mod generate;
 mod kv_cache;
 mod log_likelihood;
+mod pace;
 mod perplexity;
 mod resident_blocks;
 mod token_tree;
@@ -15,6 +16,7 @@ pub use divergence::{Divergence, divergence, divergences};
 pub use forward::{LOGITS_BYTES, WAVE_BYTES};
 pub use generate::{GenerateOptions, Generation, GenerationEnd, Stop, generate};
 pub use log_likelihood::{LogLikelihood, ScoredSequence, log_likelihoods};
+pub use pace::tokens_per_second;
 pub use perplexity::{Perplexity, perplexity};
 pub use resident_blocks::ResidentBlocks;
 

@@ -87,7 +87,7 @@ impl<'a> ResidentBlocks<'a> {
         }
         let mut block = self.decoder.block(index)?;
         if self.keeps_blocks == Keeps::Wide {
-            block.widen()?;
+            block.widen();
         }
         let result = work(&block)?;
         // Blocks are asked for in order; one that was asked for out of order is read again.

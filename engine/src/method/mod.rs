@@ -124,6 +124,16 @@ impl Score for Absolute {
     }
 }
 
+/// Chooses the weights of a linear with the lowest magnitudes, compared as the goal says, or else `among` those.
+pub(crate) fn lowest_magnitudes(
+    weights: &Weights,
+    linear: &LinearSpec,
+    goal: Goal,
+    among: ComparisonGroup,
+) -> Result<Chosen> {
+    lowest(weights, linear, goal, among, &Absolute)
+}
+
 /// Chooses the weights of a linear with the lowest scores, compared as the goal says, or else `among` those.
 fn lowest(
     weights: &Weights,

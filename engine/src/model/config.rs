@@ -16,23 +16,13 @@ pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
 pub(super) const MAX_DIMENSION: usize = 1 << 24;
 
 /// A JSON object whose `null` values count as absent.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Config(Map<String, Value>);
 
 impl Config {
     /// Reads `config.json` in `dir`.
     pub(super) fn read(dir: &Path) -> Result<Self> {
-        let path = dir.join("config.json");
-        let bytes = read_small_file(&path, MAX_CONFIG_BYTES).map_err(|error| match error {
-            EngineError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-                EngineError::InvalidConfig(format!("there is none in {}", dir.display()))
-            }
-            other => other,
-        })?;
-        if is_lfs_pointer(&bytes) {
-            return Err(EngineError::InvalidConfig(LFS_POINTER.to_owned()));
-        }
-        Self::parse(&bytes)
+        Self::parse(&read_text(dir)?)
     }
 
     /// Parses the content of a `config.json`.
@@ -40,6 +30,18 @@ impl Config {
         parse_json(json)
             .map(Self)
             .map_err(|error| EngineError::InvalidConfig(error.to_string()))
+    }
+
+    /// All keys with their values.
+    pub(super) fn entries(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
+    /// The same with other values for some keys.
+    pub(super) fn with(&self, values: &[(&str, Value)]) -> Self {
+        let values = values.iter();
+        let values = values.map(|(key, value)| ((*key).to_owned(), value.clone()));
+        self.clone().overlaid(Self(values.collect()))
     }
 
     fn get(&self, key: &str) -> Option<&Value> {
@@ -108,6 +110,14 @@ impl Config {
         })
     }
 
+    /// Integers of at least 0 in a row.
+    pub(super) fn counts(&self, key: &str) -> Result<Option<Vec<usize>>> {
+        self.typed(key, "an array of whole numbers", |value| {
+            let count = |n: &Value| n.as_u64().and_then(|n| usize::try_from(n).ok());
+            value.as_array()?.iter().map(count).collect()
+        })
+    }
+
     /// Strings in a row.
     pub(super) fn texts(&self, key: &str) -> Result<Option<Vec<&str>>> {
         self.typed(key, "an array of strings", |value| {
@@ -163,6 +173,21 @@ impl Config {
             ))),
         }
     }
+}
+
+/// The content of `config.json` in `dir`.
+pub(super) fn read_text(dir: &Path) -> Result<Vec<u8>> {
+    let path = dir.join("config.json");
+    let bytes = read_small_file(&path, MAX_CONFIG_BYTES).map_err(|error| match error {
+        EngineError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            EngineError::InvalidConfig(format!("there is none in {}", dir.display()))
+        }
+        other => other,
+    })?;
+    if is_lfs_pointer(&bytes) {
+        return Err(EngineError::InvalidConfig(LFS_POINTER.to_owned()));
+    }
+    Ok(bytes)
 }
 
 /// Parses what Python wrote: its `NaN` and `Infinity` become strings.

@@ -1,7 +1,9 @@
 //! A decoder as its plan says, whose blocks are read one at a time.
 
 mod block;
+mod block_keys;
 mod config;
+mod config_text;
 mod family;
 mod plan;
 mod rope;
@@ -15,8 +17,8 @@ pub use block::{Block, BlockContext, Tap};
 pub use config::{MAX_CONFIG_BYTES, parse_json};
 pub use family::ARCHITECTURES;
 pub use plan::{
-    AttentionSpec, BlockPlan, FeedForward, HeadSpec, InputId, LinearId, LinearSpec, Mlp, ModelPlan,
-    NormKind, NormSpec, PartNorms, PositionSpec, QkvSpec, RopeId, UpSpec,
+    AttentionSpec, BlockPlan, FeedForward, HeadSpec, InputId, LinearId, LinearSpec, Mlp, Mlps,
+    ModelPlan, NormKind, NormSpec, PartNorms, PositionSpec, QkvSpec, RopeId, RouterSpec, UpSpec,
 };
 pub use rope::{RopeScaling, RopeSpec, RopeTable, RopeTables};
 
@@ -126,6 +128,33 @@ impl<'a> Decoder<'a> {
             soft_cap: *soft_cap,
         })
     }
+}
+
+/// `config.json` of a decoder whose blocks `kept` alone stay, in their order.
+///
+/// Refuses one that would not be read as just those blocks; the reason names what is in the way.
+pub(crate) fn config_without(
+    decoder: &Decoder<'_>,
+    kept: &[usize],
+) -> Result<std::result::Result<Vec<u8>, String>> {
+    let json = config::read_text(decoder.checkpoint().dir())?;
+    // Not that of the decoder, which knows the weights, too.
+    let plan = ModelPlan::parse(&json)?;
+    if let Some(reason) = plan.fixed_blocks {
+        return Ok(Err(reason));
+    }
+    let config = config::Config::parse(&json)?;
+    let changed = match block_keys::without(config.entries(), kept, plan.blocks.len()) {
+        Ok(changed) => changed,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let changed = config_text::with_values(&json, &changed);
+    let rest = ModelPlan::parse(&changed)?;
+    Ok(if rest.is_rest_of(&plan, kept) {
+        Ok(changed)
+    } else {
+        Err("config.json cannot be made to say what is left".to_owned())
+    })
 }
 
 /// The way from the last block to logits.

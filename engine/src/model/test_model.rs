@@ -12,6 +12,14 @@ use crate::checkpoint::Checkpoint;
 
 /// Writes `config` and all tensors that it calls for into a folder of its own.
 pub(crate) fn write(config: &Value) -> tempfile::TempDir {
+    write_with(config, |_, values| values)
+}
+
+/// The same with other values of some tensors, which `change` makes of their names and of values at random.
+pub(crate) fn write_with(
+    config: &Value,
+    change: impl Fn(&str, Vec<f32>) -> Vec<f32>,
+) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let plan = ModelPlan::parse(config.to_string().as_bytes()).unwrap();
     let mut state = 7_u32;
@@ -30,7 +38,7 @@ pub(crate) fn write(config: &Value) -> tempfile::TempDir {
             (false, _) => (0.0, 2.0 / (shape[1] as f32).sqrt()),
         };
         let values = (0..n).map(|_| middle + size * random()).collect();
-        let tensor = Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
+        let tensor = Tensor::from_vec(change(&name, values), shape, &Device::Cpu).unwrap();
         if !(plan.head.is_tied && name == plan.head.projection) {
             tensors.insert(name, tensor);
         }

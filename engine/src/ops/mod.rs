@@ -8,19 +8,20 @@ mod add;
 mod argmax;
 mod attention;
 mod column_sum_squares;
+mod cosine;
 mod cross;
 mod gram;
 mod linear;
 mod loss;
 pub(crate) mod matmul;
 mod norm;
-mod soft_cap;
+mod routing;
 mod widen;
 mod window_moments;
 
 use candle_core::{CpuStorage, Layout, Tensor};
 
-pub use activation::Activation;
+pub use activation::{Activation, soft_cap};
 pub use add::add;
 pub use argmax::argmax;
 pub use attention::{
@@ -28,6 +29,7 @@ pub use attention::{
     rotate,
 };
 pub use column_sum_squares::column_sum_squares;
+pub use cosine::sum_of_cosines;
 pub use cross::add_cross;
 pub use gram::add_gram;
 pub use linear::linear;
@@ -36,7 +38,7 @@ pub use loss::{
     paired_predictions,
 };
 pub use norm::{layer_norm, rms_norm};
-pub use soft_cap::soft_cap;
+pub use routing::{RoutedTokens, RowSum, route};
 pub use widen::widen;
 pub(crate) use widen::{widened_bf16, widened_f16};
 pub use window_moments::add_window_moments;

@@ -41,7 +41,7 @@ pub struct PruneOptions<'a> {
 /// Blocks are observed as the recipe's [`Propagation`] says, if it needs to know inputs at all. The last block's output
 /// is not computed.
 ///
-/// Returns the outcome of each linear in the order of the plan, where the recipe needs Gram matrices.
+/// Returns the outcome of each linear in the order of the plan, where the recipe reads calibration windows.
 pub fn prune(
     decoder: &Decoder<'_>,
     target: &PrunedCopy,
@@ -319,13 +319,13 @@ impl BlockWork<'_, '_, '_> {
         let recipe = self.pass.options.recipe;
         for id in plan.fed_by(input) {
             let Some(goal) = self.goals[id.0] else {
-                self.outcomes.extend(recipe.outcome_of_dense());
+                self.outcomes.push(recipe.outcome_of_dense(seen));
                 continue;
             };
             let weights = self.block.weights(id)?;
             let linear = plan.linear(id);
             let pruned = self.pass.prune_linear(linear, weights, seen, goal)?;
-            self.outcomes.extend(pruned.outcome);
+            self.outcomes.push(pruned.outcome);
             if recipe.propagation != Propagation::Dense {
                 self.block.replace(id, pruned.weights)?;
             }

@@ -4,6 +4,10 @@
 //! the order of the computation, each on inputs that the linears before it made when they were pruned already, and
 //! fitted to what the dense model has at that place (see [`Pairing`](crate::statistic)). So what an earlier linear
 //! lost is made up for by the later ones.
+//!
+//! Each stream chooses its experts by its own tokens. The linears of an expert are fitted on the tokens that the pruned
+//! stream sends to it, to what the dense expert makes of the same tokens in the dense stream. What the residual stream
+//! lost before is no expert's alone: an expert's output does not make up for it.
 
 use candle_core::Tensor;
 
@@ -23,7 +27,7 @@ pub(super) fn prune_block(
 ) -> Result<BlockStatistics> {
     let dense = work.block.clone();
     let plan = dense.plan();
-    let (attention, mlp) = (&plan.attention, &plan.feed_forward.mlp);
+    let attention = &plan.attention;
     let (pruned_xs, dense_xs) = streams.split_at_mut(streams.len() / 2);
     let seen = BlockStatistics::pairing(needs, plan, hidden, pass.n_windows);
     let mut seen = seen.in_windows_of(pass.seq_len);
@@ -31,7 +35,7 @@ pub(super) fn prune_block(
     let input = plan.linear(attention.qkv.first()).input;
     for (p, d) in pruned_xs.iter().zip(&*dense_xs) {
         let pair = [&work.block.attention_input(p)?, &dense.attention_input(d)?];
-        seen.add_pair(input, pair, None)?;
+        seen.add_pair(input, pair, None, None)?;
     }
     work.prune(input, &mut seen)?;
 
@@ -42,15 +46,14 @@ pub(super) fn prune_block(
             .block
             .attended(&work.block.attention_input(p)?, pass.context)?;
         let of_dense = dense.attended(&dense.attention_input(d)?, pass.context)?;
-        seen.add_pair(input, [&of_pruned, &of_dense], Some(&(d - p)?))?;
+        seen.add_pair(input, [&of_pruned, &of_dense], Some(&(d - p)?), None)?;
         attended.push([of_pruned, of_dense]);
         pass.meter.forwarded(p, pass.observer)?;
     }
     work.prune(input, &mut seen)?;
 
     work.inputs_go(pass.observer)?;
-    let input = plan.linear(mlp.up.first()).input;
-    let mut kept = Vec::new();
+    let mut read = Vec::with_capacity(pruned_xs.len());
     let batches = pruned_xs.iter_mut().zip(&mut *dense_xs);
     for ((p, d), [of_pruned, of_dense]) in batches.zip(attended) {
         let h = work.block.after_attention(p, &of_pruned)?;
@@ -59,43 +62,63 @@ pub(super) fn prune_block(
         let h = dense.after_attention(d, &of_dense)?;
         let of_dense = dense.feed_forward_input(d, &h)?;
         *d = h;
-        seen.add_pair(input, [&of_pruned, &of_dense], None)?;
-        // The block's input is gone now.
-        if plan.is_parallel {
-            kept.push([of_pruned, of_dense]);
-        }
+        read.push([of_pruned, of_dense]);
     }
-    work.prune(input, &mut seen)?;
-
-    let input = plan.linear(mlp.down).input;
-    let blocks = [&work.block, &dense];
-    for (at, (p, d)) in pruned_xs.iter().zip(&*dense_xs).enumerate() {
-        let [of_pruned, of_dense] = gated(blocks, [p, d], kept.get(at))?;
-        seen.add_pair(input, [&of_pruned, &of_dense], Some(&(d - p)?))?;
-    }
-    work.prune(input, &mut seen)?;
+    let ahead = |at: usize| &dense_xs[at] - &pruned_xs[at];
+    prune_mlps(work, &dense, &read, &ahead, &mut seen)?;
 
     if !work.is_last {
-        let blocks = [&work.block, &dense];
-        for (at, (p, d)) in pruned_xs.iter_mut().zip(dense_xs).enumerate() {
-            let [of_pruned, of_dense] = gated(blocks, [p, d], kept.get(at))?;
-            *p = work.block.after_feed_forward(p, &of_pruned)?;
-            *d = dense.after_feed_forward(d, &of_dense)?;
+        let batches = pruned_xs.iter_mut().zip(dense_xs);
+        for ((p, d), [of_pruned, of_dense]) in batches.zip(&read) {
+            let y = work.block.feed_forward(of_pruned)?;
+            *p = work.block.after_feed_forward(p, &y)?;
+            *d = dense.after_feed_forward(d, &dense.feed_forward(of_dense)?)?;
             pass.meter.forwarded(p, pass.observer)?;
         }
     }
     Ok(seen)
 }
 
-/// What is within both feed-forward parts; what they read is kept, or made of the residual streams.
-fn gated(
-    blocks: [&Block<'_>; 2],
-    streams: [&Tensor; 2],
-    kept: Option<&[Tensor; 2]>,
-) -> Result<[Tensor; 2]> {
-    let gated = |at: usize| match kept {
-        Some(read) => blocks[at].gated(&read[at]),
-        None => blocks[at].gated(&blocks[at].feed_forward_input(streams[at], streams[at])?),
-    };
-    Ok([gated(0)?, gated(1)?])
+/// Prunes one MLP after the other. `read`: what both feed-forward parts read, batch by batch; `ahead`: how far the dense
+/// residual stream is ahead.
+fn prune_mlps(
+    work: &mut BlockWork<'_, '_, '_>,
+    dense: &Block<'_>,
+    read: &[[Tensor; 2]],
+    ahead: &dyn Fn(usize) -> candle_core::Result<Tensor>,
+    seen: &mut BlockStatistics,
+) -> Result<()> {
+    let plan = dense.plan();
+    let shares = read
+        .iter()
+        .map(|[of_pruned, _]| work.block.shares(of_pruned));
+    let shares = shares.collect::<Result<Vec<_>>>()?;
+    for (index, &mlp) in plan.feed_forward.mlps.all().iter().enumerate() {
+        let shares = || {
+            let all = shares.iter().map(|of_batch| &of_batch[index]).enumerate();
+            all.filter(|(_, share)| !share.is_empty())
+        };
+        let input = plan.linear(mlp.up.first()).input;
+        for (at, share) in shares() {
+            let [of_pruned, of_dense] = &read[at];
+            let pair = [&*share.read(of_pruned)?, &*share.read(of_dense)?];
+            seen.add_pair(input, pair, None, share.rows())?;
+        }
+        work.prune(input, seen)?;
+
+        let input = plan.linear(mlp.down).input;
+        for (at, share) in shares() {
+            let [of_pruned, of_dense] = &read[at];
+            let of_pruned = work.block.gated(mlp, &*share.read(of_pruned)?)?;
+            let of_dense = dense.gated(mlp, &*share.read(of_dense)?)?;
+            let ahead = match share.rows() {
+                None => Some(ahead(at)?),
+                Some(_) => None,
+            };
+            let pair = [&of_pruned, &of_dense];
+            seen.add_pair(input, pair, ahead.as_ref(), share.rows())?;
+        }
+        work.prune(input, seen)?;
+    }
+    Ok(())
 }

@@ -33,7 +33,7 @@ use super::windows::TokenWindows;
 const STATE: &str = "state.json";
 const ACTIVATIONS: &str = "activations-";
 /// Changes when the meaning of the files changes.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 
 /// A directory that keeps the state of one pass.
 #[derive(Debug)]

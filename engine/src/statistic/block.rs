@@ -52,20 +52,22 @@ impl BlockStatistics {
         Self(inputs.map(|seen| seen.in_windows_of(seq_len)).collect())
     }
 
-    /// Adds the tokens of an input in the pruned model, in the dense one, and how far that one is ahead.
+    /// Adds the tokens of an input in the pruned model, in the dense one, and how far that one is ahead: these rows of a
+    /// batch, or all.
     pub(crate) fn add_pair(
         &mut self,
         input: InputId,
         pair: [&Tensor; 2],
         ahead: Option<&Tensor>,
+        rows: Option<&[u32]>,
     ) -> Result<()> {
         let [pruned, dense] = pair;
-        self.0[input.0].add_pair(pruned, dense, ahead)
+        self.0[input.0].add_pair(pruned, dense, ahead, rows)
     }
 
-    /// Adds the tokens `[n_tokens, d_in]` of an input.
-    pub(crate) fn add(&mut self, input: InputId, x: &Tensor) -> Result<()> {
-        self.0[input.0].add(x)
+    /// Adds the tokens `[n, d_in]` of an input: these rows of a batch, or all.
+    pub(crate) fn add(&mut self, input: InputId, x: &Tensor, rows: Option<&[u32]>) -> Result<()> {
+        self.0[input.0].add_rows(x, rows)
     }
 
     /// The statistics of an input.

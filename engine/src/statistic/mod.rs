@@ -34,6 +34,7 @@ pub struct InputStatistics {
     gram: Option<Gram>,
     window_moments: Option<WindowMoments>,
     pairing: Option<Pairing>,
+    n_tokens: u64,
 }
 
 impl InputStatistics {
@@ -47,6 +48,7 @@ impl InputStatistics {
             window_moments: is_wanted(Statistic::WindowMoments)
                 .then(|| WindowMoments::new(d_in, n_windows)),
             pairing: None,
+            n_tokens: 0,
         }
     }
 
@@ -67,14 +69,16 @@ impl InputStatistics {
         }
     }
 
-    /// Adds the tokens of an input in the pruned model, in the dense one, and how far that one is ahead.
+    /// Adds the tokens of an input in the pruned model, in the dense one, and how far that one is ahead: these rows of a
+    /// batch, or all.
     pub(crate) fn add_pair(
         &mut self,
         pruned: &Tensor,
         dense: &Tensor,
         ahead: Option<&Tensor>,
+        rows: Option<&[u32]>,
     ) -> Result<()> {
-        self.add(pruned)?;
+        self.add_rows(pruned, rows)?;
         match &mut self.pairing {
             Some(pairing) => pairing.add(dense, pruned, ahead),
             None => Ok(()),
@@ -86,8 +90,14 @@ impl InputStatistics {
         self.pairing.as_ref()
     }
 
-    /// Adds the tokens of `x`, `[n_tokens, d_in]`.
+    /// Adds the tokens of `x`, `[n_tokens, d_in]`, which are a whole batch.
     pub fn add(&mut self, x: &Tensor) -> Result<()> {
+        self.add_rows(x, None)
+    }
+
+    /// Adds the tokens of `x`, `[n, d_in]`: these rows of a batch, ascending, or all.
+    pub fn add_rows(&mut self, x: &Tensor, rows: Option<&[u32]>) -> Result<()> {
+        self.n_tokens += x.dim(0)? as u64;
         if let Some(sums) = &mut self.sum_of_squares {
             sums.add(x)?;
         }
@@ -95,9 +105,14 @@ impl InputStatistics {
             gram.add(x)?;
         }
         if let Some(moments) = &mut self.window_moments {
-            moments.add(x)?;
+            moments.add(x, rows)?;
         }
         Ok(())
+    }
+
+    /// Tokens that were added. An expert may see none.
+    pub fn n_tokens(&self) -> u64 {
+        self.n_tokens
     }
 
     /// Ends the collection, after all windows.

@@ -1,6 +1,6 @@
 //! Results as a table for people.
 
-use crate::domain::report::manifest::{LinearReport, Manifest};
+use crate::domain::report::manifest::{LinearReport, Manifest, StructureReport};
 use crate::domain::report::results::{Difference, Estimate, Results};
 use crate::engine::Propagation;
 
@@ -45,17 +45,22 @@ pub(in crate::cli) fn of_manifest(manifest: &Manifest) -> String {
     let mut rows = vec![
         vec![
             "method".to_owned(),
-            format!("{} {}", recipe(manifest), manifest.pattern),
+            match &manifest.structure {
+                Some(_) => manifest.method.clone(),
+                None => format!("{} {}", recipe(manifest), manifest.pattern),
+            },
         ],
         vec![
             "sparsity".to_owned(),
-            format!(
-                "{:.4} of {} linears",
-                sparsity.achieved,
-                manifest.linears.len()
-            ),
+            if let Some(structure) = &manifest.structure {
+                let parts = structure.parts.len();
+                format!("{:.4} of {parts} parts", sparsity.achieved)
+            } else {
+                let linears = manifest.linears.len();
+                format!("{:.4} of {linears} linears", sparsity.achieved)
+            },
         ],
-        vec!["size".to_owned(), bytes(manifest.model.size_bytes)],
+        vec!["size".to_owned(), size(manifest)],
         vec!["time".to_owned(), format!("{seconds:.1} s")],
         vec!["peak memory".to_owned(), bytes(manifest.peak_rss_bytes)],
         vec!["digest".to_owned(), manifest.digest.clone()],
@@ -70,6 +75,22 @@ pub(in crate::cli) fn of_manifest(manifest: &Manifest) -> String {
     rows.extend(layer_error(manifest).map(|error| vec!["layer error".to_owned(), error]));
     text.push_str(&columns(&rows));
     text
+}
+
+/// Bytes of the weights; where parts were removed, before and after, with what became of the pace.
+fn size(manifest: &Manifest) -> String {
+    let Some(StructureReport { before, after, .. }) = &manifest.structure else {
+        return bytes(manifest.model.size_bytes);
+    };
+    format!(
+        "{} to {}, {} to {} parameters, {:.0} to {:.0} tokens/s through the blocks",
+        bytes(before.size_bytes),
+        bytes(after.size_bytes),
+        before.parameters,
+        after.parameters,
+        before.tokens_per_second,
+        after.tokens_per_second
+    )
 }
 
 /// The method, and what followed it.

@@ -22,8 +22,8 @@ use super::unfinished::Unfinished;
 use super::{dry_run, failure, use_threads};
 use crate::domain::report::manifest::Manifest;
 use crate::engine::{
-    AllocationSpec, ComparisonGroup, Contradiction, LinearRule, METHODS, MethodId, Pattern,
-    Propagation, REFINEMENTS, Recipe, RefinementId, Targets,
+    AllocationSpec, ComparisonGroup, Goal, LinearRule, Pattern, Propagation, Pruning,
+    PruningMethod, REFINEMENTS, RefinementId, Targets,
 };
 use crate::pipeline::{self, Plan, Workspace};
 use series::{Point, points};
@@ -44,9 +44,9 @@ pub struct Args {
     /// Where the pruned model is put; must not exist. Several are put below it, each under its own name
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// How weights are ranked; several are pruned one after the other
-    #[arg(long = "method", value_name = "NAME,…", value_delimiter = ',', default_values_t = [MethodId::default()], value_parser = method(), help_heading = "Pruning")]
-    methods: Vec<MethodId>,
+    /// How weights, or parts of the model, are ranked; several are pruned one after the other
+    #[arg(long = "method", value_name = "NAME,…", value_delimiter = ',', default_values_t = [PruningMethod::default()], value_parser = method(), help_heading = "Pruning")]
+    methods: Vec<PruningMethod>,
     /// Whose scores wanda, magnitude and ria compare where the pattern is unstructured: those of a row or of the linear
     #[arg(long, value_name = "NAME", value_parser = group(), help_heading = "Pruning")]
     group: Option<ComparisonGroup>,
@@ -60,7 +60,7 @@ pub struct Args {
     /// the kept weights are fitted to what the dense one has there
     #[arg(long, value_name = "NAME", default_value_t, value_parser = propagation(), help_heading = "Pruning")]
     propagation: Propagation,
-    /// Fractions of zeros, in [0, 1); with N:M patterns alone they may be left out
+    /// Fractions of zeros, or of the parts that are removed, in [0, 1); with N:M patterns alone they may be left out
     #[arg(
         long = "sparsity",
         value_name = "FRACTION,…",
@@ -86,9 +86,9 @@ pub struct Args {
     run: RunArgs,
 }
 
-fn method() -> impl clap::builder::TypedValueParser<Value = MethodId> {
-    let names = METHODS.map(|method| method.name());
-    PossibleValuesParser::new(names).try_map(|name| name.parse::<MethodId>())
+fn method() -> impl clap::builder::TypedValueParser<Value = PruningMethod> {
+    let names = PruningMethod::names();
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<PruningMethod>())
 }
 
 fn group() -> impl clap::builder::TypedValueParser<Value = ComparisonGroup> {
@@ -110,7 +110,7 @@ fn propagation() -> impl clap::builder::TypedValueParser<Value = Propagation> {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     // A dry run has nothing to put in order when it is stopped.
     let interrupt = (!args.run.dry_run).then(Interrupt::listen).transpose()?;
-    let points = points(&args.recipes()?, &args.patterns, &args.sparsities)?;
+    let points = points(&args.prunings(), &args.patterns, &args.sparsities)?;
     let model = ModelArgument::find(&args.model, &args.revision)?;
     let plans = plans(args, &model, &points)?;
     use_threads(args.run.threads)?;
@@ -162,22 +162,21 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 impl Args {
-    /// What is done to each linear, by method.
-    fn recipes(&self) -> anyhow::Result<Vec<Recipe>> {
-        let recipes = self.methods.iter().map(|&method| {
-            let recipe = Recipe {
-                method,
-                group: self.group,
-                refine: self.refine,
-                refit: self.refit,
-                propagation: self.propagation,
-            };
-            match recipe.contradiction() {
-                Some(Contradiction { detail, .. }) => bail!("invalid_request: {detail}"),
-                None => Ok(recipe),
-            }
+    /// What is done to the model, by method; how much of it is not known yet.
+    fn prunings(&self) -> Vec<Pruning> {
+        let prunings = self.methods.iter().map(|&method| Pruning {
+            group: self.group,
+            refine: self.refine,
+            refit: self.refit,
+            propagation: self.propagation,
+            targets: Targets {
+                goal: Goal::new(Pattern::default(), 0.0),
+                rules: self.rules.clone(),
+                allocation: self.allocation.clone(),
+            },
+            ..method.into()
         });
-        recipes.collect()
+        prunings.collect()
     }
 }
 
@@ -188,21 +187,13 @@ fn plans(args: &Args, model: &ModelArgument, points: &[Point]) -> anyhow::Result
     let plans = points.iter().map(|point| {
         let data_dir = args.evaluation.data_dir.clone();
         let calibration = || args.calibration.plan(model, data_dir, defaults);
-        let targets = Targets {
-            goal: point.goal,
-            rules: args.rules.clone(),
-            allocation: args.allocation.clone(),
-        };
-        let contradiction = point.recipe.contradiction_with(point.goal.pattern);
-        let contradiction = contradiction.or_else(|| targets.contradiction());
-        if let Some(Contradiction { detail, .. }) = contradiction {
-            bail!("invalid_request: {detail}");
+        if let Some(contradiction) = point.pruning.contradictions().first() {
+            bail!("invalid_request: {}", contradiction.detail);
         }
-        let reads_windows = point.recipe.needs_calibration() || targets.needs_calibration();
+        let reads_windows = point.pruning.needs_calibration();
         Ok(Plan {
             model: model.source.clone(),
-            recipe: point.recipe,
-            targets,
+            pruning: point.pruning.clone(),
             calibration: reads_windows.then(calibration).transpose()?,
             evaluation: evaluation.clone(),
             device: args.run.device.clone(),

@@ -2,13 +2,12 @@
 
 use anyhow::bail;
 
-use crate::engine::{Goal, Pattern, Recipe};
+use crate::engine::{Goal, Pattern, Pruning, Targets};
 
 /// One artifact.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Point {
-    pub(super) recipe: Recipe,
-    pub(super) goal: Goal,
+    pub(super) pruning: Pruning,
 }
 
 impl Point {
@@ -16,8 +15,8 @@ impl Point {
     pub(super) fn name(&self) -> String {
         let Goal {
             pattern, sparsity, ..
-        } = self.goal;
-        let recipe = self.recipe.to_string().replace(" + ", "-");
+        } = self.pruning.targets.goal;
+        let recipe = self.pruning.work().to_string().replace(" + ", "-");
         let pattern_name = pattern.to_string().replace(':', "-");
         match pattern.implied_sparsity() {
             Some(_) => format!("{recipe}-{pattern_name}"),
@@ -30,7 +29,7 @@ impl Point {
 /// Every combination. A sparsity is for the patterns that have none of their own, and must agree with those that do
 /// where there are no others.
 pub(super) fn points(
-    recipes: &[Recipe],
+    prunings: &[Pruning],
     patterns: &[Pattern],
     sparsities: &[f64],
 ) -> anyhow::Result<Vec<Point>> {
@@ -64,9 +63,17 @@ pub(super) fn points(
         bail!("invalid_request: --sparsity is needed with the {open} pattern");
     }
     let mut points: Vec<Point> = Vec::new();
-    for &recipe in recipes {
+    for pruning in prunings {
         for &goal in &goals {
-            let point = Point { recipe, goal };
+            let targets = Targets {
+                goal,
+                ..pruning.targets.clone()
+            };
+            let pruning = Pruning {
+                targets,
+                ..pruning.clone()
+            };
+            let point = Point { pruning };
             if points.contains(&point) {
                 bail!("invalid_request: {} is asked for twice", point.name());
             }
@@ -79,11 +86,11 @@ pub(super) fn points(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::MethodId;
+    use crate::engine::PruningMethod;
 
     fn names(patterns: &[&str], sparsities: &[f64]) -> anyhow::Result<Vec<String>> {
         let patterns: Vec<Pattern> = patterns.iter().map(|text| text.parse().unwrap()).collect();
-        let points = points(&[MethodId::default().into()], &patterns, sparsities)?;
+        let points = points(&[PruningMethod::default().into()], &patterns, sparsities)?;
         Ok(points.iter().map(Point::name).collect())
     }
 

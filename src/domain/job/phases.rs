@@ -45,9 +45,7 @@ pub fn phase_shares(spec: &JobSpec) -> Vec<PhaseShare> {
         JobSpec::Prune(spec) => {
             let calibration = spec.calibration_in_use().map_or(0, |calibration| {
                 let seq_len = calibration.seq_len.unwrap_or(SEQ_LEN);
-                // Observed, then computed again with the pruned weights; twice where blocks are measured first.
-                let passes = if spec.measures_blocks() { 4 } else { 2 };
-                passes * (calibration.n_samples * seq_len) as u64
+                spec.pruning().passes() * (calibration.n_samples * seq_len) as u64
             });
             // The weights are read and written whatever the method.
             let pruning = calibration.max(2048) as f64;

@@ -41,7 +41,7 @@ pub struct Manifest {
     #[serde(default)]
     #[schema(value_type = String)]
     pub propagation: Propagation,
-    /// `unstructured` or `N:M`.
+    /// `unstructured` or `N:M`; says nothing where parts were removed.
     pub pattern: String,
     /// What was asked of linears by their names.
     #[serde(default)]
@@ -54,11 +54,14 @@ pub struct Manifest {
     /// The fraction of zeros of each block, counted in the written tensors; empty in documents of earlier versions.
     #[serde(default)]
     pub block_sparsity: Vec<f64>,
-    /// Over all linears of the blocks.
+    /// Over all linears of the blocks; where parts were removed, over these.
     pub sparsity: Sparsity,
+    /// Which parts were removed; `null` where linears were pruned.
+    #[serde(default)]
+    pub structure: Option<StructureReport>,
     /// The windows that activations were observed on; `null` where the method observes none.
     pub calibration: Option<Calibration>,
-    /// Every linear of the blocks, in order.
+    /// Every linear of the blocks that are left, in order.
     pub linears: Vec<LinearReport>,
     /// What was measured.
     pub results: Results,
@@ -168,12 +171,47 @@ pub struct ModelProvenance {
     pub files: Vec<FileEntry>,
 }
 
-/// Fractions of zeros over all linears of the blocks.
+/// Whole parts that were removed, and what that brought.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct StructureReport {
+    /// Every part of the dense model, in order: with the ranks, what any other sparsity would have removed.
+    pub parts: Vec<PartReport>,
+    /// The dense model.
+    pub before: ModelSize,
+    /// The artifact.
+    pub after: ModelSize,
+}
+
+/// A part of the dense model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PartReport {
+    /// The module's name in the dense model.
+    pub name: String,
+    /// By which it was ranked; of a block, 1 minus the mean cosine of its input and its output.
+    pub score: f64,
+    /// Its place in the order of removal, from 0.
+    pub rank: usize,
+    /// The module's name in the artifact; `null` = it was removed.
+    pub new_name: Option<String>,
+}
+
+/// How large and how fast a model is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ModelSize {
+    /// Number of weights in all tensors.
+    pub parameters: u64,
+    /// Bytes of the weight files.
+    pub size_bytes: u64,
+    /// Through all blocks, on this device, of one batch of the calibration windows.
+    pub tokens_per_second: f64,
+}
+
+/// Fractions of zeros over all linears of the blocks, or of the parts that were removed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Sparsity {
     /// Asked for, of the linears that no rule names.
     pub requested: f64,
-    /// Counted in the written tensors.
+    /// Counted in the written tensors, or in the parts that are left.
     pub achieved: f64,
 }
 
@@ -210,6 +248,10 @@ pub struct LinearReport {
     pub cols: usize,
     /// Zeros in the written tensor.
     pub zeros: u64,
+    /// Calibration tokens that its input was observed on: of an expert those that were sent to it; `null` where none are
+    /// read. Without any, the zeros were chosen by magnitude.
+    #[serde(default)]
+    pub input_tokens: Option<u64>,
     /// `‖(W − W′)X‖² / ‖WX‖²` on the calibration tokens, `W` dense and `W′` as written; `null` where neither the
     /// method nor the refit needs Gram matrices.
     #[serde(default)]

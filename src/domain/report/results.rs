@@ -22,7 +22,7 @@ pub struct Results {
     #[serde(default)]
     #[schema(required)]
     pub generations: Vec<GenerationResult>,
-    /// Warnings of the collapse guard, and about the model.
+    /// Warnings of the collapse guard, about the model and about how it was pruned.
     #[serde(default)]
     #[schema(required)]
     pub warnings: Vec<Warning>,
@@ -211,7 +211,7 @@ pub struct Continuation {
     pub repetition: f64,
 }
 
-/// A threshold of the collapse guard that was crossed, or what a model says and what is not followed.
+/// A threshold of the collapse guard that was crossed, or what should be known of the model or of how it was pruned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Warning {
     /// What it is about.
@@ -246,4 +246,6 @@ pub enum WarningCode {
     UntiedHead,
     /// The model names code of its own, which was not run.
     CodeNotRun,
+    /// Experts that no calibration token was sent to were pruned by magnitude.
+    UnseenExperts,
 }

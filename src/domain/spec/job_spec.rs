@@ -12,8 +12,8 @@ use super::targets::{AllocationObject, RuleObject};
 use crate::corpora::DatasetRef;
 use crate::domain::JobId;
 use crate::engine::{
-    AllocationSpec, ComparisonGroup, Goal, LinearRule, MethodId, Pattern, Propagation, Recipe,
-    RefinementId, Targets,
+    AllocationSpec, ComparisonGroup, Goal, LinearRule, Pattern, Propagation, Pruning,
+    PruningMethod, RefinementId, Targets,
 };
 
 /// The kind of a job.
@@ -73,10 +73,10 @@ pub struct CalibrationSpec {
 pub struct PruneSpec {
     /// The model.
     pub model: ModelRef,
-    /// How weights are ranked.
+    /// How weights, or parts of the model, are ranked.
     #[serde(with = "method")]
     #[schema(value_type = MethodObject)]
-    pub method: MethodId,
+    pub method: PruningMethod,
     /// Whose scores the method compares where the pattern is unstructured; `null` = as it does by itself.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "row")]
@@ -92,7 +92,7 @@ pub struct PruneSpec {
     #[serde(default)]
     #[schema(value_type = String, example = "pruned")]
     pub propagation: Propagation,
-    /// Fraction of zeros asked for, in [0, 1), of the linears that no rule names.
+    /// Fraction asked for, in [0, 1): of zeros of the linears that no rule names, or of the parts that are removed.
     pub sparsity: f64,
     /// Which positions may become zero.
     #[schema(value_type = String, example = "2:4")]
@@ -112,35 +112,27 @@ pub struct PruneSpec {
 }
 
 impl PruneSpec {
-    /// What is asked of the linears.
-    pub fn targets(&self) -> Targets {
-        Targets {
-            goal: Goal::new(self.pattern, self.sparsity),
-            rules: self.rules.clone(),
-            allocation: self.allocation.clone(),
-        }
-    }
-
-    /// What is done to each linear.
-    pub fn recipe(&self) -> Recipe {
-        Recipe {
+    /// What is done to the model.
+    pub fn pruning(&self) -> Pruning {
+        Pruning {
             method: self.method,
             group: self.group,
             refine: self.refine,
             refit: self.refit,
             propagation: self.propagation,
+            targets: Targets {
+                goal: Goal::new(self.pattern, self.sparsity),
+                rules: self.rules.clone(),
+                allocation: self.allocation.clone(),
+            },
         }
     }
 
     /// The calibration windows, if any are read.
     pub fn calibration_in_use(&self) -> Option<&CalibrationSpec> {
-        let is_read = self.recipe().needs_calibration() || self.measures_blocks();
-        is_read.then_some(&self.calibration)
-    }
-
-    /// Whether the calibration windows pass the dense model before anything is pruned.
-    pub fn measures_blocks(&self) -> bool {
-        !self.allocation.kind.needs().is_empty()
+        self.pruning()
+            .needs_calibration()
+            .then_some(&self.calibration)
     }
 }
 
@@ -213,8 +205,8 @@ impl JobSpec {
         }
     }
 
-    /// How weights are ranked, where any become zero.
-    pub fn method(&self) -> Option<MethodId> {
+    /// How weights or parts are ranked, where a model is pruned.
+    pub fn method(&self) -> Option<PruningMethod> {
         match self {
             Self::Prune(spec) => Some(spec.method),
             Self::Evaluate(_) => None,

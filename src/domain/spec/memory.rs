@@ -42,7 +42,7 @@ fn of_model(spec: &JobSpec, model: &ModelPlan) -> u64 {
         JobSpec::Evaluate(_) => None,
     };
     let activations = match spec {
-        JobSpec::Prune(spec) => spec.propagation.activations(),
+        JobSpec::Prune(spec) => spec.pruning().activations(),
         JobSpec::Evaluate(_) => 0,
     };
     let (calibration, calibration_len) = calibration.map_or((0, 0), |calibration| {
@@ -55,7 +55,10 @@ fn of_model(spec: &JobSpec, model: &ModelPlan) -> u64 {
     let batch = F32 * longest * (3 * widest(model, BlockPlan::inner_width) + 4 * hidden);
     let measuring = measuring(evaluation, spec.is_comparison(), model, seq_len);
     let solving = match spec {
-        JobSpec::Prune(spec) => widest(model, |block| spec.recipe().working_bytes(block)),
+        JobSpec::Prune(spec) => {
+            let pruning = spec.pruning();
+            widest(model, |block| pruning.working_bytes(block))
+        }
         JobSpec::Evaluate(_) => 0,
     };
     let pruning = calibration.saturating_add(solving);
@@ -201,7 +204,7 @@ mod tests {
                 "model": "org/name", "sparsity": 0.5, "refit": true, "propagation": propagation,
             });
             match JobRequest::parse(&body, Defaults::CPU).unwrap().spec {
-                JobSpec::Prune(spec) => spec.recipe().working_bytes(&smol_lm2().blocks[0]),
+                JobSpec::Prune(spec) => spec.pruning().working_bytes(&smol_lm2().blocks[0]),
                 JobSpec::Evaluate(_) => 0,
             }
         };

@@ -8,18 +8,18 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::engine::{METHODS, MethodId};
+use crate::engine::PruningMethod;
 
 /// The object that names a method.
 #[derive(Serialize, Deserialize)]
 pub(super) struct MethodObject {
     #[serde(rename = "type")]
-    method: MethodId,
+    method: PruningMethod,
 }
 
 /// Writes a method as its object.
 pub(super) fn serialize<S: Serializer>(
-    method: &MethodId,
+    method: &PruningMethod,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     MethodObject { method: *method }.serialize(serializer)
@@ -28,15 +28,17 @@ pub(super) fn serialize<S: Serializer>(
 /// Reads a method from its object.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(
     deserializer: D,
-) -> Result<MethodId, D::Error> {
+) -> Result<PruningMethod, D::Error> {
     MethodObject::deserialize(deserializer).map(|object| object.method)
 }
 
 impl PartialSchema for MethodObject {
     fn schema() -> RefOr<Schema> {
-        let methods = METHODS.map(|method| format!("`{}`: {}", method.name(), method.doc()));
+        let methods = PruningMethod::all();
+        let methods = methods.map(|method| format!("`{}`: {}", method.name(), method.doc()));
+        let methods: Vec<_> = methods.collect();
         let schema = json!({
-            "type": "object", "description": "How weights are ranked.", "required": ["type"],
+            "type": "object", "description": "How weights, or parts of the model, are ranked.", "required": ["type"],
             "properties": {"type": {"type": "string", "description": methods.join(" ")}},
         });
         serde_json::from_value(schema)

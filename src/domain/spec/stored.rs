@@ -7,7 +7,7 @@ use super::job_spec::JobSpec;
 use crate::domain::JobId;
 
 /// The version of the form that specs are stored in. Raise it with every change that an older worker must not run.
-pub const SPEC_VERSION: u32 = 4;
+pub const SPEC_VERSION: u32 = 5;
 
 /// The spec of a stored job.
 #[derive(Debug, Clone, PartialEq, Serialize)]

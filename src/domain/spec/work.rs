@@ -6,10 +6,11 @@
 //! pruning   = n_samples · seq_len · Σ_blocks observing + Σ_blocks solving
 //! observing = 2 · weights + Gram                                for the last block 1 · weights
 //!             2 · (weights + gate + up) + 3 · Gram + residual   paired; for the last block 2 · (weights − down) + …
-//! measuring = tokens · (Σ_blocks weights + vocab · hidden)     for each model
+//!             1 · weights                                       where parts are ranked
+//! measuring = tokens · (Σ_blocks weights + vocab · hidden)     for each model, the pruned one without what is removed
 //! ```
 //!
-//! The weights count twice where an allocation measures the dense blocks first.
+//! Of experts only those count that read a token. The weights count twice where an allocation measures the dense blocks first.
 //!
 //! Tasks are not counted: how long their documents are shows when they are read.
 
@@ -23,10 +24,10 @@ use crate::engine::model::BlockPlan;
 pub struct JobWork {
     /// While it prunes.
     pub pruning: u64,
-    /// While it measures the perplexity of one model; `None` where a text is as long as it is.
+    /// While it measures the perplexity of the pruned model, or of the model; `None` where a text is as long as it is.
     pub measuring: Option<u64>,
-    /// How many are measured.
-    pub models: u64,
+    /// While it measures that of the model it is compared with; nothing where it is not.
+    pub comparing: Option<u64>,
     /// Whether tasks come to it.
     pub has_tasks: bool,
 }
@@ -35,36 +36,25 @@ impl JobWork {
     /// All of it, where that is known.
     pub fn total(&self) -> Option<u64> {
         let measuring = self.measuring.filter(|_| !self.has_tasks)?;
-        Some(
-            self.pruning
-                .saturating_add(measuring.saturating_mul(self.models)),
-        )
+        let measuring = measuring.saturating_add(self.comparing?);
+        Some(self.pruning.saturating_add(measuring))
     }
 }
 
 /// The work of a job on a model of these numbers.
 pub fn estimate(spec: &JobSpec, model: &ModelPlan) -> JobWork {
-    let weights: u64 = model.blocks.iter().map(BlockPlan::weights).sum();
+    let weights: u64 = model.blocks.iter().map(BlockPlan::weights_per_token).sum();
     let pruning = match spec {
         JobSpec::Prune(spec) => spec.calibration_in_use().map(|calibration| {
             let seq_len = calibration.seq_len.unwrap_or(model.default_seq_len());
             let tokens = (calibration.n_samples as u64).saturating_mul(seq_len as u64);
-            let (recipe, n_blocks) = (spec.recipe(), model.blocks.len());
+            let (pruning, n_blocks) = (spec.pruning(), model.blocks.len());
             let blocks = model.blocks.iter();
             let observing = blocks.clone().enumerate();
             let observing = observing
-                .map(|(at, block)| {
-                    let is_last = at + 1 == n_blocks;
-                    let passes = if is_last { 1 } else { 2 };
-                    let shares = if spec.measures_blocks() {
-                        passes * block.weights()
-                    } else {
-                        0
-                    };
-                    shares + recipe.observing_multiplications(block, is_last)
-                })
+                .map(|(at, block)| pruning.observing_multiplications(block, at + 1 == n_blocks))
                 .fold(0, u64::saturating_add);
-            let solving = blocks.map(|block| recipe.multiplications(block));
+            let solving = blocks.map(|block| pruning.multiplications(block));
             let solving = solving.fold(0, u64::saturating_add);
             tokens.saturating_mul(observing).saturating_add(solving)
         }),
@@ -73,14 +63,26 @@ pub fn estimate(spec: &JobSpec, model: &ModelPlan) -> JobWork {
     let evaluation = spec.evaluation();
     let seq_len = evaluation.seq_len.unwrap_or(model.default_seq_len()) as u64;
     let of_token = weights + model.vocab as u64 * model.hidden as u64;
+    let removed = match spec {
+        JobSpec::Prune(spec) => spec.pruning().least_removed(model),
+        JobSpec::Evaluate(_) => 0,
+    };
+    // A token passes the same share of them as of all weights.
+    let all: u64 = model.blocks.iter().map(BlockPlan::weights).sum();
+    let removed = u128::from(removed) * u128::from(weights) / u128::from(all.max(1));
+    let removed = u64::try_from(removed).unwrap_or(weights);
     let texts = evaluation.perplexity.iter();
     let tokens = texts.map(|text| most_tokens(evaluation, text, seq_len));
     let tokens: Option<u64> = tokens.sum();
     JobWork {
         pruning: pruning.unwrap_or_default(),
-        models: 1 + u64::from(spec.is_comparison()),
         has_tasks: !evaluation.tasks.is_empty(),
-        measuring: tokens.map(|tokens| tokens.saturating_mul(of_token)),
+        measuring: tokens.map(|tokens| tokens.saturating_mul(of_token - removed)),
+        comparing: if spec.is_comparison() {
+            tokens.map(|tokens| tokens.saturating_mul(of_token))
+        } else {
+            Some(0)
+        },
     }
 }
 

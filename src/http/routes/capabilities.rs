@@ -8,7 +8,9 @@ use crate::corpora::Corpus;
 use crate::domain::spec::{BosRule, Guard, JobType, PruneSpec};
 use crate::domain::task_info::TaskInfo;
 use crate::engine::model::ARCHITECTURES;
-use crate::engine::{ALLOCATIONS, ComparisonGroup, METHODS, Pattern, Propagation, REFINEMENTS};
+use crate::engine::{
+    ALLOCATIONS, ComparisonGroup, Pattern, Propagation, PruningMethod, REFINEMENTS, STRUCTURES,
+};
 use crate::http::input::query::NoParameters;
 use crate::http::output::problem::Problem;
 use crate::http::{BODY_LIMIT, HttpState};
@@ -19,8 +21,10 @@ use crate::request::{ARTIFACT_FORMATS, JobRequest, MODEL_SOURCES, limits};
 pub(super) struct Capabilities {
     /// What a job can be for.
     job_types: [JobType; 2],
-    /// How weights can be ranked.
-    methods: [&'static str; METHODS.len()],
+    /// How weights, or parts of a model, can be ranked.
+    methods: Vec<&'static str>,
+    /// Those that remove whole parts, and take nothing that is asked of linears.
+    structures: [&'static str; STRUCTURES.len()],
     /// Whose scores a method can compare where the pattern is unstructured.
     groups: [&'static str; ComparisonGroup::ALL.len()],
     /// What can change the mask of a method.
@@ -120,7 +124,8 @@ pub(super) async fn get_capabilities(
     };
     Ok(Json(Capabilities {
         job_types: JobType::ALL,
-        methods: METHODS.map(|method| method.name()),
+        methods: PruningMethod::names(),
+        structures: STRUCTURES.map(|structure| structure.name()),
         groups: ComparisonGroup::ALL.map(ComparisonGroup::name),
         refinements: REFINEMENTS.map(|refinement| refinement.name()),
         propagations: Propagation::ALL.map(Propagation::name),

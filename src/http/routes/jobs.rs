@@ -17,7 +17,7 @@ use crate::domain::job::event::Attempt;
 use crate::domain::job::state::JobState;
 use crate::domain::queue::ClusterState;
 use crate::domain::queue::places::Places;
-use crate::engine::MethodId;
+use crate::engine::PruningMethod;
 use crate::http::HttpState;
 use crate::http::input::body::JsonBody;
 use crate::http::input::body_schema::JobBody;
@@ -183,7 +183,7 @@ pub(super) async fn list_jobs(
         types: parameters.take_with("type", list).unwrap_or_default(),
         model: parameters.take("model"),
         method: parameters
-            .take::<MethodId>("method")
+            .take::<PruningMethod>("method")
             .map(|method| method.to_string()),
         submitter: parameters.take("submitter"),
         name: parameters.take("name"),

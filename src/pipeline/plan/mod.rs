@@ -12,7 +12,7 @@ use crate::datasets::{DataRoots, DatasetNotFound, Place};
 use crate::domain::attempt::AttemptSpec;
 use crate::domain::spec::{CalibrationSpec, PruneSpec};
 use crate::domain::{ErrorCode, HubReach};
-use crate::engine::{ModelPlan, Recipe, Targets};
+use crate::engine::{ModelPlan, Pruning};
 pub use evaluation::{EvaluationPlan, TaskSource};
 pub use hidden::hidden_dirs;
 pub use model::ModelSource;
@@ -22,11 +22,9 @@ pub use model::ModelSource;
 pub struct Plan {
     /// The model.
     pub model: ModelSource,
-    /// What is done to each linear.
-    pub recipe: Recipe,
-    /// What is asked of the linears.
-    pub targets: Targets,
-    /// What activations are observed on; `None` where the recipe observes none.
+    /// What is done to it.
+    pub pruning: Pruning,
+    /// What activations are observed on; `None` where none are.
     pub calibration: Option<CalibrationPlan>,
     /// What is measured.
     pub evaluation: EvaluationPlan,
@@ -74,8 +72,7 @@ impl Plan {
             calibration.map(|calibration| CalibrationPlan::locate(calibration, &roots));
         Ok(Self {
             model: ModelSource::of_attempt(attempt, &spec.model)?,
-            recipe: spec.recipe(),
-            targets: spec.targets(),
+            pruning: spec.pruning(),
             calibration: calibration.transpose()?,
             evaluation: EvaluationPlan::of_attempt(attempt, &spec.evaluation)?,
             device: DeviceName::of_attempt(attempt)?,

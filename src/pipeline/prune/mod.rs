@@ -1,5 +1,6 @@
 //! Pruning: into a copy of the model, block by block, going on where an earlier attempt stopped.
 
+mod structure;
 mod target;
 
 use std::path::Path;
@@ -9,15 +10,17 @@ use super::plan::Plan;
 use super::{Listener, PipelineError, Workspace};
 use crate::domain::report::manifest::LinearReport;
 use crate::engine::{
-    Checkpoint, Decoder, LinearOutcome, ModelPlan, PruneOptions, ResumeState, TokenWindows, prune,
+    Checkpoint, Decoder, LinearOutcome, ModelPlan, PruneOptions, Recipe, ResumeState, TokenWindows,
+    prune,
 };
+pub(super) use structure::{Rankings, remove_parts};
 pub(super) use target::fresh_directory;
 
 /// Prunes into the artifact's directory, from where an earlier attempt stopped.
 pub(super) fn prune_into(
     decoder: &Decoder<'_>,
-    plan: &Plan,
-    workspace: &Workspace,
+    recipe: Recipe,
+    (plan, workspace): &(Plan, Workspace),
     fingerprint: &str,
     windows: Option<&TokenWindows>,
     listener: &mut dyn Listener,
@@ -27,16 +30,16 @@ pub(super) fn prune_into(
     let state = dir.map(|dir| ResumeState::open(dir, fingerprint, &compute_type));
     let state = state.transpose()?.map(|state| {
         if workspace.is_portable {
-            state.portable(plan.recipe)
+            state.portable(recipe)
         } else {
             state
         }
     });
-    let propagation = plan.recipe.propagation;
+    let propagation = recipe.propagation;
     let target = target::open(decoder, workspace, state.as_ref(), windows, propagation)?;
     let options = PruneOptions {
-        recipe: plan.recipe,
-        targets: &plan.targets,
+        recipe,
+        targets: &plan.pruning.targets,
         windows,
         resume_state: state.as_ref(),
     };
@@ -69,7 +72,8 @@ pub(super) fn report(
             rows: linear.d_out,
             cols: linear.d_in,
             zeros: delivered.count_zeros(&linear.weight())?,
-            layer_error: outcome.map(|outcome| outcome.layer_error),
+            input_tokens: outcome.map(|outcome| outcome.input_tokens),
+            layer_error: outcome.and_then(|outcome| outcome.layer_error),
             layer_error_before_refit: outcome.and_then(|outcome| outcome.layer_error_before_refit),
             damping_steps: outcome.map_or(0, |outcome| outcome.damping_steps),
         })

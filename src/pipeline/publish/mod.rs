@@ -15,7 +15,7 @@ use super::prune_job::PrunedModel;
 use super::resolve::ResolvedModel;
 use super::stopwatch::Stopwatch;
 use crate::domain::report::manifest::{
-    Calibration, FileEntry, MANIFEST_VERSION, Manifest, ModelProvenance, Sparsity,
+    Calibration, FileEntry, MANIFEST_VERSION, Manifest, ModelProvenance, PartReport, Sparsity,
 };
 use crate::engine::{Checkpoint, ModelPlan, Targets};
 
@@ -60,12 +60,12 @@ pub(super) fn fingerprint(
     add(&weights_digest(&model.files));
     // The computation follows the configuration, so another one gives other activations.
     add(&format!("{config:?}"));
-    add(&plan.recipe.to_string());
+    add(&plan.pruning.work().to_string());
     let Targets {
         goal,
         rules,
         allocation,
-    } = &plan.targets;
+    } = &plan.pruning.targets;
     add(&goal.pattern.to_string());
     add(&goal.sparsity.to_bits().to_string());
     for rule in rules {
@@ -86,16 +86,8 @@ pub(super) fn model_fingerprint(files: &[FileEntry], config: &ModelPlan) -> Stri
     format!("{} {config:?}", weights_digest(files))
 }
 
-/// The weight files of the artifact in `dir`: those of its source, by name, as they are now.
-pub(super) fn weight_files(
-    dir: &Path,
-    source: &ModelProvenance,
-) -> Result<Vec<FileEntry>, PipelineError> {
-    file_entries(dir, source.files.iter().map(|file| file.name.as_str()))
-}
-
 /// Of several files, hashed on all threads.
-fn file_entries<'a>(
+pub(super) fn file_entries<'a>(
     dir: &Path,
     names: impl Iterator<Item = &'a str>,
 ) -> Result<Vec<FileEntry>, PipelineError> {
@@ -129,25 +121,31 @@ pub(super) fn finish(
         .map(|linear| (linear.rows * linear.cols) as u64)
         .sum();
     let zeros: u64 = pruned.linears.iter().map(|linear| linear.zeros).sum();
+    let achieved = match &pruned.structure {
+        Some(structure) => share_of_removed(&structure.parts),
+        None => zeros as f64 / weights as f64,
+    };
+    let pruning = &plan.pruning;
     let manifest = Manifest {
         manifest_version: MANIFEST_VERSION,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         digest: weights_digest(&files),
         model: pruned.provenance,
         spec: plan.spec.clone(),
-        method: plan.recipe.method.to_string(),
-        group: plan.recipe.group,
-        refine: plan.recipe.refine.map(|refine| refine.to_string()),
-        refit: plan.recipe.refit,
-        propagation: plan.recipe.propagation,
-        pattern: plan.targets.goal.pattern.to_string(),
-        rules: plan.targets.rules.clone(),
-        allocation: plan.targets.allocation.clone(),
+        method: pruning.method.to_string(),
+        group: pruning.group,
+        refine: pruning.refine.map(|refine| refine.to_string()),
+        refit: pruning.refit,
+        propagation: pruning.propagation,
+        pattern: pruning.targets.goal.pattern.to_string(),
+        rules: pruning.targets.rules.clone(),
+        allocation: pruning.targets.allocation.clone(),
         block_sparsity: pruned.block_sparsity,
         sparsity: Sparsity {
-            requested: plan.targets.goal.sparsity,
-            achieved: zeros as f64 / weights as f64,
+            requested: pruning.sparsity(),
+            achieved,
         },
+        structure: pruned.structure,
         calibration: pruned.calibration,
         linears: pruned.linears,
         results: pruned.results,
@@ -163,6 +161,11 @@ pub(super) fn finish(
         .and_then(|dir| dir.sync_all())
         .map_err(|error| PipelineError::io("sync", dir, error))?;
     Ok(manifest)
+}
+
+fn share_of_removed(parts: &[PartReport]) -> f64 {
+    let removed = parts.iter().filter(|part| part.new_name.is_none());
+    removed.count() as f64 / parts.len() as f64
 }
 
 fn write_manifest(path: &Path, manifest: &Manifest) -> io::Result<()> {

@@ -156,7 +156,10 @@ fn a_refinement_needs_a_method_that_keeps_the_weights() {
         errors(&body("sparsegpt")),
         [("/refine".to_owned(), "contradiction")]
     );
-    assert_eq!(prune(&body("wanda")).recipe().to_string(), "wanda + swaps");
+    assert_eq!(
+        prune(&body("wanda")).pruning().work().to_string(),
+        "wanda + swaps"
+    );
 }
 
 #[test]
@@ -169,7 +172,7 @@ fn a_comparison_group_is_for_scores_and_for_any_position() {
     for wrong in [body("sparsegpt", "unstructured"), body("wanda", "2:4")] {
         assert_eq!(errors(&wrong), [("/group".to_owned(), "contradiction")]);
     }
-    let recipe = prune(&body("wanda", "unstructured")).recipe();
+    let recipe = prune(&body("wanda", "unstructured")).pruning().work();
     assert_eq!(recipe.to_string(), "wanda + per-linear");
 }
 
@@ -196,7 +199,7 @@ fn inputs_are_paired_for_fitted_weights_and_propagated_where_any_are_read() {
         (body("alps", false, "paired"), "alps + paired"),
         (body("wanda", false, "dense"), "wanda + dense"),
     ] {
-        assert_eq!(prune(&right).recipe().to_string(), recipe);
+        assert_eq!(prune(&right).pruning().work().to_string(), recipe);
     }
 }
 

@@ -82,6 +82,54 @@ async fn rules_are_held_to_the_linears_of_the_model() {
 }
 
 #[tokio::test]
+async fn removed_blocks_are_those_of_the_model_and_go_with_nothing_that_is_for_linears() {
+    let app = TestApp::api().await;
+    let body = json!({
+        "model": "demo", "method": "blocks", "sparsity": 0.5, "pattern": "2:4", "group": "row", "refine": "swaps",
+        "refit": true, "propagation": "dense", "allocation": "owl", "rules": [{"match": "k", "dense": true}],
+    });
+    let validation = validate(&app, &body).await;
+    let parts = [
+        "group",
+        "refine",
+        "refit",
+        "propagation",
+        "pattern",
+        "rules",
+        "allocation",
+    ];
+    let pointers = parts.map(|part| format!("/{part}"));
+    let expected: Vec<_> = pointers
+        .iter()
+        .map(|it| (it.as_str(), "contradiction"))
+        .collect();
+    assert_eq!(problems(&validation), expected, "{validation}");
+
+    for sparsity in [0.0, 0.2] {
+        let body = json!({"model": "demo", "method": "blocks", "sparsity": sparsity});
+        let validation = validate(&app, &body).await;
+        let expected = [("/sparsity", "structure_mismatch")];
+        assert_eq!(problems(&validation), expected, "{validation}");
+        let answer = app.post("/v1/jobs", &body).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(answer.json()["errors"][0]["pointer"], "/sparsity");
+    }
+    let validation = validate(&app, &json!({"model": "demo", "method": "blocks"})).await;
+    assert_eq!(problems(&validation), [("/sparsity", "required")]);
+
+    let body = json!({"model": "demo", "method": "blocks", "sparsity": 0.5});
+    let validation = validate(&app, &body).await;
+    assert_eq!(validation["valid"], true, "{validation}");
+    let disk_bytes = validation["needs"]["disk_bytes"].as_u64().unwrap();
+    // Two blocks of 172,032 weights of two bytes.
+    let dense_bytes = validation["models"][0]["size_bytes"].as_u64().unwrap();
+    assert_eq!(dense_bytes - disk_bytes, 2 * 172_032 * 2);
+    // What it is told is a body that means the same.
+    let again = validate(&app, &validation["request"]).await;
+    assert_eq!(again["request"], validation["request"]);
+}
+
+#[tokio::test]
 async fn an_allocation_is_held_to_the_blocks_of_the_model() {
     let app = TestApp::api().await;
     let with =

@@ -4,4 +4,5 @@ pub(crate) mod command_line;
 mod readme;
 mod series;
 mod stopping;
+mod structure;
 mod usage;

@@ -41,7 +41,10 @@ fn write_model(models: &Path, architecture: &str) {
         other => {
             config["model_type"] = model_type(other).into();
             config["ffn_dim"] = config["intermediate_size"].clone();
-            write_random_weights(&model.join("model.safetensors"), &config);
+            config["num_local_experts"] = 4.into();
+            config["num_experts_per_tok"] = 2.into();
+            config["moe_intermediate_size"] = 48.into();
+            write_random_weights(&model.join("model.safetensors"), &config, 0.05);
         }
     }
     fs::write(path, config.to_string()).unwrap();
@@ -51,6 +54,8 @@ fn write_model(models: &Path, architecture: &str) {
 fn model_type(architecture: &str) -> &'static str {
     match architecture {
         "Qwen3ForCausalLM" => "qwen3",
+        "Qwen3MoeForCausalLM" => "qwen3_moe",
+        "MixtralForCausalLM" => "mixtral",
         "Phi3ForCausalLM" => "phi3",
         "Olmo2ForCausalLM" => "olmo2",
         "Gemma2ForCausalLM" => "gemma2",
@@ -61,8 +66,8 @@ fn model_type(architecture: &str) -> &'static str {
     }
 }
 
-/// All tensors of a model with this configuration, small and at random.
-fn write_random_weights(path: &Path, config: &Value) {
+/// All tensors of a model with this configuration, at random up to `size`.
+pub(super) fn write_random_weights(path: &Path, config: &Value, size: f32) {
     let plan = ModelPlan::parse(config.to_string().as_bytes()).unwrap();
     let mut state = 1_u32;
     let mut random = || {
@@ -71,7 +76,7 @@ fn write_random_weights(path: &Path, config: &Value) {
     };
     let tensors = plan.tensors().map(|(name, shape)| {
         let n: usize = shape.iter().product();
-        let values = (0..n).flat_map(|_| (0.05 * random()).to_le_bytes());
+        let values = (0..n).flat_map(|_| (size * random()).to_le_bytes());
         (name, shape, values.collect::<Vec<u8>>())
     });
     let tensors: Vec<_> = tensors

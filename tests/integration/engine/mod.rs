@@ -1,6 +1,7 @@
 //! The engine as a library, and against results of other implementations.
 
 pub(crate) mod divergence;
+mod experts;
 mod families;
 pub(crate) mod generate;
 pub(crate) mod library;

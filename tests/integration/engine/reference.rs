@@ -10,8 +10,8 @@ use candle_core::Device;
 use safetensors::SafeTensors;
 use secateur::engine::{
     BlockStatistics, Checkpoint, Decoder, Goal, LinearOutcome, MethodId, ModelPlan, Observer,
-    PassProgress, PruneOptions, PrunedCopy, Recipe, ResidentBlocks, Silent, Targets, TokenWindows,
-    perplexity, prune,
+    PassProgress, Propagation, PruneOptions, PrunedCopy, Recipe, ResidentBlocks, Silent, Targets,
+    TokenWindows, perplexity, prune,
 };
 
 use crate::engine::log_likelihood::logits_of;
@@ -109,7 +109,10 @@ pub(crate) struct Pruned {
 impl Pruned {
     /// The mean layer error.
     pub(crate) fn mean_error(&self) -> f64 {
-        let errors = self.outcomes.values().map(|outcome| outcome.layer_error);
+        let errors = self
+            .outcomes
+            .values()
+            .map(|outcome| outcome.layer_error.unwrap());
         errors.sum::<f64>() / self.outcomes.len() as f64
     }
 }
@@ -272,7 +275,7 @@ fn tiny_trained_gives_the_masks_statistics_and_perplexities_of_the_reference() {
 }
 
 /// Mean loss over all predictions of all windows.
-fn mean_nll(model: &Path, windows: &TokenWindows) -> f64 {
+pub(super) fn mean_nll(model: &Path, windows: &TokenWindows) -> f64 {
     perplexity_of(model, windows).ln()
 }
 
@@ -292,21 +295,46 @@ fn check_logits(model: &Path, windows: &TokenWindows, expected: &[f32]) {
     }
 }
 
+/// A small model of a family with what transformers makes of it.
+struct FamilyModel {
+    dir: PathBuf,
+    golden: Tensors,
+    expected: serde_json::Value,
+    windows: TokenWindows,
+}
+
+impl FamilyModel {
+    fn read(family: &str) -> Option<Self> {
+        let dir = reference_dir()?.join("families").join(family);
+        let golden = Tensors::read(&dir.join("golden.safetensors"));
+        let expected = std::fs::read(dir.join("golden.json")).unwrap();
+        Some(Self {
+            expected: serde_json::from_slice(&expected).unwrap(),
+            windows: golden.windows("input_ids"),
+            golden,
+            dir,
+        })
+    }
+
+    fn check_dense(&self) {
+        let windows = &self.windows;
+        check_logits(&self.dir, windows, &self.golden.f32("dense_logits"));
+        let expected = self.expected["dense_mean_nll"].as_f64().unwrap();
+        assert_close(mean_nll(&self.dir, windows), expected, 1e-5, "dense");
+    }
+}
+
 fn check_family(family: &str) {
-    let Some(model) = reference_dir().map(|dir| dir.join("families").join(family)) else {
+    let Some(model) = FamilyModel::read(family) else {
         return;
     };
-    let golden = Tensors::read(&model.join("golden.safetensors"));
-    let expected: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(model.join("golden.json")).unwrap()).unwrap();
-    let windows = golden.windows("input_ids");
-    check_logits(&model, &windows, &golden.f32("dense_logits"));
-    assert_close(
-        mean_nll(&model, &windows),
-        expected["dense_mean_nll"].as_f64().unwrap(),
-        1e-5,
-        "dense",
-    );
+    model.check_dense();
+    let FamilyModel {
+        dir: model,
+        golden,
+        expected,
+        windows,
+    } = model;
     for (run, pattern) in [WANDA_50, TWO_OF_FOUR] {
         let pruned = prune_model(&model, method("wanda"), half(pattern), &windows);
         let sum = |linear: &str| {
@@ -350,6 +378,45 @@ fn qwen2_gives_the_results_of_the_reference() {
 #[test]
 fn qwen3_gives_the_results_of_the_reference() {
     check_family("qwen3");
+}
+
+#[test]
+fn mixtral_gives_the_dense_results_of_the_reference() {
+    check_experts("mixtral");
+}
+
+#[test]
+fn qwen3_moe_gives_the_dense_results_of_the_reference() {
+    check_experts("qwen3-moe");
+}
+
+/// Of models with experts there are results of the dense model only: logits, loss, and how many tokens each expert reads.
+fn check_experts(family: &str) {
+    let Some(model) = FamilyModel::read(family) else {
+        return;
+    };
+    model.check_dense();
+    let reap = model.dir.join("../../methods/reap.json");
+    let reap: serde_json::Value = serde_json::from_slice(&std::fs::read(reap).unwrap()).unwrap();
+    let recipe = Recipe {
+        propagation: Propagation::Dense,
+        ..method("wanda").into()
+    };
+    let pruned = prune_model(&model.dir, recipe, half("2:4"), &model.windows);
+    let checkpoint = Checkpoint::open(&model.dir).unwrap();
+    let decoder = Decoder::open(&checkpoint, &Device::Cpu).unwrap();
+    for (index, block) in decoder.plan().blocks.iter().enumerate() {
+        let experts = block.feed_forward.mlps.all().iter();
+        let tokens = experts.map(|mlp| {
+            let down = block.linear(mlp.down);
+            pruned.outcomes[&down.name].input_tokens
+        });
+        let tokens: Vec<u64> = tokens.collect();
+        assert_eq!(
+            serde_json::json!(tokens),
+            reap[family]["blocks"][index]["tokens_per_expert"]
+        );
+    }
 }
 
 #[test]

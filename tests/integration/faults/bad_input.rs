@@ -93,10 +93,10 @@ fn spoiled_models(models: &Path) {
     model(models, "broken-tokenizer", |dir| {
         fs::write(dir.join("tokenizer.json"), "{}").unwrap();
     });
-    model(models, "mixtral", |dir| {
+    model(models, "mamba", |dir| {
         edit_config(dir, |config| {
-            config["model_type"] = json!("mixtral");
-            config["architectures"] = json!(["MixtralForCausalLM"]);
+            config["model_type"] = json!("mamba");
+            config["architectures"] = json!(["MambaForCausalLM"]);
         });
     });
     model(models, "no-config", |dir| {
@@ -140,7 +140,7 @@ async fn what_can_be_known_at_once_is_refused_at_once() {
     for (body, status, code) in [
         (body("good", absent), 422, "dataset_not_found"),
         (body("nobody", json!({})), 422, "model_not_found"),
-        (body("mixtral", json!({})), 422, "unsupported_architecture"),
+        (body("mamba", json!({})), 422, "unsupported_architecture"),
         (body("no-config", json!({})), 422, "invalid_config"),
         (body("broken-config", json!({})), 422, "invalid_config"),
         (

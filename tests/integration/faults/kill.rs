@@ -167,3 +167,35 @@ fn cancel_ends_the_child_and_frees_what_it_held() {
         (!scratch.try_exists().unwrap()).then_some(())
     });
 }
+
+#[test]
+fn a_killed_job_that_removes_blocks_makes_its_pass_again_and_leaves_the_same_model() {
+    let dir = work_dir();
+    let database = Database::sqlite();
+    let site = Site::new(dir.path(), &database);
+    let server = site.server();
+    let mut body = body();
+    body["method"] = json!("blocks");
+    let gate = Gate::close(&site.path("home"), "block-2");
+    let id = server.submit(&body);
+    gate.wait_for_arrival();
+    signal(server.process.only_child(), Signal::KILL);
+    drop(gate);
+    let job = server.succeeded(&id);
+    assert_eq!(
+        (&job["attempt"], &job["crash_count"]),
+        (&json!(2), &json!(1))
+    );
+    let undisturbed = server.submit(&body);
+    let undisturbed = server.succeeded(&undisturbed);
+    assert_eq!(job["results"]["digest"], undisturbed["results"]["digest"]);
+    let sparsity = json!({"requested": 0.5, "achieved": 0.5});
+    assert_eq!(job["results"]["sparsity"], sparsity);
+
+    let artifact = server.get(&format!("/v1/jobs/{id}/artifacts/config.json"));
+    assert_eq!(artifact["num_hidden_layers"], 3);
+    let report = server.get(&format!("/v1/jobs/{id}/report"));
+    let parts = report["structure"]["parts"].as_array().unwrap();
+    let kept = parts.iter().filter(|part| !part["new_name"].is_null());
+    assert_eq!((parts.len(), kept.count()), (6, 3));
+}

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use secateur::domain::job::progress::{Phase, Step};
 use secateur::domain::report::manifest::Manifest;
-use secateur::engine::{Propagation, Recipe, SavedState};
+use secateur::engine::{Propagation, Pruning, PruningMethod, Recipe, SavedState};
 use secateur::pipeline::{
     CalibrationPlan, DeviceName, EvaluationPlan, Listener, ModelSource, PipelineError, Plan,
     Workspace, prune_job,
@@ -85,8 +85,14 @@ impl Work {
                 id: "m".to_owned(),
                 path: self.path("model"),
             },
-            recipe: self.recipe,
-            targets: half("unstructured").into(),
+            pruning: Pruning {
+                method: PruningMethod::Linears(self.recipe.method),
+                group: self.recipe.group,
+                refine: self.recipe.refine,
+                refit: self.recipe.refit,
+                propagation: self.recipe.propagation,
+                targets: half("unstructured").into(),
+            },
             calibration: Some(CalibrationPlan::Given(self.path("ids.safetensors"))),
             evaluation: EvaluationPlan::default(),
             device: DeviceName::Cpu,

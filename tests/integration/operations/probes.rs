@@ -132,8 +132,9 @@ async fn version_capabilities_and_documents_are_served() {
     let capabilities = app.get("/v1/capabilities").await.json();
     assert_eq!(
         capabilities["methods"],
-        json!(["wanda", "magnitude", "ria", "sparsegpt", "alps"])
+        json!(["wanda", "magnitude", "ria", "sparsegpt", "alps", "blocks"])
     );
+    assert_eq!(capabilities["structures"], json!(["blocks"]));
     assert_eq!(capabilities["job_types"], json!(["prune", "evaluate"]));
     assert_eq!(capabilities["defaults"]["n_samples"], 16);
     assert_eq!(capabilities["defaults"]["guard"]["perplexity_ratio"], 2.0);

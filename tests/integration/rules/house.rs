@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use secateur::corpora::{Corpus, DEMO};
 use secateur::engine::model::ARCHITECTURES;
-use secateur::engine::{ALLOCATIONS, METHODS, Pattern};
+use secateur::engine::{ALLOCATIONS, Pattern, PruningMethod};
 
 use super::architecture::sources;
 
@@ -58,7 +58,10 @@ fn shipped() -> BTreeMap<PathBuf, String> {
 
 /// The words of the tables. The bundled corpus has its name from the bundled model, which is no row.
 fn variants() -> BTreeSet<&'static str> {
-    let methods = METHODS.iter().map(|method| method.name());
+    // Progress is counted in blocks, too.
+    let methods = PruningMethod::names()
+        .into_iter()
+        .filter(|name| *name != "blocks");
     let corpora = Corpus::names()
         .into_iter()
         .filter(|name| *name != DEMO.name);

@@ -1,5 +1,6 @@
 //! One decoder block as its [`BlockPlan`] says, with the inputs of its linears open to observation.
 
+mod feed_forward;
 mod linear;
 mod norm;
 
@@ -7,23 +8,25 @@ use candle_core::{D, Device, Tensor};
 
 use self::linear::Linear;
 pub(super) use self::norm::Norm;
-use super::plan::{BlockPlan, InputId, LinearId, Mlp, PartNorms, QkvSpec, UpSpec};
+use super::plan::{BlockPlan, InputId, LinearId, PartNorms, QkvSpec, RouterSpec};
 use super::rope::RopeTables;
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::error::Result;
-use crate::ops::{TokenLayout, causal_attention, widen};
+use crate::ops::{TokenLayout, causal_attention};
 
-/// Sees the input `[n_tokens, d_in]` of linears as it passes.
-pub type Tap<'a> = &'a mut dyn FnMut(InputId, &Tensor) -> Result<()>;
+/// Sees the input `[n, d_in]` of linears as it passes, and which rows of the batch it is of; `None` = all.
+pub type Tap<'a> = &'a mut dyn FnMut(InputId, &Tensor, Option<&[u32]>) -> Result<()>;
 
 /// Makes the attention's output `[n_tokens, heads · head_dim]` of q, k, v.
 pub(crate) type Attend<'a> = &'a mut dyn FnMut(&Tensor, &Tensor, &Tensor) -> Result<Tensor>;
 
-/// A resident block: its weights in the file's own dtype, on the device.
+/// A resident block: its weights in the file's own dtype, on the device, each read when it is first needed.
 #[derive(Debug, Clone)]
 pub struct Block<'p> {
     plan: &'p BlockPlan,
-    linears: Vec<Linear>,
+    linears: Vec<Linear<'p>>,
+    /// The weight of the router, if there is one.
+    router: Option<Tensor>,
     attention_norms: PartNorms<Norm>,
     qk_norms: Option<[Norm; 2]>,
     feed_forward_norms: PartNorms<Norm>,
@@ -31,19 +34,24 @@ pub struct Block<'p> {
 
 impl<'p> Block<'p> {
     pub(super) fn load(
-        checkpoint: &Checkpoint,
+        checkpoint: &'p Checkpoint,
         plan: &'p BlockPlan,
         device: &Device,
     ) -> Result<Self> {
         let norm = |spec: &_| Norm::load(checkpoint, spec, device);
-        let linear = |spec| Linear::load(checkpoint, spec, device);
+        let linear = |spec| Linear::new(checkpoint, spec, device);
+        let router = match plan.router_tensor() {
+            Some((name, shape)) => Some(checkpoint.read(&name)?.into_tensor(&shape, device)?),
+            None => None,
+        };
         let qk_norms = match &plan.attention.qk_norms {
             Some([q, k]) => Some([norm(q)?, norm(k)?]),
             None => None,
         };
         Ok(Self {
             plan,
-            linears: plan.linears.iter().map(linear).collect::<Result<_>>()?,
+            linears: plan.linears.iter().map(linear).collect(),
+            router,
             attention_norms: plan.attention.norms.try_map(norm)?,
             qk_norms,
             feed_forward_norms: plan.feed_forward.norms.try_map(norm)?,
@@ -55,28 +63,38 @@ impl<'p> Block<'p> {
         self.plan
     }
 
-    fn linear(&self, id: LinearId, x: &Tensor) -> candle_core::Result<Tensor> {
+    /// The router with its weight, if there is one.
+    fn router(&self) -> Option<(&'p RouterSpec, &Tensor)> {
+        let spec = self.plan.feed_forward.mlps.router();
+        spec.zip(self.router.as_ref())
+    }
+
+    fn linear(&self, id: LinearId, x: &Tensor) -> Result<Tensor> {
         self.linears[id.0].forward(x)
+    }
+
+    /// Whether a linear was needed already.
+    #[cfg(test)]
+    pub(crate) fn is_read(&self, id: LinearId) -> bool {
+        self.linears[id.0].is_read()
     }
 
     /// A linear's weights as they stand in the file, or were put in place of those.
     pub(crate) fn weights(&self, id: LinearId) -> Result<Weights> {
-        Weights::of_tensor(&self.linears[id.0].weight)
+        Weights::of_tensor(self.linears[id.0].weight()?)
     }
 
     /// Makes all weights f32, for products that follow each other.
-    pub(crate) fn widen(&mut self) -> Result<()> {
-        for linear in &mut self.linears {
-            linear.weight = widen(&linear.weight)?;
-        }
-        Ok(())
+    pub(crate) fn widen(&mut self) {
+        self.linears.iter_mut().for_each(Linear::widen);
     }
 
     /// Puts other weights `[d_out, d_in]` in place of a linear's own.
     pub(crate) fn replace(&mut self, id: LinearId, weights: Weights) -> Result<()> {
-        let weight = &mut self.linears[id.0].weight;
-        *weight = weights.into_own_tensor(weight.dims(), &weight.device().clone())?;
-        Ok(())
+        let linear = &mut self.linears[id.0];
+        let own = linear.weight()?;
+        let weight = weights.into_own_tensor(own.dims(), own.device())?;
+        linear.replace(weight)
     }
 
     /// `x`: the batch that `context` describes, `[n_tokens, hidden]`. Returns the same shape.
@@ -86,30 +104,40 @@ impl<'p> Block<'p> {
 
     /// The same with another attention.
     pub(crate) fn forward_with(&self, x: &Tensor, attend: Attend<'_>) -> Result<Tensor> {
-        let (h, gated) = self.until_down(x, attend, &mut |_, _| Ok(()))?;
-        self.after_feed_forward(&h, &gated)
+        let (h, m) = self.until_feed_forward(x, attend, &mut |_, _, _| Ok(()))?;
+        self.after_feed_forward(&h, &self.feed_forward(&m)?)
     }
 
     /// Shows `tap` the inputs of all linears; the block's output is not computed, as nobody needs it.
     pub fn observe(&self, x: &Tensor, context: &BlockContext<'_>, tap: Tap<'_>) -> Result<()> {
         let attend: Attend<'_> = &mut |q, k, v| self.attend(context, q, k, v);
-        self.until_down(x, attend, tap).map(|_| ())
+        let (_, m) = self.until_feed_forward(x, attend, tap)?;
+        for share in self.shares(&m)?.iter().filter(|share| !share.is_empty()) {
+            let (mlp, rows) = (share.mlp, share.rows());
+            let read = share.read(&m)?;
+            tap(self.plan.linear(mlp.up.first()).input, &read, rows)?;
+            let gated = self.gated(mlp, &read)?;
+            tap(self.plan.linear(mlp.down).input, &gated, rows)?;
+        }
+        Ok(())
     }
 
-    /// The residual stream before, and the input of, the last linear.
-    fn until_down(&self, x: &Tensor, attend: Attend<'_>, tap: Tap<'_>) -> Result<(Tensor, Tensor)> {
-        let (attention, mlp) = (&self.plan.attention, &self.plan.feed_forward.mlp);
+    /// The residual stream after the attention, and what the feed-forward part reads.
+    fn until_feed_forward(
+        &self,
+        x: &Tensor,
+        attend: Attend<'_>,
+        tap: Tap<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        let attention = &self.plan.attention;
         let input_of = |id| self.plan.linear(id).input;
         let a = self.attention_input(x)?;
-        tap(input_of(attention.qkv.first()), &a)?;
+        tap(input_of(attention.qkv.first()), &a, None)?;
         let attended = self.attended_with(&a, attend)?;
-        tap(input_of(attention.o), &attended)?;
+        tap(input_of(attention.o), &attended, None)?;
         let h = self.after_attention(x, &attended)?;
         let m = self.feed_forward_input(x, &h)?;
-        tap(input_of(mlp.up.first()), &m)?;
-        let gated = self.gated(&m)?;
-        tap(input_of(mlp.down), &gated)?;
-        Ok((h, gated))
+        Ok((h, m))
     }
 
     /// What queries, keys and values are made of.
@@ -130,7 +158,7 @@ impl<'p> Block<'p> {
         }
     }
 
-    fn qkv(&self, a: &Tensor) -> candle_core::Result<[Tensor; 3]> {
+    fn qkv(&self, a: &Tensor) -> Result<[Tensor; 3]> {
         let attention = &self.plan.attention;
         match attention.qkv {
             QkvSpec::Separate { q, k, v } => {
@@ -166,32 +194,6 @@ impl<'p> Block<'p> {
     pub(crate) fn after_attention(&self, x: &Tensor, attended: &Tensor) -> Result<Tensor> {
         let y = self.linear(self.plan.attention.o, attended)?;
         Ok(self.attention_norms.join(x, &y)?)
-    }
-
-    /// What the feed-forward part reads.
-    ///
-    /// `x`: the block's input, `h`: the residual stream after the attention.
-    pub(crate) fn feed_forward_input(&self, x: &Tensor, h: &Tensor) -> Result<Tensor> {
-        let read = if self.plan.is_parallel { x } else { h };
-        Ok(self.feed_forward_norms.enter(read)?)
-    }
-
-    /// `activation(gate(m)) · up(m)`, or `activation(up(m))`.
-    pub(crate) fn gated(&self, m: &Tensor) -> Result<Tensor> {
-        let Mlp { up, activation, .. } = self.plan.feed_forward.mlp;
-        Ok(match up {
-            UpSpec::Gated { gate, up } => {
-                activation.gate(&self.linear(gate, m)?, &self.linear(up, m)?)?
-            }
-            UpSpec::Stacked(both) => activation.gate_stacked(&self.linear(both, m)?)?,
-            UpSpec::Plain(up) => activation.apply(&self.linear(up, m)?)?,
-        })
-    }
-
-    /// The residual stream with what the feed-forward part made.
-    pub(crate) fn after_feed_forward(&self, h: &Tensor, gated: &Tensor) -> Result<Tensor> {
-        let y = self.linear(self.plan.feed_forward.mlp.down, gated)?;
-        Ok(self.feed_forward_norms.join(h, &y)?)
     }
 }
 

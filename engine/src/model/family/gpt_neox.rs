@@ -9,8 +9,8 @@ use super::{Family, invalid};
 use crate::error::Result;
 use crate::model::config::Config;
 use crate::model::plan::{
-    AttentionSpec, BlockPlan, FeedForward, HeadSpec, Mlp, ModelPlan, NormKind, NormSpec, PartNorms,
-    QkvSpec, RopeId, UpSpec,
+    AttentionSpec, BlockPlan, FeedForward, HeadSpec, Mlp, Mlps, ModelPlan, NormKind, NormSpec,
+    PartNorms, QkvSpec, RopeId, UpSpec,
 };
 use crate::ops::Activation;
 
@@ -52,6 +52,7 @@ fn plan(config: &Config) -> Result<ModelPlan> {
         },
         ignored: &IGNORED,
         has_code: config.says("auto_map"),
+        fixed_blocks: None,
     })
 }
 
@@ -128,11 +129,11 @@ impl Dimensions {
         let up = linears.of_next_input(hidden, "mlp.dense_h_to_4h", inner, true);
         let feed_forward = FeedForward {
             norms: norms("post_attention_layernorm"),
-            mlp: Mlp {
+            mlps: Mlps::One(Mlp {
                 up: UpSpec::Plain(up),
                 activation: self.activation,
                 down: linears.of_next_input(inner, "mlp.dense_4h_to_h", hidden, true),
-            },
+            }),
         };
         BlockPlan {
             linears: linears.specs,

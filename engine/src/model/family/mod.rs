@@ -6,6 +6,7 @@ mod gemma;
 mod gpt_neox;
 mod llama;
 mod mistral;
+mod mixtral;
 mod olmo2;
 mod opt;
 mod phi3;
@@ -14,6 +15,7 @@ mod shared;
 
 use std::path::Path;
 
+use super::block_keys;
 use super::config::{Config, missing};
 use super::plan::ModelPlan;
 use crate::error::{EngineError, Result};
@@ -29,11 +31,13 @@ struct Family {
 }
 
 /// Families that can be run.
-const FAMILIES: [&Family; 10] = [
+const FAMILIES: [&Family; 12] = [
     &llama::FAMILY,
     &mistral::FAMILY,
+    &mixtral::FAMILY,
     &qwen::QWEN2,
     &qwen::QWEN3,
+    &qwen::QWEN3_MOE,
     &phi3::FAMILY,
     &olmo2::FAMILY,
     &gemma::GEMMA2,
@@ -88,13 +92,39 @@ fn plan(config: &Config) -> Result<ModelPlan> {
             && architecture.is_none_or(|name| *name == family.architecture)
     });
     match family {
-        Some(family) => (family.plan)(config),
+        Some(family) => {
+            let plan = (family.plan)(config)?;
+            Ok(ModelPlan {
+                fixed_blocks: why_fixed(family, config, &plan),
+                ..plan
+            })
+        }
         None => Err(EngineError::UnsupportedArchitecture(format!(
             "{} (model_type {model_type}); supported: {}",
             architecture.unwrap_or(&"none named"),
             ARCHITECTURES.join(", ")
         ))),
     }
+}
+
+/// Why no block can be left out, if none can: what follows from a block's number alone would be another block's then.
+///
+/// The first one is left out on trial.
+fn why_fixed(family: &Family, config: &Config, whole: &ModelPlan) -> Option<String> {
+    let kept: Vec<_> = (1..whole.blocks.len()).collect();
+    if kept.is_empty() {
+        return Some("there is but one block".to_owned());
+    }
+    let changed = match block_keys::without(config.entries(), &kept, whole.blocks.len()) {
+        Ok(changed) => changed,
+        Err(reason) => return Some(reason),
+    };
+    let rest = (family.plan)(&config.with(&changed));
+    let is_rest = rest.is_ok_and(|rest| rest.is_rest_of(whole, &kept));
+    (!is_rest).then(|| {
+        let name = family.architecture;
+        format!("{name} sets blocks apart by their numbers, and config.json has no layer_types that lists them")
+    })
 }
 
 /// A setting that would change the computation and is not implemented.

@@ -7,8 +7,8 @@ use super::{Family, invalid, unsupported};
 use crate::error::Result;
 use crate::model::config::Config;
 use crate::model::plan::{
-    AttentionSpec, BlockPlan, FeedForward, HeadSpec, Mlp, ModelPlan, NormKind, NormSpec, PartNorms,
-    PositionSpec, QkvSpec, UpSpec,
+    AttentionSpec, BlockPlan, FeedForward, HeadSpec, Mlp, Mlps, ModelPlan, NormKind, NormSpec,
+    PartNorms, PositionSpec, QkvSpec, UpSpec,
 };
 use crate::ops::Activation;
 
@@ -50,6 +50,7 @@ fn plan(config: &Config) -> Result<ModelPlan> {
         },
         ignored: &[],
         has_code: config.says("auto_map"),
+        fixed_blocks: None,
     })
 }
 
@@ -137,11 +138,11 @@ impl Dimensions {
         };
         let feed_forward = FeedForward {
             norms: self.part_norms(&format!("{prefix}.final_layer_norm")),
-            mlp: Mlp {
+            mlps: Mlps::One(Mlp {
                 up: UpSpec::Plain(linears.of_next_input(hidden, "fc1", inner, bias)),
                 activation: self.activation,
                 down: linears.of_next_input(inner, "fc2", hidden, bias),
-            },
+            }),
         };
         BlockPlan {
             linears: linears.specs,

@@ -3,11 +3,12 @@
 mod attention;
 mod feed_forward;
 mod norm;
+mod rest;
 
 use std::collections::BTreeSet;
 
 pub use attention::{AttentionSpec, QkvSpec};
-pub use feed_forward::{FeedForward, Mlp, UpSpec};
+pub use feed_forward::{FeedForward, Mlp, Mlps, RouterSpec, UpSpec};
 pub use norm::{NormKind, NormSpec, PartNorms};
 
 use super::family;
@@ -44,6 +45,8 @@ pub struct ModelPlan {
     pub ignored: &'static [&'static str],
     /// Whether `config.json` names Python code of its own, which is not run.
     pub has_code: bool,
+    /// Why no block can be left out, if none can. A family says `None`, and is asked what becomes of the others.
+    pub fixed_blocks: Option<String>,
 }
 
 /// A table of positions.
@@ -175,7 +178,16 @@ impl BlockPlan {
             let weight = (linear.weight(), vec![linear.d_out, linear.d_in]);
             [weight].into_iter().chain(linear.has_bias.then_some(bias))
         });
-        self.norms().flat_map(of_norm).chain(linears)
+        let norms = self.norms().flat_map(of_norm);
+        norms.chain(self.router_tensor()).chain(linears)
+    }
+
+    /// The router's tensor, `[experts, hidden]`.
+    pub(super) fn router_tensor(&self) -> Option<(String, Vec<usize>)> {
+        let mlps = &self.feed_forward.mlps;
+        let router = mlps.router()?;
+        let hidden = self.linear(mlps.all().first()?.up.first()).d_in;
+        Some((router.weight(), vec![mlps.all().len(), hidden]))
     }
 
     fn norms(&self) -> impl Iterator<Item = &NormSpec> {
@@ -200,11 +212,14 @@ impl BlockPlan {
         linears.filter_map(move |(at, linear)| (linear.input == input).then_some(LinearId(at)))
     }
 
-    /// The linears that write into the residual stream without a norm between.
+    /// The linears that write into the residual stream without a norm or a gate between.
     pub(crate) fn residual_linears(&self) -> impl Iterator<Item = &LinearSpec> {
         let (attention, feed_forward) = (&self.attention, &self.feed_forward);
         let o = (attention.norms.output.is_none()).then_some(attention.o);
-        let down = (feed_forward.norms.output.is_none()).then_some(feed_forward.mlp.down);
+        let down = match feed_forward.mlps {
+            Mlps::One(mlp) if feed_forward.norms.output.is_none() => Some(mlp.down),
+            _ => None,
+        };
         o.into_iter().chain(down).map(|id| self.linear(id))
     }
 
@@ -213,9 +228,35 @@ impl BlockPlan {
         self.residual_linears().map(LinearSpec::weights).sum()
     }
 
-    /// Width within the feed-forward part.
+    /// Width within the feed-forward part, of its widest MLP.
     pub fn inner_width(&self) -> u64 {
-        self.linear(self.feed_forward.mlp.down).d_in as u64
+        let mlps = self.feed_forward.mlps.all().iter();
+        let widths = mlps.map(|mlp| self.linear(mlp.down).d_in as u64);
+        widths.max().unwrap_or_default()
+    }
+
+    /// Weights that a token is multiplied with, where experts are alike.
+    pub fn weights_per_token(&self) -> u64 {
+        let router = self
+            .router_tensor()
+            .map_or(0, |(_, shape)| shape.iter().product());
+        let unrouted = self.weights() - self.weights_of_mlps(Mlp::linears);
+        unrouted + self.mlp_weights_per_token(Mlp::linears) + router as u64
+    }
+
+    /// The same of some linears of its MLPs.
+    pub(crate) fn mlp_weights_per_token<I: Iterator<Item = LinearId>>(
+        &self,
+        linears: impl Fn(Mlp) -> I,
+    ) -> u64 {
+        let mlps = &self.feed_forward.mlps;
+        self.weights_of_mlps(linears) / mlps.all().len() as u64 * mlps.per_token()
+    }
+
+    fn weights_of_mlps<I: Iterator<Item = LinearId>>(&self, linears: impl Fn(Mlp) -> I) -> u64 {
+        let mlps = self.feed_forward.mlps.all().iter();
+        let linears = mlps.flat_map(|mlp| linears(*mlp));
+        linears.map(|id| self.linear(id).weights()).sum()
     }
 
     /// Number of weights in its linears.

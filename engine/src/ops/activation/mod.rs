@@ -1,9 +1,10 @@
-//! Nonlinearities of feed-forward parts.
+//! Nonlinearities of feed-forward parts, and the soft cap of logits.
 
 mod gelu;
 mod gelu_tanh;
 mod relu;
 mod silu;
+mod soft_cap;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 use gelu::gelu;
@@ -11,6 +12,8 @@ use gelu_tanh::gelu_tanh;
 use rayon::prelude::*;
 use relu::relu;
 use silu::silu;
+pub use soft_cap::soft_cap;
+pub(in crate::ops) use soft_cap::soft_cap_values;
 
 use super::{ROWS_PER_TASK, contiguous, on_cpu};
 use crate::simd::vectorized;

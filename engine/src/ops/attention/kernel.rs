@@ -4,8 +4,8 @@ use rayon::prelude::*;
 
 use super::AttentionShape;
 use super::rotate::rotate_row;
+use crate::ops::activation::soft_cap_values;
 use crate::ops::matmul::{View, times};
-use crate::ops::soft_cap::soft_cap_values;
 use crate::simd::{LANES, exp, max, vectorized};
 
 /// Scores of a chunk of queries that stay in the second-level cache.

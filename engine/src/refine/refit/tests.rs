@@ -59,7 +59,7 @@ fn a_paired_fit_aims_at_the_outputs_of_the_dense_model() {
     let mut seen =
         InputStatistics::collecting(&[Statistic::Gram], 1, 1).paired(Pairing::new(1, Some(1)));
     let [pruned, dense, ahead] = [[1.0, 2.0], [2.0, 2.0], [1.0, 0.0]].map(tensor);
-    seen.add_pair(&pruned, &dense, Some(&ahead)).unwrap();
+    seen.add_pair(&pruned, &dense, Some(&ahead), None).unwrap();
     seen.finish();
     let mut weights = Weights::F32(vec![1.0]);
     let gram = seen.gram().unwrap();

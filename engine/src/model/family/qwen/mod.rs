@@ -2,6 +2,7 @@
 
 mod qwen2;
 mod qwen3;
+mod qwen3_moe;
 
 use super::Family;
 use super::shared::layer_types;
@@ -10,6 +11,7 @@ use crate::model::config::Config;
 
 pub(super) use qwen2::FAMILY as QWEN2;
 pub(super) use qwen3::FAMILY as QWEN3;
+pub(super) use qwen3_moe::FAMILY as QWEN3_MOE;
 
 /// Of a configuration without the key.
 const SLIDING_WINDOW: usize = 4096;

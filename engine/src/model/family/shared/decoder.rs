@@ -8,8 +8,8 @@ use crate::error::Result;
 use crate::model::config::{Config, MAX_DIMENSION};
 use crate::model::family::invalid;
 use crate::model::plan::{
-    AttentionSpec, BlockPlan, FeedForward, HeadSpec, Mlp, ModelPlan, NormSpec, PartNorms, QkvSpec,
-    RopeId, UpSpec,
+    AttentionSpec, BlockPlan, FeedForward, HeadSpec, Mlp, Mlps, ModelPlan, NormSpec, PartNorms,
+    QkvSpec, RopeId, UpSpec,
 };
 use crate::model::rope::RopeSpec;
 use crate::ops::Activation;
@@ -123,6 +123,7 @@ impl Dimensions {
             ropes: self.ropes,
             ignored: &[],
             has_code: self.has_code,
+            fixed_blocks: None,
         }
     }
 
@@ -218,8 +219,18 @@ impl Dimensions {
         style: &DecoderStyle,
         settings: BlockSettings,
     ) -> FeedForward {
+        let mlps = match &settings.experts {
+            Some(experts) => experts.mlps(linears, self.hidden, self.activation),
+            None => Mlps::One(self.mlp(linears, style, settings.mlp_bias)),
+        };
+        FeedForward {
+            norms: self.part_norms(linears.prefix, style.norms.of_feed_forward(), style),
+            mlps,
+        }
+    }
+
+    fn mlp(&self, linears: &mut Linears<'_>, style: &DecoderStyle, bias: bool) -> Mlp {
         let (hidden, inner) = (self.hidden, self.intermediate);
-        let bias = settings.mlp_bias;
         let up = if style.is_fused {
             UpSpec::Stacked(linears.of_next_input(hidden, "mlp.gate_up_proj", 2 * inner, bias))
         } else {
@@ -228,13 +239,10 @@ impl Dimensions {
                 up: linears.of_same_input("mlp.up_proj", inner, bias),
             }
         };
-        FeedForward {
-            norms: self.part_norms(linears.prefix, style.norms.of_feed_forward(), style),
-            mlp: Mlp {
-                up,
-                activation: self.activation,
-                down: linears.of_next_input(inner, "mlp.down_proj", hidden, bias),
-            },
+        Mlp {
+            up,
+            activation: self.activation,
+            down: linears.of_next_input(inner, "mlp.down_proj", hidden, bias),
         }
     }
 }

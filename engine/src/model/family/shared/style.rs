@@ -1,5 +1,6 @@
 //! What differs between the families that share a decoder.
 
+use super::experts::Experts;
 use super::rope::RopeDefaults;
 use crate::model::plan::NormKind;
 use crate::ops::Activation;
@@ -121,4 +122,6 @@ pub(in crate::model::family) struct BlockSettings {
     pub(in crate::model::family) window: Option<usize>,
     /// Number of the rotary settings.
     pub(in crate::model::family) rope: usize,
+    /// What stands in place of one MLP.
+    pub(in crate::model::family) experts: Option<Experts>,
 }

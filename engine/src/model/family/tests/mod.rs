@@ -1,3 +1,4 @@
+mod experts;
 mod olmo2_model;
 mod rope;
 
@@ -14,6 +15,7 @@ fn config(architecture: &str, model_type: &str) -> Value {
         "architectures": [architecture], "model_type": model_type, "hidden_size": 64, "intermediate_size": 176,
         "ffn_dim": 176, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 256,
         "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": true,
+        "num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48,
     })
 }
 
@@ -176,7 +178,7 @@ fn check_qwen_windows(family: &Family) {
 #[test]
 fn what_would_be_run_wrongly_is_refused_by_name() {
     for (key, value, name) in [
-        ("model_type", json!("mixtral"), "mixtral"),
+        ("model_type", json!("mamba"), "mamba"),
         (
             "architectures",
             json!(["LlamaForSequenceClassification"]),
@@ -209,7 +211,7 @@ fn an_activation_is_known_by_its_names_and_another_is_refused() {
         };
         let of = |name: &str| {
             let plan = with(family, &json!({key: name}));
-            plan.map(|plan| plan.blocks[0].feed_forward.mlp.activation)
+            plan.map(|plan| plan.blocks[0].feed_forward.mlps.all()[0].activation)
         };
         assert_eq!(of("swish").unwrap(), Activation::Silu);
         assert_eq!(of("gelu_new").unwrap(), Activation::GeluTanh);
@@ -220,7 +222,7 @@ fn an_activation_is_known_by_its_names_and_another_is_refused() {
     }
     let plan = without(&gemma::GEMMA2, "hidden_act");
     assert_eq!(
-        plan.blocks[0].feed_forward.mlp.activation,
+        plan.blocks[0].feed_forward.mlps.all()[0].activation,
         Activation::GeluTanh
     );
 }

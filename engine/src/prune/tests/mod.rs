@@ -1,5 +1,7 @@
 //! A model of every family, pruned with paired inputs.
 
+mod experts;
+
 use super::*;
 use crate::method::MethodId;
 use crate::model::ModelPlan;

@@ -3,11 +3,8 @@
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor};
 use rayon::prelude::*;
 
-use super::on_cpu;
+use super::{ELEMENTS_PER_TASK, on_cpu};
 use crate::simd::{tanh, vectorized};
-
-/// Elements that are worth a task of their own.
-const ELEMENTS_PER_TASK: usize = 1 << 14;
 
 /// `cap · tanh(x / cap)`, elementwise, f32; on the CPU in the place of `x`.
 pub fn soft_cap(x: Tensor, cap: f32) -> Result<Tensor> {
@@ -25,7 +22,7 @@ fn composed(x: &Tensor, cap: f32) -> Result<Tensor> {
 
 /// The same of a few values, on the calling thread.
 #[inline(always)]
-pub(super) fn soft_cap_values(values: &mut [f32], cap: f32) {
+pub(in crate::ops) fn soft_cap_values(values: &mut [f32], cap: f32) {
     for value in values {
         *value = cap * tanh(*value / cap);
     }
